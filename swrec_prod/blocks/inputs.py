@@ -1,0 +1,75 @@
+"""What a model sees: one batch as tensors, and the widths it is built from.
+
+Shapes: B rows, D input width, d width of an item embedding, N behaviours, S scenarios, T tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Route(NamedTuple):
+    """The batch's grouping by scenario, made once. Rows reach every model sorted by scenario.
+
+    scenario_B: int64, non-decreasing, values in [0, S).
+    counts: rows of each scenario, a list of S ints (for the loop back-end: no device synchronisation).
+    ends_S: int32, cumulative counts (the `offs` of torch.nn.functional.grouped_mm).
+    """
+
+    scenario_B: Tensor
+    counts: list[int]
+    ends_S: Tensor
+
+
+class Inputs(NamedTuple):
+    """One batch. x_BD holds every single-valued, bag and dense feature side by side, in the order of Dims.fields.
+
+    The behaviour tensors are empty ([B, 0, ...]) for models that read no sequence. Behaviours are padded on the right,
+    oldest first; mask_BN is True at real behaviours; history_scenario_BN is int64, 0 at padding.
+    """
+
+    x_BD: Tensor
+    route: Route
+    target_Bd: Tensor
+    history_BNd: Tensor
+    mask_BN: Tensor
+    history_scenario_BN: Tensor
+
+
+@dataclass(frozen=True)
+class Field:
+    """One feature's slice of x: columns [start, start + width)."""
+
+    name: str
+    start: int
+    width: int
+    side: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Dims:
+    """The widths that a model is built from.
+
+    x: D. num_scenarios: S. num_tasks: T. item: d, the width of a behaviour and of the target item (0 without a
+    sequence). fields: the slices of x. user, target: the names of the fields that identify user and item, if any.
+    """
+
+    x: int
+    num_scenarios: int
+    num_tasks: int = 1
+    item: int = 0
+    fields: tuple[Field, ...] = ()
+    user: str | None = None
+    target: str | None = None
+
+
+def make_route(scenario_B: Tensor, num_scenarios: int) -> Route:
+    """The route of rows that are already sorted by scenario; scenario_B: int64 [B], non-decreasing."""
+    counts_S = torch.bincount(scenario_B, minlength=num_scenarios)
+    counts: list[int] = counts_S.tolist()
+    return Route(scenario_B, counts, counts_S.cumsum(0).to(torch.int32))

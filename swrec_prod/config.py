@@ -1,0 +1,154 @@
+"""RunConfig: one YAML file that says what is trained on which rows and how. Unknown keys fail and name the nearest one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from swrec_prod.errors import ConfigError
+from swrec_prod.strict import Strict, parse, read_yaml
+
+SplitName = Literal["train", "valid", "test"]
+
+
+class DayRanges(Strict):
+    """Inclusive ranges of days, for example `2000-04-25..2000-11-30`; an open side (`2000-12-01..`) is allowed."""
+
+    train: str
+    valid: str
+    test: str
+
+    @pydantic.field_validator("train", "valid", "test")
+    @classmethod
+    def _is_range(cls, value: str) -> str:
+        day_range(value)
+        return value
+
+
+class DataConfig(Strict):
+    """Which prepared rows. path: what `swrec prepare` wrote. split: `random` reads the split column, `days` reads `days`.
+
+    features: the features to use (default: all in the schema). shuffle_rows: how many rows are shuffled together;
+    data smaller than this are read once and shuffled as a whole.
+    """
+
+    path: str
+    split: Literal["random", "days"] = "days"
+    days: DayRanges | None = None
+    features: tuple[str, ...] | None = None
+    shuffle_rows: int = pydantic.Field(2_000_000, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _days_given(self) -> DataConfig:
+        if self.split == "days" and self.days is None:
+            raise ValueError("split: days needs days: {train: A..B, valid: A..B, test: A..B}")
+        return self
+
+
+class ModelConfig(pydantic.BaseModel):
+    """name: a key of MODELS; every other key is an option of that model's constructor."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the model's constructor."""
+        return dict(self.model_extra or {})
+
+
+class DebiasConfig(Strict):
+    """The scenario bias eliminator. alpha: weight of the scenario loss; c: default counterfactual reference (eq. 12)."""
+
+    alpha: float = pydantic.Field(0.1, ge=0)
+    c: float = 0.0
+
+
+class TrainConfig(Strict):
+    """How the model is fitted. Rates: lr_sparse for the fused row-wise Adagrad of the tables, lr_dense for Adam.
+
+    batch_size: rows a rank and step. patience: epochs without a better validation AUC before training stops.
+    threads: OpenMP threads a rank (0: cores divided by local ranks). eval_every: validations per epoch.
+    """
+
+    seed: int = 1
+    epochs: int = pydantic.Field(3, ge=1)
+    batch_size: int = pydantic.Field(4096, ge=1)
+    lr_sparse: float = pydantic.Field(0.05, gt=0)
+    lr_dense: float = pydantic.Field(1e-3, gt=0)
+    weight_decay: float = pydantic.Field(0.0, ge=0)
+    embedding_std: float = pydantic.Field(0.01, gt=0)
+    patience: int = pydantic.Field(1, ge=1)
+    threads: int = pydantic.Field(0, ge=0)
+    evals_per_epoch: int = pydantic.Field(1, ge=1)
+
+
+class ExportConfig(Strict):
+    """quantize: how table rows are stored in a package."""
+
+    quantize: Literal["none", "fp16", "int8", "int4"] = "none"
+
+
+class RunConfig(Strict):
+    """One training run."""
+
+    data: DataConfig
+    model: ModelConfig
+    debias: DebiasConfig | None = None
+    train: TrainConfig = TrainConfig()
+    export: ExportConfig = ExportConfig()
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+        """Read a run file and apply `key=value` overrides, for example `train.epochs=1`."""
+        data = read_yaml(path)
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path}: expected a mapping with data, model, train, not {type(data).__name__}")
+        for override in overrides:
+            _apply(data, override)
+        return parse(cls, data, str(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write the resolved configuration, defaults included."""
+        Path(path).write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def day_range(text: str) -> tuple[date, date]:
+    """First and last day of `A..B`, `A..`, `..B` or `A`. Raises ValueError (ConfigError) when it is none of them."""
+    first, dots, last = str(text).partition("..")
+    try:
+        start = date.fromisoformat(first) if first else date.min
+        stop = date.fromisoformat(last) if last else (date.max if dots else start)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a range of days such as 2000-05-01..2000-05-31") from None
+    if start > stop:
+        raise ConfigError(f"{text!r} ends before it starts")
+    return start, stop
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r}: an override is key=value, for example train.epochs=1")
+    *path, last = key.split(".")
+    at = data
+    for name in path:
+        if at.get(name) is None:
+            at[name] = {}
+        at = at[name]
+        if not isinstance(at, dict):
+            raise ConfigError(f"{override!r}: {name} is a value, not a section")
+    at[last] = _value(text)
+
+
+def _value(text: str) -> Any:
+    """YAML, and 1e-3 as the number that everybody means (YAML 1.1 reads it as text)."""
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", text):
+        return float(text)
+    return yaml.safe_load(text)

@@ -1,0 +1,1 @@
+"""From the standard table to batches: encode, etl, prepare, catalog, reader, pack, batch."""

@@ -1,0 +1,74 @@
+"""Every error that a user can mend. The command line prints one as a single line and exits with 2.
+
+    SwrecError (ValueError)
+    |- ConfigError        a run, data or experiment file, or a command-line override
+    |- SchemaError        a feature schema
+    |- DataError          raw logs, prepared days, predictions
+    |- CheckpointError    a RUN_DIR or a checkpoint in it
+    |- PackageError       an exported package: checksum, version, parity
+    |- MetricError        a figure that cannot be computed
+    |  '- SingleClassError   all labels are equal, so a ranking metric has no value
+    '- RequestError       a scoring request: gRPC INVALID_ARGUMENT
+       '- NotFoundError      an unknown scenario, model or version: gRPC NOT_FOUND
+
+A message names the thing, the offending value and what would be right, on one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SwrecError(ValueError):
+    """Base of all errors that a user can mend."""
+
+
+class ConfigError(SwrecError):
+    """A run, data or experiment configuration is wrong."""
+
+
+class SchemaError(SwrecError):
+    """A feature schema is wrong."""
+
+
+class DataError(SwrecError):
+    """Raw or prepared data are missing, damaged or not as the schema says."""
+
+
+class CheckpointError(SwrecError):
+    """A run directory or checkpoint is missing, damaged or does not fit the model."""
+
+
+class PackageError(SwrecError):
+    """An exported package is damaged, incomplete or disagrees with its golden scores."""
+
+
+class MetricError(SwrecError):
+    """A figure cannot be computed from the given rows."""
+
+
+class SingleClassError(MetricError):
+    """All labels are equal, so a ranking metric has no value."""
+
+
+class RequestError(SwrecError):
+    """A scoring request is malformed."""
+
+
+class NotFoundError(RequestError):
+    """A request names a scenario, model or version that is not served."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that ends an error message: the nearest known word, and all of them.
+
+    >>> nearest("num_expert", ["num_experts", "expert"])
+    'did you mean num_experts? (known: num_experts, expert)'
+    >>> nearest("xyz", ["num_experts", "expert"])
+    'known: num_experts, expert'
+    """
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    shown = ", ".join(names[:20]) + (f", ... {len(names) - 20} more" if len(names) > 20 else "")
+    return f"did you mean {close[0]}? (known: {shown})" if close else f"known: {shown or 'none'}"

@@ -1,0 +1,83 @@
+"""Strict records: pydantic models that refuse unknown keys and say what would be right, on one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import pydantic
+import yaml
+
+from swrec_prod.errors import ConfigError, SwrecError, nearest
+
+StrictT = TypeVar("StrictT", bound="Strict")
+
+
+class Strict(pydantic.BaseModel):
+    """A frozen record whose unknown keys are errors."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def parse(record: type[StrictT], data: Any, source: str, error: type[SwrecError] = ConfigError) -> StrictT:
+    """`data` as a `record`; raises `error`, naming `source`, the key and what would be right."""
+    try:
+        return record.model_validate(data)
+    except pydantic.ValidationError as failure:
+        first = failure.errors()[0]
+        raise error(f"{source}: {_explain(record, first)}") from None
+
+
+def read_yaml(path: str | Path, error: type[SwrecError] = ConfigError) -> Any:
+    """The content of a YAML file; raises `error` when it is missing or not YAML."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except yaml.YAMLError as failure:
+        raise error(f"{path}: not valid YAML: {' '.join(str(failure).split())}") from None
+
+
+def load(record: type[StrictT], path: str | Path, error: type[SwrecError] = ConfigError) -> StrictT:
+    """The YAML file at `path` as a `record`."""
+    return parse(record, read_yaml(path, error), str(path), error)
+
+
+def dump(record: Strict, path: str | Path) -> None:
+    """Write `record` as YAML, defaults left out, keys in the order of declaration."""
+    plain = record.model_dump(mode="json", exclude_defaults=True)
+    Path(path).write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+def _explain(record: type[pydantic.BaseModel], problem: Any) -> str:
+    place = [p for p in problem["loc"] if not (isinstance(p, str) and p.startswith("function-"))]
+    dotted = ".".join(str(p) for p in place) or "(top level)"
+    if problem["type"] == "extra_forbidden":
+        owner = _owner(record, place[:-1])
+        known = [f.alias or name for name, f in owner.model_fields.items()] if owner else []
+        return f"{dotted}: unknown key; {nearest(str(place[-1]), known)}"
+    if problem["type"] == "missing":
+        return f"{dotted}: required, but not given"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = "" if isinstance(given, (dict, list)) or problem["type"] == "value_error" else f", not {given!r}"
+    return f"{dotted}: {message[0].lower() + message[1:]}{shown}"
+
+
+def _owner(record: type[pydantic.BaseModel], place: list[Any]) -> type[pydantic.BaseModel] | None:
+    """The record class that the path `place` inside `record` leads to."""
+    for key in place:
+        if not isinstance(key, str):
+            continue  # an index into a list: the element type was taken with the field
+        field = record.model_fields.get(key)
+        found = _record_in(field.annotation) if field else None
+        if found is None:
+            return None
+        record = found
+    return record
+
+
+def _record_in(annotation: Any) -> type[pydantic.BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    return next((r for r in map(_record_in, get_args(annotation)) if r is not None), None)
