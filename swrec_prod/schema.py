@@ -154,7 +154,8 @@ class FeatureSchema(Strict):
         for feature in self.features:
             if feature.kind != "dense" and feature.table not in ids:
                 key = "item" if feature.kind == "sequence" else "shared_with"
-                raise ValueError(f"feature {feature.name!r}: {key} {feature.table!r} is not an id feature with a table of its own; {nearest(feature.table, ids)}")
+                wrong = f"feature {feature.name!r}: {key} {feature.table!r} is not an id feature with a table of its own"
+                raise ValueError(f"{wrong}; {nearest(feature.table, ids)}")
             if feature.kind == "sequence" and feature.where and feature.where not in self.tasks:
                 raise ValueError(f"sequence {feature.name!r}: where {feature.where!r} is not a label; {nearest(feature.where, self.tasks)}")
         return self
