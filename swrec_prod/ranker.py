@@ -1,0 +1,89 @@
+"""Ranker: tables, a scenario model on top, and the loss; what is trained, replayed and exported as one thing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores
+from swrec_prod.blocks.inputs import Dims, Field, Inputs, make_route
+from swrec_prod.config import DebiasConfig, RunConfig
+from swrec_prod.data.batch import Batch
+from swrec_prod.errors import ConfigError, nearest
+from swrec_prod.layout import Layout
+from swrec_prod.losses import debiased_loss
+from swrec_prod.models import MODELS, build
+from swrec_prod.schema import FeatureSchema
+from swrec_prod.sparse import Embedded, SparseArch
+
+
+class Ranker(nn.Module):
+    """forward(batch) -> (loss, scores). alpha: weight of the scenario loss (M-scan, eq. 11)."""
+
+    def __init__(self, sparse: SparseArch, scorer: Scorer, alpha: float) -> None:
+        super().__init__()
+        self.sparse = sparse
+        self.scorer = scorer
+        self.alpha = alpha
+        self.num_scenarios = sparse.layout.num_scenarios
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Scores]:
+        """The mean loss over the batch's rows (0-d) and their scores ([B, T] each)."""
+        embedded = self.sparse(batch.ids, batch.sequences, batch.history_scenario)
+        scores = self.scorer(model_inputs(embedded, batch.dense_BF, batch.scenario_B, self.num_scenarios))
+        return debiased_loss(scores, batch.labels_BT, batch.weight_B, self.alpha), scores
+
+
+def model_inputs(embedded: Embedded, dense_BF: Tensor, scenario_B: Tensor, num_scenarios: int) -> Inputs:
+    """Tensors of rows that are sorted by scenario, as a model reads them: x = [pooled ; target ; dense]."""
+    x_BD = torch.cat([embedded.pooled_BD, embedded.target_Bd, dense_BF], dim=1)
+    route = make_route(scenario_B, num_scenarios)
+    return Inputs(x_BD, route, embedded.target_Bd, embedded.history_BNd, embedded.mask_BN, embedded.history_scenario_BN)
+
+
+def layout_of(schema: FeatureSchema, config: RunConfig) -> Layout:
+    """The layout that the configured model reads. Raises ConfigError for an unknown model."""
+    model = MODELS.get(config.model.name)
+    if model is None:
+        raise ConfigError(f"model.name: unknown model {config.model.name!r}; {nearest(config.model.name, MODELS)}")
+    selected = schema if config.data.features is None else schema.select(config.data.features)
+    return Layout.of(selected, history=model.reads_history)
+
+
+def dims_of(layout: Layout, schema: FeatureSchema) -> Dims:
+    """The widths that a model over `layout` is built from."""
+    features = [*layout.pooled, *([layout.target] if layout.target else []), *layout.dense]
+    fields, start = [], 0
+    for feature in features:
+        width = 1 if feature.kind == "dense" else feature.dim
+        fields.append(Field(feature.name, start, width, feature.side, feature.kind))
+        start += width
+    ids = [f for f in features if f.kind == "id"]
+    return Dims(
+        x=start,
+        num_scenarios=layout.num_scenarios,
+        num_tasks=len(layout.tasks),
+        item=layout.target.dim if layout.target else 0,
+        fields=tuple(fields),
+        user=next((f.name for f in ids if f.source == schema.user), None),
+        target=layout.target.name if layout.target else next((f.name for f in ids if f.side == "item"), None),
+    )
+
+
+def debias_of(config: RunConfig) -> DebiasConfig | None:
+    """The run's debiasing; models that are made for it (M-scan) have it unless the run file says `debias: null`."""
+    if "debias" in config.model_fields_set:
+        return config.debias
+    return DebiasConfig() if MODELS[config.model.name].debiased else None
+
+
+def build_ranker(schema: FeatureSchema, config: RunConfig, device: torch.device | str = "cpu") -> Ranker:
+    """An untrained, unsharded ranker; the same seed gives the same weights whatever the number of ranks."""
+    layout = layout_of(schema, config)
+    torch.manual_seed(config.train.seed)
+    dims = dims_of(layout, schema)
+    model = build(config.model.name, config.model.options, dims)
+    debias = debias_of(config)
+    eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
+    sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
+    return Ranker(sparse, Scorer(model, eliminator).to(device), debias.alpha if debias else 0.0)

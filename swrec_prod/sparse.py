@@ -1,0 +1,110 @@
+"""The sparse half: TorchRec collections over a layout, and their output as the tensors that models read.
+
+Shapes: B rows, D pooled width, d item width, N behaviours.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConfig, PoolingType
+from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
+from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor
+
+from swrec_prod.errors import SchemaError
+from swrec_prod.layout import Layout
+from swrec_prod.schema import Feature
+
+
+class Embedded(NamedTuple):
+    """What the tables give for a batch. Without behaviours target is [B, 0] and the history tensors are [B, 0, ...]."""
+
+    pooled_BD: Tensor
+    target_Bd: Tensor
+    history_BNd: Tensor
+    mask_BN: Tensor
+    history_scenario_BN: Tensor
+
+
+class SparseArch(nn.Module):
+    """The embedding tables of a layout.
+
+    ebc: an EmbeddingBagCollection over the pooled features (bags are averaged). ec: an EmbeddingCollection in which the
+    target item and the behaviours share one table, or None. Rows are drawn from N(0, std^2); row 0 (unknown) too.
+    """
+
+    def __init__(self, layout: Layout, *, std: float = 0.01, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.layout = layout
+        self.ebc = EmbeddingBagCollection(tables=_bag_tables(layout, std), device=torch.device(device))
+        self.ec: EmbeddingCollection | None = None
+        if layout.target is not None and layout.history is not None:
+            table = EmbeddingConfig(
+                name=f"t_{layout.target.table}",
+                num_embeddings=_rows(layout.target),
+                embedding_dim=layout.target.dim,
+                feature_names=[layout.target.name, layout.history.name],
+                init_fn=partial(nn.init.normal_, std=std),
+            )
+            self.ec = EmbeddingCollection(tables=[table], device=torch.device(device))
+
+    def forward(self, ids: KeyedJaggedTensor, sequences: KeyedJaggedTensor | None, history_scenario: Tensor) -> Embedded:
+        """ids: the pooled features; sequences: [target, history]; history_scenario: int64, one a behaviour."""
+        pooled_BD = self.ebc(ids).values()
+        if self.ec is None:
+            return no_behaviours(pooled_BD)
+        jagged = self.ec(sequences)
+        return padded(pooled_BD, jagged[self.layout.target.name], jagged[self.layout.history.name], history_scenario)  # type: ignore[union-attr]
+
+
+def no_behaviours(pooled_BD: Tensor) -> Embedded:
+    """The output for a model that reads no behaviours."""
+    rows = pooled_BD.size(0)
+    none = pooled_BD.new_zeros(rows, 0)
+    empty = none.to(torch.int64)
+    return Embedded(pooled_BD, none, pooled_BD.new_zeros(rows, 0, 0), empty.to(torch.bool), empty)
+
+
+def padded(pooled_BD: Tensor, target: JaggedTensor, history: JaggedTensor, history_scenario: Tensor) -> Embedded:
+    """Behaviours padded on the right to the longest history of the batch."""
+    return pad(pooled_BD, target.values(), history.values(), history.lengths(), history_scenario)
+
+
+def pad(pooled_BD: Tensor, target_Bd: Tensor, values: Tensor, lengths_B: Tensor, history_scenario: Tensor) -> Embedded:
+    """Jagged behaviours as dense tensors. values: [behaviours, d]; lengths_B: [B]; history_scenario: [behaviours]."""
+    offsets = torch.ops.fbgemm.asynchronous_complete_cumsum(lengths_B.to(torch.int64))
+    longest = int(lengths_B.max().item())
+    history_BNd = torch.ops.fbgemm.jagged_to_padded_dense(values, [offsets], [longest], 0.0)
+    scenario_BN = torch.ops.fbgemm.jagged_1d_to_dense(history_scenario, offsets, longest, 0)
+    mask_BN = torch.arange(longest, device=lengths_B.device).unsqueeze(0) < lengths_B.unsqueeze(1)
+    return Embedded(pooled_BD, target_Bd, history_BNd, mask_BN, scenario_BN)
+
+
+def _bag_tables(layout: Layout, std: float) -> list[EmbeddingBagConfig]:
+    """One configuration a table; features that share a table are listed in it."""
+    tables: dict[str, list[Feature]] = {}
+    for feature in layout.pooled:
+        tables.setdefault(feature.table, []).append(feature)
+    if layout.target is not None and layout.target.table in tables:
+        sharing = tables[layout.target.table][0].name
+        raise SchemaError(f"feature {sharing!r} shares the table of {layout.target.name!r}, which the behaviours use; give it its own")
+    return [
+        EmbeddingBagConfig(
+            name=f"t_{name}",
+            num_embeddings=_rows(features[0]),
+            embedding_dim=features[0].dim,
+            feature_names=[f.name for f in features],
+            pooling=PoolingType.MEAN if any(f.kind == "bag" for f in features) else PoolingType.SUM,
+            init_fn=partial(nn.init.normal_, std=std),
+        )
+        for name, features in tables.items()
+    ]
+
+
+def _rows(feature: Feature) -> int:
+    if feature.rows is None:
+        raise SchemaError(f"feature {feature.name!r}: rows of its table are not known; use the schema.yaml that swrec prepare writes")
+    return feature.rows
