@@ -8,7 +8,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported: see docs/performance.md
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
+
+from swrec_prod.data.data_file import DataFile
+from swrec_prod.data.prepare import prepare
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -19,3 +23,49 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("no real data beside the checkout (../shared/data)")
     return SHARED_DATA
+
+
+GENRES = ("Action", "Comedy", "Drama", "Thriller", "Animation", "Sci-Fi", "Adventure", "Romance", "Horror", "Musical")
+
+
+@pytest.fixture(scope="session")
+def raw_movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny MovieLens-1M in its official layout: 60 users, 80 movies, 4,000 ratings on 12 days, many at the same time.
+
+    Ratings follow latent factors, so a model can learn; the first nine days end with `fit_until` of the genre file.
+    """
+    draw = np.random.default_rng(7)
+    pairs = np.sort(draw.choice(60 * 80, 4000, replace=False))
+    user, movie = pairs // 80, pairs % 80
+    taste, style = draw.normal(size=(60, 3)), draw.normal(size=(80, 3))
+    liking = (taste[user] * style[movie]).sum(1) + draw.normal(size=80)[movie] + draw.normal(scale=0.5, size=4000)
+    rating = np.clip(np.round(3.6 + liking), 1, 5).astype(int)
+    day = np.minimum(draw.integers(0, 12, 4000), draw.integers(0, 14, 4000))  # earlier days are busier
+    time = 975_024_000 + day * 86_400 + draw.integers(0, 40, 4000) * 600  # from 2000-11-24, in steps of ten minutes
+    folder = tmp_path_factory.mktemp("ml-1m")
+    lines = [f"{u + 1}::{m + 1}::{r}::{t}" for u, m, r, t in zip(user, movie, rating, time, strict=True)]
+    (folder / "ratings.dat").write_text("\n".join(lines) + "\n")
+    ages, zips = draw.choice([1, 18, 25, 25, 35, 45, 50, 56], 60), draw.integers(10_000, 10_040, 60)
+    users = [f"{u + 1}::{'MF'[u % 2]}::{ages[u]}::{draw.integers(0, 21)}::{zips[u]}" for u in range(60)]
+    (folder / "users.dat").write_text("\n".join(users) + "\n")
+    kinds = ["|".join(draw.choice(GENRES, draw.integers(1, 4), replace=False)) for _ in range(80)]
+    movies = [f"{m + 1}::Film no. {m + 1} (19{60 + m % 40})::{kinds[m]}" for m in range(80)]
+    (folder / "movies.dat").write_text("\n".join(movies) + "\n", encoding="latin-1")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_age(raw_movielens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny MovieLens prepared with age groups as scenarios and a random split column."""
+    return _prepared("movielens_1m_age", raw_movielens, tmp_path_factory.mktemp("prepared") / "age")
+
+
+@pytest.fixture(scope="session")
+def prepared_genre(raw_movielens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny MovieLens prepared with genre families as scenarios, by days 2000-11-24..2000-12-05."""
+    return _prepared("movielens_1m_genre", raw_movielens, tmp_path_factory.mktemp("prepared") / "genre")
+
+
+def _prepared(name: str, raw: Path, out: Path) -> Path:
+    prepare(DataFile.load(name), raw, out)
+    return out

@@ -1,0 +1,94 @@
+"""DataFile: what to prepare and how. One YAML file in configs/data for each way of reading a raw source."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from swrec_prod.datasets import DATASETS, Dataset
+from swrec_prod.errors import DataError, nearest
+from swrec_prod.schema import FeatureSchema
+from swrec_prod.strict import Strict, load, parse
+
+
+class RandomSplit(Strict):
+    """Rows are dealt at random to train, valid and test in these `parts`."""
+
+    seed: int = 1
+    parts: tuple[float, float, float] = (0.8, 0.1, 0.1)
+
+    @pydantic.field_validator("parts")
+    @classmethod
+    def _is_whole(cls, parts: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(parts) <= 0 or abs(sum(parts) - 1) > 1e-9:
+            raise ValueError(f"parts must be positive and sum to 1, not {list(parts)}")
+        return parts
+
+
+class Split(Strict):
+    """The `split` column of benchmark datasets."""
+
+    random: RandomSplit = RandomSplit()
+
+
+class Requests(Strict):
+    """How many held-out rows of each scenario are kept raw in requests.parquet, and the seed that picks them."""
+
+    per_scenario: int = pydantic.Field(1000, ge=1)
+    seed: int = 1
+
+
+class DataFile(Strict):
+    """source: a key of DATASETS; options: of that source. schema: the features.
+
+    Vocabularies and scalers see training rows only: those of `split` train, or days up to and with `fit_until`, or,
+    when neither is given, all but the last 20 % of days.
+    """
+
+    source: str
+    options: dict[str, Any] = pydantic.Field(default_factory=dict)
+    split: Split | None = None
+    fit_until: date | None = None
+    requests: Requests = Requests()
+    features: FeatureSchema = pydantic.Field(alias="schema")
+
+    @pydantic.model_validator(mode="after")
+    def _one_way_to_fit(self) -> DataFile:
+        if self.split and self.fit_until:
+            raise ValueError("fit_until is for data without a split column; with one, the train rows are fitted")
+        if self.source not in DATASETS:
+            raise ValueError(f"source {self.source!r} is unknown; {nearest(self.source, DATASETS)}")
+        return self
+
+    @classmethod
+    def load(cls, name: str | Path) -> DataFile:
+        """The data file of a path, of a source (its default file) or by its name in configs/data, `-` or `_` alike."""
+        return load(cls, _find(str(name)))
+
+    @property
+    def dataset(self) -> Dataset:
+        """The source."""
+        return DATASETS[self.source]
+
+    def parsed_options(self) -> Strict:
+        """The source's options. Raises ConfigError naming an unknown or missing one."""
+        return parse(self.dataset.options, self.options, f"{self.source}: options")
+
+    def identity(self) -> str:
+        """sha256 of what the file says; comments and the order of keys do not count."""
+        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
+
+
+def _find(name: str) -> Path:
+    configs = Path(__file__).resolve().parents[2] / "configs" / "data"
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return Path(name)
+    path = configs / (DATASETS[name].data_file if name in DATASETS else f"{name.replace('-', '_')}.yaml")
+    if not path.is_file():
+        known = [*DATASETS, *sorted(file.stem for file in configs.glob("*.yaml"))]
+        raise DataError(f"{name}: neither a known dataset nor a data file; {nearest(name, known)}")
+    return path

@@ -1,0 +1,198 @@
+"""How raw values become rows of an embedding table (Vocabulary, Hashing, Buckets) or numbers (Scaler). See encode.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from swrec_prod.data.stable_hash import hash_integers, hash_strings
+from swrec_prod.data.values import Values, check_strings, flat, floats, integers, is_string, strings
+from swrec_prod.errors import DataError
+
+RawType = Literal["string", "int64"]
+MANY = 4096  # from here on equal strings are looked up once only
+
+
+class Table(Protocol):
+    """Raw values -> ids in [0, rows). `feature` is for error messages."""
+
+    @property
+    def rows(self) -> int:
+        """The height of the embedding table, row 0 (unknown, missing) included."""
+
+    def __call__(self, values: Values, feature: str) -> np.ndarray:
+        """int32 [N]. Raises DataError for values of another type than the table was fitted on."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """values: string or int64 [V]; the value at position i has id i + 1. counts: int64 [V], as seen when fitted."""
+
+    values: pa.Array
+    counts: pa.Array
+
+    @classmethod
+    def fit(cls, values: pa.Array, min_count: int, feature: str) -> Vocabulary:
+        """Ids by falling count, then by value (strings by their UTF-8 bytes). values: [N], nulls are left out."""
+        values = values.drop_null()
+        counted = pc.value_counts(values.cast(raw_type(values.type, feature)))
+        table = pa.table({"value": counted.field(0), "count": counted.field(1)})
+        table = table.filter(pc.greater_equal(table["count"], min_count))
+        table = table.sort_by([("count", "descending"), ("value", "ascending")])
+        return cls(table["value"].combine_chunks(), table["count"].combine_chunks())
+
+    @property
+    def rows(self) -> int:
+        """V + 1."""
+        return len(self.values) + 1
+
+    def __call__(self, values: Values, feature: str) -> np.ndarray:
+        """int32 [N]: the ids; 0 for unknown and missing values."""
+        return self._ids_of_strings(strings(values, feature), feature) if self._is_text else self._ids_of_integers(values, feature)
+
+    @cached_property
+    def _is_text(self) -> bool:
+        return is_string(self.values.type)
+
+    @cached_property
+    def _id_of(self) -> dict[str, int]:
+        return {value: i for i, value in enumerate(self.values.to_pylist(), 1)}
+
+    @cached_property
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """The known integers in rising order, and their ids."""
+        known = self.values.to_numpy()
+        order = np.argsort(known)
+        return known[order], (order + 1).astype(np.int32)
+
+    def _ids_of_strings(self, values: pa.Array | list[str | None], feature: str) -> np.ndarray:
+        if not isinstance(values, list):
+            if len(values) > MANY:
+                coded = values.dictionary_encode()
+                ids = self._ids_of_strings(coded.dictionary.to_pylist(), feature)
+                return np.append(ids, np.int32(0))[coded.indices.fill_null(len(ids)).to_numpy()]
+            values = values.to_pylist()
+        get = self._id_of.get
+        try:
+            ids = np.array([get(value, 0) for value in values], np.int32)  # type: ignore[arg-type]
+        except TypeError:  # a value that cannot be hashed, so no string
+            check_strings(values, feature)
+            raise
+        if not ids.all():
+            check_strings([values[i] for i in np.flatnonzero(ids == 0)], feature)
+        return ids
+
+    def _ids_of_integers(self, values: Values, feature: str) -> np.ndarray:
+        numbers, missing = integers(values, feature)
+        known, ids = self._sorted
+        if not len(known):
+            return np.zeros(len(numbers), np.int32)
+        at = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+        found = known[at] == numbers
+        return np.where(found if missing is None else found & ~missing, ids[at], np.int32(0))
+
+
+@dataclass(frozen=True)
+class Hashing:
+    """1 + hash(value) % buckets (stable_hash.py); a missing value -> 0. raw: the type that the training rows had."""
+
+    buckets: int
+    raw: RawType
+
+    @property
+    def rows(self) -> int:
+        """buckets + 1."""
+        return self.buckets + 1
+
+    def __call__(self, values: Values, feature: str) -> np.ndarray:
+        """int32 [N]."""
+        if self.raw == "int64":
+            numbers, missing = integers(values, feature)
+            hashes = hash_integers(numbers)
+        else:
+            texts = strings(values, feature)
+            if isinstance(texts, list):
+                check_strings(texts, feature)
+                texts = pa.array(texts, pa.string())
+            missing = texts.is_null().to_numpy(zero_copy_only=False)
+            hashes = hash_strings(texts)
+        ids = (hashes % np.uint64(self.buckets)).astype(np.int32) + np.int32(1)
+        return ids if missing is None else np.where(missing, np.int32(0), ids)
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """1 + how many of `boundaries` are <= value; a missing value -> 0."""
+
+    boundaries: tuple[float, ...]
+
+    @property
+    def rows(self) -> int:
+        """One more bucket than boundaries, and row 0."""
+        return len(self.boundaries) + 2
+
+    def __call__(self, values: Values, feature: str) -> np.ndarray:
+        """int32 [N]."""
+        numbers = floats(values, feature)
+        ids = np.searchsorted(self.boundaries, numbers, side="right") + 1
+        return np.where(np.isnan(numbers), 0, ids).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """(value - shift) / scale, for log1p of log(1 + value); a missing value counts as `missing`.
+
+    standard: mean and standard deviation; minmax: minimum and range, later values outside are held at 0 and 1; missing
+    values count as the mean for both, as 0 for log1p. A constant column becomes 0.
+    """
+
+    kind: Literal["standard", "minmax", "log1p"]
+    shift: float = 0.0
+    scale: float = 1.0
+    missing: float = 0.0
+
+    @classmethod
+    def fit(cls, kind: Literal["standard", "minmax", "log1p"], values: Values, feature: str) -> Scaler:
+        """values: [N] numbers; missing ones are left out. Without any number the scaler changes nothing."""
+        known = floats(values, feature)
+        known = known[~np.isnan(known)]
+        if kind == "log1p" or not len(known):
+            return cls(kind)
+        mean = float(known.mean())
+        shift, scale = (mean, float(known.std())) if kind == "standard" else (float(known.min()), float(np.ptp(known)))
+        return cls(kind, shift, scale or 1.0, mean)
+
+    def __call__(self, values: Values, feature: str) -> np.ndarray:
+        """float32 [N]."""
+        numbers = floats(values, feature)
+        numbers = np.where(np.isnan(numbers), self.missing, numbers)
+        if self.kind == "log1p":
+            if len(numbers) and numbers.min() < 0:
+                raise DataError(f"feature {feature!r}: value {numbers.min()} is negative, log1p takes 0 and above")
+            return np.log1p(numbers).astype(np.float32)
+        scaled = (numbers - self.shift) / self.scale
+        return (np.clip(scaled, 0.0, 1.0) if self.kind == "minmax" else scaled).astype(np.float32)
+
+
+def raw_type(kind: pa.DataType, feature: str) -> pa.DataType:
+    """int64 or string, the two types that ids are made of."""
+    if is_string(kind) or pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    raise DataError(f"feature {feature!r}: values are {kind}, expected string or integer to make ids of")
+
+
+def joined(columns: list[pa.Array | pa.ChunkedArray], features: list[str]) -> pa.Array:
+    """Columns that share a table as one array of one type. Raises DataError when their types differ."""
+    arrays = [flat(column) for column in columns]
+    kinds = [raw_type(array.type, feature) for array, feature in zip(arrays, features, strict=True)]
+    for feature, kind in zip(features, kinds, strict=True):
+        if kind != kinds[0]:
+            raise DataError(f"feature {feature!r}: values are {kind}, expected {kinds[0]} as in {features[0]!r}, whose table it shares")
+    return pa.concat_arrays([array.cast(kind) for array, kind in zip(arrays, kinds, strict=True)])

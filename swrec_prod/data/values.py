@@ -1,0 +1,132 @@
+"""Raw values, given as a pyarrow array, a numpy array or a list, as plain arrays of one type.
+
+Every function takes the feature's name and raises DataError naming it, a value of the wrong type and the right type.
+None, Arrow nulls and NaN are missing values.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from swrec_prod.errors import DataError
+
+Values: TypeAlias = pa.Array | pa.ChunkedArray | np.ndarray | list[Any]
+
+
+def integers(values: Values, feature: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """int64 [N], and bool [N] that is True where the value is missing (None: nowhere)."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        array = flat(values)
+        if not (pa.types.is_integer(array.type) or pa.types.is_null(array.type)):
+            raise wrong_type(feature, array, "int64")
+        missing = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+        return _filled(array, feature).to_numpy(), missing
+    array = np.asarray(values) if len(values) else np.zeros(0, np.int64)
+    if array.dtype.kind == "i":
+        return array.astype(np.int64, copy=False), None
+    plain = list(values)
+    for value in plain:
+        if not (value is None or (isinstance(value, numbers.Integral) and not isinstance(value, bool))):
+            raise wrong_type(feature, value, "int64")
+    return integers(_arrow(plain, pa.int64(), feature), feature)
+
+
+def floats(values: Values, feature: str) -> np.ndarray:
+    """float64 [N], NaN where the value is missing. Infinite values are an error."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        array = flat(values)
+        if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_null(array.type)):
+            raise wrong_type(feature, array, "a number")
+        result = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    else:
+        result = np.asarray(values) if len(values) else np.zeros(0)
+        if result.dtype.kind not in "iuf":
+            result = _floats_one_by_one(list(values), feature)
+    result = result.astype(np.float64, copy=False)
+    if np.isinf(result).any():
+        raise DataError(f"feature {feature!r}: value {result[np.isinf(result)][0]} is not finite")
+    return result
+
+
+def strings(values: Values, feature: str) -> pa.Array | list[Any]:
+    """Arrow values as a string array, others as a list whose elements are not checked yet (see `check_strings`)."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        array = flat(values)
+        if not (is_string(array.type) or pa.types.is_null(array.type)):
+            raise wrong_type(feature, array, "string")
+        return array.cast(pa.string())
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+
+def check_strings(values: list[Any], feature: str) -> None:
+    """Raises DataError for the first value that is neither a string nor None."""
+    for value in values:
+        if value is not None and not isinstance(value, str):
+            raise wrong_type(feature, value, "string")
+
+
+def lists(values: Values, feature: str) -> tuple[Values, np.ndarray]:
+    """The elements of all rows one after the other, and int64 offsets [N + 1]. A missing list is empty."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+            raise wrong_type(feature, array, "a list")
+        lengths = pc.list_value_length(array).fill_null(0).to_numpy()
+        return array.flatten(), _offsets(lengths)
+    rows = list(values)
+    for row in rows:
+        if not (row is None or isinstance(row, (list, tuple, np.ndarray))):
+            raise wrong_type(feature, row, "a list")
+    elements = [element for row in rows if row is not None for element in row]
+    return elements, _offsets(np.array([0 if row is None else len(row) for row in rows], np.int64))
+
+
+def flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One chunk, dictionaries decoded."""
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Any of Arrow's types of UTF-8 text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def wrong_type(feature: str, found: Any, expected: str) -> DataError:
+    """The error for a value, or an array, of the wrong type."""
+    if not isinstance(found, pa.Array):
+        return DataError(f"feature {feature!r}: value {found!r} is {type(found).__name__}, expected {expected}")
+    known = found.drop_null()
+    example = f" (for example {known[0].as_py()!r})" if len(known) else ""
+    return DataError(f"feature {feature!r}: values are {found.type}{example}, expected {expected}")
+
+
+def _filled(array: pa.Array, feature: str) -> pa.Array:
+    try:
+        return array.cast(pa.int64()).fill_null(0)
+    except pa.ArrowInvalid:
+        raise DataError(f"feature {feature!r}: value {pc.max(array).as_py()} does not fit int64") from None
+
+
+def _arrow(values: list[Any], kind: pa.DataType, feature: str) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (OverflowError, pa.ArrowInvalid):
+        worst = max((v for v in values if v is not None), key=abs)
+        raise DataError(f"feature {feature!r}: value {worst} does not fit {kind}") from None
+
+
+def _floats_one_by_one(values: list[Any], feature: str) -> np.ndarray:
+    for value in values:
+        if not (value is None or (isinstance(value, numbers.Real) and not isinstance(value, bool))):
+            raise wrong_type(feature, value, "a number")
+    return np.array([np.nan if value is None else float(value) for value in values], np.float64)
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
