@@ -1,0 +1,48 @@
+# `make` lists the targets. Each one that needs packages sets them up first (.venv, in a moment when nothing changed).
+#   PYTHON=python3.12   another Python 3.11 or 3.12      FLAVOUR=gpu   CUDA packages instead of CPU ones; kept from then on
+
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+FLAVOUR ?=
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+
+# OpenMP threads that spin while they wait make a step many times slower on a busy machine.
+export OMP_WAIT_POLICY := passive
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench bench-train proto lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## make .venv and install the locked packages into it
+	@test -n "$(PYTHON)" || { echo "set-up failed: no Python 3.11 or 3.12 was found; install one or say where: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) requirements/install.py --venv $(VENV) --flavour "$(FLAVOUR)"
+
+demo: setup ## one way through on real data: prepare, train, evaluate, export, serve, score
+	@$(RUN) launch.demo
+
+test: setup ## the tests
+	@$(RUN) pytest
+
+lint: setup ## style, format and types
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+bench: bench-train ## all benchmarks
+
+bench-train: setup ## training speed against plain references, measured in the same run
+	@$(RUN) benchmarks.train
+
+proto: setup ## serving/ranking_pb2*.py from serving/ranking.proto
+	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. serving/ranking.proto
+
+lock: setup ## requirements/shared.txt from pyproject.toml; versions stay unless UPGRADE=1
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --extra dev $(if $(UPGRADE),--upgrade) \
+		--no-emit-package torch --no-emit-package fbgemm-gpu --annotation-style line --custom-compile-command "make lock" \
+		pyproject.toml requirements/torch.in --output-file requirements/shared.txt
+
+clean: ## remove what can be made again: environment, caches, build/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
