@@ -1,0 +1,85 @@
+"""One package, ready to score: loaded, replayed on its golden rows and warm before it takes its first request."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from serving.features import RequestEncoder
+from swrec_prod.errors import NotFoundError, RequestError, nearest
+from swrec_prod.export.loaded import Package
+
+WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
+WARM_CALLS = 3  # the first two calls of a TorchScript program compile
+
+
+class Scored(NamedTuple):
+    """float32 [N, T] each; the logits are [N, 0] for a model without causal split. strength: the c that was used."""
+
+    probability: np.ndarray
+    score: np.ndarray
+    interest_logit: np.ndarray
+    scenario_logit: np.ndarray
+    strength: float
+
+
+class Predictor:
+    """A package behind one call. It does not change after construction, so threads may share it."""
+
+    def __init__(self, package: Package, max_candidates: int = 1000) -> None:
+        self.name, self.version = package.path.parent.name, package.path.name
+        self.manifest = package.manifest
+        self.tasks = package.manifest.tasks
+        self.encoder = RequestEncoder(package.layout, package.encoders, max_candidates)
+        self._programs = package.programs
+        self._scenario = package.encoders.schema.scenario
+        self._index = {value: i for i, value in enumerate(self._scenario.values)}
+
+    @classmethod
+    def load(cls, path: Path, max_candidates: int = 1000) -> Predictor:
+        """Load, check against the golden rows and warm up. Raises PackageError saying what is wrong."""
+        package = Package.load(path)
+        package.replay()
+        predictor = cls(package, max_candidates)
+        predictor._warm_up(package)
+        return predictor
+
+    def score(self, request: Any) -> Scored:
+        """The scores of a wire.ScoreRequest. Raises RequestError or DataError for what is wrong with it."""
+        scenario = self.scenario(request.scenario)
+        strength = self._strength(request)
+        packed = self.encoder.encode(request, scenario)
+        logit_BT, interest_BT, scenario_BT = self._programs.one(packed, scenario)
+        with torch.inference_mode():
+            probability_BT = logit_BT.sigmoid()
+            score_BT = scenario_BT.sigmoid() * (interest_BT - strength) if self.manifest.causal else logit_BT
+        interest = interest_BT.numpy() if self.manifest.causal else interest_BT[:, :0].numpy()
+        return Scored(probability_BT.numpy(), score_BT.numpy(), interest, scenario_BT.numpy(), strength)
+
+    def scenario(self, value: str) -> int:
+        """The index of a scenario. Raises NotFoundError naming the nearest one."""
+        index = self._index.get(value, self._scenario.index(value))
+        if index is None:
+            raise NotFoundError(f"scenario {value!r} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}")
+        return index
+
+    def _strength(self, request: Any) -> float:
+        """c: the request's, else the package's for the scenario. Without a causal split there is none."""
+        if not self.manifest.causal:
+            return 0.0
+        if not request.HasField("debias_strength"):
+            return self.manifest.debias_by_scenario.get(request.scenario, self.manifest.debias_strength)
+        if not math.isfinite(request.debias_strength):
+            raise RequestError(f"debias_strength is {request.debias_strength}, expected a finite number")
+        return request.debias_strength
+
+    def _warm_up(self, package: Package) -> None:
+        """Score golden rows in several batch sizes, so that no request waits for a compiler."""
+        for rows in WARM_ROWS:
+            packed = package.sample(rows)
+            for _ in range(WARM_CALLS):
+                self._programs.one(packed, 0)

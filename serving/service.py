@@ -1,0 +1,85 @@
+"""The Ranking service: bytes in, bytes out, and the one place that turns our errors into gRPC codes."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from serving import wire
+from serving.predictor import Scored
+from serving.router import Router
+from swrec_prod.errors import DataError, NotFoundError, RequestError
+
+# The first class that fits decides. Everything else is INTERNAL, and its text stays in the log.
+CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (RequestError, grpc.StatusCode.INVALID_ARGUMENT),
+    (DataError, grpc.StatusCode.INVALID_ARGUMENT),
+)
+MAX_DETAILS = 1000  # characters of a message; it may quote what the client sent, and travels in a header
+
+_log = logging.getLogger(__name__)
+
+
+class RankingService:
+    """swrec.v1.Ranking over a router."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The service's methods. They take raw bytes, since what grpc says of undecodable ones is not for clients."""
+        return grpc.method_handlers_generic_handler(wire.SERVICE, {"Score": grpc.unary_unary_rpc_method_handler(self.score)})
+
+    async def score(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """Answer one serialised ScoreRequest."""
+        try:
+            return self.answer(data)
+        except Exception as failure:
+            code, details = status_of(failure)
+        return await context.abort(code, details)
+
+    def answer(self, data: bytes) -> bytes:
+        """A serialised ScoreResponse. Raises our errors, FloatingPointError when a score is not finite."""
+        try:
+            request = wire.ScoreRequest.FromString(data)
+        except DecodeError:
+            raise RequestError(f"the {len(data)} bytes are no swrec.v1.ScoreRequest") from None
+        predictor = self.router.route(request.model, request.version)
+        scored = predictor.score(request)
+        if not (np.isfinite(scored.score).all() and np.isfinite(scored.probability).all()):
+            raise FloatingPointError(f"{predictor.name}/{predictor.version}: a score of request {request.request_id!r} is not finite")
+        return _response(request, scored, predictor.name, predictor.version, predictor.tasks)
+
+
+def status_of(failure: Exception) -> tuple[grpc.StatusCode, str]:
+    """Code and text for the client. What is no error of ours is logged under an id, and only the id is told."""
+    for kind, code in CODES:
+        if isinstance(failure, kind):
+            return code, str(failure)[:MAX_DETAILS]
+    error_id = secrets.token_hex(6)
+    _log.error("internal error %s", error_id, exc_info=failure)
+    return grpc.StatusCode.INTERNAL, f"internal error {error_id}; the server's log says more"
+
+
+def _response(request: Any, scored: Scored, model: str, version: str, tasks: tuple[str, ...]) -> bytes:
+    return wire.ScoreResponse(
+        request_id=request.request_id,
+        model=model,
+        version=version,
+        debias_strength=scored.strength,
+        tasks=tasks,
+        probability=_bytes(scored.probability),
+        score=_bytes(scored.score),
+        interest_logit=_bytes(scored.interest_logit),
+        scenario_logit=_bytes(scored.scenario_logit),
+    ).SerializeToString()
+
+
+def _bytes(array: np.ndarray) -> bytes:
+    return array.astype(wire.SCORES, copy=False).tobytes()

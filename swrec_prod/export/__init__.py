@@ -1,0 +1,1 @@
+"""From a trained ranker to a package that a server loads: program, package, run."""

@@ -1,0 +1,244 @@
+"""The package: what a server needs to score, in one folder `REPO/NAME/VERSION/`. This file is the format's definition.
+
+    sparse.pt        TorchScript: ids -> embeddings (tables in the chosen precision)
+    dense.pt         TorchScript: embeddings -> scores, rows of any scenarios mixed
+    dense_one.pt     TorchScript: embeddings -> scores, all rows of one scenario, given as an index
+    schema.yaml      the features, with the heights of their tables
+    vocab/           what the encoders were fitted on
+    golden.parquet   held-out requests and the logits that they must get
+    manifest.json    what it is, how it was measured, and the SHA-256 of every file above
+    READY            the SHA-256 of manifest.json; written last
+
+A version is written once and never changed. TorchScript is code: serve packages of people you trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pydantic
+import torch
+
+from swrec_prod.data.encode import Encoders
+from swrec_prod.errors import PackageError
+from swrec_prod.strict import Strict, parse
+
+FORMAT = 1
+PROGRAMS = ("sparse.pt", "dense.pt", "dense_one.pt")
+REQUIRED = (*PROGRAMS, "schema.yaml", "golden.parquet")
+LIBRARIES = ("torch", "fbgemm-gpu-cpu", "fbgemm-gpu", "torchrec")
+
+Quantize = Literal["none", "fp16", "int8", "int4"]
+
+_log = logging.getLogger(__name__)
+
+
+class Parity(Strict):
+    """How far the three programs are apart on the golden rows: the largest difference of a logit, relative above 1.
+
+    mixed_eager: dense.pt against the trained ranker (this is what quantising costs); one_mixed: dense_one.pt against
+    dense.pt. Each with the bound that it was held to.
+    """
+
+    rows: int
+    mixed_eager: float
+    mixed_eager_bound: float
+    one_mixed: float
+    one_mixed_bound: float
+
+
+class FileEntry(Strict):
+    """One file of a package."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(Strict):
+    """manifest.json. causal: scores are split into interest and scenario (M-scan). history: the model reads behaviours.
+
+    debias_strength: default c of the ranking score; debias_by_scenario: exceptions from it, by scenario value.
+    """
+
+    format: Literal[1] = 1
+    model: str
+    options: dict[str, Any] = {}
+    tasks: tuple[str, ...]
+    causal: bool
+    history: bool
+    debias_strength: float = 0.0
+    debias_by_scenario: dict[str, float] = {}
+    quantize: Quantize
+    parity: Parity
+    metrics: dict[str, Any] = {}
+    libraries: dict[str, str] = pydantic.Field(default_factory=lambda: installed())
+    files: dict[str, FileEntry] = {}
+
+
+def installed() -> dict[str, str]:
+    """Versions of the libraries that a program depends on, those that are installed."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def destination(to: Path) -> Path:
+    """The folder that a package is written to: `to` itself when it ends in a version, else its next version.
+
+    Raises PackageError when the version exists or the name cannot be one.
+    """
+    path = to if is_version(to.name) else to / str(max(versions(to), default=0) + 1)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", path.parent.name):
+        raise PackageError(f"{to}: expected REPO/NAME or REPO/NAME/VERSION, NAME of letters, digits, '_', '-', '.'; not {path.parent.name!r}")
+    if path.exists():
+        raise PackageError(f"{path}: exists, and a version is never changed; the next free one is {max(versions(path.parent)) + 1}")
+    return path
+
+
+def is_version(name: str) -> bool:
+    """Whether `name` is a positive integer without leading zeros."""
+    return re.fullmatch(r"[1-9][0-9]{0,17}", name) is not None
+
+
+def versions(folder: Path) -> list[int]:
+    """The versions in REPO/NAME, ascending, finished or not."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and is_version(p.name))
+
+
+def ready_versions(folder: Path) -> list[int]:
+    """The versions in REPO/NAME that are complete, ascending."""
+    return [v for v in versions(folder) if (folder / str(v) / "READY").is_file()]
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that becomes `path` when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent / f".{path.name}.{os.getpid()}.part"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+        try:
+            folder.rename(path)
+        except OSError:
+            raise PackageError(f"{path}: appeared while it was being written; export again for the next version") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_files(
+    folder: Path,
+    programs: Mapping[str, torch.jit.ScriptModule],
+    encoders: Encoders,
+    golden: pa.Table,
+    manifest: Manifest,
+) -> None:
+    """Fill `folder`: the programs, schema.yaml and vocab/ of the encoders, the golden rows, the manifest, and READY last."""
+    for name in PROGRAMS:
+        torch.jit.save(programs[name], str(folder / name))
+    encoders.save(folder)
+    pq.write_table(golden, folder / "golden.parquet", compression="zstd")
+    entries = {name: FileEntry(sha256=_sha256(file), bytes=file.stat().st_size) for name, file in _files(folder).items()}
+    text = manifest.model_copy(update={"files": entries}).model_dump_json(indent=1)
+    (folder / "manifest.json").write_text(text + "\n")
+    for file in folder.rglob("*"):
+        _to_disk(file)
+    (folder / "READY").write_text(_sha256(folder / "manifest.json") + "\n")
+    _to_disk(folder / "READY")
+    _to_disk(folder)
+
+
+def verify_package(path: Path) -> Manifest:
+    """The manifest of a complete and undamaged package; every file is read and compared with its checksum.
+
+    Raises PackageError naming the file and what is wrong. Other library versions than at export are logged.
+    """
+    manifest = _read_manifest(path)
+    found = _files(path)
+    for name in (*REQUIRED, *manifest.files):
+        if name not in found or name not in manifest.files:
+            raise PackageError(f"{path / name}: missing {'from the manifest' if name in found else 'file'}; export or copy the package again")
+    for name, file in found.items():
+        if name in ("manifest.json", "READY"):
+            continue
+        if name not in manifest.files:
+            raise PackageError(f"{file}: not listed in manifest.json; a package holds nothing but what was exported")
+        _same(file, manifest.files[name].sha256, "manifest.json")
+    _compare_libraries(path, manifest)
+    return manifest
+
+
+def _read_manifest(path: Path) -> Manifest:
+    if not path.is_dir():
+        raise PackageError(f"{path}: no such package")
+    for name in ("READY", "manifest.json"):
+        if not (path / name).is_file():
+            raise PackageError(f"{path / name}: missing; the export or copy did not finish")
+    file = path / "manifest.json"
+    _same(file, (path / "READY").read_text(errors="replace").strip(), "READY")
+    try:
+        data = json.loads(file.read_text())
+    except ValueError as failure:
+        raise PackageError(f"{file}: not valid JSON: {failure}") from None
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise PackageError(f"{file}: format version {found!r}; this program reads {FORMAT}. Export again, or update the server")
+    return parse(Manifest, data, str(file), PackageError)
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """Every file of the package by its name relative to `path`. Raises PackageError for links that lead out of it."""
+    inside = path.resolve()
+    found = {}
+    for file in sorted(path.rglob("*")):
+        if not file.resolve().is_relative_to(inside):
+            raise PackageError(f"{file}: a link that leads out of the package, to {file.resolve()}")
+        if not file.is_dir():
+            found[file.relative_to(path).as_posix()] = file
+    return found
+
+
+def _same(file: Path, expected: str, source: str) -> None:
+    actual = _sha256(file)
+    if actual != expected:
+        raise PackageError(f"{file}: checksum {actual[:12]}, but {source} says {expected[:12]}; the file is damaged, copy or export again")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until the file or folder is on the disk, so that READY never survives a power cut that its package did not."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _compare_libraries(path: Path, manifest: Manifest) -> None:
+    here = installed()
+    for name, version in manifest.libraries.items():
+        if name in here and here[name].partition("+")[0] != version.partition("+")[0]:
+            _log.warning("%s: exported with %s %s, loaded with %s; the golden rows decide", path, name, version, here[name])

@@ -1,0 +1,122 @@
+"""`swrec export`: a trained run -> a published package, refused unless its programs score as the trained ranker does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from swrec_prod.config import RunConfig
+from swrec_prod.data.batch import make_batch
+from swrec_prod.data.encode import Encoders
+from swrec_prod.data.pack import Column, pack
+from swrec_prod.errors import DataError, PackageError
+from swrec_prod.export.loaded import Logits, Package, Programs, by_scenario, difference, encode_rows, take, with_expected
+from swrec_prod.export.package import Manifest, Parity, Quantize, destination, staged, write_files
+from swrec_prod.export.program import compile_programs
+from swrec_prod.ranker import Ranker, debias_of
+
+# How far dense.pt may be from the trained ranker: the largest difference of a logit, relative above 1.
+EAGER_BOUND: dict[Quantize, float] = {"none": 1e-5, "fp16": 5e-3, "int8": 5e-2, "int4": 5e-1}
+ONE_BOUND = 1e-5
+
+Progress = Callable[[str], None]
+
+
+def export_package(
+    ranker: Ranker,
+    config: RunConfig,
+    prepared: Path,
+    to: Path,
+    quantize: Quantize,
+    metrics: dict[str, Any] | None = None,
+    progress: Progress = lambda _: None,
+) -> Path:
+    """Write `ranker` (unsharded, on CPU) as a package and return its folder, REPO/NAME/VERSION.
+
+    prepared: what `swrec prepare` wrote; its requests.parquet gives the golden rows. to: REPO/NAME for the next version,
+    or REPO/NAME/VERSION. Raises PackageError, and writes nothing, when the version exists or a program's scores differ
+    from the ranker's by more than its bound.
+    """
+    path = destination(to)
+    encoders = Encoders.load(prepared)
+    if config.data.features is not None:
+        encoders = encoders.select(config.data.features)
+    rows = _golden_rows(prepared, encoders)
+    progress(f"compiling {config.model.name} with tables in {'fp32' if quantize == 'none' else quantize}")
+    programs = compile_programs(ranker, quantize)
+    columns, scenario_N = encode_rows(encoders, ranker.sparse.layout, rows)
+    mixed = Programs(programs).mixed(pack(ranker.sparse.layout, columns, scenario_N))
+    parity = _parity(ranker, programs, mixed, columns, scenario_N, quantize)
+    progress(f"{parity.rows} golden rows: mixed against trained {parity.mixed_eager:.2g}, folded against mixed {parity.one_mixed:.2g}")
+    with staged(path) as folder:
+        write_files(folder, programs, encoders, with_expected(rows, mixed), _manifest(ranker, config, quantize, parity, metrics or {}))
+        Package.load(folder).replay()
+    progress(f"published {path}")
+    return path
+
+
+def _golden_rows(prepared: Path, encoders: Encoders) -> pa.Table:
+    file = prepared / "requests.parquet"
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; prepare the data again, export needs held-out rows to check the package with")
+    rows = pq.read_table(file)
+    if not len(rows):
+        raise DataError(f"{file}: holds no row, so nothing could be checked")
+    known = np.isin(rows["scenario"].to_pylist(), encoders.schema.scenario.values)
+    return rows if encoders.schema.scenario.unseen == "fallback" else rows.filter(pa.array(known))
+
+
+def _parity(
+    ranker: Ranker, programs: dict[str, torch.jit.ScriptModule], mixed: Logits, columns: dict[str, Column], scenario_N: np.ndarray, quantize: Quantize
+) -> Parity:
+    """How far the programs are from the ranker and from each other. Raises PackageError when it is too far."""
+    eager = _eager(ranker, columns, scenario_N)
+    layout, expected = ranker.sparse.layout, [logits.numpy() for logits in mixed]
+    one_mixed = [
+        difference(Programs(programs).one(pack(layout, take(columns, rows), scenario_N[rows]), scenario), [e[rows] for e in expected])
+        for scenario, rows in by_scenario(scenario_N)
+    ]
+    parity = Parity(
+        rows=len(scenario_N),
+        mixed_eager=difference(mixed, eager),
+        mixed_eager_bound=EAGER_BOUND[quantize],
+        one_mixed=float(np.max(one_mixed)),
+        one_mixed_bound=ONE_BOUND,
+    )
+    if not parity.mixed_eager <= parity.mixed_eager_bound:
+        hint = "" if quantize == "none" else "; tables lose too much in this precision, choose a finer --quantize"
+        raise PackageError(f"dense.pt differs from the trained ranker by {parity.mixed_eager:.2g}, allowed are {parity.mixed_eager_bound:g}{hint}")
+    if not parity.one_mixed <= parity.one_mixed_bound:
+        raise PackageError(f"dense_one.pt differs from dense.pt by {parity.one_mixed:.2g}, allowed are {parity.one_mixed_bound:g}")
+    return parity
+
+
+def _eager(ranker: Ranker, columns: dict[str, Column], scenario_N: np.ndarray) -> list[np.ndarray]:
+    """The trained ranker's scores, in the order of the rows."""
+    layout, order = ranker.sparse.layout, np.argsort(scenario_N, kind="stable")
+    packed = pack(layout, take(columns, order), scenario_N[order])
+    labels_BT = np.zeros((len(order), len(layout.tasks)), np.float32)
+    with torch.inference_mode():
+        _, scores = ranker.eval()(make_batch(layout, packed, labels_BT=labels_BT, row_B=order))
+    return [logits.numpy()[np.argsort(order)] for logits in scores]
+
+
+def _manifest(ranker: Ranker, config: RunConfig, quantize: Quantize, parity: Parity, metrics: dict[str, Any]) -> Manifest:
+    layout, debias = ranker.sparse.layout, debias_of(config)
+    return Manifest(
+        model=config.model.name,
+        options=config.model.options,
+        tasks=layout.tasks,
+        causal=ranker.scorer.eliminator is not None,
+        history=layout.history is not None,
+        debias_strength=debias.c if debias else 0.0,
+        quantize=quantize,
+        parity=parity,
+        metrics=metrics,
+    )
