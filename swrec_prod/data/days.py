@@ -16,6 +16,7 @@ from swrec_prod.data.commit import file_sha256
 from swrec_prod.data.etl import MICROSECONDS, Windows
 from swrec_prod.data.pack import Ragged
 
+TEXTS = ["user", "request", "split"]  # numbers are read as fast without a dictionary, and written faster
 GROUP_ROWS = 65_536  # a row group is what a reader holds at once: some 20 MB with 50 behaviours a row
 
 
@@ -74,7 +75,7 @@ def _write_file(path: Path, rows: pa.Table, first: int, last: int, sequences: li
         for sequence in sequences:
             for name, column in sequence.columns(start, end).items():
                 group = group.append_column(name, column)
-        writer = writer or pq.ParquetWriter(path, group.schema, compression="lz4", write_statistics=False)
+        writer = writer or pq.ParquetWriter(path, group.schema, compression="lz4", use_dictionary=TEXTS, write_statistics=False)
         writer.write_table(group, row_group_size=GROUP_ROWS)
     assert writer is not None  # a day has rows
     writer.close()

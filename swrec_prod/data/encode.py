@@ -105,8 +105,8 @@ class Encoders:
             scalers = {f.name: Scaler(**state["scalers"][f.name]) for f in schema.of_kind("dense")}
             owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None]
             return cls(schema, {f.name: _load_table(folder, f, state["hashed"]) for f in owners}, scalers)
-        except FileNotFoundError as failure:
-            raise DataError(f"{failure.filename}: no such file; was {folder} written by swrec?") from None
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file; was {folder} written by swrec?") from None
         except (json.JSONDecodeError, KeyError, TypeError) as failure:
             raise DataError(f"{path}: damaged, or not of this schema ({type(failure).__name__}: {failure})") from None
 
@@ -146,6 +146,8 @@ def _load_table(folder: Path, owner: Feature, hashed: dict[str, str]) -> Table:
         assert encoder.buckets is not None
         return Hashing(encoder.buckets, hashed[owner.name])  # type: ignore[arg-type]
     path = folder / "vocab" / f"{owner.name}.parquet"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; {owner.name} needs its vocabulary")
     try:
         content = pq.read_table(path)
         vocabulary = Vocabulary(content["value"].combine_chunks(), content["count"].combine_chunks())

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from swrec_prod.data.pack import Ragged
 from swrec_prod.data.values import flat
@@ -76,11 +75,6 @@ def behaviours(user: np.ndarray, time: np.ndarray, happened: np.ndarray, max_len
     windows = Windows(order[happened], np.empty_like(start), np.empty_like(stop))
     windows.start[order], windows.stop[order] = start, stop
     return windows
-
-
-def is_true(label: pa.ChunkedArray) -> np.ndarray:
-    """bool [N], False where missing."""
-    return pc.equal(label.cast(pa.int8()), 1).fill_null(False).to_numpy()
 
 
 def _starts(values: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from swrec_prod.data.commit import committed, file_sha256
 from swrec_prod.data.data_file import DataFile, RandomSplit
 from swrec_prod.data.days import Sequence, list_array, write_days
 from swrec_prod.data.encode import Encoders
-from swrec_prod.data.etl import behaviours, codes, days_of, in_order, is_true
+from swrec_prod.data.etl import behaviours, codes, days_of, in_order
 from swrec_prod.data.pack import Ragged
 from swrec_prod.data.requests import pick_rows, request_table
 from swrec_prod.errors import DataError
@@ -47,7 +47,8 @@ def prepare(
     """Prepare a raw log into the folder `out` and return its manifest. The same inputs give the same bytes.
 
     raw: folder or file of the raw log; None fetches it into `cache` (default ~/.cache/swrec). An `out` prepared from the
-    same inputs is left alone; another one is a DataError unless `overwrite`. progress: takes one line a stage.
+    same inputs is left alone; another one is a DataError unless `overwrite`, and a folder of other things always.
+    progress: takes one line a stage.
     """
     options = data_file.parsed_options()
     files = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec")
@@ -56,9 +57,10 @@ def prepare(
     if existing is not None and existing.get("source") == source and existing.get("format") == FORMAT:
         progress(f"{out}: up to date ({existing['rows']:,} rows)")
         return existing
-    if out.exists() and (existing is not None or any(out.iterdir())) and not overwrite:
-        what = "was prepared from other inputs" if existing is not None else "is no prepared dataset"
-        raise DataError(f"{out}: exists and {what}; choose another folder, or overwrite it")
+    if existing is None and out.exists() and any(out.iterdir()):
+        raise DataError(f"{out}: exists and is no prepared dataset; choose another folder")
+    if existing is not None and not overwrite:
+        raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it")
     progress(f"reading {data_file.source} from {files[0].parent}")
     table = data_file.dataset.read(files, options)
     with committed(out) as folder:
@@ -112,12 +114,17 @@ def _fit_rows(data_file: DataFile, split: np.ndarray | None, days: np.ndarray) -
     if split is not None:
         fitted, rule = split == 0, "split: train"
     else:
-        known = np.unique(days)
-        until = np.datetime64(data_file.fit_until) if data_file.fit_until else known[max(int(len(known) * 0.8), 1) - 1]
+        until = np.datetime64(data_file.fit_until) if data_file.fit_until else _four_fifths(np.unique(days))
         fitted, rule = days <= until, f"days: ..{until}" + ("" if data_file.fit_until else " (all but the last 20 % of days)")
     if not fitted.any():
         raise DataError(f"{data_file.source}: no row to fit vocabularies on ({rule}; days are {days[0]}..{days[-1]})")
     return fitted, {"rule": rule, "rows": int(fitted.sum())}
+
+
+def _four_fifths(days: np.ndarray) -> np.datetime64:
+    """The day with a fifth of `days`, and at least one, behind it; a single day is used."""
+    held_out = max(round(len(days) / 5), 1)
+    return days[max(len(days) - held_out, 1) - 1]
 
 
 def _encoded(encoders: Encoders, events: pa.Table, split: np.ndarray | None) -> pa.Table:
@@ -145,17 +152,23 @@ def _sequences(schema: FeatureSchema, events: pa.Table, rows: pa.Table) -> list[
     users = codes(events[schema.user])
     result = []
     for feature in schema.of_kind("sequence"):
-        happened = is_true(rows[f"label_{feature.where}"]) if feature.where else np.ones(len(time), bool)
+        happened = rows[f"label_{feature.where}"].to_numpy() == 1 if feature.where else np.ones(len(time), bool)
         windows = behaviours(users, time, happened, feature.max_length)
         result.append(Sequence(feature.name, windows, rows[feature.table].to_numpy(), rows["scenario"].to_numpy(), time))
     return result
 
 
 def _request_rows(data_file: DataFile, events: pa.Table, rows: pa.Table, split: np.ndarray | None) -> np.ndarray:
-    """Positions of the rows of requests.parquet: test rows, or of the latest tenth, by (user, scenario, time)."""
+    """Positions of the rows of requests.parquet: of split test, or of the latest tenth.
+
+    Rows of one scenario with the same request id, or without such a column the same user and time, are one request.
+    """
+    schema = data_file.features
+    time = rows["time"].cast(pa.int64()).to_numpy()
+    asked = [codes(events[schema.request])] if schema.request else [codes(events[schema.user]), time]
     held_out = np.flatnonzero(split == 2) if split is not None else np.arange(len(rows) - max(len(rows) // 10, 1), len(rows))
     scenario = rows["scenario"].to_numpy()
-    parts = np.stack([codes(events[data_file.features.user]), scenario, rows["time"].cast(pa.int64()).to_numpy()], axis=1)
+    parts = np.stack([scenario, *asked], axis=1)
     group = np.zeros(len(rows), np.int64)
     group[held_out] = np.unique(parts[held_out], axis=0, return_inverse=True)[1]
     return pick_rows(held_out, group, scenario, data_file.requests.per_scenario, data_file.requests.seed)

@@ -23,7 +23,8 @@ def hash_integers(values: np.ndarray) -> np.ndarray:
 
 def hash_strings(values: pa.Array) -> np.ndarray:
     """values: string [N]; a null hashes like the empty string. Returns uint64 [N]."""
-    _, offsets_buffer, data = values.cast(pa.large_string()).buffers()
+    values = values.cast(pa.large_string())
+    _, offsets_buffer, data = values.buffers()
     if len(values) == 0 or offsets_buffer is None:
         return np.zeros(0, np.uint64)
     offsets = np.frombuffer(offsets_buffer, np.int64)[values.offset : values.offset + len(values) + 1]

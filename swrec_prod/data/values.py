@@ -7,6 +7,7 @@ None, Arrow nulls and NaN are missing values.
 from __future__ import annotations
 
 import numbers
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -65,6 +66,8 @@ def strings(values: Values, feature: str) -> pa.Array | list[Any]:
 
 def check_strings(values: list[Any], feature: str) -> None:
     """Raises DataError for the first value that is neither a string nor None."""
+    if set(map(type, values)) <= {str, type(None)}:
+        return
     for value in values:
         if value is not None and not isinstance(value, str):
             raise wrong_type(feature, value, "string")
@@ -78,12 +81,13 @@ def lists(values: Values, feature: str) -> tuple[Values, np.ndarray]:
             raise wrong_type(feature, array, "a list")
         lengths = pc.list_value_length(array).fill_null(0).to_numpy()
         return array.flatten(), _offsets(lengths)
-    rows = list(values)
-    for row in rows:
-        if not (row is None or isinstance(row, (list, tuple, np.ndarray))):
-            raise wrong_type(feature, row, "a list")
-    elements = [element for row in rows if row is not None for element in row]
-    return elements, _offsets(np.array([0 if row is None else len(row) for row in rows], np.int64))
+    rows: list[Any] = list(values)
+    for kind in set(map(type, rows)) - {list, tuple, np.ndarray}:
+        if kind is not type(None):
+            raise wrong_type(feature, next(row for row in rows if type(row) is kind), "a list")
+        rows = [() if row is None else row for row in rows]
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    return list(chain.from_iterable(rows)), _offsets(lengths)
 
 
 def flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
