@@ -22,10 +22,9 @@ class Ragged(NamedTuple):
 
     def take(self, rows: np.ndarray) -> Ragged:
         """The given rows, in the given order."""
-        lengths = np.diff(self.offsets)[rows]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        shift = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)
+        starts = self.offsets[rows]
+        index, offsets = spread(starts, self.offsets[rows + 1] - starts)
+        return Ragged(self.values[index], offsets)
 
 
 Column = np.ndarray | Ragged
@@ -46,6 +45,18 @@ class Packed(NamedTuple):
     history_scenario: np.ndarray
     dense_BF: np.ndarray
     scenario_B: np.ndarray
+
+
+def spread(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the values of some rows lie: row i owns [starts[i], starts[i] + lengths[i]). Both int64 [B], in any order.
+
+    Returns the index of every value, rows one after the other, int64 [total], and the rows' new offsets, int64 [B + 1].
+    """
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    index = np.repeat(starts - offsets[:-1], lengths)
+    index += np.arange(offsets[-1])
+    return index, offsets
 
 
 def pack(layout: Layout, columns: Mapping[str, Column], scenario_B: np.ndarray) -> Packed:

@@ -1,0 +1,112 @@
+"""The catalogue finds what prepare wrote, and says what is wrong with a folder that is not whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from prepared_folder import SCHEMA, days_of_sizes, rows_table, write_prepared
+
+from swrec_prod.config import DataConfig, DayRanges
+from swrec_prod.data.catalog import Catalog
+from swrec_prod.errors import DataError
+
+DAYS = DayRanges(train="2024-01-01..2024-01-02", valid="2024-01-03", test="2024-02-01..")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return days_of_sizes(tmp_path / "toy", [5, 7, 11])
+
+
+def by_days(folder: Path) -> DataConfig:
+    return DataConfig(path=str(folder), split="days", days=DAYS)
+
+
+def change_manifest(folder: Path, **values: object) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_an_opened_folder_knows_its_schema_days_files_and_fingerprint(folder: Path) -> None:
+    catalog = Catalog.open(folder)
+    assert catalog.schema == SCHEMA
+    assert [str(day) for day in catalog.days] == ["2024-01-01", "2024-01-02", "2024-01-03"]
+    assert [f.rows for f in catalog.files] == [5, 7, 11]
+    assert catalog.fingerprint == "f00"
+    catalog.verify()
+
+
+def test_files_come_in_order_of_days_whatever_the_manifest_s_order(folder: Path) -> None:
+    change_manifest(folder, files=json.loads((folder / "manifest.json").read_text())["files"][::-1])
+    assert [f.rows for f in Catalog.open(folder).files] == [5, 7, 11]
+
+
+def test_a_day_range_selects_files(folder: Path) -> None:
+    catalog = Catalog.open(folder)
+    assert [f.rows for f in catalog.files_of(by_days(folder), "train")] == [5, 7]
+    assert [f.rows for f in catalog.files_of(by_days(folder), "valid")] == [11]
+
+
+def test_an_empty_day_range_names_the_range_and_the_days_there_are(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.days\.test 2024-02-01\.\.; available: 2024-01-01\.\.2024-01-03 \(3 days\)"):
+        Catalog.open(folder).files_of(by_days(folder), "test")
+
+
+def test_a_random_split_reads_all_files_and_needs_a_split_column(folder: Path, tmp_path: Path) -> None:
+    data = DataConfig(path=str(folder), split="random")
+    assert len(Catalog.open(folder).files_of(data, "valid")) == 3
+    without = write_prepared(tmp_path / "without", [rows_table(4).drop_columns(["split"])])
+    with pytest.raises(DataError, match="no split column"):
+        Catalog.open(without).files_of(data, "train")
+
+
+def test_a_folder_without_a_manifest_is_not_prepared(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match=r"not a prepared folder: no manifest\.json; run swrec prepare"):
+            Catalog.open(path)
+
+
+def test_a_missing_file_and_one_of_another_size_are_named(folder: Path) -> None:
+    part = folder / "day=2024-01-02" / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:-10])
+    with pytest.raises(DataError, match=r"day=2024-01-02/part-00000\.parquet: \d+ bytes, expected \d+"):
+        Catalog.open(folder)
+    part.unlink()
+    with pytest.raises(DataError, match=r"day=2024-01-02/part-00000\.parquet: missing"):
+        Catalog.open(folder)
+
+
+def test_verify_finds_a_changed_file_of_the_same_size(folder: Path) -> None:
+    part = folder / "day=2024-01-03" / "part-00000.parquet"
+    content = bytearray(part.read_bytes())
+    content[40] ^= 1
+    part.write_bytes(content)
+    catalog = Catalog.open(folder)
+    with pytest.raises(DataError, match=r"day=2024-01-03/part-00000\.parquet: SHA-256"):
+        catalog.verify()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "damaged"),
+        ("[]", "format None, expected 1"),
+        ('{"format": 2}', "format 2, expected 1"),
+        ('{"format": 1, "fingerprint": "x"}', "damaged .*files"),
+        ('{"format": 1, "fingerprint": "x", "files": [{"path": "a"}]}', "damaged .*day"),
+    ],
+)
+def test_a_damaged_manifest_is_named(folder: Path, content: str, message: str) -> None:
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(DataError, match=rf"manifest\.json: {message}"):
+        Catalog.open(folder)
+
+
+def test_it_reads_what_prepare_writes(prepared_age: Path, prepared_genre: Path) -> None:
+    age, genre = Catalog.open(prepared_age), Catalog.open(prepared_genre)
+    age.verify()
+    assert sum(f.rows for f in age.files) == sum(f.rows for f in genre.files) == 4000
+    assert (age.has_split, genre.has_split) == (True, False)
+    assert age.fingerprint != genre.fingerprint

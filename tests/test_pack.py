@@ -1,0 +1,85 @@
+"""Packing: columns of rows against what torchrec says of the tensors made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from prepared_folder import SCHEMA
+
+from swrec_prod.data.batch import make_batch
+from swrec_prod.data.pack import Column, Ragged, pack, spread
+from swrec_prod.layout import Layout
+
+Lists = list[list[int]]
+lists = st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=8)
+
+
+def ragged(rows: Lists) -> Ragged:
+    flat = [v for row in rows for v in row]
+    return Ragged(np.array(flat, np.int32), np.cumsum([0, *map(len, rows)]).astype(np.int64))
+
+
+def as_lists(column: Ragged) -> Lists:
+    return [column.values[a:b].tolist() for a, b in zip(column.offsets[:-1], column.offsets[1:], strict=True)]
+
+
+@given(lists, st.data())
+def test_taking_rows_of_a_ragged_column_is_taking_lists(rows: Lists, data: st.DataObject) -> None:
+    picked = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=12)) if rows else []
+    assert as_lists(ragged(rows).take(np.array(picked, np.int64))) == [rows[i] for i in picked]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=8))
+def test_spread_points_at_every_value_of_every_row(spans: list[tuple[int, int]]) -> None:
+    starts, lengths = (np.array([s[i] for s in spans], np.int64) for i in (0, 1))
+    index, offsets = spread(starts, lengths)
+    assert index.tolist() == [start + i for start, length in spans for i in range(length)]
+    assert np.diff(offsets).tolist() == lengths.tolist()
+
+
+def columns() -> dict[str, Column]:
+    """Three rows; person is a strided view, as the reader gives it."""
+    records = np.zeros(3, [("person", np.int32), ("other", np.int64)])
+    records["person"] = [7, 8, 9]
+    return {
+        "person": records["person"],
+        "movie": np.array([1, 2, 3], np.int32),
+        "genres": ragged([[4, 5], [], [6]]),
+        "age": np.array([0.5, 1.5, 2.5], np.float32),
+        "price": np.array([10.0, 20.0, 30.0]),
+        "history.item": ragged([[], [1, 2], [3]]),
+        "history.scenario": ragged([[], [0, 1], [2]]),
+    }
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_a_batch_holds_every_column_under_its_name(history: bool) -> None:
+    layout = Layout.of(SCHEMA, history=history)
+    packed = pack(layout, columns(), np.array([0, 0, 2]))
+    batch = make_batch(layout, packed, labels_BT=np.zeros((3, 2), np.float32), row_B=np.arange(3))
+    pooled = {name: [t.tolist() for t in jagged.to_dense()] for name, jagged in batch.ids.to_dict().items()}
+    expected = {"person": [[7], [8], [9]], "movie": [[1], [2], [3]], "genres": [[4, 5], [], [6]]}
+    if history:
+        movie = expected.pop("movie")
+        assert batch.sequences is not None
+        found = {name: [t.tolist() for t in jagged.to_dense()] for name, jagged in batch.sequences.to_dict().items()}
+        assert found == {"movie": movie, "history": [[], [1, 2], [3]]}
+        assert batch.history_scenario.tolist() == [0, 1, 2]
+    else:
+        assert batch.sequences is None and len(batch.history_scenario) == 0
+    assert pooled == expected
+    assert list(batch.ids.keys()) == [f.name for f in layout.pooled]
+    assert batch.ids.values().dtype == torch.int64
+    assert batch.dense_BF.tolist() == [[0.5, 10.0], [1.5, 20.0], [2.5, 30.0]]
+    assert len(batch) == 3
+
+
+def test_lengths_per_key_are_what_torchrec_would_compute() -> None:
+    layout = Layout.of(SCHEMA, history=False)
+    batch = make_batch(layout, pack(layout, columns(), np.zeros(3, np.int64)), labels_BT=np.zeros((3, 2), np.float32), row_B=np.arange(3))
+    ids = batch.ids
+    assert ids.length_per_key() == ids.lengths().view(len(ids.keys()), -1).sum(1).tolist() == [3, 3, 3]
+    assert ids.offset_per_key() == [0, 3, 6, 9]
