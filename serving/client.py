@@ -116,8 +116,8 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 def _column(name: str, rows: Sequence[Any] | np.ndarray) -> Any:
     """A wire.Column of one value (or one list) a row."""
-    if isinstance(rows, np.ndarray) and rows.dtype.kind in "iuf":
-        return wire.Column(name=name, **_packed(rows))
+    if isinstance(rows, np.ndarray) and rows.dtype.kind in "iu":
+        return wire.Column(name=name, **_packed(name, rows))
     plain = [row.tolist() if isinstance(row, (np.ndarray, np.generic)) else row for row in rows]
     if any(isinstance(row, (list, tuple)) for row in plain):
         lists = [row or () for row in plain]
@@ -138,14 +138,16 @@ def _typed(name: str, values: list[Any]) -> dict[str, Any]:
     if all(isinstance(value, str) for value in values):
         return {"strings": values}
     if all(isinstance(value, numbers.Real) for value in values):
-        return _packed(np.array(values))
+        return _packed(name, np.array(values))
     odd = next(value for value in values if not isinstance(value, type(values[0])))
     raise RequestError(f"feature {name!r}: values are strings or numbers, all of one kind, not {values[0]!r} and {odd!r}")
 
 
-def _packed(values: np.ndarray) -> dict[str, bytes]:
+def _packed(name: str, values: np.ndarray) -> dict[str, bytes]:
     if values.dtype.kind == "f":
         return {"floats": values.astype(wire.FLOATS).tobytes()}
+    if values.dtype.kind == "O" or (values.dtype == np.uint64 and values.max(initial=0) >= 1 << 63):
+        raise RequestError(f"feature {name!r}: {values.max()} does not fit a 64-bit integer")
     return {"ints": values.astype(wire.INTS).tobytes()}
 
 

@@ -50,9 +50,9 @@ class RequestEncoder:
         columns = {name: self._encoded(name, raw) for name, raw in values.items()}
         if self.layout.history is not None:
             _keep_latest(columns, self.layout.history)
-        own = (len(c.values) for name, c in columns.items() if isinstance(c, Ragged) and self.slots[name].part == USER)
-        if (values_a_row := sum(own)) * rows > MAX_VALUES:
-            raise RequestError(f"user: {values_a_row} values in bags and sequences for {rows} candidates; their product may be {MAX_VALUES} at most")
+        several = sum(len(c.values) for name, c in columns.items() if isinstance(c, Ragged) and self.slots[name].part == USER)
+        if several * rows > MAX_VALUES:
+            raise RequestError(f"user: {several} values in bags and sequences times {rows} candidates, allowed are {MAX_VALUES}")
         spread = {name: column if self.slots[name].part == ITEMS else _repeat(column, rows) for name, column in columns.items()}
         return pack(self.layout, spread, np.full(rows, scenario, np.int64))
 
@@ -79,7 +79,7 @@ class RequestEncoder:
         first, rows = next(iter(counts.items()), ("", 1))
         for name, count in counts.items():
             if count != rows:
-                raise RequestError(f"items: feature {name!r} has {count} rows, but {first!r} has {rows}; every column has one row a candidate")
+                raise RequestError(f"items: feature {name!r} has {count} rows, but {first!r} has {rows}; a column has one row a candidate")
         if not 1 <= rows <= self.max_candidates:
             raise RequestError(f"items: {rows} candidates, expected 1 to {self.max_candidates}")
         for name, raw in values.items():
@@ -173,8 +173,8 @@ def _keep_latest(columns: dict[str, Column], history: Feature) -> None:
     items, scenarios = (columns[f"{history.name}.{field}"] for field in ("item", "scenario"))
     assert isinstance(items, Ragged) and isinstance(scenarios, Ragged)
     if not np.array_equal(items.offsets, scenarios.offsets):
-        counts = len(items.values), len(scenarios.values)
-        raise RequestError(f"user: {history.name}.item and {history.name}.scenario differ in length: {counts[0]} and {counts[1]} behaviours")
+        name = history.name
+        raise RequestError(f"{name}.item has {len(items.values)} behaviours and {name}.scenario {len(scenarios.values)}; give one for each")
     if history.max_length is None:
         return
     lengths = np.diff(items.offsets)

@@ -76,7 +76,7 @@ def padded(pooled_BD: Tensor, target: JaggedTensor, history: JaggedTensor, histo
 def pad(pooled_BD: Tensor, target_Bd: Tensor, values: Tensor, lengths_B: Tensor, history_scenario: Tensor) -> Embedded:
     """Jagged behaviours as dense tensors. values: [behaviours, d]; lengths_B: [B]; history_scenario: [behaviours]."""
     offsets = torch.ops.fbgemm.asynchronous_complete_cumsum(lengths_B.to(torch.int64))
-    longest = int(lengths_B.max().item())
+    longest = max(1, int(lengths_B.max().item()))  # at least one, masked: fbgemm refuses a width of 0
     history_BNd = torch.ops.fbgemm.jagged_to_padded_dense(values, [offsets], [longest], 0.0)
     scenario_BN = torch.ops.fbgemm.jagged_1d_to_dense(history_scenario, offsets, longest, 0)
     mask_BN = torch.arange(longest, device=lengths_B.device).unsqueeze(0) < lengths_B.unsqueeze(1)

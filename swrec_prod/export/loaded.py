@@ -96,7 +96,8 @@ class Package:
             found.append(("dense_one.pt", difference(one, [array[rows] for array in expected])))
         for name, far in found:
             if not far <= REPLAY_BOUND:
-                raise PackageError(f"{self.path / name}: golden rows differ by {far:.2g}, allowed are {REPLAY_BOUND:g}; export again with the libraries here")
+                hint = "export again with the libraries that are installed here"
+                raise PackageError(f"{self.path / name}: golden rows differ by {far:.2g}, allowed are {REPLAY_BOUND:g}; {hint}")
         return max(far for _, far in found)
 
 

@@ -74,17 +74,17 @@ class Manifest(Strict):
 
     format: Literal[1] = 1
     model: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = pydantic.Field(default_factory=dict)
     tasks: tuple[str, ...]
     causal: bool
     history: bool
     debias_strength: float = 0.0
-    debias_by_scenario: dict[str, float] = {}
+    debias_by_scenario: dict[str, float] = pydantic.Field(default_factory=dict)
     quantize: Quantize
     parity: Parity
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = pydantic.Field(default_factory=dict)
     libraries: dict[str, str] = pydantic.Field(default_factory=lambda: installed())
-    files: dict[str, FileEntry] = {}
+    files: dict[str, FileEntry] = pydantic.Field(default_factory=dict)
 
 
 def installed() -> dict[str, str]:
@@ -105,7 +105,7 @@ def destination(to: Path) -> Path:
     """
     path = to if is_version(to.name) else to / str(max(versions(to), default=0) + 1)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", path.parent.name):
-        raise PackageError(f"{to}: expected REPO/NAME or REPO/NAME/VERSION, NAME of letters, digits, '_', '-', '.'; not {path.parent.name!r}")
+        raise PackageError(f"{to}: {path.parent.name!r} is no name; expected REPO/NAME or REPO/NAME/VERSION, NAME of letters, digits, _-.")
     if path.exists():
         raise PackageError(f"{path}: exists, and a version is never changed; the next free one is {max(versions(path.parent)) + 1}")
     return path
@@ -175,8 +175,8 @@ def verify_package(path: Path) -> Manifest:
     manifest = _read_manifest(path)
     found = _files(path)
     for name in (*REQUIRED, *manifest.files):
-        if name not in found or name not in manifest.files:
-            raise PackageError(f"{path / name}: missing {'from the manifest' if name in found else 'file'}; export or copy the package again")
+        if name not in found:
+            raise PackageError(f"{path / name}: missing; export or copy the package again")
     for name, file in found.items():
         if name in ("manifest.json", "READY"):
             continue

@@ -38,29 +38,31 @@ class SparseProgram(nn.Module):
     def __init__(self, sparse: SparseArch, precision: SparseType) -> None:
         super().__init__()
         configs = sparse.ebc.embedding_bag_configs()
-        weights = [sparse.ebc.embedding_bags[c.name].weight for c in configs]  # type: ignore[union-attr]
+        weights = [sparse.ebc.embedding_bags[c.name].weight for c in configs]
         names = [f.name for f in sparse.layout.pooled]
         table_of = {feature: i for i, config in enumerate(configs) for feature in config.feature_names}
         assert all(c.pooling is PoolingType.MEAN or _single(sparse, c.feature_names) for c in configs)
         self.pooled = _kernel(configs, weights, precision, PoolingMode.MEAN, [table_of[name] for name in names])
+        self.order_D: Tensor
         self.register_buffer("order_D", _columns(sparse, names))
         self.items: nn.Module | None = None
         if sparse.ec is not None:
             config = sparse.ec.embedding_configs()[0]
-            self.items = _kernel([config], [sparse.ec.embeddings[config.name].weight], precision, PoolingMode.NONE, [0])  # type: ignore[list-item]
+            self.items = _kernel([config], [sparse.ec.embeddings[config.name].weight], precision, PoolingMode.NONE, [0])
 
     def forward(
         self, ids_values: Tensor, ids_lengths: Tensor, sequence_values: Tensor, sequence_lengths: Tensor, history_scenario: Tensor
-    ) -> Embedded:
-        """Embedded tensors in the order that the ranker was trained on."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The fields of sparse.Embedded. A plain tuple: TorchScript makes the class of a named one again at every call."""
         pooled_BD = self.pooled(ids_values, torch.ops.fbgemm.asynchronous_complete_cumsum(ids_lengths.to(torch.int64)))
         if self.order_D.numel() > 0:
             pooled_BD = pooled_BD.index_select(1, self.order_D)
-        if self.items is None:
-            return no_behaviours(pooled_BD)
-        rows = sequence_lengths.numel() // 2
-        items = self.items(sequence_values, torch.tensor([0, sequence_values.numel()]))
-        return pad(pooled_BD, items[:rows], items[rows:], sequence_lengths[rows:], history_scenario)
+        embedded = no_behaviours(pooled_BD)
+        if self.items is not None:
+            rows = sequence_lengths.numel() // 2
+            items = self.items(sequence_values, torch.tensor([0, sequence_values.numel()]))
+            embedded = pad(pooled_BD, items[:rows], items[rows:], sequence_lengths[rows:], history_scenario)
+        return embedded.pooled_BD, embedded.target_Bd, embedded.history_BNd, embedded.mask_BN, embedded.history_scenario_BN
 
 
 class DenseProgram(nn.Module):

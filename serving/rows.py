@@ -1,0 +1,92 @@
+"""Tables of raw rows (a prepared folder's requests.parquet) through a running server, and the answers against predictions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from serving.client import Client, ScoredItems, make_request
+from swrec_prod.errors import DataError
+from swrec_prod.schema import FeatureSchema
+
+MAX_CANDIDATES = 1000
+
+
+class TableRequest(NamedTuple):
+    """One request of a table. rows: positions of its N candidates; request: a wire.ScoreRequest."""
+
+    rows: list[int]
+    request: Any
+
+
+def requests_from_table(table: pa.Table, schema: FeatureSchema, max_candidates: int = MAX_CANDIDATES) -> Iterator[TableRequest]:
+    """The table as requests: rows of one user, scenario, time and the same user and context features are candidates of one.
+
+    Raises DataError naming a column that the table lacks.
+    """
+    once = [name for f in schema.features if f.side != "item" for name in _columns(schema, f.name)]
+    each = [name for f in schema.features if f.side == "item" for name in _columns(schema, f.name)]
+    for name in ("user", "time", "scenario", *once, *each):
+        if name not in table.column_names:
+            raise DataError(f"the table has no column {name!r}; it needs user, time, scenario and every feature's raw values")
+    columns = {name: table[name].to_pylist() for name in ("user", "time", "scenario", *once, *each)}
+    groups: dict[str, list[int]] = {}
+    for i in range(len(table)):
+        key = repr([columns[name][i] for name in ("user", "time", "scenario", *once)])
+        groups.setdefault(key, []).append(i)
+    for group in groups.values():
+        for start in range(0, len(group), max_candidates):
+            rows = group[start : start + max_candidates]
+            user = {name: columns[name][rows[0]] for name in once}
+            items = {name: [columns[name][i] for i in rows] for name in each}
+            yield TableRequest(rows, make_request(columns["scenario"][rows[0]], user, items))
+
+
+def score_table(client: Client, table: pa.Table, schema: FeatureSchema, *, model: str = "", version: str = "") -> pa.Table:
+    """Every row's scores, named as in a predictions file, and `latency_ms` of the request that the row was in.
+
+    Raises as Client.score does.
+    """
+    latency_N = np.zeros(len(table), np.float32)
+    scores: dict[str, np.ndarray] = {}
+    for rows, request in requests_from_table(table, schema):
+        request.model, request.version = model, version
+        start = time.perf_counter()
+        scored = client.send(request)
+        latency_N[rows] = 1e3 * (time.perf_counter() - start)
+        for name, values in _named(scored).items():
+            scores.setdefault(name, np.zeros(len(table), np.float32))[rows] = values
+    return pa.table({"row": table["row"], **scores, "latency_ms": latency_N})
+
+
+def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:
+    """The largest absolute difference of every score that both tables have, over the rows that both have; and `rows`.
+
+    Raises DataError when they have no row in common.
+    """
+    _, here, there = np.intersect1d(scored["row"].to_numpy(), predictions["row"].to_numpy(), return_indices=True)
+    if not len(here):
+        raise DataError("scored rows and predictions have no row in common; are they of the same prepared data?")
+    names = [name for name in scored.column_names if name in predictions.column_names and name != "row"]
+    far = {name: np.abs(scored[name].to_numpy()[here] - predictions[name].to_numpy()[there]) for name in names}
+    return {"rows": float(len(here)), **{name: float(values.max()) for name, values in far.items()}}
+
+
+def _columns(schema: FeatureSchema, name: str) -> list[str]:
+    return [f"{name}.item", f"{name}.scenario"] if schema.feature(name).kind == "sequence" else [name]
+
+
+def _named(scored: ScoredItems) -> dict[str, np.ndarray]:
+    """[N] columns under the names of a predictions file: prob_<task>, score_<task>, and the logits of a causal split."""
+    columns: dict[str, np.ndarray] = {}
+    for t, task in enumerate(scored.tasks):
+        suffix = f"_{task}" if len(scored.tasks) > 1 else ""
+        columns |= {f"prob_{task}": scored.probability[:, t], f"score_{task}": scored.score[:, t]}
+        for name, logits in (("interest_logit", scored.interest_logit), ("scenario_logit", scored.scenario_logit)):
+            if logits is not None:
+                columns[name + suffix] = logits[:, t]
+    return columns
