@@ -1,0 +1,1 @@
+"""Judging a trained run: predictions file, metrics, comparison and report."""

@@ -1,0 +1,200 @@
+"""Pictures of the causal split (M-scan, Zhu et al., WWW 2024): what the model books to the scenario and what to the
+interest, and what removing the scenario's part does to a list that blends scenarios.
+
+Shapes: N rows, S scenarios, C values of the counterfactual reference c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from swrec_prod.errors import MetricError
+from swrec_prod.evaluate.judged import MAX_BARS, MAX_CURVES, Judged
+from swrec_prod.evaluate.predictions import Split
+from swrec_prod.evaluate.style import COLORS, INK, Picture, absent, share, short, signed, styled
+from swrec_prod.metrics import auc, sigmoid
+
+TOP = 0.1  # the part of a blended list that users see
+SWEEP_ROWS = 200_000  # more rows are sampled: the shares move by less than a pixel
+NO_SPLIT = "Left out: the model has no causal split (set debias in the run file, or train mscan)."
+
+
+def scenario_influence(judged: Judged) -> Picture:
+    """Observed rate, the scenario's factor sigmoid(y_s) and the mean interest y_m, side by side."""
+    title = "What is the scenario's doing, and what is interest?"
+    if judged.split is None:
+        return absent(title, NO_SPLIT)
+    names = judged.axis_names[:MAX_BARS]
+    panels = (
+        (f"observed rate of {judged.task}", judged.mean_S(judged.labels), share, COLORS[6]),
+        ("scenario's factor σ(y<sub>s</sub>)", judged.mean_S(sigmoid(judged.split.scenario)), signed, COLORS[3]),
+        ("mean interest y<sub>m</sub>", judged.mean_S(judged.split.interest), signed, COLORS[0]),
+    )
+    figure = make_subplots(1, 3, shared_yaxes=True, subplot_titles=[p[0] for p in panels], horizontal_spacing=0.04)
+    for col, (_, values_S, text, color) in enumerate(panels, 1):
+        _lollipops(figure, col, names, values_S[:MAX_BARS], text, color)
+    figure.update_xaxes(tickformat="~%", row=1, col=1)
+    figure.update_yaxes(type="category", range=[len(names) - 0.4, -0.6])
+    figure = styled(figure, 120 + 40 * len(names)).update_layout(showlegend=False)
+    how = "The model reads an impression as interest times scenario: logit = y<sub>m</sub> · σ(y<sub>s</sub>). Busiest scenario first."
+    return Picture(title, _attributed(judged, judged.split), how + judged.cut(MAX_BARS), figure)
+
+
+def _lollipops(figure: go.Figure, col: int, names: list[str], values: np.ndarray, text: Callable[[float], str], color: str) -> None:
+    """One dot on a stem a scenario, its value beside it, in panel `col`."""
+    stem = {"array": np.maximum(-values, 0), "arrayminus": np.maximum(values, 0), "width": 0, "thickness": 3, "color": color}
+    figure.add_scatter(
+        x=values,
+        y=names,
+        mode="markers+text",
+        error_x=stem,
+        marker={"size": 13, "color": color},
+        text=[f" {text(v)} " for v in values],
+        textposition=["middle left" if v < 0 else "middle right" for v in values],
+        hovertemplate="%{y}: %{text}<extra></extra>",
+        row=1,
+        col=col,
+    )
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    room = 0.4 * (high - low)  # for the text beside the outermost dot
+    figure.update_xaxes(range=[low - room * (low < 0), high + room * (high > 0)], row=1, col=col)
+
+
+def _attributed(judged: Judged, split: Split) -> str:
+    rate, factor, interest = (judged.mean_S(v) for v in (judged.labels, sigmoid(split.scenario), split.interest))
+    if len(rate) < 2:
+        return "There is one scenario only, so nothing can be told apart."
+    least, most = int(rate.argmin()), int(rate.argmax())
+    times = f", a factor of {rate[most] / rate[least]:.1f}" if rate[least] > 0 else ""
+    found = (
+        f"The rate of {judged.task} runs from {share(rate[least])} ({judged.names[least]}) "
+        f"to {share(rate[most])} ({judged.names[most]}){times}. "
+        f"The scenario's factor runs from {factor.min():.2f} to {factor.max():.2f}, "
+        f"the mean interest from {signed(interest.min())} to {signed(interest.max())}."
+    )
+    if len(rate) < 4:
+        return found
+    by_factor, by_interest = _rank_correlation(rate, factor), _rank_correlation(rate, interest)
+    return f"{found} Their rank correlation with the rate is {signed(by_factor)} and {signed(by_interest)}, over {len(rate)} scenarios."
+
+
+def blending(judged: Judged, default_c: float) -> Picture:
+    """Share of each scenario in the top of one blended list, and pooled AUC, as c moves."""
+    title = "A blended list as the scenario's part is removed"
+    if judged.split is None:
+        return absent(title, NO_SPLIT)
+    if len(judged.names) < 2:
+        return absent(title, "Left out: there is one scenario only, so nothing is blended.")
+    grid = _grid(judged.split.interest, default_c)
+    shares_CS, auc_C = sweep(judged, grid)
+    panels = [[{}, {}], [{}, None]]
+    figure = make_subplots(
+        2, 2, specs=panels, column_widths=[0.93, 0.07], row_heights=[0.66, 0.34], vertical_spacing=0.1, horizontal_spacing=0.02
+    )
+    _shares(figure, judged, grid, shares_CS)
+    line = {"color": COLORS[0], "width": 2.5}
+    hover = "c = %{x:.2f}: AUC %{y:.4f}<extra></extra>"
+    figure.add_scatter(x=grid, y=auc_C, mode="lines", line=line, showlegend=False, hovertemplate=hover, row=2, col=1)
+    for c, name, side in _marks(default_c):
+        place = {"yanchor": "bottom", "xanchor": side, "xshift": 3 if side == "left" else -3}
+        for row in (1, 2):
+            figure.add_vline(x=c, line={"color": INK, "dash": "dash", "width": 1.4}, row=row, col=1)
+        figure.add_annotation(x=c, y=0, yref="y3 domain", text=name, showarrow=False, row=2, col=1, **place)
+    figure.update_yaxes(title_text=f"share of the top {share(TOP)}", tickformat="~%", range=[0, 1], row=1, col=1)
+    figure.update_yaxes(range=[0, 1], showticklabels=False, row=1, col=2)
+    figure.update_yaxes(title_text="AUC, all rows", row=2, col=1)
+    figure.update_xaxes(range=[grid[0], grid[-1]], col=1)
+    figure.update_xaxes(title_text="counterfactual reference c", row=2, col=1)
+    how = "All rows are sorted into one list by σ(y<sub>s</sub>) · (y<sub>m</sub> − c). At c = 0 that is the order of the probability."
+    if max(np.ptp(judged.split.scenario[part]) for part in judged.parts) < 1e-3:
+        how += " Inside a scenario c changes nothing: there σ(y<sub>s</sub>) is constant."
+    figure = styled(figure, 560).update_layout(legend_traceorder="normal", bargap=0)
+    return Picture(title, _blended(judged, grid, shares_CS, auc_C, default_c), how, figure)
+
+
+def _shares(figure: go.Figure, judged: Judged, grid: np.ndarray, shares_CS: np.ndarray) -> None:
+    """Stacked areas over c, and beside them one stacked bar with the mix of all rows."""
+    traffic = judged.rows_S / judged.rows_S.sum()
+    bands = [
+        (short(n), color, shares_CS[:, i], traffic[i]) for i, (n, color) in enumerate(zip(judged.names[:MAX_CURVES], COLORS, strict=False))
+    ]
+    if len(judged.names) > MAX_CURVES:
+        others = f"{len(judged.names) - MAX_CURVES} others"
+        bands.append((others, "#c3ccd5", shares_CS[:, MAX_CURVES:].sum(1), traffic[MAX_CURVES:].sum()))
+    line = {"width": 0.6, "color": "white"}
+    for name, color, shares, rows in bands:
+        hover = f"{name}: %{{y:.1%}} of the top at c = %{{x:.2f}}<extra></extra>"
+        figure.add_scatter(
+            x=grid, y=shares, name=name, stackgroup="top", fillcolor=color, line=line, mode="lines", hovertemplate=hover, row=1, col=1
+        )
+        hover = f"{name}: {share(rows)} of all rows<extra></extra>"
+        bar = {"color": color, "line": line}
+        figure.add_bar(x=["all rows"], y=[rows], marker=bar, showlegend=False, hovertemplate=hover, row=1, col=2)
+    figure.update_layout(barmode="stack")
+
+
+def _marks(default_c: float) -> list[tuple[float, str, str]]:
+    """The values of c worth a line: (c, its name, the side of the text that touches the line)."""
+    if default_c == 0:
+        return [(0.0, "this run's c: by probability", "left")]
+    outside = ("right", "left") if default_c > 0 else ("left", "right")
+    return [(0.0, "by probability", outside[0]), (default_c, "this run's c", outside[1])]
+
+
+def sweep(judged: Judged, grid_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each c: the share of every scenario in the top of the blended list [C, S], and the pooled AUC [C] (NaN: none)."""
+    rows = np.arange(len(judged.labels))
+    if len(rows) > SWEEP_ROWS:
+        rows = np.random.default_rng(0).choice(rows, SWEEP_ROWS, replace=False)
+    split = Split(judged.split.interest[rows], judged.split.scenario[rows]) if judged.split else Split(rows, rows)
+    labels, scenarios = judged.labels[rows], judged.scenarios[rows]
+    top = max(1, round(TOP * len(rows)))
+    shares_CS = np.empty((len(grid_C), len(judged.names)))
+    auc_C = np.full(len(grid_C), np.nan)
+    for i, c in enumerate(grid_C):
+        scores = split.rescored(float(c))
+        shown = scenarios[np.argpartition(scores, len(rows) - top)[len(rows) - top :]]
+        shares_CS[i] = np.bincount(shown, minlength=len(judged.names)) / top
+        try:
+            auc_C[i] = auc(labels, scores)
+        except MetricError:
+            continue
+    return shares_CS, auc_C
+
+
+def _grid(interest: np.ndarray, default_c: float) -> np.ndarray:
+    """c from -r to r, r the size of a usual interest: the scale on which c competes with y_m. 0 and default_c are on it."""
+    reach = max(float(np.median(np.abs(interest))), 1.3 * abs(default_c), 0.1)
+    return np.unique(np.append(np.linspace(-reach, reach, 49), [0.0, default_c]))
+
+
+def _blended(judged: Judged, grid: np.ndarray, shares_CS: np.ndarray, auc_C: np.ndarray, default_c: float) -> str:
+    traffic = judged.rows_S / judged.rows_S.sum()
+    at_zero, at_run = (int(np.flatnonzero(grid == c)[0]) for c in (0.0, default_c))
+    lead = int(np.argmax(shares_CS[at_zero] - traffic))
+    name = judged.names[lead]
+    at_top = share(shares_CS[at_zero, lead])
+    found = f"Sorted by probability, {name} takes {at_top} of the top {share(TOP)} with {share(traffic[lead])} of the rows"
+    found += (
+        f"; at this run's c = {signed(default_c)} it takes {share(shares_CS[at_run, lead])}."
+        if default_c
+        else "; this run ranks so (c = 0)."
+    )
+    nearest = int(np.argmin(np.abs(shares_CS - traffic).sum(1)))
+    found += f" The top is closest to the mix of traffic at c = {signed(grid[nearest])}."
+    if np.isnan(auc_C).all():
+        return found
+    best = int(np.nanargmax(auc_C))
+    if best == at_zero:
+        return f"{found} Pooled AUC is highest at c = 0 ({auc_C[best]:.4f})."
+    return f"{found} Pooled AUC is highest at c = {signed(grid[best])} ({auc_C[best]:.4f}; at c = 0 it is {auc_C[at_zero]:.4f})."
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's correlation without ties."""
+    ranks = [np.argsort(np.argsort(v)).astype(np.float64) for v in (a, b)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -1,0 +1,206 @@
+"""The predictions file: one row a scored candidate, everything that judging it later needs, no inference.
+
+    row int64, day string, scenario string, user      who was shown what, where and when
+    label_<task>, prob_<task>, score_<task>           what happened, the calibrated probability, the ranking score
+    interest_logit, scenario_logit                    models with the causal split; suffixed _<task> with several tasks
+
+With the split, logit = interest * sigmoid(scenario) and score = sigmoid(scenario) * (interest - c), so that any other c
+can be tried on the file (`rescored`). Without it, score is the logit.
+
+Shapes: N rows, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from swrec_prod.errors import DataError, nearest
+from swrec_prod.metrics import sigmoid, summarise
+from swrec_prod.schema import FeatureSchema
+
+KEYS = ("row", "day", "scenario", "user")
+
+
+class Split(NamedTuple):
+    """The causal split of one task. interest: y_m, scenario: y_s; float64 [N] logits."""
+
+    interest: np.ndarray
+    scenario: np.ndarray
+
+    def rescored(self, c: float | np.ndarray) -> np.ndarray:
+        """The ranking score sigmoid(y_s) * (y_m - c) (M-scan eq. 12) for another counterfactual reference c."""
+        return sigmoid(self.scenario) * (self.interest - c)
+
+
+def predictions_table(
+    *,
+    row: np.ndarray,
+    day: Sequence[str] | pa.Array | pa.ChunkedArray,
+    user: Sequence[Any] | pa.Array | pa.ChunkedArray,
+    scenario: Sequence[str] | pa.Array | pa.ChunkedArray,
+    labels_NT: np.ndarray,
+    logit_NT: np.ndarray,
+    tasks: Sequence[str],
+    interest_NT: np.ndarray | None = None,
+    scenario_NT: np.ndarray | None = None,
+    c: float | Mapping[str, float] = 0.0,
+) -> pa.Table:
+    """The predictions of N rows as a table.
+
+    row: int64 [N]; day, user, scenario: columns of N values; labels_NT of {0, 1}. interest_NT, scenario_NT: y_m and y_s
+    of a model with the causal split (both or neither). c: the counterfactual reference, one or one a scenario value.
+    Raises DataError when the shapes do not fit, or c lacks a scenario.
+    """
+    if labels_NT.shape != (len(row), len(tasks)) or logit_NT.shape != labels_NT.shape:
+        raise DataError(f"predictions: labels {labels_NT.shape} and logits {logit_NT.shape} are not {len(row)} rows of {', '.join(tasks)}")
+    if (interest_NT is None) != (scenario_NT is None):
+        raise DataError("predictions: the causal split needs interest and scenario logits, and only one is given")
+    columns: dict[str, Any] = dict(zip(KEYS, (row, day, scenario, user), strict=True))
+    c_N = c if isinstance(c, (int, float)) else _of_scenario(c, scenario)
+    for t, task in enumerate(tasks):
+        logit = np.asarray(logit_NT[:, t], np.float32)
+        columns[f"label_{task}"] = np.asarray(labels_NT[:, t], np.float32)
+        columns[f"prob_{task}"] = sigmoid(logit).astype(np.float32)
+        columns[f"score_{task}"] = logit
+        if interest_NT is not None and scenario_NT is not None:
+            split = Split(np.asarray(interest_NT[:, t], np.float64), np.asarray(scenario_NT[:, t], np.float64))
+            columns[f"score_{task}"] = split.rescored(c_N).astype(np.float32)
+            for name, logits in zip(_split_names(task, tasks), split, strict=True):
+                columns[name] = logits.astype(np.float32)
+    return pa.table(columns)
+
+
+def write_predictions(table: pa.Table, path: str | Path) -> None:
+    """Write `table` to `path`; a killed write leaves the old file or none."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    pq.write_table(table, aside, compression="zstd")
+    aside.replace(path)
+
+
+def read_predictions(path: str | Path) -> pa.Table:
+    """The table at `path`. Raises DataError when it is missing, no Parquet, or lacks columns."""
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such predictions file; `swrec evaluate RUN_DIR --predictions {path}` writes it") from None
+    except pa.ArrowInvalid as failure:
+        raise DataError(f"{path}: not a Parquet file: {failure}") from None
+    missing = [name for name in KEYS if name not in table.column_names]
+    missing += [f"{kind}_{task}" for task in tasks_of(table) for kind in ("prob", "score") if f"{kind}_{task}" not in table.column_names]
+    if not tasks_of(table):
+        missing.append("label_<task>")
+    if missing:
+        raise DataError(f"{path}: predictions lack column {missing[0]!r}; {nearest(missing[0], table.column_names)}")
+    return table
+
+
+def tasks_of(table: pa.Table) -> tuple[str, ...]:
+    """The tasks that a predictions table holds, in order."""
+    return tuple(name.removeprefix("label_") for name in table.column_names if name.startswith("label_"))
+
+
+def split_of(table: pa.Table, task: str) -> Split | None:
+    """The causal split of `task`, or None for a model without one."""
+    names = _split_names(task, tasks_of(table))
+    if not set(names) <= set(table.column_names):
+        return None
+    return Split(*(table[name].to_numpy().astype(np.float64) for name in names))
+
+
+def logit_of(table: pa.Table, task: str) -> np.ndarray:
+    """float64 [N]: the logit of the calibrated probability, without the rounding of `prob`."""
+    split = split_of(table, task)
+    return table[f"score_{task}"].to_numpy().astype(np.float64) if split is None else split.rescored(0.0)
+
+
+def codes_of(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
+    """A column as int64 [N] codes and the sorted values that they stand for; nulls are a value of their own, "null"."""
+    values = pc.fill_null(table[column].cast(pa.string()), "null").combine_chunks().dictionary_encode()
+    names = values.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names))
+    return rank[values.indices.to_numpy()], [names[i] for i in order]
+
+
+def metrics_of(table: pa.Table) -> dict[str, Any]:
+    """The metrics of metrics.json for a predictions table (see `metrics.summarise`)."""
+    tasks = tasks_of(table)
+    labels_NT = np.stack([table[f"label_{task}"].to_numpy() for task in tasks], axis=1)
+    logits_NT = np.stack([logit_of(table, task) for task in tasks], axis=1)
+    scenarios, values = codes_of(table, "scenario")
+    return summarise(labels_NT, logits_NT, codes_of(table, "user")[0], scenarios, values, tasks)
+
+
+def bookkeeping(folder: str | Path, files: Sequence[str | Path], rows: np.ndarray, tasks: Sequence[str]) -> pa.Table:
+    """Who, where, when and the outcome of the given rows of a prepared folder, in the order of `rows`.
+
+    files: paths below `folder` such as `day=2000-04-25/part-0.parquet`; only those are read, and of them only `row`,
+    `user`, `scenario` and the labels. rows: int64 [N] row ids. Returns columns row, day, user, scenario, label_<task>.
+    Raises DataError for a file without its columns or day, or row ids that are in none of the files.
+    """
+    folder = Path(folder)
+    wanted = np.unique(rows)
+    parts = [_read_bookkeeping(folder / file, wanted, tasks) for file in files]
+    if not parts:
+        raise DataError(f"{folder}: no files to look {len(rows)} rows up in")
+    table = pa.concat_tables(parts)
+    found = table["row"].to_numpy()
+    order = np.argsort(found, kind="stable")
+    at = np.searchsorted(found[order], rows)
+    lost = at >= len(found)
+    lost[~lost] = found[order[at[~lost]]] != rows[~lost]
+    if lost.any():
+        raise DataError(f"{folder}: {lost.sum()} of {len(rows)} rows, such as row {rows[lost][0]}, are in none of {len(parts)} files")
+    table = table.take(order[at])
+    if pa.types.is_integer(table.schema.field("scenario").type):
+        table = table.set_column(table.column_names.index("scenario"), "scenario", _scenario_values(folder, table["scenario"]))
+    return table
+
+
+def _read_bookkeeping(path: Path, wanted: np.ndarray, tasks: Sequence[str]) -> pa.Table:
+    """The wanted rows of one file; wanted: sorted row ids."""
+    day = path.parent.name.removeprefix("day=")
+    if day == path.parent.name:
+        raise DataError(f"{path}: the folder of a prepared file is day=YYYY-MM-DD, not {path.parent.name!r}")
+    names = ["row", "user", "scenario", *(f"label_{task}" for task in tasks)]
+    try:
+        known = pq.read_schema(path).names
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; is the prepared folder complete?") from None
+    for name in names:
+        if name not in known:
+            raise DataError(f"{path}: no column {name!r}; {nearest(name, known)}")
+    table = pq.read_table(path, columns=names, partitioning=None)
+    table = table.filter(pa.array(np.isin(table["row"].to_numpy(), wanted)))
+    return table.add_column(1, "day", pa.repeat(pa.scalar(day), table.num_rows))
+
+
+def _scenario_values(folder: Path, indices: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Scenario indices as values; the fallback index behind the known values is "(unseen)"."""
+    names = [*FeatureSchema.load(folder / "schema.yaml").scenario.values, "(unseen)"]
+    return pc.take(pa.array(names), indices)
+
+
+def _of_scenario(c: Mapping[str, float], scenario: Any) -> np.ndarray:
+    """c of each row, float64 [N]."""
+    column = scenario if isinstance(scenario, (pa.Array, pa.ChunkedArray)) else pa.array(scenario, pa.string())
+    codes, values = codes_of(pa.table({"scenario": column}), "scenario")
+    for value in values:
+        if value not in c:
+            raise DataError(f"predictions: no c for scenario {value!r}; {nearest(value, c)}")
+    return np.array([c[value] for value in values], np.float64)[codes]
+
+
+def _split_names(task: str, tasks: Sequence[str]) -> tuple[str, str]:
+    ending = f"_{task}" if len(tasks) > 1 else ""
+    return f"interest_logit{ending}", f"scenario_logit{ending}"

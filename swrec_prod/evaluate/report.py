@@ -1,0 +1,226 @@
+"""A run as one page to look at, and as a table for the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from rich.table import Table
+
+from swrec_prod.errors import CheckpointError, DataError, MetricError
+from swrec_prod.evaluate import pictures
+from swrec_prod.evaluate.causal import blending, scenario_influence
+from swrec_prod.evaluate.judged import Judged
+from swrec_prod.evaluate.page import Card, Grid, facts_section, grid_section, page, picture_section
+from swrec_prod.evaluate.predictions import metrics_of, read_predictions
+from swrec_prod.evaluate.style import Picture, absent, count, several, share
+from swrec_prod.metrics import auc_interval
+from swrec_prod.strict import read_yaml
+
+COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "log loss", "NE", "calibration", "ECE")
+
+
+class RunFiles(NamedTuple):
+    """What a report reads from a run directory; {} , [] or None where a file is not there."""
+
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    predictions: pa.Table | None
+
+
+def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = None) -> None:
+    """Write one self-contained HTML page about a run to `out`.
+
+    run_dir: holds run.yaml, metrics.json, history.jsonl, predictions.parquet; what is missing leaves its picture out,
+    and a line says why. served: figures of a served-against-offline check: rows, max_abs_diff, requests, p50_ms, p99_ms.
+    Raises CheckpointError when run_dir is no run directory, DataError when one of its files is damaged.
+    """
+    run = read_run(run_dir)
+    judged, why_not = _judged(run.predictions)
+    c = float((run.config.get("debias") or {}).get("c", 0.0))
+    drawn = [
+        pictures.learning_curve(run.history),
+        *(_judged_pictures(judged, c) if judged else [absent("Pictures of the predictions", why_not)]),
+    ]
+    sections = [picture_section(picture, i) for i, picture in enumerate(drawn)]
+    if run.metrics.get("overall"):
+        sections.append(grid_section("Figures by scenario", _grid(run.metrics), _reasons(run.metrics)))
+    sections.append(facts_section("What was trained", _facts(run.config)))
+    model = run.config.get("model", {}).get("name", "model")
+    data = Path(str(run.config.get("data", {}).get("path", run_dir))).name
+    cards = [*_quality_cards(run.metrics, judged), *_speed_cards(run.metrics), *([_served_card(served)] if served else [])]
+    _write(Path(out), page(f"{model} on {data}", _lead(run), cards, sections))
+
+
+def read_run(run_dir: Path) -> RunFiles:
+    """The files of a run directory. Raises CheckpointError when there is none, DataError for a damaged file."""
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise CheckpointError(f"{run_dir}: no such run directory; `swrec train RUN.yaml --out {run_dir}` makes one")
+    known = {name: run_dir / name for name in ("run.yaml", "metrics.json", "history.jsonl", "predictions.parquet")}
+    there = {name for name, path in known.items() if path.is_file()}
+    if not there:
+        raise CheckpointError(f"{run_dir}: not a run directory: it holds none of {', '.join(known)}")
+    predictions = read_predictions(known["predictions.parquet"]) if "predictions.parquet" in there else None
+    metrics = _json(known["metrics.json"])[0] if "metrics.json" in there else {}
+    if predictions is not None and "overall" not in metrics:
+        metrics = {**metrics, **metrics_of(predictions)}
+    config = read_yaml(known["run.yaml"], CheckpointError) if "run.yaml" in there else {}
+    return RunFiles(config, metrics, _json(known["history.jsonl"]) if "history.jsonl" in there else [], predictions)
+
+
+def terminal_table(metrics: Mapping[str, Any]) -> Table:
+    """metrics.json as a table: all rows, the mean of the scenarios, and one row a scenario, busiest first."""
+    grid = _grid(metrics)
+    table = Table(title=None, header_style="bold", row_styles=["bold"] * grid.strong + [""] * (len(grid.rows) - grid.strong))
+    for i, name in enumerate(grid.header):
+        table.add_column(name, justify="right" if i else "left", no_wrap=i > 0)
+    for i, row in enumerate(grid.rows):
+        table.add_row(*row, style="bold" if i < grid.strong else None, end_section=i == grid.strong - 1)
+    return table
+
+
+def _json(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line, or one that fills the file."""
+    text = path.read_text()
+    try:
+        return [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else [json.loads(text)]
+    except json.JSONDecodeError as failure:
+        raise DataError(f"{path}: not valid JSON: {failure}") from None
+
+
+def _judged(predictions: pa.Table | None) -> tuple[Judged | None, str]:
+    """The predictions as pictures need them, or why there are none."""
+    if predictions is None:
+        return None, "Left out: the run has no predictions.parquet; `swrec evaluate RUN_DIR` writes it."
+    if not predictions.num_rows:
+        return None, "Left out: predictions.parquet has no rows."
+    try:
+        return Judged.of(predictions), ""
+    except MetricError as failure:
+        return None, f"Left out: predictions.parquet: {failure}."
+
+
+def _judged_pictures(judged: Judged, c: float) -> list[Picture]:
+    causal = [scenario_influence(judged), blending(judged, c)]
+    return [
+        pictures.ranking_by_scenario(judged),
+        pictures.calibration_curves(judged),
+        *(causal if judged.split else causal[:1]),  # one line is enough to say that there is no split
+        pictures.prediction_hills(judged),
+    ]
+
+
+def _lead(run: RunFiles) -> str:
+    overall = run.metrics.get("overall")
+    if not overall:
+        return "This run has not been evaluated yet."
+    scenarios = sum(record["rows"] > 0 for record in run.metrics.get("scenarios", {}).values())
+    days = _days(run.predictions)
+    return f"Judged on {several(overall['rows'], 'row')}{days} in {several(scenarios, 'scenario')}, {count(overall['positives'])} positive."
+
+
+def _days(predictions: pa.Table | None) -> str:
+    days = predictions["day"].unique().to_pylist() if predictions is not None else []
+    if not days:
+        return ""
+    return f" of {days[0]}" if len(days) == 1 else f" of {min(days)} to {max(days)}"
+
+
+def _quality_cards(metrics: Mapping[str, Any], judged: Judged | None) -> Iterator[Card]:
+    overall = metrics.get("overall", {})
+    if overall.get("auc") is not None:
+        yield Card("AUC, all rows", f"{overall['auc']:.4f}", _auc_note(judged))
+    if overall.get("gauc") is not None:
+        yield Card("GAUC", f"{overall['gauc']:.4f}", "candidates of one user compared")
+    if overall.get("logloss") is not None:
+        yield Card("Log loss", f"{overall['logloss']:.4f}", f"normalised entropy {_figure(overall, 'ne', 3)}")
+    if overall.get("calibration") is not None:
+        yield Card("Calibration", f"{overall['calibration']:.3f}", "predicted over observed; 1 is right")
+    for task, record in list(metrics.get("tasks", {}).items())[1:]:
+        positives = count(record["overall"]["positives"])
+        yield Card(f"AUC of {task}", _figure(record["overall"], "auc", 4), f"{positives} positive rows")
+
+
+def _auc_note(judged: Judged | None) -> str:
+    try:
+        interval = auc_interval(judged.labels, judged.logits) if judged else None
+    except MetricError:
+        interval = None
+    return f"95\u202f% interval {interval.low:.4f} to {interval.high:.4f}" if interval else "share of pairs in the right order"
+
+
+def _speed_cards(metrics: Mapping[str, Any]) -> Iterator[Card]:
+    if metrics.get("rows_per_second"):
+        known = {"rows", "seconds"} <= metrics.keys()
+        note = f"{count(metrics['rows'])} rows in {_duration(metrics['seconds'])}" if known else ""
+        yield Card("Training speed", f"{count(metrics['rows_per_second'])}/s", note)
+
+
+def _served_card(served: Mapping[str, Any]) -> Card:
+    notes = [f"largest difference, {several(served['rows'], 'row')}" if "rows" in served else "largest difference"]
+    if "p50_ms" in served and "p99_ms" in served:
+        notes.append(f"latency p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms")
+    if "requests" in served:
+        notes.append(several(served["requests"], "request"))
+    difference = served.get("max_abs_diff")
+    return Card("Served vs. offline", "–" if difference is None else f"{difference:.1e}", "; ".join(notes))
+
+
+def _grid(metrics: Mapping[str, Any]) -> Grid:
+    scenarios = sorted(metrics.get("scenarios", {}).items(), key=lambda item: -item[1]["rows"])
+    rows = [_row("all rows", metrics["overall"])] if "overall" in metrics else []
+    rows += [["mean of scenarios", "", "", *_row("", metrics["macro"])[3:]]] if "macro" in metrics else []
+    return Grid(COLUMNS, [*rows, *(_row(name, record) for name, record in scenarios)], strong=len(rows))
+
+
+def _row(name: str, record: Mapping[str, Any]) -> list[str]:
+    rate = share(record["positives"] / record["rows"]) if record["rows"] else "–"
+    digits = {"auc": 4, "gauc": 4, "logloss": 4, "ne": 3, "calibration": 3, "ece": 4}
+    return [name, count(record["rows"]), rate, *(_figure(record, key, d) for key, d in digits.items())]
+
+
+def _figure(record: Mapping[str, Any], key: str, digits: int) -> str:
+    value = record.get(key)
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _reasons(metrics: Mapping[str, Any]) -> str:
+    """Why some figures are missing, one example."""
+    for name, record in metrics.get("scenarios", {}).items():
+        for reason in record.get("reasons", {}).values():
+            return f"– marks a figure that does not exist, for example in {name}: {reason}."
+    return ""
+
+
+def _facts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """run.yaml flattened: one line a section, options that are null left out."""
+    facts = []
+    for section, values in config.items():
+        given = values.items() if isinstance(values, dict) else [("", values)]
+        text = ", ".join(f"{name} {_plain(value)}".strip() for name, value in given if value is not None)
+        facts.append((section, text or "none"))
+    return facts or [("run.yaml", "missing, so the configuration is unknown")]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) + ")"
+    return "[" + ", ".join(map(_plain, value)) + "]" if isinstance(value, list) else f"{value}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{seconds:.1f} s" if seconds < 100 else f"{minutes:.0f} min {rest:.0f} s"
+
+
+def _write(out: Path, text: str) -> None:
+    """Write aside, then rename: a killed write leaves no half page."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(out)
