@@ -11,16 +11,16 @@ from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.batch import Batch
 from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.layout import Layout
-from swrec_prod.losses import debiased_loss
+from swrec_prod.losses import bce, debiased_loss
 from swrec_prod.models import MODELS, build
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.sparse import Embedded, SparseArch
 
 
 class Ranker(nn.Module):
-    """forward(batch) -> (loss, scores). alpha: weight of the scenario loss (M-scan, eq. 11)."""
+    """forward(batch) -> (loss, scores). alpha: weight of the scenario loss (M-scan, eq. 11); None without eliminator."""
 
-    def __init__(self, sparse: SparseArch, scorer: Scorer, alpha: float) -> None:
+    def __init__(self, sparse: SparseArch, scorer: Scorer, alpha: float | None) -> None:
         super().__init__()
         self.sparse = sparse
         self.scorer = scorer
@@ -30,8 +30,15 @@ class Ranker(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Scores]:
         """The mean loss over the batch's rows (0-d) and their scores ([B, T] each)."""
         embedded = self.sparse(batch.ids, batch.sequences, batch.history_scenario)
-        scores = self.scorer(model_inputs(embedded, batch.dense_BF, batch.scenario_B, self.num_scenarios))
-        return debiased_loss(scores, batch.labels_BT, batch.weight_B, self.alpha), scores
+        inputs = model_inputs(embedded, batch.dense_BF, batch.scenario_B, self.num_scenarios)
+        scores, auxiliary = self.scorer.forward_with_losses(inputs)
+        if self.alpha is None:
+            loss = bce(scores, batch.labels_BT, batch.weight_B)
+        else:
+            loss = debiased_loss(scores, batch.labels_BT, batch.weight_B, self.alpha)
+        for weighted in auxiliary.values():
+            loss = loss + weighted
+        return loss, scores
 
 
 def model_inputs(embedded: Embedded, dense_BF: Tensor, scenario_B: Tensor, num_scenarios: int) -> Inputs:
@@ -86,4 +93,4 @@ def build_ranker(schema: FeatureSchema, config: RunConfig, device: torch.device 
     debias = debias_of(config)
     eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
     sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
-    return Ranker(sparse, Scorer(model, eliminator).to(device), debias.alpha if debias else 0.0)
+    return Ranker(sparse, Scorer(model, eliminator).to(device), debias.alpha if debias else None)

@@ -1,0 +1,49 @@
+"""TorchX components: `torchx run -s SCHEDULER launch/components.py:COMPONENT ...`; the docstrings are the command line's help.
+
+Annotations are evaluated here (no `from __future__ import annotations`): TorchX decodes arguments by them.
+"""
+
+import torchx.components.dist as dist
+import torchx.specs as specs
+
+
+def train(
+    *overrides: str,
+    run: str,
+    out: str,
+    nnodes: int = 1,
+    nproc: int = 1,
+    image: str = "",
+    cpu: int = 2,
+    gpu: int = 0,
+    mem_mb: int = 8192,
+    retries: int = 0,
+) -> specs.AppDef:
+    """Train a run file on nnodes hosts of nproc ranks each; a run that was cut off in `out` goes on.
+
+    Example: torchx run -s local_cwd launch/components.py:train --run configs/run/movielens_mscan.yaml --out build/runs/mscan --nproc 2
+
+    Args:
+        overrides: key=value, for example train.epochs=1
+        run: run file
+        out: RUN_DIR to write
+        nnodes: hosts
+        nproc: ranks a host
+        image: container image, or folder, where the scheduler needs one
+        cpu: cores a host
+        gpu: GPUs a host
+        mem_mb: memory a host, MB
+        retries: restarts after a failure; each goes on from the last checkpoint
+    """
+    return dist.ddp(
+        *("train", run, *overrides, "--out", out),
+        m="swrec_prod.cli",
+        name="swrec-train",
+        image=image,
+        j=f"{nnodes}x{nproc}",
+        cpu=cpu,
+        gpu=gpu,
+        memMB=mem_mb,
+        max_retries=retries,
+        env={"OMP_WAIT_POLICY": "passive"},
+    )

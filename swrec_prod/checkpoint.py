@@ -1,0 +1,130 @@
+"""Checkpoints: RUN_DIR/checkpoints/step-NNNNNNNN/, written by all ranks at once and readable at any number of ranks.
+
+Each holds the tensors (torch.distributed.checkpoint) and state.json: where the reader was, what was best so far, the plan.
+A checkpoint is written aside and committed by rename, so a folder named step-* is always whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torchrec.optim.keyed import KeyedOptimizer
+
+from swrec_prod.config import RunConfig
+from swrec_prod.data.catalog import Catalog
+from swrec_prod.errors import CheckpointError
+from swrec_prod.ranker import Ranker, build_ranker
+
+STATE_FILE = "state.json"
+
+
+def save(folder: Path, step: int, model: nn.Module, optimizer: KeyedOptimizer, state: dict[str, Any]) -> Path:
+    """Write a checkpoint of a sharded model; every rank calls this. state: JSON values, kept beside the tensors."""
+    final = folder / f"step-{step:08d}"
+    aside = folder / f".writing-step-{step:08d}"
+    main = dist.get_rank() == 0
+    if main:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    dist.barrier()
+    with _quiet():
+        dcp.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, checkpoint_id=aside)
+    if main:
+        (aside / STATE_FILE).write_text(json.dumps(state, indent=1))
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+    dist.barrier()
+    return final
+
+
+def restore(path: Path, model: nn.Module, optimizer: KeyedOptimizer) -> dict[str, Any]:
+    """Load tensors into a sharded model and its optimiser, at any number of ranks; gives the saved state."""
+    state = read_state(path)
+    content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    with _quiet(), _named(path):
+        dcp.load(content, checkpoint_id=path)
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    return state
+
+
+def load_weights(path: Path, ranker: Ranker) -> None:
+    """Load the weights alone into an unsharded ranker, without a process group."""
+    read_state(path)
+    content = {"model": ranker.state_dict()}
+    with _quiet(), _named(path):
+        dcp.load(content, checkpoint_id=path, no_dist=True)
+    ranker.load_state_dict(content["model"])
+
+
+def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
+    """The trained ranker of a RUN_DIR with its best weights, unsharded and in eval mode, its configuration and its data.
+
+    Raises CheckpointError when `run_dir` holds no checkpoint.
+    """
+    if not (run_dir / "run.yaml").exists():
+        raise CheckpointError(f"{run_dir}: not a run directory: no run.yaml; `swrec train RUN.yaml --out {run_dir}` makes one")
+    config = RunConfig.load(run_dir / "run.yaml")
+    newest = latest(run_dir / "checkpoints")
+    if newest is None:
+        raise CheckpointError(f"{run_dir}: no checkpoint yet; run swrec train again, it goes on where it stopped")
+    catalog = Catalog.open(config.data.path)
+    ranker = build_ranker(catalog.schema, config)
+    best = read_state(newest)["fit"]["best_step"]
+    load_weights(newest.with_name(f"step-{best:08d}"), ranker)
+    return ranker.eval(), config, catalog
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state that was saved beside the tensors. Raises CheckpointError when the checkpoint is not there or not whole."""
+    try:
+        return json.loads((path / STATE_FILE).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path}: no checkpoint here (expected {STATE_FILE})") from None
+    except json.JSONDecodeError as failure:
+        raise CheckpointError(f"{path / STATE_FILE}: damaged: {failure}") from None
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint in `folder`, or None."""
+    return max(folder.glob("step-*"), default=None)
+
+
+def keep_only(folder: Path, *paths: Path) -> None:
+    """Delete every checkpoint but `paths`, and leftovers of killed writes. Called by one rank."""
+    for found in [*folder.glob("step-*"), *folder.glob(".writing-step-*")]:
+        if found not in paths:
+            shutil.rmtree(found)
+
+
+class _named:
+    """Turns what torch says of a checkpoint that does not fit into one line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, failure: BaseException | None, trace: object) -> None:
+        if isinstance(failure, (dcp.api.CheckpointException, RuntimeError, KeyError, ValueError)):
+            raise CheckpointError(f"{self.path}: does not fit this model: {_first_line(failure)}") from failure
+
+
+def _first_line(failure: BaseException) -> str:
+    text = str(failure)
+    if isinstance(failure, dcp.api.CheckpointException):
+        text = "; ".join(str(e[0] if isinstance(e, tuple) else e) for e in failure.failures.values())
+    return text.strip().splitlines()[0] if text.strip() else type(failure).__name__
+
+
+def _quiet() -> warnings.catch_warnings:
+    """torch warns of its own use of deprecated storage on every save and load."""
+    return warnings.catch_warnings(action="ignore", category=FutureWarning)

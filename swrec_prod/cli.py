@@ -1,0 +1,177 @@
+"""The command line: each command parses, calls one function and prints. Exit codes: 0 done, 2 what the user can mend, 1 a bug.
+
+Stages are imported inside the commands: `swrec --help` is quick, works where torch does not, and OpenMP's settings are
+in place before torch is loaded. For the same reason this module may start the server, which ranks above it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from swrec_prod.errors import ConfigError, SwrecError
+from swrec_prod.train.distributed import before_torch
+
+app = typer.Typer(
+    help="Train and serve multi-scenario recommendation models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def main() -> None:
+    """Entry point of the `swrec` command."""
+    before_torch()
+    try:
+        app()
+    except SwrecError as failure:
+        print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+@app.command()
+def datasets(as_json: AsJson = False) -> None:
+    """What raw sources are known: rows, scenarios, licence, how to get them.
+
+    Example: `swrec datasets`
+    """
+    from swrec_prod.datasets import DATASETS
+
+    known = [
+        {"name": d.name, "summary": d.summary, "rows": d.rows, "scenarios": d.scenarios, "licence": d.licence, "get": d.how_to_get}
+        for d in DATASETS.values()
+    ]
+    if as_json:
+        return _print_json(known)
+    for found in known:
+        typer.echo(f"{found['name']}: {found['summary']}")
+        typer.echo(f"    {found['rows']:,} rows; scenarios: {found['scenarios']}\n    licence: {found['licence']}\n    get it: {found['get']}")
+
+
+@app.command()
+def prepare(
+    data: Annotated[str, typer.Argument(help="A dataset's name, or a data file (configs/data/*.yaml).")],
+    out: Annotated[Path, typer.Option(help="Folder for the prepared days.")],
+    raw: Annotated[Path | None, typer.Option(help="The raw log; fetched where left out and the licence allows.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a raw log into encoded, point-in-time correct day-splits.
+
+    Example: `swrec prepare configs/data/movielens_1m_genre.yaml --out build/data/movielens_1m_genre`
+    """
+    from swrec_prod.data.data_file import DataFile
+    from swrec_prod.data.prepare import prepare as run
+
+    manifest = run(DataFile.load(data), raw, out, overwrite=overwrite, progress=_silent if as_json else typer.echo)
+    if as_json:
+        _print_json({key: manifest[key] for key in ("dataset", "fingerprint", "rows", "splits", "nulls", "fit")})
+
+
+@app.command()
+def train(
+    run: Annotated[Path, typer.Argument(help="A run file (configs/run/*.yaml).")],
+    out: Annotated[Path, typer.Option(help="RUN_DIR to write.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example train.epochs=1")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train, keep the best weights, score the test rows; goes on where a run was cut off.
+
+    The same command under one process, torchrun and TorchX.
+
+    Example: `swrec train configs/run/movielens_mscan.yaml train.epochs=2 --out build/runs/mscan`
+    """
+    from swrec_prod.config import RunConfig
+
+    config = RunConfig.load(run, overrides or [])
+    from swrec_prod.train.run import train as fit
+
+    metrics, main_rank = fit(config, out, overwrite=overwrite)
+    if main_rank:
+        _print_metrics(metrics)
+
+
+@app.command()
+def evaluate(
+    run_dir: Annotated[Path, typer.Argument(help="RUN_DIR of a training run.")],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    days: Annotated[str | None, typer.Option(help="Days to score instead, A..B.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Parquet file for the scored rows.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score rows with a run's best weights and judge them, overall and per scenario.
+
+    Example: `swrec evaluate build/runs/mscan --days 2001-01-01..2001-03-31 --predictions build/january.parquet`
+    """
+    if split not in ("train", "valid", "test"):
+        raise ConfigError(f"--split {split}: not one of train, valid, test")
+    from swrec_prod.evaluate.predictions import write_predictions
+    from swrec_prod.evaluate.run import evaluate as judge
+
+    table, metrics = judge(run_dir, part=split, days=days)  # type: ignore[arg-type]
+    if predictions:
+        write_predictions(table, predictions)
+    _print_json(metrics) if as_json else _print_metrics(metrics)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="RUN_DIR of a training run.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    served: Annotated[Path | None, typer.Option(help="JSON that `swrec score --json` printed, for the page.")] = None,
+) -> None:
+    """One self-contained HTML page about a run.
+
+    Example: `swrec report build/runs/mscan --out build/mscan.html`
+    """
+    from swrec_prod.evaluate.report import write_report
+
+    write_report(run_dir, out, _read_json(served) if served else None)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say in plain words whether this installation can work, and what to do if not.
+
+    Example: `swrec doctor`
+    """
+    from swrec_prod.doctor import main as examine
+
+    raise SystemExit(examine())
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from swrec_prod.evaluate.report import terminal_table
+
+    Console().print(terminal_table(metrics))
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as failure:
+        raise ConfigError(f"{path}: not readable as JSON: {failure}") from None
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    main()

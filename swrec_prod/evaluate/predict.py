@@ -1,0 +1,27 @@
+"""Score rows: a ranker and batches -> arrays, in the order of the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import nn
+
+from swrec_prod.data.batch import Batch
+
+
+def score_rows(model: nn.Module, batches: Iterable[Batch], device: torch.device | str = "cpu") -> dict[str, np.ndarray]:
+    """What the model says of every row. model: a Ranker, sharded or not; it is left in eval mode.
+
+    Returns row int64 [N], labels float32 [N, T], logit, interest, scenario_logit float32 [N, T] ([N, 0] without eliminator).
+    """
+    model.eval()
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("row", "labels", "logit", "interest", "scenario_logit")}
+    with torch.no_grad():
+        for batch in batches:
+            _, scores = model(batch.to(torch.device(device)))
+            found = (batch.row_B, batch.labels_BT, scores.logit_BT, scores.interest_BT, scores.scenario_BT)
+            for part, value in zip(parts.values(), found, strict=True):
+                part.append(value.cpu().numpy())
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}

@@ -1,0 +1,69 @@
+"""RUN_DIR: run.yaml, checkpoints/, history.jsonl, metrics.json, predictions.parquet, tensorboard/, log.txt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from swrec_prod.config import RunConfig
+from swrec_prod.errors import ConfigError
+
+RUN_FILE = "run.yaml"
+METRICS_FILE = "metrics.json"
+
+
+class RunFolder:
+    """The files of one run. path: RUN_DIR."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    def claim(self, config: RunConfig, *, overwrite: bool) -> None:
+        """Make the folder this run's own; a run of the same configuration that was cut off is taken up again.
+
+        Raises ConfigError when the folder holds something else.
+        """
+        if overwrite:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if (self.path / METRICS_FILE).exists():
+            raise ConfigError(f"{self.path}: holds a finished run; choose another --out, or give --overwrite to replace it")
+        run_file = self.path / RUN_FILE
+        if run_file.exists() and RunConfig.load(run_file) != config:
+            changed = difference(RunConfig.load(run_file), config)
+            raise ConfigError(f"{self.path}: holds an unfinished run with another {changed}; choose another --out, or give --overwrite")
+        if self.path.exists() and not run_file.exists() and any(self.path.iterdir()):
+            raise ConfigError(f"{self.path}: is not empty and holds no run; choose another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        config.save(run_file)
+
+    def of_step(self, step: int) -> Path:
+        """The checkpoint of a step."""
+        return self.checkpoints / f"step-{step:08d}"
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        """One JSON line a validation."""
+        (self.path / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """metrics.json: its presence says that the run is finished."""
+        aside = self.path / f".{METRICS_FILE}.part"
+        aside.write_text(json.dumps(metrics, indent=1) + "\n")
+        aside.replace(self.path / METRICS_FILE)
+
+
+def difference(one: RunConfig, other: RunConfig) -> str:
+    """The first dotted key in which two configurations differ, with both values."""
+    return _difference(one.model_dump(mode="json"), other.model_dump(mode="json"), "") or "configuration"
+
+
+def _difference(one: Any, other: Any, at: str) -> str:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {**one, **other}:
+            found = _difference(one.get(key), other.get(key), f"{at}.{key}" if at else key)
+            if found:
+                return found
+        return ""
+    return "" if one == other else f"{at} ({one!r}, now {other!r})"

@@ -1,0 +1,95 @@
+"""What a run says while it works: a bar on a terminal, a line every few seconds elsewhere, log.txt and TensorBoard always."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from swrec_prod.train.loop import FitState
+
+LINE_EVERY_S = 10.0
+
+
+class RunLog:
+    """The main rank's voice. Other ranks are given a folder of None and say nothing."""
+
+    def __init__(self, run_dir: Path | None, total_rows: int, epochs: int) -> None:
+        self.run_dir, self.total_rows, self.epochs = run_dir, total_rows, epochs
+        self.console = Console(quiet=run_dir is None, highlight=False)
+        self.losses: list[float] = []
+        self._started = self._said = time.perf_counter()
+        self._rows = 0
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._board = SummaryWriter(str(run_dir / "tensorboard")) if run_dir else None
+
+    def say(self, text: str) -> None:
+        """A line for the user and for log.txt."""
+        if self.run_dir is None:
+            return
+        (self._bar.console if self._bar else self.console).print(text, soft_wrap=True)
+        with open(self.run_dir / "log.txt", "a") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def step(self, state: FitState, rows: int, loss: float) -> None:
+        """Called after every step. loss: NaN where it was not read from the device."""
+        self._rows += rows
+        if not math.isnan(loss):
+            self.losses.append(loss)
+            if self._board:
+                self._board.add_scalar("train/loss", loss, state.step)
+        if self.run_dir is None:
+            return
+        now = time.perf_counter()
+        speed = self._rows / max(now - self._started, 1e-9)
+        text = f"loss {self.mean_loss():.4f}  {speed:,.0f} rows/s"
+        if self.console.is_terminal:
+            self._advance(state, text)
+        elif now - self._said > LINE_EVERY_S:
+            self._said = now
+            self.say(f"epoch {state.epoch + 1}/{self.epochs}  {state.epoch_rows:,}/{self.total_rows:,} rows  {text}")
+
+    def validated(self, record: dict[str, Any], better: bool) -> None:
+        """Called after a validation."""
+        self.close_bar()
+        shown = "  ".join(f"{name} {record[name]:.4f}" for name in ("valid_auc", "valid_logloss") if name in record)
+        speed = f"{record['rows_per_second']:,.0f} rows/s"
+        self.say(f"step {record['step']}: {shown}  {speed}{'  (best so far)' if better else ''}")
+        if self._board:
+            for name, value in record.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(name.replace("_", "/", 1), value, record["step"])
+        self.losses.clear()
+        self._rows, self._started = 0, time.perf_counter()
+
+    def mean_loss(self) -> float:
+        """Mean of the losses read since the last validation; NaN before the first."""
+        return sum(self.losses) / len(self.losses) if self.losses else float("nan")
+
+    def close(self) -> None:
+        """Flush what is written."""
+        self.close_bar()
+        if self._board:
+            self._board.close()
+
+    def close_bar(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar:
+            self._bar.stop()
+        self._bar = self._task = None
+
+    def _advance(self, state: FitState, text: str) -> None:
+        if self._bar is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self.total_rows, text="")
+        assert self._task is not None
+        name = f"epoch {state.epoch + 1}/{self.epochs}"
+        self._bar.update(self._task, description=name, completed=state.epoch_rows, text=text)
