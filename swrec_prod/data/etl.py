@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from swrec_prod.data.pack import Ragged
+from swrec_prod.data.pack import Ragged, spread
 from swrec_prod.data.values import flat
 from swrec_prod.errors import DataError
 
@@ -27,10 +27,8 @@ class Windows(NamedTuple):
 
     def of_rows(self, rows: np.ndarray | slice) -> Ragged:
         """Row positions of the behaviours of `rows`."""
-        start, lengths = self.start[rows], self.stop[rows] - self.start[rows]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        at = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)
-        return Ragged(self.events[at], offsets)
+        index, offsets = spread(self.start[rows], self.stop[rows] - self.start[rows])
+        return Ragged(self.events[index], offsets)
 
 
 def in_order(table: pa.Table, time: str) -> pa.Table:
