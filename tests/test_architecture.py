@@ -1,0 +1,231 @@
+"""The rules of CONTRIBUTING.md that a machine can hold: who may import whom, budgets, names, where the environment is read."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Set
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("swrec_prod", "serving", "launch", "benchmarks")
+
+RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
+    "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.schema": 0, "swrec_prod.layout": 0,
+    "swrec_prod.config": 1, "swrec_prod.datasets": 1, "swrec_prod.blocks": 1, "swrec_prod.losses": 1, "swrec_prod.metrics": 1,
+    "swrec_prod.statistics": 1, "swrec_prod.abtest": 1,
+    "swrec_prod.models": 2, "swrec_prod.data": 2,
+    "swrec_prod.sparse": 3,
+    "swrec_prod.ranker": 4, "swrec_prod.checkpoint": 4,
+    "swrec_prod.evaluate": 5, "swrec_prod.export": 5, "swrec_prod.doctor": 5,
+    "swrec_prod.train": 6,
+    "swrec_prod.cli": 7, "benchmarks": 7,
+    "serving": 8,
+    "launch": 9,
+}  # fmt: skip
+ONLY = {  # these import nothing else of ours, whatever its rank
+    "swrec_prod.models": {"swrec_prod.models", "swrec_prod.blocks", "swrec_prod.errors"},
+    "swrec_prod.data.pack": {"swrec_prod.data", "swrec_prod.layout", "swrec_prod.schema"},
+    "serving": {"serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.schema", "swrec_prod.layout", "swrec_prod.data.encode",
+                "swrec_prod.data.pack", "swrec_prod.export.package", "swrec_prod.export.loaded", "swrec_prod.abtest.assign",
+                "swrec_prod.abtest.exposure"},
+    "launch": {"launch"},
+}  # fmt: skip
+TORCHREC = (
+    "swrec_prod.data.batch", "swrec_prod.sparse", "swrec_prod.ranker", "swrec_prod.train", "swrec_prod.export.program",
+    "swrec_prod.checkpoint", "swrec_prod.doctor", "benchmarks",
+)  # fmt: skip
+ENVIRONMENT = ("swrec_prod.train.distributed", "swrec_prod.doctor", "serving.server", "launch", "benchmarks", "requirements")
+FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
+
+
+def under(module: str, places: Iterable[str]) -> str | None:
+    """The longest of `places` that is `module` or a package around it."""
+    around = [p for p in places if module == p or module.startswith(p + ".")]
+    return max(around, key=len, default=None)
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def source_files() -> dict[str, Path]:
+    """Our own modules by name, generated ones left out."""
+    paths = (p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py")))
+    return {name_of(p): p for p in paths if "_pb2" not in p.name}
+
+
+FILES = source_files()
+SOURCES = {module: path.read_text() for module, path in FILES.items()}
+
+
+def imported(tree: ast.AST, known: Set[str]) -> set[str]:
+    """Modules imported anywhere in `tree`; `from a import b` is a.b where that is a `known` module."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide which module is meant"
+            full = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else str(node.module) for name in full.values()}
+    return found
+
+
+def neighbours(one: str, other: str) -> bool:
+    """Whether both are files right in swrec_prod/ and of one rank."""
+    return RANKS.get(one) == RANKS.get(other) and all((ROOT / f"{m.replace('.', '/')}.py").exists() for m in (one, other))
+
+
+def rank_violations(module: str, source: str, known: Set[str]) -> list[str]:
+    """What `module` imports and may not, each with the rule that forbids it."""
+    ours = {name for name in imported(ast.parse(source), known) if name.split(".")[0] in PACKAGES and name != "swrec_prod"}
+    unit = under(module, RANKS)
+    if unit is None or unit == "swrec_prod" != module:
+        return [f"{module} has no rank: give it one in RANKS and in CONTRIBUTING.md"]
+    wrong = []
+    only = under(module, ONLY)
+    for name in sorted(ours):
+        there = under(name, RANKS) or name
+        if only is not None and under(name, ONLY[only]) is None and "_pb2" not in name:
+            wrong.append(f"{module} imports {name}: {only} may import {', '.join(sorted(ONLY[only]))} only")
+        elif only is None and not (there == unit or RANKS.get(there, 99) < RANKS[unit] or neighbours(there, unit)):
+            wrong.append(f"{module} (rank {RANKS[unit]}) imports {name} (rank {RANKS.get(there)}): a module imports lower ranks only")
+    return wrong
+
+
+def graph(at_import: bool) -> dict[str, set[str]]:
+    """module -> our modules that it imports; with `at_import` only those that importing it imports too."""
+    edges = {}
+    for module, source in SOURCES.items():
+        tree = ast.parse(source)
+        if at_import:
+            tree.body = [n for n in tree.body if not isinstance(n, (ast.FunctionDef, ast.ClassDef)) and "TYPE_CHECKING" not in ast.dump(n)]
+        edges[module] = {name for name in imported(tree, SOURCES.keys()) if name in SOURCES}
+    return edges
+
+
+def reaches_environment(source: str) -> bool:
+    names = {n.attr for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Attribute)}
+    return bool(names & {"environ", "getenv", "putenv"})
+
+
+def functions(source: str) -> Iterator[tuple[str, int]]:
+    """Name and number of lines of each function."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_module_imports_only_what_its_rank_allows(module: str) -> None:
+    assert rank_violations(module, SOURCES[module], SOURCES.keys()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("swrec_prod.schema", "from swrec_prod.config import RunConfig"),
+        ("swrec_prod.metrics", "from swrec_prod import sparse"),
+        ("swrec_prod.metrics", "from swrec_prod.datasets import DATASETS"),
+        ("swrec_prod.evaluate.predict", "import swrec_prod.train.loop"),
+        ("swrec_prod.models.mmoe", "from swrec_prod.schema import Feature"),
+        ("swrec_prod.data.pack", "from swrec_prod.config import RunConfig"),
+        ("swrec_prod.sparse", "def f():\n    import swrec_prod.cli"),
+        ("serving.server", "from swrec_prod.data.batch import Batch"),
+        ("launch.demo", "import swrec_prod.errors"),
+        ("swrec_prod.newcomer", "import os"),
+    ],
+)
+def test_the_rank_check_finds_a_violation(module: str, line: str) -> None:
+    assert len(rank_violations(module, line, SOURCES.keys())) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("swrec_prod.data.reader", "from swrec_prod.data.catalog import Catalog\nfrom swrec_prod.config import DataConfig"),
+        ("swrec_prod.models.mmoe", "from swrec_prod.blocks.mlp import MLP"),
+        ("serving.features", "from swrec_prod.data.encode import Encoders\nfrom serving import ranking_pb2"),
+        ("swrec_prod.schema", "from swrec_prod.errors import SchemaError"),
+        ("swrec_prod.cli", "from swrec_prod import __version__"),
+    ],
+)
+def test_the_rank_check_lets_the_allowed_pass(module: str, line: str) -> None:
+    assert rank_violations(module, line, SOURCES.keys()) == []
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    tuple(graphlib.TopologicalSorter(graph(at_import=True)).static_order())  # raises CycleError naming the circle
+
+
+def test_torchrec_is_imported_in_few_places() -> None:
+    users = {m for m, source in SOURCES.items() if any(n.split(".")[0] == "torchrec" for n in imported(ast.parse(source), set()))}
+    assert {m for m in users if under(m, TORCHREC) is None} == set()
+
+
+def test_the_server_does_not_need_torchrec() -> None:
+    edges, seen, queue = graph(at_import=True), set(), [m for m in SOURCES if under(m, ("serving",))]
+    while queue:
+        module = queue.pop()
+        seen.add(module)
+        queue += edges[module] - seen
+    at_fault = {m for m in seen if re.search(r"^(from|import) torchrec", SOURCES[m], re.MULTILINE)}
+    assert at_fault == set()
+
+
+def test_packing_is_numpy_only() -> None:
+    third_party = {n.split(".")[0] for n in imported(ast.parse(SOURCES["swrec_prod.data.pack"]), set())} - set(sys.stdlib_module_names)
+    assert third_party == {"numpy", "swrec_prod"}
+
+
+@pytest.mark.parametrize("module", ["swrec_prod", "swrec_prod.schema", "swrec_prod.config", "swrec_prod.doctor"])
+def test_light_modules_do_not_import_torch(module: str) -> None:
+    check = f"import sys, {module}; print(sorted({{'torch', 'torchrec', 'pyarrow'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_budgets(module: str) -> None:
+    lines = SOURCES[module].count("\n")
+    assert lines <= 400, f"{module} has {lines} lines: split it"
+    assert [(name, size) for name, size in functions(SOURCES[module]) if size > 80] == []
+
+
+def test_names_say_what_is_inside() -> None:
+    assert [m for m in SOURCES if FORBIDDEN_NAMES & set(m.split("."))] == []
+
+
+def test_packages_have_one_level_of_folders() -> None:
+    assert [m for m, path in FILES.items() if len(path.relative_to(ROOT).parts) > 3] == []
+
+
+def test_the_environment_is_read_in_few_places() -> None:
+    assert [m for m, source in SOURCES.items() if reaches_environment(source) and under(m, ENVIRONMENT) is None] == []
+    assert reaches_environment("import os\nx = os.getenv('A')") and not reaches_environment("import os\nx = os.getcwd()")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_make_command_in_the_documents_exists(page: str) -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^ *|`|&& )make ([a-z][a-z-]*)", (ROOT / page).read_text(), re.MULTILINE))
+    assert named and named <= targets
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_the_documents_lead_somewhere(page: str) -> None:
+    linked = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
+    assert [link for link in linked if not (ROOT / link).exists()] == []
+
+
+def test_ranks_in_the_documents_are_the_ones_that_are_held() -> None:
+    rows = re.findall(r"^\| (\d) \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    told = {name: int(rank) for rank, text in rows for name in re.findall(r"`([a-z.]+)`", re.sub(r"\(.*?\)|:.*", "", text))}
+    assert told == {name.removeprefix("swrec_prod."): rank for name, rank in RANKS.items() if name != "swrec_prod"}
