@@ -3,7 +3,8 @@
 Shapes: B rows, D input width, d width of an item embedding, N behaviours, S scenarios, T tasks.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: TorchScript resolves the fields of a nested NamedTuple only when their
+# annotations are types and not strings.
 
 from dataclasses import dataclass
 from typing import NamedTuple

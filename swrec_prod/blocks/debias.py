@@ -1,0 +1,94 @@
+"""M-scan's scenario bias eliminator, as a wrapper around any model (Zhu et al., WWW 2024, eq. 7, 8 and 12).
+
+Shapes: B rows, S scenarios, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from swrec_prod.blocks.folding import fold_blocks, one_scenario
+from swrec_prod.blocks.inputs import Inputs, Route
+from swrec_prod.blocks.mlp import MLP
+from swrec_prod.blocks.scenario import ScenarioEmbedding
+
+
+class Scores(NamedTuple):
+    """What a scorer says about each row, all as logits.
+
+    logit_BT: of the label, y_uis = y_m sigmoid(y_s) (eq. 8), or y_m without eliminator; sigmoid gives the probability.
+    interest_BT: y_m, the user's interest. scenario_BT: y_s, the scenario's direct influence; [B, 0] without eliminator.
+    """
+
+    logit_BT: Tensor
+    interest_BT: Tensor
+    scenario_BT: Tensor
+
+
+class ScenarioBiasEliminator(nn.Module):
+    """y_s = FFN(e_s), eq. 7: how much the scenario alone makes a click likely. Folds to a table [S, T]."""
+
+    def __init__(self, num_scenarios: int, num_tasks: int, dim: int = 16, hidden: Sequence[int] = (16,)) -> None:
+        super().__init__()
+        self.table = ScenarioEmbedding(num_scenarios, dim, MLP(dim, hidden, num_tasks))
+
+    def forward(self, route: Route) -> Tensor:
+        """y_s: [B, T]"""
+        return self.table(route)
+
+
+class Scorer(nn.Module):
+    """A model and, where wanted, the eliminator: Inputs -> Scores."""
+
+    def __init__(self, model: nn.Module, eliminator: ScenarioBiasEliminator | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.eliminator = eliminator
+
+    def forward(self, inputs: Inputs) -> Scores:
+        """The scores of a batch, rows sorted by scenario."""
+        return self.scores(self.model(inputs), inputs.route)
+
+    def forward_with_losses(self, inputs: Inputs) -> tuple[Scores, dict[str, Tensor]]:
+        """Scores, and the model's auxiliary losses by name (none for most models)."""
+        with_losses: Any = getattr(self.model, "forward_with_losses", None)
+        if with_losses is None:
+            return self.forward(inputs), {}
+        interest_BT, losses = with_losses(inputs)
+        return self.scores(interest_BT, inputs.route), losses
+
+    def scores(self, interest_BT: Tensor, route: Route) -> Scores:
+        """The scores of rows whose y_m is known."""
+        if self.eliminator is None:
+            return Scores(interest_BT, interest_BT, interest_BT[:, :0])
+        scenario_BT = self.eliminator(route).expand_as(interest_BT)
+        return Scores(interest_BT * scenario_BT.sigmoid(), interest_BT, scenario_BT)
+
+    def fold(self) -> FoldedScorer:
+        """An eval copy for batches of one scenario; equals the scorer to rounding."""
+        return FoldedScorer(fold_blocks(self)).eval()
+
+
+class FoldedScorer(nn.Module):
+    """forward(inputs, scenario): Scores of a batch of one scenario. Scriptable."""
+
+    def __init__(self, scorer: nn.Module) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def forward(self, inputs: Inputs, scenario: Tensor) -> Scores:
+        """scenario: int64 with one element. inputs.route is ignored."""
+        return self.scorer(one_scenario(inputs, scenario))
+
+
+def ranking_score(scores: Scores, c: float | Tensor) -> Tensor:
+    """y_db = sigmoid(y_s) (y_m - c), eq. 12: [B, T]; y_m without eliminator.
+
+    c: the counterfactual reference of y_m, a number or broadcastable to [B, T]. Within a scenario c never changes the order.
+    """
+    if scores.scenario_BT.shape[1] == 0:
+        return scores.interest_BT
+    return scores.scenario_BT.sigmoid() * (scores.interest_BT - c)

@@ -1,0 +1,33 @@
+"""From a padded sequence to one vector a row.
+
+Shapes: B rows, N behaviours (K of the row's own scenario), d width of a behaviour, G width of the state.
+Sequences are padded on the right, oldest first; masks are True at real behaviours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class LastState(nn.Module):
+    """The state of a GRU after the last real behaviour; zero for an empty sequence. K must be at least 1."""
+
+    def __init__(self, d_in: int, width: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(d_in, width, batch_first=True)
+
+    def forward(self, x_BKd: Tensor, mask_BK: Tensor) -> Tensor:
+        """[B, G]"""
+        rows, steps = mask_BK.shape
+        states_BKG, _ = self.gru(x_BKd)
+        length_B = mask_BK.sum(1)
+        last_B = torch.arange(rows, device=length_B.device) * steps + (length_B - 1).clamp(min=0)
+        state_BG = states_BKG.reshape(rows * steps, -1).index_select(0, last_B)
+        return state_BG.masked_fill((length_B == 0).unsqueeze(1), 0.0)
+
+
+def masked_softmax(logit_BN: Tensor, mask_BN: Tensor) -> Tensor:
+    """Softmax over the True positions of the last dimension; all zeros, never NaN, where there are none."""
+    padding_BN = ~mask_BN
+    return logit_BN.masked_fill(padding_BN, -float("inf")).softmax(-1).masked_fill(padding_BN, 0.0)
