@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from serving.client import Client, ScoredItems, make_request
 from swrec_prod.errors import DataError
@@ -61,6 +64,47 @@ def score_table(client: Client, table: pa.Table, schema: FeatureSchema, *, model
         for name, values in _named(scored).items():
             scores.setdefault(name, np.zeros(len(table), np.float32))[rows] = values
     return pa.table({"row": table["row"], **scores, "latency_ms": latency_N})
+
+
+def score_folder(
+    folder: Path, target: str, *, model: str = "", limit: int = 0, expect: Path | None = None, out: Path | None = None
+) -> dict[str, Any]:
+    """Send the raw held-out rows of a prepared folder to a server. expect: a predictions file, whose rows alone are sent.
+
+    Returns rows, requests, p50_ms and p99_ms (of a request, milliseconds) and, with `expect`, max_abs_diff over all scores.
+    Raises DataError for a folder without requests.parquet, or when it shares no row with `expect`.
+    """
+    schema = FeatureSchema.load(folder / "schema.yaml")
+    table = _requests(folder / "requests.parquet")
+    predictions = _expected(expect) if expect is not None else None
+    if predictions is not None:
+        table = table.filter(pc.is_in(table["row"], predictions["row"].combine_chunks()))
+    if limit:
+        table = table.slice(0, limit)
+    if not len(table):
+        raise DataError(f"{folder}: none of its held-out rows is in {expect}; are they of the same prepared data?")
+    with Client(target) as client:
+        scored = score_table(client, table, schema, model=model)
+    if out is not None:
+        pq.write_table(scored, out)
+    latency = np.array([scored["latency_ms"][request.rows[0]].as_py() for request in requests_from_table(table, schema)])
+    summary = {"rows": len(table), "requests": len(latency)}
+    summary |= {name: float(np.quantile(latency, q)) for name, q in (("p50_ms", 0.5), ("p99_ms", 0.99))}
+    if predictions is not None:
+        summary["max_abs_diff"] = max(v for name, v in compare(scored, predictions).items() if name != "rows")
+    return summary
+
+
+def _requests(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; swrec prepare writes it")
+    return pq.read_table(path)
+
+
+def _expected(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise DataError(f"{path}: no such predictions file; swrec train and swrec evaluate write one")
+    return pq.read_table(path)
 
 
 def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:

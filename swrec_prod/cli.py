@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from swrec_prod.errors import ConfigError, SwrecError
+from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch
 
 app = typer.Typer(
@@ -137,6 +137,77 @@ def report(
 
     write_report(run_dir, out, _read_json(served) if served else None)
     typer.echo(f"wrote {out}")
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="RUN_DIR of a training run.")],
+    to: Annotated[Path, typer.Option(help="REPO/NAME (the next version) or REPO/NAME/VERSION.")],
+    quantize: Annotated[str | None, typer.Option(help="Tables in the package: none, fp16, int8, int4; default: the run file's.")] = None,
+) -> None:
+    """Publish a trained run as a package; refused when the package does not score as the run does.
+
+    Example: `swrec export build/runs/mscan --to build/models/mscan --quantize int8`
+    """
+    from swrec_prod.checkpoint import load_run
+    from swrec_prod.export.run import export_package
+
+    known = ("none", "fp16", "int8", "int4")
+    if quantize is not None and quantize not in known:
+        raise ConfigError(f"--quantize {quantize}: {nearest(quantize, known)}")
+    ranker, config, catalog = load_run(run_dir)
+    metrics = _read_json(run_dir / "metrics.json") if (run_dir / "metrics.json").exists() else {}
+    export_package(ranker, config, catalog.root, to, quantize or config.export.quantize, metrics, typer.echo)  # type: ignore[arg-type]
+
+
+@app.command()
+def serve(
+    models: Annotated[Path, typer.Option(help="REPO: the folder of packages, REPO/NAME/VERSION.")],
+    only: Annotated[list[str] | None, typer.Option(help="NAME or NAME/VERSION to serve; default: the latest of every name.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8500,
+    port_file: Annotated[Path | None, typer.Option(help="File to write the port to, once serving.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow an address that other machines reach, without TLS.")] = False,
+    threads: Annotated[int, typer.Option(help="Threads of one forward.")] = 1,
+) -> None:
+    """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C.
+
+    Example: `swrec serve --models build/models --port 8500`
+    """
+    from serving.server import Options
+    from serving.server import serve as run
+
+    run(
+        Options(
+            models, port, host, chosen=tuple(only or ()), threads=threads, insecure=insecure, port_file=port_file
+        )
+    )
+
+
+@app.command()
+def score(
+    data: Annotated[Path, typer.Argument(help="A prepared folder; its requests.parquet holds raw held-out rows.")],
+    target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
+    model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
+    rows: Annotated[int, typer.Option(help="Rows to send at most; 0: all.")] = 0,
+    expect: Annotated[Path | None, typer.Option(help="Predictions file; its rows are sent, and the answers compared with it.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest difference to --expect that is accepted.")] = 1e-5,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the answers.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send raw held-out rows to a server, as requests of one user in one scenario; optionally hold the answers to a prediction.
+
+    Example: `swrec score build/data/movielens_1m_genre --expect build/runs/mscan/predictions.parquet`
+    """
+    from serving.rows import score_folder
+
+    summary = score_folder(data, target, model=model, limit=rows, expect=expect, out=out)
+    if as_json:
+        _print_json(summary)
+    else:
+        typer.echo("\n".join(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}" for name, value in summary.items()))
+    if summary.get("max_abs_diff", 0.0) > tolerance:
+        raise DataError(f"served scores differ from {expect} by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}")
 
 
 @app.command()
