@@ -81,16 +81,16 @@ def test_only_the_selected_features_are_read(tmp_path: Path) -> None:
 
 
 def test_without_shuffling_rows_come_in_file_order_sorted_by_scenario_inside_a_batch(tmp_path: Path) -> None:
-    folder = days_of_sizes(tmp_path / "toy", [20, 30], row_group=7)
+    folder = days_of_sizes(tmp_path / "toy", [200, 300], row_group=70)
     scenario = [r for f in Catalog.open(folder).files for r in pq.ParquetFile(f.path).read()["scenario"].to_pylist()]
-    batches = row_ids(reader(folder, 10, shuffle=False, window=25).epoch(3))
-    assert len(batches) == len(reader(folder, 10, shuffle=False, window=25))
+    batches = row_ids(reader(folder, 100, shuffle=False, window=250).epoch(3))
+    assert len(batches) == len(reader(folder, 100, shuffle=False, window=250))
     flat = 0
     for batch in batches:
         expected = sorted(range(flat, flat + len(batch)), key=lambda i: scenario[i])  # stable, as the batch is
         assert batch == expected
         flat += len(batch)
-    assert flat == 50
+    assert flat == 500
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def check_steps(epoch: list[list[Batch]], begin: int, batch_size: int) -> list[i
     return rows
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(plan=plans, data=st.data())
 def test_every_row_once_also_after_a_crash_and_on_another_world(plan: dict[str, Any], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -302,12 +302,13 @@ def test_a_wrong_column_is_named_with_its_file(tmp_path: Path, change: Callable[
         reader(folder)
 
 
-def test_an_unknown_scenario_in_a_history_is_named(tmp_path: Path) -> None:
-    lengths = pa.array([[2] * len(v) for v in rows_table(30, 30)["history.item"].to_pylist()], LISTS)
-    outside = pa.array([[7] * len(v) for v in rows_table(30, 30)["history.item"].to_pylist()], LISTS)
-    assert reader(broken(tmp_path / "fine", with_column("history.scenario", lengths))).rows == 60
-    with pytest.raises(DataError, match=r"column 'history.scenario' holds 7, expected values in \[0, 3\)"):
-        reader(broken(tmp_path / "wrong", with_column("history.scenario", outside)))
+@pytest.mark.parametrize(("name", "limit"), [("history.item", 20), ("history.scenario", 3)])
+def test_an_unknown_item_or_scenario_in_a_history_is_named(tmp_path: Path, name: str, limit: int) -> None:
+    lengths = [len(values) for values in rows_table(30, 30)[name].to_pylist()]
+    highest, outside = (with_column(name, pa.array([[value] * n for n in lengths], LISTS)) for value in (limit - 1, limit))
+    assert reader(broken(tmp_path / "fine", highest)).rows == 60
+    with pytest.raises(DataError, match=rf"column '{name}' holds {limit}, expected values in \[0, {limit}\)"):
+        reader(broken(tmp_path / "wrong", outside))
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

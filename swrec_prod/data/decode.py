@@ -31,17 +31,19 @@ class Piece:
 
 @dataclass(frozen=True)
 class Window:
-    """Decoded rows. rows: [R] of Record.dtype. lists: by owner and column, the int32 values of all rows."""
+    """Decoded rows. rows: [R] of record.dtype. lists: by owner, int32 [values of all rows, columns of the owner]."""
 
+    record: Record
     rows: np.ndarray
-    lists: dict[str, dict[str, np.ndarray]]
+    lists: dict[str, np.ndarray]
 
     def columns(self, rows_B: np.ndarray) -> dict[str, Column]:
         """The columns of `rows_B`, records taken from `rows`: views of their fields, and their lists gathered."""
         columns: dict[str, Column] = {name: rows_B[name] for name in rows_B.dtype.fields or ()}
-        for owner, members in self.lists.items():
+        for owner, names in self.record.lists.items():
             index, offsets = spread(rows_B[f"{owner}.start"], rows_B[f"{owner}.length"])
-            columns.update({name: Ragged(values.take(index), offsets) for name, values in members.items()})
+            values = self.lists[owner].take(index, axis=0)
+            columns.update({name: Ragged(values[:, i], offsets) for i, name in enumerate(names)})
         return columns
 
 
@@ -105,7 +107,7 @@ class _Filling:
         self.record = record
         self.rows = np.empty(capacity, record.dtype)
         self.end = 0
-        self.lists: dict[str, list[np.ndarray]] = {c: [] for columns in record.lists.values() for c in columns}
+        self.lists = {owner: [np.zeros((0, len(columns)), np.int32)] for owner, columns in record.lists.items()}
         self.list_ends = dict.fromkeys(record.lists, 0)
 
     def add(self, file: DayFile, table: pa.Table, keep: np.ndarray | None) -> None:
@@ -122,8 +124,8 @@ class _Filling:
         for name in self.record.types:
             if name in self.rows.dtype.fields:
                 rows[name] = _checked(self.record, file, name, table[name])[kept]
-        for owner, columns in self.record.lists.items():
-            lengths = self._add_lists(file, table, columns, keep)
+        for owner in self.record.lists:
+            lengths = self._add_lists(file, table, owner, keep)
             ends = self.list_ends[owner] + np.cumsum(lengths)
             rows[f"{owner}.length"] = lengths
             rows[f"{owner}.start"] = ends - lengths
@@ -131,20 +133,21 @@ class _Filling:
 
     def window(self) -> Window:
         """All that was added."""
-        joined = {c: np.concatenate(parts or [np.zeros(0, np.int32)]) for c, parts in self.lists.items()}
-        return Window(self.rows[: self.end], {o: {c: joined[c] for c in columns} for o, columns in self.record.lists.items()})
+        return Window(self.record, self.rows[: self.end], {owner: np.concatenate(parts) for owner, parts in self.lists.items()})
 
-    def _add_lists(self, file: DayFile, table: pa.Table, columns: tuple[str, ...], keep: np.ndarray | None) -> np.ndarray:
+    def _add_lists(self, file: DayFile, table: pa.Table, owner: str, keep: np.ndarray | None) -> np.ndarray:
         """Append the values of one owner's lists; returns the rows' lengths, int64."""
-        lengths = pc.list_value_length(table[columns[0]]).to_numpy().astype(np.int64)
-        kept = slice(None) if keep is None else np.repeat(keep, lengths)
-        for name in columns:
+        names = self.record.lists[owner]
+        lengths = pc.list_value_length(table[names[0]]).to_numpy().astype(np.int64)
+        values = np.empty((int(lengths.sum()), len(names)), np.int32)
+        for i, name in enumerate(names):
             if not np.array_equal(pc.list_value_length(table[name]).to_numpy(), lengths):
-                raise DataError(f"{file.path}: columns {columns[0]!r} and {name!r} differ in the length of a row's list")
+                raise DataError(f"{file.path}: columns {names[0]!r} and {name!r} differ in the length of a row's list")
             flat = pc.list_flatten(table[name])
             if flat.null_count:
                 raise DataError(f"{file.path}: column {name!r} has {flat.null_count} nulls in its lists, expected none")
-            self.lists[name].append(_checked(self.record, file, name, flat)[kept])
+            values[:, i] = _checked(self.record, file, name, flat)
+        self.lists[owner].append(values if keep is None else values[np.repeat(keep, lengths)])
         return lengths if keep is None else lengths[keep]
 
 
