@@ -181,7 +181,7 @@ def test_damaged_and_missing_runs_are_named(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("aucs", "expected"),
-    [((0.7,), "only one validation"), ((0.6, 0.7), "more training may still help"), ((0.6, 0.7, 0.65), "fell by 0.0500")],
+    [((0.7,), "One point makes no curve"), ((0.6, 0.7), "more training may still help"), ((0.6, 0.7, 0.65), "fell by 0.0500")],
 )
 def test_the_learning_curve_says_whether_training_was_long_enough(aucs, expected):
     assert expected in learning_curve(history(*aucs)).finding

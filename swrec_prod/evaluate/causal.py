@@ -176,22 +176,31 @@ def _blended(judged: Judged, grid: np.ndarray, shares_CS: np.ndarray, auc_C: np.
     traffic = judged.rows_S / judged.rows_S.sum()
     at_zero, at_run = (int(np.flatnonzero(grid == c)[0]) for c in (0.0, default_c))
     lead = int(np.argmax(shares_CS[at_zero] - traffic))
-    name = judged.names[lead]
     at_top = share(shares_CS[at_zero, lead])
-    found = f"Sorted by probability, {name} takes {at_top} of the top {share(TOP)} with {share(traffic[lead])} of the rows"
+    found = f"Sorted by probability, {judged.names[lead]} takes {at_top} of the top {share(TOP)} with {share(traffic[lead])} of the rows"
     found += (
         f"; at this run's c = {signed(default_c)} it takes {share(shares_CS[at_run, lead])}."
         if default_c
         else "; this run ranks so (c = 0)."
     )
+    return f"{found} {_mix_moved(grid, shares_CS, traffic)} {_auc_moved(grid, auc_C, at_zero)}".strip()
+
+
+def _mix_moved(grid: np.ndarray, shares_CS: np.ndarray, traffic: np.ndarray) -> str:
+    moved = np.ptp(shares_CS, axis=0).max()
+    if moved < 0.03:
+        return f"Here c hardly matters: over the range shown no scenario's share moves by more than {share(moved)}."
     nearest = int(np.argmin(np.abs(shares_CS - traffic).sum(1)))
-    found += f" The top is closest to the mix of traffic at c = {signed(grid[nearest])}."
+    return f"The top is closest to the mix of all rows at c = {signed(grid[nearest])}."
+
+
+def _auc_moved(grid: np.ndarray, auc_C: np.ndarray, at_zero: int) -> str:
     if np.isnan(auc_C).all():
-        return found
+        return ""
     best = int(np.nanargmax(auc_C))
-    if best == at_zero:
-        return f"{found} Pooled AUC is highest at c = 0 ({auc_C[best]:.4f})."
-    return f"{found} Pooled AUC is highest at c = {signed(grid[best])} ({auc_C[best]:.4f}; at c = 0 it is {auc_C[at_zero]:.4f})."
+    if auc_C[best] - auc_C[at_zero] < 0.0005:
+        return f"No c shown raises the pooled AUC by 0.0005 or more over that of c = 0 ({auc_C[at_zero]:.4f})."
+    return f"Pooled AUC is highest at c = {signed(grid[best])} ({auc_C[best]:.4f}; at c = 0 it is {auc_C[at_zero]:.4f})."
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -20,6 +20,9 @@ def learning_curve(history: list[dict[str, Any]]) -> Picture:
     checks = [h for h in history if h.get("valid_auc") is not None and h.get("rows") is not None]
     if not checks:
         return absent(title, "Left out: the run has no history.jsonl, or no validation in it.")
+    if len(checks) == 1:
+        only = f"{checks[0]['valid_auc']:.4f} after {count(checks[0]['rows'])} rows"
+        return absent(title, f"There was one validation: AUC {only}. One point makes no curve; train.evals_per_epoch asks for more.")
     rows = [h["rows"] for h in checks]
     best = max(checks, key=lambda h: h["valid_auc"])
     figure = make_subplots(1, 2, subplot_titles=("Log loss", "Validation AUC"), horizontal_spacing=0.1)
@@ -43,8 +46,6 @@ def learning_curve(history: list[dict[str, Any]]) -> Picture:
 def _learned(checks: list[dict[str, Any]], best: dict[str, Any]) -> str:
     last = checks[-1]
     found = f"Validation AUC was best after {count(best['rows'])} rows: {best['valid_auc']:.4f}."
-    if len(checks) == 1:
-        return f"{found} There was only one validation, so nothing says whether more training would help."
     if last is best:
         return f"{found} That was the last validation: more training may still help."
     return (
@@ -102,12 +103,12 @@ def _ranked(names: list[str], intervals: list[Interval | None], pooled: Interval
     best, worst = max(found), min(found)
     overlap = worst[0].high >= best[0].low
     apart = "overlap, so the gap may be chance" if overlap else "do not overlap, so chance alone hardly explains the gap"
-    mean = float(np.mean([i.value for i, _ in found]))
-    more = "more" if pooled.value > mean else "less"
+    gap = pooled.value - float(np.mean([i.value for i, _ in found]))
+    against = f"{abs(gap):.3f} {'more' if gap > 0 else 'less'} than" if abs(gap) >= 0.0005 else "the same as"
     return (
         f"Ranking is best in {best[1]} (AUC {best[0].value:.3f}) and weakest in {worst[1]} ({worst[0].value:.3f}, 95\u202f% interval "
-        f"{worst[0].low:.3f} to {worst[0].high:.3f}); the two intervals {apart}. All rows pooled give {pooled.value:.3f}, "
-        f"{abs(pooled.value - mean):.3f} {more} than the mean of the scenarios, as pairs of different scenarios count too.{ending}"
+        f"{worst[0].low:.3f} to {worst[0].high:.3f}); the two intervals {apart}. All rows pooled give {pooled.value:.3f}, {against} "
+        f"the mean of the scenarios; pooled, pairs of different scenarios count too.{ending}"
     )
 
 
