@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 import pytest
+import typer
+
+from swrec_prod import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("swrec_prod", "serving", "launch", "benchmarks")
@@ -24,8 +27,8 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.ranker": 4, "swrec_prod.checkpoint": 4,
     "swrec_prod.evaluate": 5, "swrec_prod.export": 5, "swrec_prod.doctor": 5,
     "swrec_prod.train": 6,
-    "swrec_prod.cli": 7, "benchmarks": 7,
-    "serving": 8,
+    "serving": 7,
+    "swrec_prod.cli": 8, "benchmarks": 8,
     "launch": 9,
 }  # fmt: skip
 ONLY = {  # these import nothing else of ours, whatever its rank
@@ -223,6 +226,15 @@ def test_every_make_command_in_the_documents_exists(page: str) -> None:
 def test_links_of_the_documents_lead_somewhere(page: str) -> None:
     linked = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
     assert [link for link in linked if not (ROOT / link).exists()] == []
+
+
+def test_swrec_commands_in_the_readme_exist_with_their_options() -> None:
+    known = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    lines = re.findall(r"^ {4}swrec ([a-z]+)([^#\n]*)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) >= 8
+    for command, rest in lines:
+        options = {name for parameter in known[command].params for name in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= options, command
 
 
 def test_ranks_in_the_documents_are_the_ones_that_are_held() -> None:
