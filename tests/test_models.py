@@ -209,6 +209,8 @@ def test_rows_without_any_history_have_scores(name: str, length: int) -> None:
     got = score(model, empty, S)
     assert got.isfinite().all()
     torch.testing.assert_close(got, score(model, none, S), atol=1e-6, rtol=1e-6)
+    training_output(model.train(), none.take(none.scenario_B.argsort()).inputs(S)).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 @every_model
