@@ -104,6 +104,13 @@ def test_the_order_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
         assert row_ids(again.epoch(1)) != row_ids(again.epoch(0)) == first
 
 
+def test_windows_of_one_size_are_shuffled_each_in_its_own_way(tmp_path: Path) -> None:
+    folder = days_of_sizes(tmp_path / "toy", [100, 100], row_group=100)
+    batches = row_ids(reader(folder, 10, window=100).epoch(0))
+    first, second = ([{row % 100 for row in batch} for batch in half] for half in (batches[:10], batches[10:]))
+    assert first != second
+
+
 # Every row once: any files, windows, ranks and kill points
 
 plans = st.fixed_dictionaries(
