@@ -88,7 +88,7 @@ def score_folder(
     if out is not None:
         pq.write_table(scored, out)
     latency = np.array([scored["latency_ms"][request.rows[0]].as_py() for request in requests_from_table(table, schema)])
-    summary = {"rows": len(table), "requests": len(latency)}
+    summary: dict[str, Any] = {"rows": len(table), "requests": len(latency)}
     summary |= {name: float(np.quantile(latency, q)) for name, q in (("p50_ms", 0.5), ("p99_ms", 0.99))}
     if predictions is not None:
         summary["max_abs_diff"] = max(v for name, v in compare(scored, predictions).items() if name != "rows")
@@ -110,6 +110,8 @@ def _expected(path: Path) -> pa.Table:
 def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:
     """The largest absolute difference of every score that both tables have, over the rows that both have; and `rows`.
 
+    A NaN on either side counts as an infinite difference.
+
     Raises DataError when they have no row in common.
     """
     _, here, there = np.intersect1d(scored["row"].to_numpy(), predictions["row"].to_numpy(), return_indices=True)
@@ -117,7 +119,7 @@ def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:
         raise DataError("scored rows and predictions have no row in common; are they of the same prepared data?")
     names = [name for name in scored.column_names if name in predictions.column_names and name != "row"]
     far = {name: np.abs(scored[name].to_numpy()[here] - predictions[name].to_numpy()[there]) for name in names}
-    return {"rows": float(len(here)), **{name: float(values.max()) for name, values in far.items()}}
+    return {"rows": float(len(here)), **{name: float(np.nan_to_num(values, nan=np.inf).max()) for name, values in far.items()}}
 
 
 def _columns(schema: FeatureSchema, name: str) -> list[str]:

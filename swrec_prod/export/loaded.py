@@ -131,8 +131,10 @@ def difference(logits: Logits, expected: list[np.ndarray]) -> float:
     worst = 0.0
     for found, wanted in zip(logits, expected, strict=True):
         far = np.abs(found.numpy() - wanted) / np.maximum(1.0, np.abs(wanted))
-        worst = max(far.max(initial=0.0), worst) if np.isfinite(far).all() else float("nan")
-    return float(worst)
+        if not np.isfinite(far).all():
+            return float("nan")
+        worst = max(worst, float(far.max(initial=0.0)))
+    return worst
 
 
 def with_expected(table: pa.Table, logits: Logits) -> pa.Table:

@@ -1,0 +1,210 @@
+"""The package folder: what is published, what is refused, and that a damaged one says where."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny_world import MODELS, eager_logits, make_config, make_ranker, prepare
+
+from swrec_prod.errors import DataError, PackageError
+from swrec_prod.export import run
+from swrec_prod.export.loaded import EXPECTED, Package
+from swrec_prod.export.package import destination, installed, ready_versions, staged, verify_package
+from swrec_prod.export.run import export_package
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(folder)
+    return folder
+
+
+def export(prepared: Path, to: Path, model: str = "shared_bottom", quantize: str = "none") -> Path:
+    return export_package(make_ranker(model, prepared), make_config(model, prepared), prepared, to, quantize)
+
+
+@pytest.fixture(scope="module")
+def published(prepared, tmp_path_factory) -> Path:
+    return export(prepared, tmp_path_factory.mktemp("repo") / "bottom")
+
+
+@pytest.fixture
+def package(published, tmp_path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copytree(published, tmp_path / "bottom" / "1"))
+
+
+def sign_again(package: Path) -> None:
+    """Make the checksums fit whatever the files hold now."""
+    manifest = json.loads((package / "manifest.json").read_text())
+    for name, entry in manifest["files"].items():
+        entry["sha256"] = hashlib.sha256((package / name).read_bytes()).hexdigest()
+    (package / "manifest.json").write_text(json.dumps(manifest))
+    seal(package)
+
+
+def seal(package: Path) -> None:
+    (package / "READY").write_text(hashlib.sha256((package / "manifest.json").read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("model", "quantize"), [("mscan", "none"), ("mscan", "int8"), ("shared_bottom", "fp16"), ("shared_bottom", "int4")]
+)
+def test_export_publishes_what_it_measured(model, quantize, prepared, tmp_path):
+    path = export(prepared, tmp_path / "repo" / model, model, quantize)
+    manifest = verify_package(path)
+    assert path == tmp_path / "repo" / model / "1"
+    assert (manifest.model, manifest.quantize, manifest.tasks) == (model, quantize, ("click", "buy"))
+    assert manifest.causal == manifest.history == (model == "mscan")
+    assert manifest.debias_strength == (0.25 if model == "mscan" else 0.0)
+    assert manifest.libraries == installed()
+    assert 0 <= manifest.parity.one_mixed <= 1e-5
+    assert manifest.parity.mixed_eager <= (1e-5 if quantize == "none" else 0.5)
+    assert Package.load(path).replay() <= 1e-5
+    assert [p.name for p in path.parent.iterdir()] == ["1"]  # nothing temporary is left
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_golden_rows_expect_what_the_trained_ranker_says(model, prepared, tmp_path):
+    golden = Package.load(export(prepared, tmp_path / model, model)).golden
+    expected = eager_logits(make_ranker(model, prepared), prepared, golden)
+    for name, wanted in zip(EXPECTED, expected, strict=True):
+        np.testing.assert_allclose(np.array(golden[name].to_pylist()).reshape(wanted.shape), wanted, atol=1e-5)
+
+
+def test_versions_count_up_and_are_never_overwritten(prepared, tmp_path):
+    repo = tmp_path / "repo" / "bottom"
+    assert export(prepared, repo).name == "1"
+    assert export(prepared, repo).name == "2"
+    assert export(prepared, repo / "9").name == "9"
+    assert destination(repo).name == "10"
+    assert ready_versions(repo) == [1, 2, 9]
+    with pytest.raises(PackageError, match=r"9: exists, and a version is never changed; the next free one is 10"):
+        export(prepared, repo / "9")
+
+
+def test_a_name_that_cannot_be_served_is_refused(tmp_path):
+    with pytest.raises(PackageError, match="'a model' is no name"):
+        destination(tmp_path / "a model")
+
+
+def test_an_export_that_disagrees_publishes_nothing(prepared, tmp_path, monkeypatch):
+    monkeypatch.setitem(run.EAGER_BOUND, "int4", 1e-9)
+    with pytest.raises(PackageError, match=r"dense.pt differs from the trained ranker by .* nothing was published; int4 loses too much"):
+        export(prepared, tmp_path / "bottom", quantize="int4")
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_an_export_that_breaks_off_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "bottom" / "1") as folder:
+        (folder / "sparse.pt").write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert list((tmp_path / "bottom").iterdir()) == []
+
+
+def test_not_a_number_is_not_published(prepared, tmp_path):
+    ranker = make_ranker("shared_bottom", prepared)
+    next(ranker.scorer.parameters()).data.fill_(float("nan"))
+    with pytest.raises(PackageError, match="differs from the trained ranker by nan"):
+        export_package(ranker, make_config("shared_bottom", prepared), prepared, tmp_path / "bottom", "none")
+
+
+def test_export_needs_held_out_rows(prepared, tmp_path):
+    folder = shutil.copytree(prepared, tmp_path / "prepared")
+    (folder / "requests.parquet").unlink()
+    with pytest.raises(DataError, match=r"requests.parquet: no such file; prepare the data again"):
+        export(folder, tmp_path / "bottom")
+
+
+def test_every_flipped_byte_is_found(published, tmp_path):
+    names = [p.relative_to(published).as_posix() for p in published.rglob("*") if p.is_file() and p.name != "READY"]
+    assert len(names) >= 8
+    for name in names:
+        package = shutil.copytree(published, tmp_path / name.replace("/", "-") / "1")
+        data = bytearray((package / name).read_bytes())
+        was = hashlib.sha256(data).hexdigest()[:12]
+        data[len(data) // 2] ^= 1
+        (package / name).write_bytes(data)
+        now = hashlib.sha256(data).hexdigest()[:12]
+        with pytest.raises(PackageError, match=rf"{name}: checksum {now}, but \S+ says {was}"):
+            verify_package(package)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("READY", "READY: missing; the export or copy did not finish"),
+        ("dense.pt", "dense.pt: missing"),
+        ("vocab/encoders.json", "encoders.json: missing"),
+    ],
+)
+def test_a_missing_file_is_named(package, name, message):
+    (package / name).unlink()
+    with pytest.raises(PackageError, match=message):
+        verify_package(package)
+
+
+def test_a_file_too_many_is_named(package):
+    (package / "notes.txt").write_text("hello")
+    with pytest.raises(PackageError, match=r"notes.txt: not listed in manifest.json"):
+        verify_package(package)
+
+
+def test_a_required_file_must_be_listed(package):
+    manifest = json.loads((package / "manifest.json").read_text())
+    del manifest["files"]["sparse.pt"]
+    (package / "manifest.json").write_text(json.dumps(manifest))
+    seal(package)
+    with pytest.raises(PackageError, match=r"sparse.pt: not listed in manifest.json"):
+        verify_package(package)
+
+
+def test_a_link_out_of_the_package_is_refused(package, tmp_path):
+    outside = tmp_path / "elsewhere.pt"
+    shutil.move(package / "dense.pt", outside)
+    (package / "dense.pt").symlink_to(outside)
+    with pytest.raises(PackageError, match=r"dense.pt: a link that leads out of the package, to .*elsewhere.pt"):
+        verify_package(package)
+
+
+def test_another_format_is_named(package):
+    manifest = json.loads((package / "manifest.json").read_text())
+    (package / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
+    seal(package)
+    with pytest.raises(PackageError, match=r"manifest.json: format version 2; this program reads 1"):
+        verify_package(package)
+
+
+def test_other_libraries_are_a_warning(package, caplog):
+    manifest = json.loads((package / "manifest.json").read_text())
+    manifest["libraries"]["torch"] = "1.0.0"
+    (package / "manifest.json").write_text(json.dumps(manifest))
+    seal(package)
+    assert verify_package(package).libraries["torch"] == "1.0.0"
+    assert "exported with torch 1.0.0" in caplog.text
+
+
+def test_golden_rows_decide(package):
+    golden = pq.read_table(package / "golden.parquet")
+    logits = golden[EXPECTED[0]].to_pylist()
+    logits[3][1] += 0.5
+    at = golden.column_names.index(EXPECTED[0])
+    pq.write_table(golden.set_column(at, EXPECTED[0], pa.array(logits, pa.list_(pa.float32()))), package / "golden.parquet")
+    sign_again(package)
+    with pytest.raises(PackageError, match=r"dense.pt: golden rows differ by 0\.\d+, allowed are 0.0001"):
+        Package.load(package).replay()
+
+
+def test_a_program_that_torch_cannot_load_is_named(package):
+    (package / "sparse.pt").write_bytes(b"not a program")
+    sign_again(package)
+    with pytest.raises(PackageError, match=r"sparse.pt: torch \S+ cannot load it"):
+        Package.load(package)

@@ -1,0 +1,200 @@
+"""The server process: faults that stay inside, health, reflection, draining, what it refuses to serve; and its contract."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_world import ITEMS, USER, launch, prepare, publish, wait_for
+
+from serving import ranking_pb2, wire
+from serving.client import Client
+from serving.predictor import Scored
+from serving.router import Router
+from serving.server import Options, serve, start
+from swrec_prod.errors import ConfigError, PackageError
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def repo(prepared, tmp_path_factory) -> Path:
+    return publish(prepared, tmp_path_factory.mktemp("repo"))
+
+
+@pytest.fixture(scope="module")
+def target(repo, tmp_path_factory) -> Iterator[str]:
+    """A server process."""
+    port_file = tmp_path_factory.mktemp("port") / "port"
+    with launch(repo, port_file) as process:
+        yield wait_for(port_file, process)
+        process.terminate()
+
+
+# Faults of our own
+
+
+class Broken:
+    """Stands where a predictor stands, and fails as told."""
+
+    name, version, tasks = "broken", "1", ("click",)
+
+    def __init__(self, outcome) -> None:
+        self.outcome = outcome
+
+    def score(self, request):
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+NAN = np.full((1, 1), np.nan, np.float32)
+
+
+@pytest.mark.parametrize("outcome", [RuntimeError("secret weights"), Scored(NAN, NAN, NAN, NAN, 0.0)], ids=["raises", "nan"])
+def test_faults_of_the_server_tell_nothing_but_an_id(outcome, caplog):
+    async def ask() -> grpc.aio.AioRpcError:
+        router = Router({"broken": {1: Broken(outcome)}})
+        server, _, port = await start(router, Options(Path(), port=0))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await channel.unary_unary("/swrec.v1.Ranking/Score")(wire.ScoreRequest(scenario="x").SerializeToString())
+        await server.stop(None)
+        return failure.value
+
+    failure = asyncio.run(ask())
+    assert failure.code() is grpc.StatusCode.INTERNAL
+    error_id = failure.details().split()[2].rstrip(";")
+    assert failure.details() == f"internal error {error_id}; the server's log says more"
+    assert error_id in caplog.text
+    assert ("secret weights" if isinstance(outcome, Exception) else "not finite") in caplog.text
+
+
+# The process
+
+
+def test_health_by_the_stock_client(target):
+    with grpc.insecure_channel(target) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "swrec.v1.Ranking", "model/mscan", "model/shared_bottom"):
+            reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as failure:
+            health.Check(health_pb2.HealthCheckRequest(service="model/other"), timeout=30)
+    assert failure.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_by_the_stock_client(target):
+    with grpc.insecure_channel(target) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = [
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol="swrec.v1.Ranking"),
+        ]
+        listed, described = stub.ServerReflectionInfo(iter(asked), timeout=30)
+    assert {"swrec.v1.Ranking", "grpc.health.v1.Health"} <= {s.name for s in listed.list_services_response.service}
+    assert b"ScoreRequest" in described.file_descriptor_response.file_descriptor_proto[0]
+
+
+def test_sigterm_says_not_serving_then_ends_well(repo, tmp_path):
+    with launch(repo, tmp_path / "port", notice=2.0) as process:
+        target = wait_for(tmp_path / "port", process)
+        with grpc.insecure_channel(target) as channel, Client(target, timeout=30) as client:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="model/mscan"), timeout=60)
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            process.send_signal(signal.SIGTERM)
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert client.score("home", USER, ITEMS, model="mscan").model == "mscan"  # still answered while others notice
+            watch.cancel()
+        assert process.wait(60) == 0
+        assert process.stdout.read().splitlines() == [f"serving mscan/2 on {target}", f"serving shared_bottom/1 on {target}"]
+
+
+def test_serving_needs_no_torchrec():
+    code = "import serving.server, sys; print('torchrec' in sys.modules, 'swrec_prod.ranker' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert ran.stdout.split() == ["False", "False"]
+
+
+def test_a_taken_port_is_an_error():
+    async def twice() -> None:
+        server, _, port = await start(Router({}), Options(Path(), port=0))
+        try:
+            await start(Router({}), Options(Path(), port=port))
+        finally:
+            await server.stop(None)
+
+    with pytest.raises(ConfigError, match=r"cannot listen on 127.0.0.1:\d+; is the port taken\?"):
+        asyncio.run(twice())
+
+
+def test_an_open_address_must_be_meant(repo):
+    with pytest.raises(ConfigError, match=r"host '0.0.0.0': other machines reach it"):
+        serve(Options(repo, port=0, host="0.0.0.0"))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [(["mscam"], r"no complete package 'mscam'; did you mean mscan"), (["mscan/5"], r"no complete version '5'; known: 1, 2")],
+)
+def test_a_choice_that_is_not_there_is_named(repo, chosen, message):
+    with pytest.raises(PackageError, match=message):
+        Router.load(repo, chosen)
+
+
+def test_an_older_version_can_be_chosen_beside_the_latest(repo):
+    router = Router.load(repo, ["mscan/1", "mscan"])
+    assert [router.route("", version).version for version in ("", "1", "2")] == ["2", "1", "2"]
+
+
+def test_nothing_to_serve_is_said(tmp_path):
+    (tmp_path / "mscan" / "1").mkdir(parents=True)  # an export that did not finish
+    with pytest.raises(PackageError, match=r"holds no complete package"):
+        Router.load(tmp_path)
+    with pytest.raises(PackageError, match=r"no such folder"):
+        Router.load(tmp_path / "nowhere")
+
+
+# The contract
+
+
+@settings(max_examples=50)
+@given(
+    ints=st.lists(st.integers(-(2**63), 2**63 - 1)),
+    floats=st.lists(st.floats()),
+    lengths=st.lists(st.integers(0, 2**31 - 1)),
+    c=st.none() | st.floats(allow_nan=False),
+)
+def test_the_wire_twins_are_the_public_messages_byte_for_byte(ints, floats, lengths, c):
+    column = {"name": "x", "strings": ["a", ""]}
+    public = ranking_pb2.ScoreRequest(items=[ranking_pb2.Column(**column, ints=ints, floats=floats, lengths=lengths)], debias_strength=c)
+    packed = {"ints": np.array(ints, wire.INTS), "floats": np.array(floats, wire.FLOATS), "lengths": np.array(lengths, wire.LENGTHS)}
+    twin = wire.ScoreRequest(items=[wire.Column(**column, **{k: v.tobytes() for k, v in packed.items()})], debias_strength=c)
+    assert public.SerializeToString() == twin.SerializeToString()
+
+
+def test_generated_files_are_current(tmp_path):
+    pytest.importorskip("grpc_tools")
+    root = Path(ranking_pb2.__file__).parents[1]
+    command = ["-m", "grpc_tools.protoc", f"-I{root}", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}", f"--grpc_python_out={tmp_path}"]
+    subprocess.run([sys.executable, *command, "serving/ranking.proto"], check=True, cwd=root)
+    for made in sorted((tmp_path / "serving").iterdir()):
+        assert made.read_text() == (root / "serving" / made.name).read_text(), f"{made.name} is stale: run make proto"
