@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
-from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor
+from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor, KeyedTensor
 
 from swrec_prod.errors import SchemaError
 from swrec_prod.layout import Layout
@@ -53,11 +53,22 @@ class SparseArch(nn.Module):
 
     def forward(self, ids: KeyedJaggedTensor, sequences: KeyedJaggedTensor | None, history_scenario: Tensor) -> Embedded:
         """ids: the pooled features; sequences: [target, history]; history_scenario: int64, one a behaviour."""
-        pooled_BD = self.ebc(ids).values()
+        pooled_BD = in_order(self.ebc(ids), [f.name for f in self.layout.pooled])
         if self.ec is None:
             return no_behaviours(pooled_BD)
         jagged = self.ec(sequences)
         return padded(pooled_BD, jagged[self.layout.target.name], jagged[self.layout.history.name], history_scenario)  # type: ignore[union-attr]
+
+
+def in_order(pooled: KeyedTensor, names: list[str]) -> Tensor:
+    """[B, D] with the features in the order of `names`.
+
+    A collection gives its features table by table, and a sharded one rank by rank: without this, a model trained on two
+    ranks would read other features than the same weights on one.
+    """
+    if pooled.keys() == names:
+        return pooled.values()
+    return KeyedTensor.regroup([pooled], [names])[0]
 
 
 def no_behaviours(pooled_BD: Tensor) -> Embedded:

@@ -43,8 +43,6 @@ class SparseProgram(nn.Module):
         table_of = {feature: i for i, config in enumerate(configs) for feature in config.feature_names}
         assert all(c.pooling is PoolingType.MEAN or _single(sparse, c.feature_names) for c in configs)
         self.pooled = _kernel(configs, weights, precision, PoolingMode.MEAN, [table_of[name] for name in names])
-        self.order_D: Tensor
-        self.register_buffer("order_D", _columns(sparse, names))
         self.items: nn.Module | None = None
         if sparse.ec is not None:
             config = sparse.ec.embedding_configs()[0]
@@ -55,8 +53,6 @@ class SparseProgram(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The fields of sparse.Embedded. A plain tuple: TorchScript makes the class of a named one again at every call."""
         pooled_BD = self.pooled(ids_values, torch.ops.fbgemm.asynchronous_complete_cumsum(ids_lengths.to(torch.int64)))
-        if self.order_D.numel() > 0:
-            pooled_BD = pooled_BD.index_select(1, self.order_D)
         embedded = no_behaviours(pooled_BD)
         if self.items is not None:
             rows = sequence_lengths.numel() // 2
@@ -151,16 +147,6 @@ def _quantized(weight: Tensor, precision: SparseType) -> tuple[Tensor, Tensor | 
 def _single(sparse: SparseArch, names: list[str]) -> bool:
     """Whether all of these features have one value a row, so that their sum is their mean."""
     return all(f.kind == "id" for f in sparse.layout.pooled if f.name in names)
-
-
-def _columns(sparse: SparseArch, names: list[str]) -> Tensor:
-    """Where each output column of the EmbeddingBagCollection (table by table) lies in the kernel's; empty if in place."""
-    trained = [name for config in sparse.ebc.embedding_bag_configs() for name in config.feature_names]
-    if trained == names:
-        return torch.zeros(0, dtype=torch.int64)
-    widths = [f.dim for f in sparse.layout.pooled]
-    parts = dict(zip(names, torch.arange(sum(widths)).split(widths), strict=True))
-    return torch.cat([parts[name] for name in trained])
 
 
 def _script(module: nn.Module) -> torch.jit.ScriptModule:

@@ -17,7 +17,7 @@ from swrec_prod.data.reader import Reader
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import write_predictions
 from swrec_prod.evaluate.run import judge_rows
-from swrec_prod.ranker import build_ranker, layout_of
+from swrec_prod.ranker import build_ranker, debias_of, layout_of
 from swrec_prod.train.distributed import Ranks, gather_rows, process_group
 from swrec_prod.train.folder import RunFolder
 from swrec_prod.train.loop import Fit, FitState, judge
@@ -33,6 +33,7 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dic
     another configuration, DataError when the prepared data are not as the configuration says.
     """
     catalog = Catalog.open(config.data.path)
+    config = config.model_copy(update={"debias": debias_of(config)})  # run.yaml says what was trained, not what was left open
     folder = RunFolder(out)
     with process_group(config.train.threads) as ranks:
         _on_main(ranks, lambda: folder.claim(config, overwrite=overwrite))

@@ -1,0 +1,159 @@
+"""`make demo`: from a raw log to scored requests on real data, by the same commands that a user would type.
+
+Everything lands in build/demo; nothing of ours is imported, only command lines are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+CONSOLE = Console(highlight=False)
+RUN_FILE = "configs/run/movielens_mscan.yaml"
+DATA_FILE = "configs/data/movielens_1m_genre.yaml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; the exit code of the first command that fails, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m launch.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for everything that is made")
+    parser.add_argument("--raw", type=Path, help="MovieLens-1M on disk; fetched where left out")
+    parser.add_argument("overrides", nargs="*", help="key=value for the run file, for example train.epochs=1")
+    options = parser.parse_args(arguments)
+    started = time.perf_counter()
+    try:
+        _demo(options.out, options.raw, options.overrides)
+    except subprocess.CalledProcessError as failure:
+        CONSOLE.print(f"\nThe demo stopped: `{' '.join(failure.cmd[:6])} ...` ended with {failure.returncode}; its message is above.")
+        return failure.returncode
+    CONSOLE.print(f"Done in {time.perf_counter() - started:.0f} s. Look at [bold]{options.out / 'index.html'}[/bold]")
+    return 0
+
+
+def _demo(out: Path, raw: Path | None, overrides: Sequence[str]) -> None:
+    data, run, models = out / "data", out / "run", out / "models"
+    out.mkdir(parents=True, exist_ok=True)
+    for old in (run, models):
+        shutil.rmtree(old, ignore_errors=True)
+    with _stage("Prepare MovieLens-1M: a million ratings, six genre families as scenarios"):
+        _swrec("prepare", DATA_FILE, "--out", data, *(["--raw", raw] if raw else []))
+    with _stage("Train M-scan on two ranks under TorchX, on the past; judge it on later days"):
+        _torchx("--run", RUN_FILE, "--out", run, "--nproc", 2, "--", f"data.path={data}", *overrides)
+    with _stage("Export a TorchScript package, refused unless it scores as the trained model does"):
+        _swrec("export", run, "--to", models / "mscan")
+    with _stage("Serve it over gRPC and score real held-out requests"), _server(models, out) as target:
+        answers = _swrec("score", data, "--target", target, "--expect", run / "predictions.parquet", "--out", out / "served.parquet", "--json")
+        (out / "served.json").write_text(answers)
+    with _stage("Write the page"):
+        _swrec("report", run, "--served", out / "served.json", "--out", out / "index.html")
+    served = json.loads(answers)
+    CONSOLE.print()
+    CONSOLE.print(_summary(json.loads((run / "metrics.json").read_text()), served))
+    CONSOLE.print(_example(data, out / "served.parquet"))
+
+
+@contextmanager
+def _stage(title: str) -> Iterator[None]:
+    CONSOLE.print(f"\n[bold cyan]== {title}[/bold cyan]")
+    started = time.perf_counter()
+    yield
+    CONSOLE.print(f"[dim]{time.perf_counter() - started:.0f} s[/dim]")
+
+
+def _swrec(*words: Any) -> str:
+    """Run a command; its output is shown, or given back where it is JSON."""
+    command = [sys.executable, "-m", "swrec_prod.cli", *map(str, words)]
+    shown = " ".join(["swrec", *map(str, words)])
+    CONSOLE.print(f"[dim]$ {shown}[/dim]", soft_wrap=True)
+    wanted = subprocess.PIPE if "--json" in words else None
+    return subprocess.run(command, check=True, text=True, stdout=wanted, env=_environment()).stdout or ""
+
+
+def _torchx(*words: Any) -> None:
+    command = ["torchx", "run", "-s", "local_cwd", "--wait", "launch/components.py:train", *map(str, words)]
+    CONSOLE.print(f"[dim]$ {' '.join(command)}[/dim]", soft_wrap=True)
+    log = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment())
+    assert log.stdout is not None
+    for line in log.stdout:
+        print(_of_main_rank(line), end="", flush=True)
+    if log.wait():
+        raise subprocess.CalledProcessError(log.returncode, command)
+
+
+def _of_main_rank(line: str) -> str:
+    """TorchX marks each line with replica and rank (`train/0 [0]:text`); show the text."""
+    _, mark, text = line.partition("[0]:")
+    return text if mark else line
+
+
+@contextmanager
+def _server(models: Path, out: Path) -> Iterator[str]:
+    """A server on a free port of this machine, for as long as the block runs."""
+    port_file = out / "port"
+    port_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "swrec_prod.cli", "serve", "--models", str(models), "--port", "0", "--port-file", str(port_file)]
+    CONSOLE.print(f"[dim]$ swrec {' '.join(command[3:])}[/dim]", soft_wrap=True)
+    server = subprocess.Popen(command, env=_environment())
+    try:
+        while not port_file.exists():
+            if server.poll() is not None:
+                raise subprocess.CalledProcessError(server.returncode, command)
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port_file.read_text().strip()}"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+
+
+def _environment() -> dict[str, str]:
+    """The caller's, with this Python's commands (torchx, torchrun) first."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def _summary(metrics: dict[str, Any], served: dict[str, Any]) -> Table:
+    table = Table(title="From a raw log to scored requests", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("trained", f"{metrics['rows']:,} rows in {metrics['seconds']:.0f} s ({metrics['rows_per_second']:,.0f} rows/s, 2 ranks)")
+    overall = metrics["overall"]
+    table.add_row("judged", f"AUC {overall['auc']:.4f}, log loss {overall['logloss']:.4f} on {overall['rows']:,} rows of later days")
+    for scenario, found in metrics["scenarios"].items():
+        table.add_row(f"  {scenario}", f"AUC {found['auc']:.4f}, {found['rows']:,} rows, {found['positives'] / found['rows']:.1%} positive")
+    table.add_row("served", f"{served['rows']:,} rows in {served['requests']:,} requests, p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms")
+    table.add_row("served = offline", f"largest difference of any score {served['max_abs_diff']:.1e}")
+    return table
+
+
+def _example(data: Path, served: Path) -> Table:
+    """The held-out request with the most candidates, as the server ranked it."""
+    asked = pq.read_table(data / "requests.parquet")
+    told = pq.read_table(served)
+    joined = asked.join(told, "row", join_type="inner").to_pylist()
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in joined:
+        groups.setdefault((row["user"], row["scenario"], row["time"]), []).append(row)
+    (user, scenario, when), rows = max(groups.items(), key=lambda item: (len(item[1]), str(item[0])))
+    table = Table(title=f"One request: user {user} in scenario {scenario!r}, {when:%Y-%m-%d}", title_justify="left")
+    for name in ("movie", "score", "probability", "liked it"):
+        table.add_column(name, justify="left" if name == "movie" else "right")
+    for row in sorted(rows, key=lambda r: -r["score_click"])[:8]:
+        table.add_row(str(row["movie_id"]), f"{row['score_click']:+.3f}", f"{row['prob_click']:.0%}", "yes" if row["label_click"] else "no")
+    return table
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
