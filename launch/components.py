@@ -45,5 +45,5 @@ def train(
         gpu=gpu,
         memMB=mem_mb,
         max_retries=retries,
-        env={"OMP_WAIT_POLICY": "passive"},
+        env={"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(max(1, cpu // nproc))},
     )

@@ -7,7 +7,9 @@ in place before torch is loaded. For the same reason this module may start the s
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +33,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 def main() -> None:
     """Entry point of the `swrec` command."""
     before_torch()
+    _quiet_libraries()
     try:
         app()
     except SwrecError as failure:
@@ -219,6 +222,13 @@ def doctor() -> None:
     from swrec_prod.doctor import main as examine
 
     raise SystemExit(examine())
+
+
+def _quiet_libraries() -> None:
+    """Silence what torch and torchrec say of their own internals on every run: no user can act on it."""
+    for name in ("torchrec", "torch.fx._symbolic_trace"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|torchrec|fbgemm_gpu)(\.|$)")
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

@@ -76,11 +76,12 @@ def read_run(run_dir: Path) -> RunFiles:
 def terminal_table(metrics: Mapping[str, Any]) -> Table:
     """metrics.json as a table: all rows, the mean of the scenarios, and one row a scenario, busiest first."""
     grid = _grid(metrics)
-    table = Table(title=None, header_style="bold", row_styles=["bold"] * grid.strong + [""] * (len(grid.rows) - grid.strong))
-    for i, name in enumerate(grid.header):
-        table.add_column(name, justify="right" if i else "left", no_wrap=i > 0)
-    for i, row in enumerate(grid.rows):
-        table.add_row(*row, style="bold" if i < grid.strong else None, end_section=i == grid.strong - 1)
+    shown = [i for i, name in enumerate(grid.header) if name not in ("NE", "ECE")]  # what fits 80 columns
+    table = Table(header_style="bold")
+    for i in shown:
+        table.add_column(grid.header[i], justify="right" if i else "left", no_wrap=True)
+    for n, row in enumerate(grid.rows):
+        table.add_row(*(row[i] for i in shown), style="bold" if n < grid.strong else None, end_section=n == grid.strong - 1)
     return table
 
 

@@ -5,7 +5,6 @@ torch is imported inside the functions: `before_torch` has to run before the fir
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +49,6 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
     import torch
     import torch.distributed as dist
 
-    _quiet_libraries()
     rank = int(os.environ.get("RANK", "0"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
@@ -79,12 +77,6 @@ def gather_rows(parts: dict[str, np.ndarray], ranks: Ranks) -> dict[str, np.ndar
     everyone: list[dict[str, np.ndarray]] = [{} for _ in range(ranks.world_size)]
     dist.all_gather_object(everyone, parts)
     return {name: np.concatenate([part[name] for part in everyone]) for name in parts}
-
-
-def _quiet_libraries() -> None:
-    """Warnings that torch and torchrec print about their own internals, on every run, and that no user can act on."""
-    for name in ("torchrec.distributed.planner", "torch.fx._symbolic_trace"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _cores() -> int:
