@@ -52,11 +52,12 @@ def _demo(out: Path, raw: Path | None, overrides: Sequence[str]) -> None:
     with _stage("Prepare MovieLens-1M: a million ratings, six genre families as scenarios"):
         _swrec("prepare", DATA_FILE, "--out", data, *(["--raw", raw] if raw else []))
     with _stage("Train M-scan on two ranks under TorchX, on the past; judge it on later days"):
-        _torchx("--run", RUN_FILE, "--out", run, "--nproc", 2, "--", f"data.path={data}", *overrides)
+        _torchx(out / "train.log", "--run", RUN_FILE, "--out", run, "--nproc", 2, "--", f"data.path={data}", *overrides)
     with _stage("Export a TorchScript package, refused unless it scores as the trained model does"):
         _swrec("export", run, "--to", models / "mscan")
     with _stage("Serve it over gRPC and score real held-out requests"), _server(models, out) as target:
-        answers = _swrec("score", data, "--target", target, "--expect", run / "predictions.parquet", "--out", out / "served.parquet", "--json")
+        expect = ("--expect", run / "predictions.parquet")
+        answers = _swrec("score", data, "--target", target, *expect, "--out", out / "served.parquet", "--json")
         (out / "served.json").write_text(answers)
     with _stage("Write the page"):
         _swrec("report", run, "--served", out / "served.json", "--out", out / "index.html")
@@ -83,21 +84,27 @@ def _swrec(*words: Any) -> str:
     return subprocess.run(command, check=True, text=True, stdout=wanted, env=_environment()).stdout or ""
 
 
-def _torchx(*words: Any) -> None:
+def _torchx(log_file: Path, *words: Any) -> None:
+    """Run the training component; what the main rank says is shown, what all say is in `log_file`."""
     command = ["torchx", "run", "-s", "local_cwd", "--wait", "launch/components.py:train", *map(str, words)]
     CONSOLE.print(f"[dim]$ {' '.join(command)}[/dim]", soft_wrap=True)
-    log = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment())
-    assert log.stdout is not None
-    for line in log.stdout:
-        print(_of_main_rank(line), end="", flush=True)
-    if log.wait():
-        raise subprocess.CalledProcessError(log.returncode, command)
+    started = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment())
+    assert started.stdout is not None
+    with open(log_file, "w") as log:
+        for line in started.stdout:
+            log.write(line)
+            shown = main_rank_text(line)
+            if shown is not None:
+                print(shown, end="", flush=True)
+    if started.wait():
+        CONSOLE.print(f"All that the ranks said is in {log_file}")
+        raise subprocess.CalledProcessError(started.returncode, command)
 
 
-def _of_main_rank(line: str) -> str:
-    """TorchX marks each line with replica and rank (`train/0 [0]:text`); show the text."""
+def main_rank_text(line: str) -> str | None:
+    """TorchX marks each line with replica and rank: the text of `train/0 [0]:text`, None for other ranks and for TorchX itself."""
     _, mark, text = line.partition("[0]:")
-    return text if mark else line
+    return text if mark else None
 
 
 @contextmanager
@@ -133,7 +140,8 @@ def _summary(metrics: dict[str, Any], served: dict[str, Any]) -> Table:
     table.add_row("judged", f"AUC {overall['auc']:.4f}, log loss {overall['logloss']:.4f} on {overall['rows']:,} rows of later days")
     for scenario, found in metrics["scenarios"].items():
         table.add_row(f"  {scenario}", f"AUC {found['auc']:.4f}, {found['rows']:,} rows, {found['positives'] / found['rows']:.1%} positive")
-    table.add_row("served", f"{served['rows']:,} rows in {served['requests']:,} requests, p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms")
+    latency = f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms"
+    table.add_row("served", f"{served['rows']:,} rows in {served['requests']:,} requests, {latency}")
     table.add_row("served = offline", f"largest difference of any score {served['max_abs_diff']:.1e}")
     return table
 
