@@ -74,15 +74,16 @@ def score_folder(
     Returns rows, requests, p50_ms and p99_ms (of a request, milliseconds) and, with `expect`, max_abs_diff over all scores.
     Raises DataError for a folder without requests.parquet, or when it shares no row with `expect`.
     """
+    table = _read(folder / "requests.parquet", "swrec prepare writes it")
     schema = FeatureSchema.load(folder / "schema.yaml")
-    table = _requests(folder / "requests.parquet")
-    predictions = _expected(expect) if expect is not None else None
+    predictions = None if expect is None else _read(expect, "swrec train and swrec evaluate write predictions")
     if predictions is not None:
         table = table.filter(pc.is_in(table["row"], predictions["row"].combine_chunks()))
     if limit:
         table = table.slice(0, limit)
     if not len(table):
-        raise DataError(f"{folder}: none of its held-out rows is in {expect}; are they of the same prepared data?")
+        where = f"none of its held-out rows is in {expect}; are they of the same prepared data?" if expect else "it holds no held-out row"
+        raise DataError(f"{folder}: {where}")
     with Client(target) as client:
         scored = score_table(client, table, schema, model=model)
     if out is not None:
@@ -95,16 +96,17 @@ def score_folder(
     return summary
 
 
-def _requests(path: Path) -> pa.Table:
+def _read(path: Path, origin: str) -> pa.Table:
+    """A table of numbered rows. origin: what to tell a user who has none."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; swrec prepare writes it")
-    return pq.read_table(path)
-
-
-def _expected(path: Path) -> pa.Table:
-    if not path.is_file():
-        raise DataError(f"{path}: no such predictions file; swrec train and swrec evaluate write one")
-    return pq.read_table(path)
+        raise DataError(f"{path}: no such file; {origin}")
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except pa.ArrowInvalid as failure:
+        raise DataError(f"{path}: not a Parquet file: {failure}") from None
+    if "row" not in table.column_names:
+        raise DataError(f"{path}: has no column 'row'; {origin}")
+    return table
 
 
 def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:
@@ -112,12 +114,15 @@ def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:
 
     A NaN on either side counts as an infinite difference.
 
-    Raises DataError when they have no row in common.
+    Raises DataError when they have no row or no score in common.
     """
     _, here, there = np.intersect1d(scored["row"].to_numpy(), predictions["row"].to_numpy(), return_indices=True)
     if not len(here):
         raise DataError("scored rows and predictions have no row in common; are they of the same prepared data?")
-    names = [name for name in scored.column_names if name in predictions.column_names and name != "row"]
+    names = [name for name in scored.column_names if name in predictions.column_names and name not in ("row", "latency_ms")]
+    if not names:
+        found = ", ".join(predictions.column_names)
+        raise DataError(f"the predictions hold no score that the server gave, only {found}; swrec evaluate --predictions writes them")
     far = {name: np.abs(scored[name].to_numpy()[here] - predictions[name].to_numpy()[there]) for name in names}
     return {"rows": float(len(here)), **{name: float(np.nan_to_num(values, nan=np.inf).max()) for name, values in far.items()}}
 

@@ -67,7 +67,7 @@ def load_weights(path: Path, ranker: Ranker) -> None:
 def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
     """The trained ranker of a RUN_DIR with its best weights, unsharded and in eval mode, its configuration and its data.
 
-    Raises CheckpointError when `run_dir` holds no checkpoint.
+    Raises CheckpointError when `run_dir` holds no checkpoint, or its data have been prepared otherwise since.
     """
     if not (run_dir / "run.yaml").exists():
         raise CheckpointError(f"{run_dir}: not a run directory: no run.yaml; `swrec train RUN.yaml --out {run_dir}` makes one")
@@ -76,20 +76,29 @@ def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
     if newest is None:
         raise CheckpointError(f"{run_dir}: no checkpoint yet; run swrec train again, it goes on where it stopped")
     catalog = Catalog.open(config.data.path)
+    best = read_state(newest, catalog)["fit"]["best_step"]
     ranker = build_ranker(catalog.schema, config)
-    best = read_state(newest)["fit"]["best_step"]
     load_weights(newest.with_name(f"step-{best:08d}"), ranker)
     return ranker.eval(), config, catalog
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """The state that was saved beside the tensors. Raises CheckpointError when the checkpoint is not there or not whole."""
+def read_state(path: Path, catalog: Catalog | None = None) -> dict[str, Any]:
+    """The state that was saved beside the tensors.
+
+    Raises CheckpointError when the checkpoint is not there or not whole, or when `catalog` has other vocabularies than the
+    data that it was trained on: its rows of the tables would stand for other values.
+    """
     try:
-        return json.loads((path / STATE_FILE).read_text())
+        state = json.loads((path / STATE_FILE).read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path}: no checkpoint here (expected {STATE_FILE})") from None
     except json.JSONDecodeError as failure:
         raise CheckpointError(f"{path / STATE_FILE}: damaged: {failure}") from None
+    trained_on = str(state.get("fingerprint"))
+    if catalog is not None and trained_on != catalog.fingerprint:
+        prints = f"fingerprint {trained_on[:12]}, now {catalog.fingerprint[:12]}"
+        raise CheckpointError(f"{path}: trained before {catalog.root} was prepared otherwise ({prints}); train again, or prepare as before")
+    return state
 
 
 def latest(folder: Path) -> Path | None:

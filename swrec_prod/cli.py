@@ -39,6 +39,11 @@ def main() -> None:
     except SwrecError as failure:
         print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as failure:
+        if failure.filename is None:
+            raise
+        print(f"{type(failure).__name__}: {failure.filename}: {failure.strerror}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 @app.command()
@@ -57,7 +62,8 @@ def datasets(as_json: AsJson = False) -> None:
         return _print_json(known)
     for found in known:
         typer.echo(f"{found['name']}: {found['summary']}")
-        typer.echo(f"    {found['rows']:,} rows; scenarios: {found['scenarios']}\n    licence: {found['licence']}\n    get it: {found['get']}")
+        typer.echo(f"    {found['rows']:,} rows; scenarios: {found['scenarios']}")
+        typer.echo(f"    licence: {found['licence']}\n    get it: {found['get']}")
 
 
 @app.command()
@@ -208,7 +214,8 @@ def score(
     if as_json:
         _print_json(summary)
     else:
-        typer.echo("\n".join(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}" for name, value in summary.items()))
+        for name, value in summary.items():
+            typer.echo(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}")
     if summary.get("max_abs_diff", 0.0) > tolerance:
         raise DataError(f"served scores differ from {expect} by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}")
 

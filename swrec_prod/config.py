@@ -24,11 +24,13 @@ class DayRanges(Strict):
     valid: str
     test: str
 
-    @pydantic.field_validator("train", "valid", "test")
+    @pydantic.field_validator("train", "valid", "test", mode="before")
     @classmethod
-    def _is_range(cls, value: str) -> str:
-        day_range(value)
-        return value
+    def _is_range(cls, value: Any) -> Any:
+        text = str(value) if isinstance(value, date) else value  # YAML reads a lone 2000-12-01 as a date
+        if isinstance(text, str):
+            day_range(text)
+        return text
 
 
 class DataConfig(Strict):
@@ -73,8 +75,8 @@ class DebiasConfig(Strict):
 class TrainConfig(Strict):
     """How the model is fitted. Rates: lr_sparse for the fused row-wise Adagrad of the tables, lr_dense for Adam.
 
-    batch_size: rows a rank and step. patience: epochs without a better validation AUC before training stops.
-    threads: OpenMP threads a rank (0: cores divided by local ranks). eval_every: validations per epoch.
+    batch_size: rows a rank and step. patience: validations without a better AUC before training stops.
+    threads: OpenMP threads a rank (0: cores divided by local ranks). evals_per_epoch: validations, evenly spread.
     """
 
     seed: int = 1
@@ -144,7 +146,10 @@ def _apply(data: dict[str, Any], override: str) -> None:
         at = at[name]
         if not isinstance(at, dict):
             raise ConfigError(f"{override!r}: {name} is a value, not a section")
-    at[last] = _value(text)
+    try:
+        at[last] = _value(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{override!r}: the value is not valid YAML") from None
 
 
 def _value(text: str) -> Any:

@@ -9,10 +9,9 @@ from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores
 from swrec_prod.blocks.inputs import Dims, Field, Inputs, make_route
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.batch import Batch
-from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.layout import Layout
 from swrec_prod.losses import bce, debiased_loss
-from swrec_prod.models import MODELS, build
+from swrec_prod.models import build, find
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.sparse import Embedded, SparseArch
 
@@ -50,9 +49,7 @@ def model_inputs(embedded: Embedded, dense_BF: Tensor, scenario_B: Tensor, num_s
 
 def layout_of(schema: FeatureSchema, config: RunConfig) -> Layout:
     """The layout that the configured model reads. Raises ConfigError for an unknown model."""
-    model = MODELS.get(config.model.name)
-    if model is None:
-        raise ConfigError(f"model.name: unknown model {config.model.name!r}; {nearest(config.model.name, MODELS)}")
+    model = find(config.model.name)
     selected = schema if config.data.features is None else schema.select(config.data.features)
     return Layout.of(selected, history=model.reads_history)
 
@@ -78,10 +75,13 @@ def dims_of(layout: Layout, schema: FeatureSchema) -> Dims:
 
 
 def debias_of(config: RunConfig) -> DebiasConfig | None:
-    """The run's debiasing; models that are made for it (M-scan) have it unless the run file says `debias: null`."""
+    """The run's debiasing; models that are made for it (M-scan) have it unless the run file says `debias: null`.
+
+    Raises ConfigError for an unknown model.
+    """
     if "debias" in config.model_fields_set:
         return config.debias
-    return DebiasConfig() if MODELS[config.model.name].debiased else None
+    return DebiasConfig() if find(config.model.name).debiased else None
 
 
 def build_ranker(schema: FeatureSchema, config: RunConfig, device: torch.device | str = "cpu") -> Ranker:

@@ -38,6 +38,9 @@ class SparseArch(nn.Module):
 
     def __init__(self, layout: Layout, *, std: float = 0.01, device: torch.device | str = "cpu") -> None:
         super().__init__()
+        if not layout.pooled:
+            beside = f" beside {layout.target.name!r}, which the behaviours use" if layout.target else ""
+            raise SchemaError(f"a model needs an id or bag feature{beside}; add one to the schema, or to data.features")
         self.layout = layout
         self.ebc = EmbeddingBagCollection(tables=_bag_tables(layout, std), device=torch.device(device))
         self.ec: EmbeddingCollection | None = None

@@ -34,7 +34,9 @@ def read_yaml(path: str | Path, error: type[SwrecError] = ConfigError) -> Any:
         return yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
-    except yaml.YAMLError as failure:
+    except OSError as failure:
+        raise error(f"{path}: cannot be read: {failure.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as failure:
         raise error(f"{path}: not valid YAML: {' '.join(str(failure).split())}") from None
 
 

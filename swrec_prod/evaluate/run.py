@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from swrec_prod.checkpoint import load_run
-from swrec_prod.config import DataConfig, DayRanges, RunConfig, SplitName
+from swrec_prod.config import DataConfig, DayRanges, RunConfig, SplitName, day_range
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.evaluate.predict import score_rows
@@ -59,5 +59,6 @@ def judge_rows(
 
 
 def _of_days(data: DataConfig, days: str) -> DataConfig:
-    """The same data, restricted to a range of days instead of a part."""
+    """The same data, restricted to a range of days instead of a part. Raises ConfigError when `days` is no range."""
+    day_range(days)
     return data.model_copy(update={"split": "days", "days": DayRanges(train=days, valid=days, test=days)})

@@ -21,23 +21,30 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
 
-    def claim(self, config: RunConfig, *, overwrite: bool) -> None:
-        """Make the folder this run's own; a run of the same configuration that was cut off is taken up again.
+    def check(self, config: RunConfig, *, overwrite: bool) -> None:
+        """Whether the folder is free for this run: not there, empty, or a run of the same configuration that was cut off.
 
-        Raises ConfigError when the folder holds something else.
+        Raises ConfigError when it holds something else. overwrite: any run may be there, but nothing that is no run.
         """
-        if overwrite:
-            shutil.rmtree(self.path, ignore_errors=True)
-        if (self.path / METRICS_FILE).exists():
-            raise ConfigError(f"{self.path}: holds a finished run; choose another --out, or give --overwrite to replace it")
         run_file = self.path / RUN_FILE
-        if run_file.exists() and RunConfig.load(run_file) != config:
-            changed = difference(RunConfig.load(run_file), config)
-            raise ConfigError(f"{self.path}: holds an unfinished run with another {changed}; choose another --out, or give --overwrite")
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path}: is a file; choose another --out")
         if self.path.exists() and not run_file.exists() and any(self.path.iterdir()):
             raise ConfigError(f"{self.path}: is not empty and holds no run; choose another --out")
+        if overwrite:
+            return
+        if (self.path / METRICS_FILE).exists():
+            raise ConfigError(f"{self.path}: holds a finished run; choose another --out, or give --overwrite to replace it")
+        if any(self.checkpoints.glob("step-*")) and (found := RunConfig.load(run_file)) != config:
+            changed = difference(found, config)
+            raise ConfigError(f"{self.path}: holds an unfinished run with another {changed}; choose another --out, or give --overwrite")
+
+    def claim(self, config: RunConfig, *, overwrite: bool) -> None:
+        """Make the folder this run's own: run.yaml says so. What `check` let pass with `overwrite` is deleted."""
+        if overwrite and self.path.exists():
+            shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        config.save(run_file)
+        config.save(self.path / RUN_FILE)
 
     def of_step(self, step: int) -> Path:
         """The checkpoint of a step."""

@@ -65,8 +65,9 @@ class Fit:
         self.model.train()
         started = time.perf_counter()
         for number, batch in enumerate(self.train.epoch(state.epoch), start=done + 1):
-            loss = self.step(batch.to(self.ranks.device, non_blocking=True))
             rows = batch.position.rows - state.epoch_rows
+            share = len(batch) * self.ranks.world_size / rows
+            loss = self.step(batch.to(self.ranks.device, non_blocking=True), share)
             state.step, state.epoch_rows, state.rows = state.step + 1, batch.position.rows, state.rows + rows
             report(state, rows, loss.item() if state.step % 20 == 1 else float("nan"))
             if number in due and batch.position.rows < self.train.rows:
@@ -78,11 +79,14 @@ class Fit:
         state.epoch, state.epoch_rows = state.epoch + 1, 0
         yield
 
-    def step(self, batch: Batch) -> torch.Tensor:
-        """One update from one batch; gives its loss (0-d, on the device)."""
+    def step(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
+        """One update from one batch; gives its loss (0-d, on the device).
+
+        share: the batch's rows over the mean of all ranks'. Gradients are averaged over ranks; with it, over rows.
+        """
         loss, _ = self.model(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * share).backward()
         self.optimizer.step()
         return loss.detach()
 

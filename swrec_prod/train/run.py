@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch.distributed as dist
@@ -14,6 +14,7 @@ from swrec_prod.config import RunConfig, SplitName
 from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
+from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import write_predictions
 from swrec_prod.evaluate.run import judge_rows
@@ -30,24 +31,26 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dic
     """Fit, restore the best weights, score the test rows; gives the metrics (also in out/metrics.json) and whether this is the main rank.
 
     A run that was cut off goes on from its last checkpoint. Raises ConfigError when `out` holds a finished run or one of
-    another configuration, DataError when the prepared data are not as the configuration says.
+    another configuration, DataError when the prepared data are not as the configuration says, MetricError when training
+    diverges. Nothing is written before data, model and `out` have been found to fit together.
     """
     catalog = Catalog.open(config.data.path)
     config = config.model_copy(update={"debias": debias_of(config)})  # run.yaml says what was trained, not what was left open
     folder = RunFolder(out)
     with process_group(config.train.threads) as ranks:
-        _on_main(ranks, lambda: folder.claim(config, overwrite=overwrite))
-        newest = checkpoint.latest(folder.checkpoints)
-        state = FitState(**checkpoint.read_state(newest)["fit"]) if newest else FitState()
-        readers = {part: make_reader(catalog, config, part, ranks, state.position) for part in ("train", "valid", "test")}
+        _on_main(ranks, lambda: folder.check(config, overwrite=overwrite))
+        newest = None if overwrite else checkpoint.latest(folder.checkpoints)
+        state = FitState(**checkpoint.read_state(newest, catalog)["fit"]) if newest else FitState()
+        readers = {part: make_reader(catalog, config, part, ranks, state.position) for part in get_args(SplitName)}
+        fit = make_fit(catalog, config, readers, ranks)
+        _on_main(ranks, lambda: folder.claim(config, overwrite=overwrite))  # only now: what is refused leaves nothing behind
         log = RunLog(out if ranks.is_main else None, readers["train"].rows, config.train.epochs)
         try:
             log.say(_opening(config, readers, ranks))
-            fit = make_fit(catalog, config, readers, ranks)
             if newest:
                 checkpoint.restore(newest, fit.model, fit.optimizer)
                 log.say(f"resuming from {newest.name}: {state.rows:,} rows trained")
-            _fit(config, folder, fit, state, log)
+            _fit(config, folder, catalog.fingerprint, fit, state, log)
             log.say(f"best: step {state.best_step}, valid_auc {state.best_auc:.4f}; scoring {readers['test'].rows:,} test rows")
             scored = gather_rows(score_rows(fit.model, readers["test"].epoch(0), ranks.device), ranks)
             metrics = _on_main(ranks, lambda: _finish(config, folder, catalog, scored, state))
@@ -74,19 +77,21 @@ def make_reader(catalog: Catalog, config: RunConfig, part: SplitName, ranks: Ran
     )
 
 
-def make_fit(catalog: Catalog, config: RunConfig, readers: dict[SplitName, Reader], ranks: Ranks) -> Fit:
+def make_fit(catalog: Catalog, config: RunConfig, readers: Mapping[str, Reader], ranks: Ranks) -> Fit:
     """A fresh sharded model with its optimiser and readers."""
     model = shard(build_ranker(catalog.schema, config, ranks.device), config.train, ranks)
     return Fit(model, make_optimizer(model, config.train), readers["train"], readers["valid"], ranks)
 
 
-def _fit(config: RunConfig, folder: RunFolder, fit: Fit, state: FitState, log: RunLog) -> None:
+def _fit(config: RunConfig, folder: RunFolder, fingerprint: str, fit: Fit, state: FitState, log: RunLog) -> None:
     """Epochs until the budget or the patience is spent; leaves the best weights in the model."""
     patience = config.train.patience
     while state.epoch < config.train.epochs and state.misses < patience:
         for _ in fit.epoch(state, config.train.evals_per_epoch, log.step):
-            better = judge(state, fit.validate(), log.mean_loss())
-            saved = checkpoint.save(folder.checkpoints, state.step, fit.model, fit.optimizer, {"fit": state.to_json()})
+            better = judge(state, _validate(fit, config, state), log.mean_loss())
+            saved = checkpoint.save(
+                folder.checkpoints, state.step, fit.model, fit.optimizer, {"fit": state.to_json(), "fingerprint": fingerprint}
+            )
             if fit.ranks.is_main:
                 checkpoint.keep_only(folder.checkpoints, saved, folder.of_step(state.best_step))
                 folder.write_history(state.history)
@@ -95,6 +100,15 @@ def _fit(config: RunConfig, folder: RunFolder, fit: Fit, state: FitState, log: R
                 log.say(f"no better validation for {patience} time(s) in a row: stopping early")
                 break
     checkpoint.restore(folder.of_step(state.best_step), fit.model, fit.optimizer)
+
+
+def _validate(fit: Fit, config: RunConfig, state: FitState) -> dict[str, float]:
+    """The validation's figures. Raises MetricError when the scores are no numbers any more."""
+    try:
+        return fit.validate()
+    except MetricError as failure:
+        rates = f"train.lr_dense ({config.train.lr_dense:g}) or train.lr_sparse ({config.train.lr_sparse:g})"
+        raise MetricError(f"training diverged before step {state.step}: {failure}; lower {rates}") from None
 
 
 def _finish(config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict[str, np.ndarray], state: FitState) -> dict[str, Any]:
@@ -108,7 +122,7 @@ def _finish(config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict
     return metrics
 
 
-def _opening(config: RunConfig, readers: dict[SplitName, Reader], ranks: Ranks) -> str:
+def _opening(config: RunConfig, readers: Mapping[str, Reader], ranks: Ranks) -> str:
     rows = ", ".join(f"{part} {reader.rows:,}" for part, reader in readers.items())
     where = f"{ranks.world_size} rank(s) on {ranks.device.type}"
     return f"{config.model.name} on {config.data.path}: {rows} rows; {where}, batch {config.train.batch_size} a rank"

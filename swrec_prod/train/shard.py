@@ -35,7 +35,7 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
     planner = EmbeddingShardingPlanner(
         topology=topology, batch_size=config.batch_size, constraints=_constraints(ranker.sparse)
     )
-    sharders: list[ModuleSharder[nn.Module]] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]  # type: ignore[list-item]
+    sharders: list[ModuleSharder[nn.Module]] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
     plan = planner.collective_plan(ranker, sharders, dist.group.WORLD)
     return DistributedModelParallel(
         ranker,
