@@ -135,5 +135,5 @@ def _first_line(failure: BaseException) -> str:
 
 
 def _quiet() -> warnings.catch_warnings:
-    """torch warns of its own use of deprecated storage on every save and load."""
-    return warnings.catch_warnings(action="ignore", category=FutureWarning)
+    """torch warns of its own internals on every save and load: deprecated storage, a process group that is not needed."""
+    return warnings.catch_warnings(action="ignore")

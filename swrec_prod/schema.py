@@ -156,6 +156,9 @@ class FeatureSchema(Strict):
                 key = "item" if feature.kind == "sequence" else "shared_with"
                 wrong = f"feature {feature.name!r}: {key} {feature.table!r} is not an id feature with a table of its own"
                 raise ValueError(f"{wrong}; {nearest(feature.table, ids)}")
+            if feature.shared_with and feature.dim != ids[feature.table].dim:
+                owner = f"{feature.table!r}, whose dim is {ids[feature.table].dim}"
+                raise ValueError(f"feature {feature.name!r} has dim {feature.dim}, but shares the table of {owner}; give both the same")
             if feature.kind == "sequence" and feature.where and feature.where not in self.tasks:
                 raise ValueError(f"sequence {feature.name!r}: where {feature.where!r} is not a label; {nearest(feature.where, self.tasks)}")
         return self

@@ -1,0 +1,225 @@
+"""A training run as a user sees it: what it leaves, what it learns, and that cutting it off changes nothing."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from prepared_folder import rows_table, write_prepared
+from runs import arrays, config_of, history_of, metrics_of_run, predictions, process, run_file
+from sklearn.metrics import log_loss, roc_auc_score
+
+from swrec_prod.config import RunConfig
+from swrec_prod.data.decode import Decoder
+from swrec_prod.errors import ConfigError, MetricError
+from swrec_prod.evaluate.run import evaluate
+from swrec_prod.train.run import train
+
+# Ends itself as a killed machine would, while the tensors of its third checkpoint are written but not yet committed.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from swrec_prod import checkpoint
+from swrec_prod.config import RunConfig
+from swrec_prod.train.run import train
+
+save, saved = checkpoint.dcp.save, []
+
+def save_and_die(*args, **options):
+    save(*args, **options)
+    saved.append(1)
+    if len(saved) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.dcp.save = save_and_die
+train(RunConfig.load(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module", params=["shared_bottom", "mscan"])
+def run(request: pytest.FixtureRequest, prepared_age: Path, prepared_genre: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run: shared_bottom over the random split, mscan over the days, two validations an epoch."""
+    prepared = prepared_age if request.param == "shared_bottom" else prepared_genre
+    out = tmp_path_factory.mktemp("runs") / request.param
+    train(config_of(prepared, request.param, evals_per_epoch=2), out)
+    return out
+
+
+def fit(tmp_path: Path, prepared: Path, name: str = "run", **train_keys: Any) -> Path:
+    train(config_of(prepared, **train_keys), tmp_path / name)
+    return tmp_path / name
+
+
+def test_a_run_leaves_what_the_next_stage_reads(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} == {
+        "run.yaml", "checkpoints", "history.jsonl", "metrics.json", "predictions.parquet", "tensorboard", "log.txt"
+    }  # fmt: skip
+    assert RunConfig.load(run / "run.yaml").train.epochs == 2
+    assert list((run / "tensorboard").iterdir())
+    history = history_of(run)
+    assert [record["epoch"] for record in history] == [0, 1, 1, 2], "two validations an epoch, the second at its end"
+    metrics = metrics_of_run(run)
+    kept = {f"step-{step:08d}" for step in (metrics["best_step"], metrics["steps"])}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == kept, "the best and the last checkpoint are kept"
+    assert "best so far" in (run / "log.txt").read_text()
+
+
+def test_a_run_learns_what_is_in_the_data(run: Path) -> None:
+    assert metrics_of_run(run)["overall"]["auc"] > 0.7  # guessing is 0.5; the tiny data hold 0.75 to 0.85
+
+
+def test_the_metrics_are_those_of_the_predictions(run: Path) -> None:
+    table, metrics = predictions(run), metrics_of_run(run)
+    labels, probabilities, scenarios = table["label_click"], table["prob_click"].astype(float), table["scenario"]
+    assert set(metrics["scenarios"]) == set(scenarios)
+    for scenario, told in [(None, metrics["overall"]), *metrics["scenarios"].items()]:
+        part = np.full(len(labels), True) if scenario is None else scenarios == scenario
+        assert (told["rows"], told["positives"]) == (part.sum(), labels[part].sum())
+        assert told["auc"] == pytest.approx(roc_auc_score(labels[part], probabilities[part]), abs=1e-9)
+        assert told["logloss"] == pytest.approx(log_loss(labels[part], probabilities[part]), abs=1e-6)
+    assert metrics["macro"]["auc"] == pytest.approx(np.mean([m["auc"] for m in metrics["scenarios"].values()]))
+
+
+def test_every_test_row_is_predicted_once(run: Path) -> None:
+    data, wanted = RunConfig.load(run / "run.yaml").data, []
+    for file in sorted(Path(data.path).glob("day=*/*.parquet")):
+        if data.split == "random":
+            split = arrays(pq.read_table(file, columns=["row", "split"], partitioning=None))
+            wanted += split["row"][split["split"] == "test"].tolist()
+        elif file.parent.name >= "day=2000-12-04":
+            wanted += pq.read_table(file, columns=["row"], partitioning=None)["row"].to_pylist()
+    assert predictions(run)["row"].tolist() == sorted(wanted)
+
+
+def test_evaluate_scores_as_the_run_did(run: Path) -> None:
+    table, metrics = evaluate(run)
+    again, then = arrays(table), predictions(run)
+    assert again.keys() == then.keys()
+    for name, values in then.items():
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(again[name], values, atol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(again[name], values, err_msg=name)
+    assert metrics["overall"]["auc"] == pytest.approx(metrics_of_run(run)["overall"]["auc"], abs=1e-9)
+
+
+def test_evaluate_judges_other_rows_where_asked(run: Path) -> None:
+    best = max(history_of(run), key=lambda record: record["valid_auc"])
+    assert evaluate(run, part="valid")[1]["overall"]["auc"] == pytest.approx(best["valid_auc"], abs=1e-6)
+    table, metrics = evaluate(run, days="2000-12-01..2000-12-02")
+    assert set(table["day"].to_pylist()) == {"2000-12-01", "2000-12-02"} and metrics["rows"] == 469
+
+
+def test_the_best_weights_are_restored_though_later_ones_are_worse(tmp_path: Path, prepared_age: Path) -> None:
+    run = fit(tmp_path, prepared_age, epochs=5, lr_sparse=3.0, lr_dense=0.1)
+    found = [record["valid_auc"] for record in history_of(run)]
+    metrics = metrics_of_run(run)
+    assert found[-1] < max(found), "rates of this size were to spoil the last epochs"
+    assert metrics["best_valid_auc"] == max(found) and metrics["best_epoch"] == 1 + found.index(max(found))
+    assert evaluate(run, part="valid")[1]["overall"]["auc"] == pytest.approx(max(found), abs=1e-6)
+    np.testing.assert_allclose(evaluate(run)[0]["score_click"].to_numpy(), predictions(run)["score_click"], atol=1e-6)
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better(tmp_path: Path, prepared_age: Path) -> None:
+    long = history_of(fit(tmp_path, prepared_age, "long", epochs=6, lr_sparse=3.0, lr_dense=0.1))
+    short = history_of(fit(tmp_path, prepared_age, "short", epochs=6, lr_sparse=3.0, lr_dense=0.1, patience=2))
+    found = [record["valid_auc"] for record in long]
+    misses = [i for i in range(2, 6) if max(found[i - 1], found[i]) <= max(found[: i - 1])]
+    assert misses, "this run was to stop getting better"
+    assert short == long[: misses[0] + 1]
+
+
+def test_a_seed_decides_the_whole_history(tmp_path: Path, prepared_age: Path) -> None:
+    one, same, other = (fit(tmp_path, prepared_age, f"{i}", epochs=1, seed=seed) for i, seed in enumerate((5, 5, 6)))
+    assert history_of(one) == history_of(same)
+    np.testing.assert_array_equal(predictions(one)["score_click"], predictions(same)["score_click"])
+    assert history_of(one) != history_of(other)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, prepared_genre: Path) -> None:
+    config = config_of(prepared_genre, "mscan", evals_per_epoch=4)
+    file, out, whole = run_file(tmp_path, config), tmp_path / "run", tmp_path / "whole"
+    assert process("-c", KILLED, file, out).returncode == -signal.SIGKILL
+    assert len(history_of(out)) == 2 and not (out / "metrics.json").exists()
+    train(config, out)
+    train(config, whole)
+    assert history_of(out) == history_of(whole) and len(history_of(out)) == 8
+    np.testing.assert_array_equal(predictions(out)["score_click"], predictions(whole)["score_click"])
+    assert "resuming from step-" in (out / "log.txt").read_text()
+    assert not list((out / "checkpoints").glob(".writing-*")), "what the killed process left is swept away"
+
+
+def test_a_finished_run_is_replaced_only_where_asked(tmp_path: Path, prepared_age: Path) -> None:
+    run = fit(tmp_path, prepared_age, epochs=1)
+    before = (run / "metrics.json").read_text()
+    with pytest.raises(ConfigError, match="holds a finished run"):
+        train(config_of(prepared_age, epochs=1), run)
+    assert (run / "metrics.json").read_text() == before
+    train(config_of(prepared_age, epochs=2), run, overwrite=True)
+    assert len(history_of(run)) == 2
+
+
+def test_a_refused_overwrite_keeps_the_old_run(tmp_path: Path, prepared_age: Path) -> None:
+    run = fit(tmp_path, prepared_age, epochs=1)
+    wrong = config_of(prepared_age, more={"model": {"name": "shared_bottom", "bottm": [4]}})
+    with pytest.raises(ConfigError, match="did you mean bottom"):
+        train(wrong, run, overwrite=True)
+    assert (run / "metrics.json").exists() and evaluate(run)
+
+
+def test_an_unfinished_run_of_another_configuration_is_refused(tmp_path: Path, prepared_age: Path) -> None:
+    run = fit(tmp_path, prepared_age, epochs=1)
+    (run / "metrics.json").unlink()
+    with pytest.raises(ConfigError, match=r"another train\.lr_dense \(0\.003, now 0\.5\); choose another --out"):
+        train(config_of(prepared_age, epochs=1, lr_dense=0.5), run)
+    train(config_of(prepared_age, epochs=1), run)
+    assert (run / "metrics.json").exists()
+
+
+def test_a_folder_that_is_no_run_is_never_touched(tmp_path: Path, prepared_age: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="is not empty and holds no run"):
+            train(config_of(prepared_age), tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_diverges_says_so_and_may_be_started_again(tmp_path: Path, prepared_age: Path) -> None:
+    with pytest.raises(MetricError, match=r"diverged before step 13: .* not finite .*; lower train\.lr_dense \(1e\+30\)"):
+        fit(tmp_path, prepared_age, lr_dense=1e30)
+    assert history_of(fit(tmp_path, prepared_age, epochs=1)), "without a checkpoint there is nothing to protect"
+
+
+def test_only_the_features_asked_for_are_read(tmp_path: Path, prepared_age: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    columns = Decoder.__init__
+
+    def watched(self: Decoder, record: Any, *rest: Any) -> None:
+        read.extend(record.layout.columns)
+        columns(self, record, *rest)
+
+    monkeypatch.setattr(Decoder, "__init__", watched)
+    data = {"path": str(prepared_age), "split": "random", "features": ["user_id", "movie_id"]}
+    train(config_of(prepared_age, more={"data": data}, epochs=1), tmp_path / "run")
+    assert set(read) == {"user_id", "movie_id"}
+    assert evaluate(tmp_path / "run")[1]["overall"]["auc"] > 0.55
+
+
+@pytest.mark.parametrize("model", ["shared_bottom", "mscan"])
+def test_several_tasks_are_learnt_together(tmp_path: Path, model: str) -> None:
+    table = rows_table(1200, seed=3)
+    person = table["person"].to_numpy()
+    columns = {"label_click": person % 2, "label_buy": person // 2 % 2}  # each user clicks or buys always, or never
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.int8()))
+    write_prepared(tmp_path / "data", [table.append_column("user", pa.array([f"u{p}" for p in person]))])
+    train(config_of(tmp_path / "data", model, epochs=10, batch_size=64), tmp_path / "run")
+    judged = predictions(tmp_path / "run")
+    for task in ("click", "buy"):
+        assert roc_auc_score(judged[f"label_{task}"], judged[f"prob_{task}"]) > 0.9
+    assert set(metrics_of_run(tmp_path / "run")["tasks"]) == {"click", "buy"}
