@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,14 @@ def environment() -> dict[str, str]:
 def process(*words: Any, timeout: float = 100) -> subprocess.CompletedProcess[str]:
     """A command of this Python, run to its end: process("-m", "swrec_prod.cli", "datasets")."""
     command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment(), check=False)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment(), start_new_session=True) as started:
+        try:
+            out, err = started.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)  # its children too: torchrun's ranks would wait for each other
+            raise
+    return subprocess.CompletedProcess(command, started.returncode, out, err)
 
 
 def torchrun(*words: Any, ranks: int = 2, timeout: float = 100) -> subprocess.CompletedProcess[str]:

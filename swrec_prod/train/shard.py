@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
@@ -28,6 +30,7 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
 
     The tables are updated inside backward (row-wise Adagrad, one state a row: Duchi et al. 2011; fbgemm's exact form).
     """
+    initial = ranker.state_dict()
     apply_optimizer_in_backward(RowWiseAdagrad, ranker.sparse.parameters(), {"lr": config.lr_sparse})
     topology = Topology(
         world_size=ranks.world_size, local_world_size=ranks.local_world_size, compute_device=ranks.device.type
@@ -37,13 +40,24 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
     )
     sharders: list[ModuleSharder[nn.Module]] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
     plan = planner.collective_plan(ranker, sharders, dist.group.WORLD)
-    return DistributedModelParallel(
+    sharded = DistributedModelParallel(
         ranker,
         device=ranks.device,
         plan=plan,
         sharders=sharders,
         init_data_parallel=ranks.world_size > 1,  # alone, DDP would only cost
     )
+    _copy_tables(initial, sharded)
+    return sharded
+
+
+@torch.no_grad()
+def _copy_tables(initial: dict[str, Tensor], sharded: nn.Module) -> None:
+    """The ranker's own rows. torchrec draws new ones on every rank, which depend on how many ranks there are."""
+    for name, value in sharded.state_dict().items():
+        for part in value.local_shards() if isinstance(value, ShardedTensor) else []:
+            rows, columns = (slice(at, at + size) for at, size in zip(part.metadata.shard_offsets, part.metadata.shard_sizes, strict=True))
+            part.tensor.copy_(initial[name][rows, columns])
 
 
 def table_names(sparse: SparseArch) -> list[str]:

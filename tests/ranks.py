@@ -1,0 +1,64 @@
+"""Epochs of training with checkpoints in between, by one process or under torchrun: what the tests of ranks compare.
+
+Under torchrun: `ranks.py JOBS.json`, a list of {"config", "begin" (a checkpoint or null), "epochs", "out"}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swrec_prod import checkpoint
+from swrec_prod.config import RunConfig
+from swrec_prod.data.catalog import Catalog
+from swrec_prod.train.distributed import Ranks, before_torch, process_group
+from swrec_prod.train.loop import Fit, FitState, judge
+from swrec_prod.train.run import make_fit, make_reader
+
+
+def train_epochs(config: RunConfig, ranks: Ranks, out: Path, begin: Path | None = None, epochs: int = 1) -> None:
+    """Train from `begin`, or from nothing, and leave a checkpoint after every epoch."""
+    catalog = Catalog.open(config.data.path)
+    state = FitState(**checkpoint.read_state(begin, catalog)["fit"]) if begin else FitState()
+    fit = fit_of(catalog, config, ranks, state)
+    if begin:
+        checkpoint.restore(begin, fit.model, fit.optimizer)
+    for _ in range(epochs):
+        for _ in fit.epoch(state, 1, lambda *_: None):
+            judge(state, fit.validate(), float("nan"))
+            checkpoint.save(out, state.step, fit.model, fit.optimizer, {"fit": state.to_json(), "fingerprint": catalog.fingerprint})
+
+
+def fit_of(catalog: Catalog, config: RunConfig, ranks: Ranks, state: FitState) -> Fit:
+    readers = {part: make_reader(catalog, config, part, ranks, state.position) for part in ("train", "valid")}
+    return make_fit(catalog, config, readers, ranks)
+
+
+def tensors_of(config: RunConfig, path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint, weights and optimiser state, as one rank restores it."""
+    catalog = Catalog.open(config.data.path)
+    with process_group(1) as ranks:
+        fit = fit_of(catalog, config, ranks, FitState())
+        checkpoint.restore(path, fit.model, fit.optimizer)
+        return dict(flat("", {"model": fit.model.state_dict(), "optimizer": fit.optimizer.state_dict()["state"]}))
+
+
+def flat(name: str, value: Any) -> list[tuple[str, torch.Tensor]]:
+    """The tensors in nested dictionaries, by their path; of a sharded tensor the one shard that one rank has."""
+    if isinstance(value, dict):
+        return [found for key, inner in value.items() for found in flat(f"{name}/{key}", inner)]
+    if hasattr(value, "local_shards"):
+        return [(f"{name}/{i}", shard.tensor.clone()) for i, shard in enumerate(value.local_shards())]
+    return [(name, value.detach().clone())] if isinstance(value, torch.Tensor) else []
+
+
+if __name__ == "__main__":
+    before_torch()
+    with process_group(1) as group:  # one for all jobs: torchrun's store cannot be joined twice
+        for job in json.loads(Path(sys.argv[1]).read_text()):
+            start = Path(job["begin"]) if job["begin"] else None
+            train_epochs(RunConfig.model_validate(job["config"]), group, Path(job["out"]), start, job["epochs"])
