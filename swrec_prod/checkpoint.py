@@ -114,7 +114,7 @@ def keep_only(folder: Path, *paths: Path) -> None:
 
 
 class _named:
-    """Turns what torch says of a checkpoint that does not fit into one line."""
+    """Turns what torch says of a checkpoint that does not fit, or is damaged, into one line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -124,14 +124,16 @@ class _named:
 
     def __exit__(self, kind: type[BaseException] | None, failure: BaseException | None, trace: object) -> None:
         if isinstance(failure, (dcp.api.CheckpointException, RuntimeError, KeyError, ValueError)):
-            raise CheckpointError(f"{self.path}: does not fit this model: {_first_line(failure)}") from failure
+            reason = _first_line(failure)
+            fits = not any(word in reason for word in ("Size mismatch", "Missing key"))
+            raise CheckpointError(f"{self.path}: {'damaged' if fits else 'does not fit this model'}: {reason}") from failure
 
 
 def _first_line(failure: BaseException) -> str:
-    text = str(failure)
+    """What one rank's failure says; torch gathers those of all ranks."""
     if isinstance(failure, dcp.api.CheckpointException):
-        text = "; ".join(str(e[0] if isinstance(e, tuple) else e) for e in failure.failures.values())
-    return text.strip().splitlines()[0] if text.strip() else type(failure).__name__
+        failure = next(iter(failure.failures.values()))[0]
+    return next((line for line in str(failure).splitlines() if line.strip()), type(failure).__name__)
 
 
 def _quiet() -> warnings.catch_warnings:
