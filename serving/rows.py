@@ -67,15 +67,24 @@ def score_table(client: Client, table: pa.Table, schema: FeatureSchema, *, model
 
 
 def score_folder(
-    folder: Path, target: str, *, model: str = "", limit: int = 0, expect: Path | None = None, out: Path | None = None
+    folder: Path,
+    target: str,
+    *,
+    model: str = "",
+    features: tuple[str, ...] = (),
+    limit: int = 0,
+    expect: Path | None = None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Send the raw held-out rows of a prepared folder to a server. expect: a predictions file, whose rows alone are sent.
 
+    features: those to send, for a model that was trained on some only (data.features); default: all of the schema.
     Returns rows, requests, p50_ms and p99_ms (of a request, milliseconds) and, with `expect`, max_abs_diff over all scores.
     Raises DataError for a folder without requests.parquet, or when it shares no row with `expect`.
     """
     table = _read(folder / "requests.parquet", "swrec prepare writes it")
     schema = FeatureSchema.load(folder / "schema.yaml")
+    schema = schema.select(features) if features else schema
     predictions = None if expect is None else _read(expect, "swrec train and swrec evaluate write predictions")
     if predictions is not None:
         table = table.filter(pc.is_in(table["row"], predictions["row"].combine_chunks()))

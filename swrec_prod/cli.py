@@ -198,6 +198,7 @@ def score(
     data: Annotated[Path, typer.Argument(help="A prepared folder; its requests.parquet holds raw held-out rows.")],
     target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
     model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
+    feature: Annotated[list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")] = None,
     rows: Annotated[int, typer.Option(help="Rows to send at most; 0: all.")] = 0,
     expect: Annotated[Path | None, typer.Option(help="Predictions file; its rows are sent, and the answers compared with it.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference to --expect that is accepted.")] = 1e-5,
@@ -210,7 +211,7 @@ def score(
     """
     from serving.rows import score_folder
 
-    summary = score_folder(data, target, model=model, limit=rows, expect=expect, out=out)
+    summary = score_folder(data, target, model=model, features=tuple(feature or ()), limit=rows, expect=expect, out=out)
     if as_json:
         _print_json(summary)
     else:

@@ -123,8 +123,11 @@ def _read_parquet(files: tuple[Path, ...]) -> pa.Table:
         raise DataError(f"{files[0]}: cannot be read as Parquet: {' '.join(str(failure).split())}") from None
     require_columns(log, PARQUET, files[0])
     log = log.select(PARQUET).rename_columns({"item_id": "movie_id", "zip_code": "zip", "genre": "genres"})
+    types = {"time": pa.timestamp("us", "UTC"), "movie_id": pa.string(), "rating": pa.int64(), "age": pa.int64()}
+    if pa.types.is_integer(log["time"].type):
+        log = _replace(log, "time", _from_seconds(log["time"]))
     for field in log.schema:
-        wanted = {"time": pa.timestamp("us", "UTC"), "movie_id": pa.string()}.get(field.name, _plain(field.type))
+        wanted = types.get(field.name, _plain(field.type))
         try:
             log = _replace(log, field.name, log[field.name].cast(wanted))
         except pa.ArrowException:
