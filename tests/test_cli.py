@@ -205,9 +205,7 @@ def test_datasets_are_listed_for_people_and_programs() -> None:
         (("data.days.valid=today",), "data.days.valid: 'today' is not a range of days such as"),
     ],
 )
-def test_a_wrong_run_is_refused_and_leaves_nothing(
-    words: tuple[str, ...], message: str, prepared_genre: Path, tmp_path: Path
-) -> None:
+def test_a_wrong_run_is_refused_and_leaves_nothing(words: tuple[str, ...], message: str, prepared_genre: Path, tmp_path: Path) -> None:
     file = run_file(tmp_path, config_of(prepared_genre))
     refused(swrec("train", file, *words, "--out", tmp_path / "run"), message)
     assert not (tmp_path / "run").exists()
@@ -236,9 +234,7 @@ def test_a_wrong_run_is_refused_and_leaves_nothing(
         (("prepare", "{noise}", "--out", "{empty}/out"), "not valid YAML"),
     ],
 )
-def test_a_wrong_path_is_named_and_nothing_is_written(
-    words: tuple[str, ...], message: str, prepared_genre: Path, tmp_path: Path
-) -> None:
+def test_a_wrong_path_is_named_and_nothing_is_written(words: tuple[str, ...], message: str, prepared_genre: Path, tmp_path: Path) -> None:
     noise, empty = tmp_path / "noise.bin", tmp_path / "empty"
     noise.write_bytes(bytes([0x80, 0xFF]) * 50)
     empty.mkdir()
@@ -272,9 +268,7 @@ def with_words(table: pa.Table) -> pa.Table:
         (lambda table: table.slice(0, 0), "the table is empty"),
     ],
 )
-def test_a_wrong_raw_log_is_refused_and_leaves_nothing(
-    change: Callable[[pa.Table], pa.Table], message: str, tmp_path: Path
-) -> None:
+def test_a_wrong_raw_log_is_refused_and_leaves_nothing(change: Callable[[pa.Table], pa.Table], message: str, tmp_path: Path) -> None:
     pq.write_table(wide_table(), tmp_path / "raw.parquet")
     told = swrec("prepare", "movielens_1m_genre", "--raw", tmp_path / "raw.parquet", "--out", tmp_path / "good", "--json")
     assert told.code == 0 and json.loads(told.out)["rows"] == 40, "the log is right before the change"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data.decode import Decoder
 from swrec_prod.errors import ConfigError, MetricError
 from swrec_prod.evaluate.run import evaluate
+from swrec_prod.train.loop import Fit
 from swrec_prod.train.run import train
 
 # Ends itself as a killed machine would, while the tensors of its third checkpoint are written but not yet committed.
@@ -115,23 +117,38 @@ def test_evaluate_judges_other_rows_where_asked(run: Path) -> None:
     assert set(table["day"].to_pylist()) == {"2000-12-01", "2000-12-02"} and metrics["rows"] == 469
 
 
-def test_the_best_weights_are_restored_though_later_ones_are_worse(tmp_path: Path, prepared_age: Path) -> None:
-    run = fit(tmp_path, prepared_age, epochs=5, lr_sparse=3.0, lr_dense=0.1)
-    found = [record["valid_auc"] for record in history_of(run)]
+@pytest.fixture
+def found_aucs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the validations of a run find the given values, one after the other, instead of their own."""
+
+    def find(*values: float) -> None:
+        left = iter(values)
+        monkeypatch.setattr(Fit, "validate", lambda fit: {"valid_auc": next(left), "valid_logloss": 0.5})
+
+    return find
+
+
+def test_the_best_weights_are_restored_though_later_ones_are_worse(
+    tmp_path: Path, prepared_age: Path, found_aucs: Callable[..., None]
+) -> None:
+    found_aucs(0.6, 0.8, 0.7, 0.75)
+    run = fit(tmp_path, prepared_age, "four", epochs=4)
     metrics = metrics_of_run(run)
-    assert found[-1] < max(found), "rates of this size were to spoil the last epochs"
-    assert metrics["best_valid_auc"] == max(found) and metrics["best_epoch"] == 1 + found.index(max(found))
-    assert evaluate(run, part="valid")[1]["overall"]["auc"] == pytest.approx(max(found), abs=1e-6)
+    assert (metrics["best_valid_auc"], metrics["best_epoch"], metrics["best_step"], metrics["steps"]) == (0.8, 2, 26, 52)
+    found_aucs(0.6, 0.8)
+    np.testing.assert_array_equal(predictions(fit(tmp_path, prepared_age, "two", epochs=2))["score_click"], predictions(run)["score_click"])
     np.testing.assert_allclose(evaluate(run)[0]["score_click"].to_numpy(), predictions(run)["score_click"], atol=1e-6)
 
 
-def test_patience_ends_a_run_that_no_longer_gets_better(tmp_path: Path, prepared_age: Path) -> None:
-    long = history_of(fit(tmp_path, prepared_age, "long", epochs=6, lr_sparse=3.0, lr_dense=0.1))
-    short = history_of(fit(tmp_path, prepared_age, "short", epochs=6, lr_sparse=3.0, lr_dense=0.1, patience=2))
-    found = [record["valid_auc"] for record in long]
-    misses = [i for i in range(2, 6) if max(found[i - 1], found[i]) <= max(found[: i - 1])]
-    assert misses, "this run was to stop getting better"
-    assert short == long[: misses[0] + 1]
+@pytest.mark.parametrize(("patience", "validations"), [(1, 3), (2, 6), (3, 7), (9, 8)])
+def test_patience_ends_a_run_that_no_longer_gets_better(
+    tmp_path: Path, prepared_age: Path, found_aucs: Callable[..., None], patience: int, validations: int
+) -> None:
+    found = (0.6, 0.7, 0.6, 0.8, 0.7, 0.8, 0.7, 0.6)  # no better than 0.8 is no better
+    found_aucs(*found)
+    run = fit(tmp_path, prepared_age, epochs=4, evals_per_epoch=2, patience=patience)
+    assert [record["valid_auc"] for record in history_of(run)] == list(found[:validations])
+    assert ("stopping early" in (run / "log.txt").read_text()) == (validations < 8)
 
 
 def test_a_seed_decides_the_whole_history(tmp_path: Path, prepared_age: Path) -> None:
