@@ -1,7 +1,7 @@
 """One measurement of training speed in a process (or ranks) of its own: prints a JSON line.
 
     python -m benchmarks.throughput raw --data FOLDER --threads 2
-    torchrun --standalone --nproc-per-node 2 -m benchmarks.throughput ours --run RUN.yaml --threads 1 --batch 16384
+    torchrun --standalone --nproc-per-node 2 -m benchmarks.throughput ours --config RUN.yaml --threads 1 --batch 16384
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> None:
     """Measure and print {"rows_per_second", "load_seconds"}."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("raw", "ours"))
-    parser.add_argument("--run", type=Path, help="run file (ours)")
+    parser.add_argument("--config", type=Path, help="run file (ours)")
     parser.add_argument("--data", required=True, help="prepared folder")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=4096)
@@ -53,7 +53,7 @@ def _ours(options: argparse.Namespace) -> dict[str, float]:
     from swrec_prod.train.run import make_fit, make_reader
 
     overrides = [f"train.batch_size={options.batch}", f"data.path={options.data}", *options.set]
-    config = RunConfig.load(options.run, overrides)
+    config = RunConfig.load(options.config, overrides)
     catalog = Catalog.open(config.data.path)
     with process_group(options.threads) as ranks:
         started = time.perf_counter()

@@ -61,7 +61,7 @@ def against_raw(rounds: int) -> list[Figure]:
         ours, raw = [], []
         for _ in range(rounds):
             raw.append(throughput("raw", AGE, threads, 4096, "--dropout", "0.2")["rows_per_second"])
-            ours.append(throughput("ours", AGE, threads, 4096, "--run", SHARED_BOTTOM)["rows_per_second"])
+            ours.append(throughput("ours", AGE, threads, 4096, "--config", SHARED_BOTTOM)["rows_per_second"])
         name = "train_sharedbottom_vs_raw" + ("" if threads == 2 else "_1thread")
         context = {"threads": threads, "ranks": 1, "ours": ours, "raw": raw}
         value, reference = statistics.median(ours), statistics.median(raw)
@@ -78,7 +78,7 @@ def two_ranks(rounds: int) -> list[Figure]:
     )
     figures = []
     for name, run, data, batch, overrides, wanted in cases:
-        words = ("--run", run, "--set", *overrides)
+        words = ("--config", run, "--set", *overrides)
         one, two = [], []
         for _ in range(rounds):
             one.append(throughput("ours", data, 1, batch, *words)["rows_per_second"])

@@ -77,6 +77,7 @@ class TrainConfig(Strict):
 
     batch_size: rows a rank and step. patience: validations without a better AUC before training stops.
     threads: OpenMP threads a rank (0: cores divided by local ranks). evals_per_epoch: validations, evenly spread.
+    replicate_kib: tables up to this size (KiB) are kept whole on every rank instead of being placed on one.
     """
 
     seed: int = 1
@@ -89,6 +90,7 @@ class TrainConfig(Strict):
     patience: int = pydantic.Field(1, ge=1)
     threads: int = pydantic.Field(0, ge=0)
     evals_per_epoch: int = pydantic.Field(1, ge=1)
+    replicate_kib: int = pydantic.Field(1024, ge=0)
 
 
 class ExportConfig(Strict):

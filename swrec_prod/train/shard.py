@@ -20,24 +20,33 @@ from swrec_prod.config import TrainConfig
 from swrec_prod.ranker import Ranker
 from swrec_prod.sparse import SparseArch
 from swrec_prod.train.distributed import Ranks
+from swrec_prod.train.optim import ADAGRAD_EPS
 
-# Not data_parallel: torchrec would train such tables with the dense optimiser, silently.
-SHARDING_TYPES = [ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value, ShardingType.COLUMN_WISE.value]
+SHARDED = ParameterConstraints(
+    sharding_types=[ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value, ShardingType.COLUMN_WISE.value],
+    compute_kernels=[EmbeddingComputeKernel.FUSED.value],
+)
+REPLICATED = ParameterConstraints(
+    sharding_types=[ShardingType.DATA_PARALLEL.value], compute_kernels=[EmbeddingComputeKernel.DENSE.value]
+)
 
 
 def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModelParallel:
-    """The ranker over all ranks: tables as the planner places them, dense parts replicated.
+    """The ranker over all ranks: large tables as the planner places them, small tables and dense parts on every rank.
 
-    The tables are updated inside backward (row-wise Adagrad, one state a row: Duchi et al. 2011; fbgemm's exact form).
+    Placed tables are updated inside backward by fbgemm's exact row-wise Adagrad (one state a row; Duchi et al. 2011).
+    Replicated ones get the same rule from train/optim.py; left to torchrec, the dense optimiser would move them.
     """
     initial = ranker.state_dict()
-    apply_optimizer_in_backward(RowWiseAdagrad, ranker.sparse.parameters(), {"lr": config.lr_sparse})
+    small = replicated_tables(ranker.sparse, config)
+    placed = [p for name, p in ranker.sparse.named_parameters() if name.split(".")[-2] not in small]
+    if placed:
+        apply_optimizer_in_backward(RowWiseAdagrad, placed, {"lr": config.lr_sparse, "eps": ADAGRAD_EPS})
     topology = Topology(
         world_size=ranks.world_size, local_world_size=ranks.local_world_size, compute_device=ranks.device.type
     )
-    planner = EmbeddingShardingPlanner(
-        topology=topology, batch_size=config.batch_size, constraints=_constraints(ranker.sparse)
-    )
+    constraints = {name: REPLICATED if name in small else SHARDED for name in table_names(ranker.sparse)}
+    planner = EmbeddingShardingPlanner(topology=topology, batch_size=config.batch_size, constraints=constraints)
     sharders: list[ModuleSharder[nn.Module]] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
     plan = planner.collective_plan(ranker, sharders, dist.group.WORLD)
     sharded = DistributedModelParallel(
@@ -51,13 +60,14 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
     return sharded
 
 
-@torch.no_grad()
-def _copy_tables(initial: dict[str, Tensor], sharded: nn.Module) -> None:
-    """The ranker's own rows. torchrec draws new ones on every rank, which depend on how many ranks there are."""
-    for name, value in sharded.state_dict().items():
-        for part in value.local_shards() if isinstance(value, ShardedTensor) else []:
-            rows, columns = (slice(at, at + size) for at, size in zip(part.metadata.shard_offsets, part.metadata.shard_sizes, strict=True))
-            part.tensor.copy_(initial[name][rows, columns])
+def replicated_tables(sparse: SparseArch, config: TrainConfig) -> set[str]:
+    """Tables of at most `replicate_kib`: summing their gradients costs less than sending every row's lookup and gradient.
+
+    It depends on the table alone, so that a checkpoint means the same at any number of ranks. The table of the behaviours
+    is never one: fbgemm's dense tables pool on a CPU even where they are told not to.
+    """
+    sizes = {table.name: 4 * table.num_embeddings * table.embedding_dim for table in sparse.ebc.embedding_bag_configs()}
+    return {name for name, size in sizes.items() if size <= config.replicate_kib * 1024}
 
 
 def table_names(sparse: SparseArch) -> list[str]:
@@ -66,6 +76,13 @@ def table_names(sparse: SparseArch) -> list[str]:
     return names + ([table.name for table in sparse.ec.embedding_configs()] if sparse.ec is not None else [])
 
 
-def _constraints(sparse: SparseArch) -> dict[str, ParameterConstraints]:
-    kernels = [EmbeddingComputeKernel.FUSED.value]
-    return {name: ParameterConstraints(sharding_types=SHARDING_TYPES, compute_kernels=kernels) for name in table_names(sparse)}
+@torch.no_grad()
+def _copy_tables(initial: dict[str, Tensor], sharded: nn.Module) -> None:
+    """The ranker's own rows. torchrec draws new ones on every rank, which depend on how many ranks there are."""
+    for name, value in sharded.state_dict().items():
+        if isinstance(value, ShardedTensor):
+            for part in value.local_shards():
+                rows, columns = (slice(at, at + size) for at, size in zip(part.metadata.shard_offsets, part.metadata.shard_sizes, strict=True))
+                part.tensor.copy_(initial[name][rows, columns])
+        else:
+            value.copy_(initial[name])
