@@ -49,6 +49,7 @@ class Network(nn.Module):
         self.bias = nn.Parameter(torch.zeros(scenarios))
 
     def forward(self, x: Tensor, scenario: Tensor) -> Tensor:
+        """Logits [B] of rows x [B, 97] in scenarios [B]."""
         towers = F.relu(self.tower(self.bottom(x))).view(len(x), -1, 8)
         return ((towers * self.head).sum(2) + self.bias).gather(1, scenario[:, None]).squeeze(1)
 

@@ -1,7 +1,7 @@
 """One measurement of training speed in a process (or ranks) of its own: prints a JSON line.
 
-    python -m benchmarks.throughput raw --data FOLDER --threads 2
-    torchrun --standalone --nproc-per-node 2 -m benchmarks.throughput ours --config RUN.yaml --threads 1 --batch 16384
+python -m benchmarks.throughput raw --data FOLDER --threads 2
+torchrun --standalone --nproc-per-node 2 -m benchmarks.throughput ours --config RUN.yaml --threads 1 --batch 16384
 """
 
 from __future__ import annotations

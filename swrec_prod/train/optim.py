@@ -10,7 +10,6 @@ from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from swrec_prod.config import TrainConfig
 
-
 ADAGRAD_EPS = 1e-8
 
 

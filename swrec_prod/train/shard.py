@@ -26,9 +26,7 @@ SHARDED = ParameterConstraints(
     sharding_types=[ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value, ShardingType.COLUMN_WISE.value],
     compute_kernels=[EmbeddingComputeKernel.FUSED.value],
 )
-REPLICATED = ParameterConstraints(
-    sharding_types=[ShardingType.DATA_PARALLEL.value], compute_kernels=[EmbeddingComputeKernel.DENSE.value]
-)
+REPLICATED = ParameterConstraints(sharding_types=[ShardingType.DATA_PARALLEL.value], compute_kernels=[EmbeddingComputeKernel.DENSE.value])
 
 
 def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModelParallel:
@@ -42,9 +40,7 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
     placed = [p for name, p in ranker.sparse.named_parameters() if name.split(".")[-2] not in small]
     if placed:
         apply_optimizer_in_backward(RowWiseAdagrad, placed, {"lr": config.lr_sparse, "eps": ADAGRAD_EPS})
-    topology = Topology(
-        world_size=ranks.world_size, local_world_size=ranks.local_world_size, compute_device=ranks.device.type
-    )
+    topology = Topology(world_size=ranks.world_size, local_world_size=ranks.local_world_size, compute_device=ranks.device.type)
     constraints = {name: REPLICATED if name in small else SHARDED for name in table_names(ranker.sparse)}
     planner = EmbeddingShardingPlanner(topology=topology, batch_size=config.batch_size, constraints=constraints)
     sharders: list[ModuleSharder[nn.Module]] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
@@ -80,9 +76,10 @@ def table_names(sparse: SparseArch) -> list[str]:
 def _copy_tables(initial: dict[str, Tensor], sharded: nn.Module) -> None:
     """The ranker's own rows. torchrec draws new ones on every rank, which depend on how many ranks there are."""
     for name, value in sharded.state_dict().items():
-        if isinstance(value, ShardedTensor):
-            for part in value.local_shards():
-                rows, columns = (slice(at, at + size) for at, size in zip(part.metadata.shard_offsets, part.metadata.shard_sizes, strict=True))
-                part.tensor.copy_(initial[name][rows, columns])
-        else:
+        if not isinstance(value, ShardedTensor):
             value.copy_(initial[name])
+            continue
+        for part in value.local_shards():
+            offsets, sizes = part.metadata.shard_offsets, part.metadata.shard_sizes
+            rows, columns = (slice(at, at + size) for at, size in zip(offsets, sizes, strict=True))
+            part.tensor.copy_(initial[name][rows, columns])
