@@ -186,11 +186,7 @@ def serve(
     from serving.server import Options
     from serving.server import serve as run
 
-    run(
-        Options(
-            models, port, host, chosen=tuple(only or ()), threads=threads, insecure=insecure, port_file=port_file
-        )
-    )
+    run(Options(models, port, host, chosen=tuple(only or ()), threads=threads, insecure=insecure, port_file=port_file))
 
 
 @app.command()

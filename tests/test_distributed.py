@@ -103,7 +103,9 @@ def test_replicated_tables_learn_as_placed_ones_do(prepared_genre: Path, tmp_pat
     placed, replicated = weights
     assert {name.removesuffix("/0") for name in placed} == set(replicated)
     for name, tensor in placed.items():
-        torch.testing.assert_close(replicated[name.removesuffix("/0")], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            replicated[name.removesuffix("/0")], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("model", MODELS)
