@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
-from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor, KeyedTensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from swrec_prod.errors import SchemaError
 from swrec_prod.layout import Layout
@@ -32,8 +32,8 @@ class Embedded(NamedTuple):
 class SparseArch(nn.Module):
     """The embedding tables of a layout.
 
-    ebc: an EmbeddingBagCollection over the pooled features (bags are averaged). ec: an EmbeddingCollection in which the
-    target item and the behaviours share one table, or None. Rows are drawn from N(0, std^2); row 0 (unknown) too.
+    ebc: an EmbeddingBagCollection over the pooled features (bags are averaged). ec: an EmbeddingCollection with the one
+    table of the target item and the behaviours, or None. Rows are drawn from N(0, std^2); row 0 (unknown) too.
     """
 
     def __init__(self, layout: Layout, *, std: float = 0.01, device: torch.device | str = "cpu") -> None:
@@ -49,7 +49,7 @@ class SparseArch(nn.Module):
                 name=f"t_{layout.target.table}",
                 num_embeddings=_rows(layout.target),
                 embedding_dim=layout.target.dim,
-                feature_names=[layout.target.name, layout.history.name],
+                feature_names=[layout.target.name],
                 init_fn=partial(nn.init.normal_, std=std),
             )
             self.ec = EmbeddingCollection(tables=[table], device=torch.device(device))
@@ -59,8 +59,21 @@ class SparseArch(nn.Module):
         pooled_BD = in_order(self.ebc(ids), [f.name for f in self.layout.pooled])
         if self.ec is None:
             return no_behaviours(pooled_BD)
-        jagged = self.ec(sequences)
-        return padded(pooled_BD, jagged[self.layout.target.name], jagged[self.layout.history.name], history_scenario)  # type: ignore[union-attr]
+        items, at = self._items(sequences.values())  # type: ignore[union-attr]
+        looked_up, rows = items.index_select(0, at), pooled_BD.shape[0]
+        lengths_B = sequences.lengths()[rows:]  # type: ignore[union-attr]
+        return pad(pooled_BD, looked_up[:rows], looked_up[rows:], lengths_B, history_scenario)
+
+    def _items(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows of the distinct ids in `values` [n], and where each id's row is [n].
+
+        A batch names few items many times (86,000 behaviours of 3,700 movies): only distinct ones are looked up, sent between
+        ranks and updated. torchrec's own de-duplication is for GPUs only.
+        """
+        name = self.layout.target.name  # type: ignore[union-attr]
+        ids, at = distinct(values, _rows(self.layout.target))  # type: ignore[arg-type]
+        lengths = torch.tensor([len(ids)], dtype=torch.int32, device=ids.device)
+        return self.ec(KeyedJaggedTensor(keys=[name], values=ids, lengths=lengths, stride=1))[name].values(), at  # type: ignore[misc]
 
 
 def in_order(pooled: KeyedTensor, names: list[str]) -> Tensor:
@@ -82,9 +95,13 @@ def no_behaviours(pooled_BD: Tensor) -> Embedded:
     return Embedded(pooled_BD, none, pooled_BD.new_zeros(rows, 0, 0), empty.to(torch.bool), empty)
 
 
-def padded(pooled_BD: Tensor, target: JaggedTensor, history: JaggedTensor, history_scenario: Tensor) -> Embedded:
-    """Behaviours padded on the right to the longest history of the batch."""
-    return pad(pooled_BD, target.values(), history.values(), history.lengths(), history_scenario)
+def distinct(values: Tensor, height: int) -> tuple[Tensor, Tensor]:
+    """The distinct ids among `values` [n] < height, rising, and the position of each value's id among them: [n]."""
+    if height > 4 * len(values):
+        return torch.unique(values, return_inverse=True)
+    present = torch.zeros(height, dtype=torch.int64, device=values.device)  # without sorting: linear in n and height
+    present[values] = 1
+    return present.nonzero().squeeze(1), (present.cumsum(0) - 1).index_select(0, values)
 
 
 def pad(pooled_BD: Tensor, target_Bd: Tensor, values: Tensor, lengths_B: Tensor, history_scenario: Tensor) -> Embedded:
