@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -39,36 +40,49 @@ def main() -> None:
         "served": served,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; default: all")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each side of a ratio, taken in turns")
     parser.add_argument("--raw", help="MovieLens-1M on disk; fetched where left out")
     options = parser.parse_args()
+    unknown = set(options.parts) - set(parts)
+    if unknown:
+        parser.error(f"unknown part {min(unknown)}; known: {', '.join(parts)}")
     prepare(options.raw)
     for name in options.parts or parts:
         report("bench-train", parts[name](options.rounds), {"rounds": options.rounds})
 
 
 def prepare(raw: str | None) -> None:
-    """Both prepared folders, made where they are missing."""
+    """Both prepared folders; at once where they are up to date."""
     for folder in (AGE, GENRE):
-        if not folder.is_dir():
-            swrec("prepare", f"configs/data/{folder.name}.yaml", "--out", folder, *(["--raw", raw] if raw else []))
+        swrec("prepare", f"configs/data/{folder.name}.yaml", "--out", folder, "--overwrite", *(["--raw", raw] if raw else []))
 
 
 def against_raw(rounds: int) -> list[Figure]:
-    """Our reader and trainer against the loop by hand, with one and with two threads."""
+    """Our reader and trainer against the loop by hand, with two threads and with one, reading Parquet once included.
+
+    Ours counts the decoding of the Parquet files, spread over the epochs of the AUC runs; the loop by hand starts from memory.
+    """
     figures = []
     for threads in (2, 1):
         ours, raw = [], []
         for _ in range(rounds):
             raw.append(throughput("raw", AGE, threads, 4096, "--dropout", "0.2")["rows_per_second"])
-            ours.append(throughput("ours", AGE, threads, 4096, "--config", SHARED_BOTTOM, "--set", BENCHMARK_INPUTS)["rows_per_second"])
-        name = "train_sharedbottom_vs_raw" + ("" if threads == 2 else "_1thread")
+            ours.append(throughput("ours", AGE, threads, 4096, "--config", SHARED_BOTTOM, "--set", BENCHMARK_INPUTS))
+        reference = statistics.median(raw)
+        by_hand = f"loop by hand, {threads} thread(s)"
         context = {"threads": threads, "ranks": 1, "ours": ours, "raw": raw}
-        value, reference = statistics.median(ours), statistics.median(raw)
+        suffix = "" if threads == 2 else "_1thread"
+        value = statistics.median(with_loading(found) for found in ours)
         wanted = ">= 0.85" if threads == 2 else ""
-        figures.append(Figure(name, value, "rows/s", f"loop by hand, {threads} thread(s)", reference, wanted, context=context))
+        figures.append(Figure(f"train_sharedbottom_vs_raw{suffix}", value, "rows/s", by_hand, reference, wanted, context=context))
     return figures
+
+
+def with_loading(found: dict[str, float], epochs: int = 10) -> float:
+    """Rows a second of a run of `epochs` epochs, decoding included."""
+    rows = epochs * found["rows"]
+    return rows / (found["load_seconds"] + rows / found["rows_per_second"])
 
 
 def two_ranks(rounds: int) -> list[Figure]:
@@ -95,7 +109,7 @@ def auc_of_seeds(_: int) -> list[Figure]:
     figures = []
     for name, overrides in (("train_sharedbottom_auc", ()), ("train_sharedbottom_auc_published_inputs", (BENCHMARK_INPUTS,))):
         found = [test_auc(seed, *overrides) for seed in SEEDS]
-        context = {"seeds": SEEDS, "auc": found, "standard_deviation": statistics.stdev(found), "ranks": 1}
+        context = {"seeds": SEEDS, "auc": found, "standard_deviation": statistics.stdev(found), "threads": os.cpu_count(), "ranks": 1}
         value = statistics.mean(found)
         figures.append(Figure(name, value, "AUC", "published SharedBottom", PUBLISHED_AUC, ">= 0.812", "value", context))
     return figures

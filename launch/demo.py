@@ -50,13 +50,16 @@ def _demo(out: Path, raw: Path | None, overrides: Sequence[str]) -> None:
     for old in (run, models):
         shutil.rmtree(old, ignore_errors=True)
     with _stage("Prepare MovieLens-1M: a million ratings, six genre families as scenarios"):
-        _swrec("prepare", DATA_FILE, "--out", data, *(["--raw", raw] if raw else []))
+        _swrec("prepare", DATA_FILE, "--out", data, "--overwrite", *(["--raw", raw] if raw else []))
     with _stage("Train M-scan on two ranks under TorchX, on the past; judge it on later days"):
         _torchx(out / "train.log", "--run", RUN_FILE, "--out", run, "--nproc", 2, "--", f"data.path={data}", *overrides)
+    with _stage("Evaluate: score the later days again, from the checkpoint, in one process"):
+        judged = json.loads(_swrec("evaluate", run, "--predictions", out / "predictions.parquet", "--json"))
+        CONSOLE.print(f"AUC {judged['overall']['auc']:.4f} on {judged['overall']['rows']:,} rows")
     with _stage("Export a TorchScript package, refused unless it scores as the trained model does"):
         _swrec("export", run, "--to", models / "mscan")
     with _stage("Serve it over gRPC and score real held-out requests"), _server(models, out) as target:
-        expect = ("--expect", run / "predictions.parquet")
+        expect = ("--expect", out / "predictions.parquet")
         answers = _swrec("score", data, "--target", target, *expect, "--out", out / "served.parquet", "--json")
         (out / "served.json").write_text(answers)
     with _stage("Write the page"):
