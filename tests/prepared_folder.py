@@ -71,17 +71,24 @@ def write_prepared(out: Path, tables: Sequence[pa.Table], row_group: int = 1000,
         files.append(manifest_entry(out, path, day))
     schema.save(out / "schema.yaml")
     splits = {name: 1 for name in SPLITS} if all("split" in t.column_names for t in tables) else None
-    manifest = {"format": 1, "dataset": "toy", "fingerprint": "f00", "rows": sum(map(len, tables)), "files": files, "splits": splits}
+    others = [file_entry(out, out / "schema.yaml")]
+    fit = {"rule": "by hand", "until": None if splits else str(FIRST_DAY)}
+    manifest = {"format": 2, "dataset": "toy", "fingerprint": "f00", "rows": sum(map(len, tables)), "files": files, "others": others}
+    manifest |= {"splits": splits, "fit": fit}
     (out / "manifest.json").write_text(json.dumps(manifest))
     return out
 
 
-def manifest_entry(out: Path, path: Path, day: date) -> dict[str, str | int]:
-    """What the manifest says of one file."""
-    meta = pq.read_metadata(path)
+def file_entry(out: Path, path: Path) -> dict[str, str | int]:
+    """What the manifest says of any file."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    sizes = {"bytes": path.stat().st_size, "rows": meta.num_rows, "row_groups": meta.num_row_groups}
-    return {"path": str(path.relative_to(out)), "day": str(day), "sha256": digest, **sizes}
+    return {"path": str(path.relative_to(out)), "bytes": path.stat().st_size, "sha256": digest}
+
+
+def manifest_entry(out: Path, path: Path, day: date) -> dict[str, str | int]:
+    """What the manifest says of a day's file."""
+    meta = pq.read_metadata(path)
+    return {**file_entry(out, path), "day": str(day), "rows": meta.num_rows, "row_groups": meta.num_row_groups}
 
 
 def days_of_sizes(out: Path, sizes: Sequence[int], row_group: int = 1000) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -46,12 +48,31 @@ def test_files_come_in_order_of_days_whatever_the_manifest_s_order(folder: Path)
 def test_a_day_range_selects_files(folder: Path) -> None:
     catalog = Catalog.open(folder)
     assert [f.rows for f in catalog.files_of(by_days(folder), "train")] == [5, 7]
-    assert [f.rows for f in catalog.files_of(by_days(folder), "valid")] == [11]
 
 
 def test_an_empty_day_range_names_the_range_and_the_days_there_are(folder: Path) -> None:
     with pytest.raises(DataError, match=r"data\.days\.test 2024-02-01\.\.; available: 2024-01-01\.\.2024-01-03 \(3 days\)"):
         Catalog.open(folder).files_of(by_days(folder), "test")
+
+
+def test_days_that_the_encoders_have_seen_judge_no_model(tmp_path: Path) -> None:
+    folder = write_prepared(tmp_path / "toy", [rows_table(n).drop_columns(["split"]) for n in (5, 7, 11)])
+    change_manifest(folder, fit={"until": "2024-01-02"})
+    catalog = Catalog.open(folder)
+    assert catalog.fitted_until == date(2024, 1, 2)
+    assert [f.rows for f in catalog.files_of(by_days(folder), "train")] == [5, 7]
+    assert [f.rows for f in catalog.files_of(by_days(folder), "valid")] == [11]
+    early = DataConfig(path=str(folder), days=DayRanges(train="2024-01-01", valid="2024-01-02", test="2024-01-03.."))
+    with pytest.raises(DataError, match=r"data\.days\.valid 2024-01-02: .* fitted on days up to 2024-01-02; begin later"):
+        catalog.files_of(early, "valid")
+    assert [f.rows for f in catalog.files_of(early, "test")] == [11]
+
+
+def test_encoders_of_a_random_split_have_seen_every_day(folder: Path) -> None:
+    catalog = Catalog.open(folder)
+    assert len(catalog.files_of(by_days(folder), "train")) == 2
+    with pytest.raises(DataError, match=r"data\.days\.valid 2024-01-03: .*random split.*; use data\.split random"):
+        catalog.files_of(by_days(folder), "valid")
 
 
 def test_a_random_split_reads_all_files_and_needs_a_split_column(folder: Path, tmp_path: Path) -> None:
@@ -78,6 +99,21 @@ def test_a_missing_file_and_one_of_another_size_are_named(folder: Path) -> None:
         Catalog.open(folder)
 
 
+def test_schema_vocabularies_and_requests_are_part_of_the_folder(prepared_age: Path, tmp_path: Path) -> None:
+    for name in ("schema.yaml", "requests.parquet", "vocab/movie_id.parquet"):
+        folder = Path(shutil.copytree(prepared_age, tmp_path / name))
+        catalog, content = Catalog.open(folder), (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+        with pytest.raises(DataError, match=rf"{name}: SHA-256 .* run swrec prepare again"):
+            catalog.verify()
+        (folder / name).write_bytes(content[:-1])
+        with pytest.raises(DataError, match=rf"{name}: \d+ bytes, expected {len(content)}"):
+            Catalog.open(folder)
+        (folder / name).unlink()
+        with pytest.raises(DataError, match=rf"{name}: missing"):
+            Catalog.open(folder)
+
+
 def test_verify_finds_a_changed_file_of_the_same_size(folder: Path) -> None:
     part = folder / "day=2024-01-03" / "part-00000.parquet"
     content = bytearray(part.read_bytes())
@@ -92,10 +128,12 @@ def test_verify_finds_a_changed_file_of_the_same_size(folder: Path) -> None:
     ("content", "message"),
     [
         ("{", "damaged"),
-        ("[]", "format None, expected 1"),
-        ('{"format": 2}', "format 2, expected 1"),
-        ('{"format": 1, "fingerprint": "x"}', "damaged .*files"),
-        ('{"format": 1, "fingerprint": "x", "files": [{"path": "a"}]}', "damaged .*day"),
+        ("[]", "format None, expected 2"),
+        ('{"format": 1}', "format 1, expected 2"),
+        ('{"format": 2, "fingerprint": "x"}', "damaged .*files"),
+        ('{"format": 2, "fingerprint": "x", "files": [{"path": "a"}]}', "damaged .*bytes"),
+        ('{"format": 2, "fingerprint": "x", "files": []}', "damaged .*others"),
+        ('{"format": 2, "fingerprint": "x", "files": [], "others": [], "fit": {}}', "damaged .*until"),
     ],
 )
 def test_a_damaged_manifest_is_named(folder: Path, content: str, message: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -85,6 +88,15 @@ def test_every_genre_is_in_one_family() -> None:
     [
         ("ratings.dat", "1::2::3", r"ratings\.dat:4001: 3 fields, expected 4 \(user_id, movie_id, rating, time\)"),
         ("ratings.dat", "1::2::five::975024000", r"ratings\.dat:4001: rating 'five' is not a whole number"),
+        ("ratings.dat", "1::2::6::975024000", r"ratings\.dat:4001: rating 6 is not 1, 2, 3, 4 or 5"),
+        ("ratings.dat", "1::2::4.5::975024000", r"ratings\.dat:4001: rating '4\.5' is not a whole number"),
+        (
+            "ratings.dat",
+            "1::2::5::975024000000",
+            r"ratings\.dat:4001: time 975024000000 is not seconds since 1970 of a day in",
+        ),
+        ("ratings.dat", "1::2::5::1750240000000000000", r"ratings\.dat:4001: time 1750240000000000000 is not seconds"),
+        ("ratings.dat", "1::2::5::-1", r"ratings\.dat:4001: time -1 is not seconds"),
         ("ratings.dat", "61::2::5::975024000", r"ratings\.dat:4001: user_id 61 is not in users\.dat"),
         ("ratings.dat", "1::81::5::975024000", r"ratings\.dat:4001: movie_id 81 is not in movies\.dat"),
         ("users.dat", "61::F::old::3::12345", r"users\.dat:61: age 'old' is not a whole number"),
@@ -131,6 +143,42 @@ def test_parquet_problems_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user": [1], "item_id": ["x"]}), path)
     with pytest.raises(DataError, match="column 'user_id' is missing; did you mean user"):
         table_of(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("rating", 0, "row 1: rating 0 is not 1, 2, 3, 4 or 5"),
+        ("rating", None, "row 1: rating None is not 1, 2, 3, 4 or 5"),
+        ("rating", 4.5, "column 'rating' is double, expected int64"),
+        ("time", 975_024_000_000, "row 1: time 975024000000 is not seconds since 1970 of a day in 1990..2099"),
+        ("time", 2**62, f"row 1: time {2**62} is not seconds"),
+        ("time", None, "row 1: time None is not seconds"),
+        ("time", "soon", "column 'time' is string, expected timestamp"),
+        ("time", 1.5, "column 'time' is double, expected timestamp"),
+        ("time", datetime(1970, 1, 12, tzinfo=UTC), "row 1: time 950400 is not seconds"),
+    ],
+)
+def test_a_value_that_no_rating_has_is_named_with_its_row(tmp_path: Path, column: str, value: Any, said: str) -> None:
+    usual = {"user_id": 1, "item_id": "x", "rating": 5, "time": 975_024_000, "age": 25, "gender": "F", "occupation": 3}
+    usual |= {"zip_code": "12345", "genre": "Drama"}
+    first = value if type(value) in (str, float, datetime) else usual[column]
+    first = datetime(2000, 11, 24, tzinfo=UTC) if isinstance(value, datetime) else first
+    columns = {name: [both, both] for name, both in usual.items()} | {column: [first, value]}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=re.escape(said)):
+        table_of(tmp_path / "log.parquet")
+
+
+def test_whole_seconds_of_any_width_are_times(tmp_path: Path) -> None:
+    usual = {"user_id": 1, "item_id": "x", "rating": 5, "age": 25, "gender": "F", "occupation": 3, "zip_code": "12345", "genre": "Drama"}
+    moments = []
+    for kind in (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.timestamp("s"), pa.timestamp("ns", "UTC")):
+        number = 975_024_000 * (10**9 if pa.types.is_timestamp(kind) and kind.unit == "ns" else 1)
+        time = pa.array([number], pa.int64()).cast(kind)
+        pq.write_table(pa.table({name: [value] for name, value in usual.items()} | {"time": time}), tmp_path / "log.parquet")
+        moments.append(table_of(tmp_path / "log.parquet")["time"][0].as_py())
+    assert moments == [datetime(2000, 11, 24, tzinfo=UTC)] * 6
 
 
 def test_empty_file_is_an_error(official: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -18,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data import days
 from swrec_prod.data import prepare as prepare_module
+from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.data_file import DataFile
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.pack import Ragged
@@ -117,11 +120,13 @@ def test_rows_and_behaviours_are_those_of_the_raw_log(scenarios: str, request: p
     prepared = rows_of(out).to_pylist()
     assert sorted(row["row"] for row in prepared) == list(range(len(raw)))
     assert [(row["time"], row["row"]) for row in prepared] == sorted((row["time"], row["row"]) for row in prepared)
+    split = {row["row"]: row.get("split") for row in prepared}
     by_time = sorted(raw, key=lambda r: (r["time"], r["row"]))
     for row in prepared[::37]:
         source = raw[row["row"]]
         assert (row["user"], row["label_click"], names[row["scenario"]]) == (str(source["user_id"]), source["click"], source["scenario"])
-        earlier = [r for r in by_time if r["user_id"] == source["user_id"] and r["click"] and r["time"] < source["time"]][-longest:]
+        seen = [r for r in by_time if scenarios == "genre" or split[r["row"]] == "train"]
+        earlier = [r for r in seen if r["user_id"] == source["user_id"] and r["click"] and r["time"] < source["time"]][-longest:]
         assert [movie[i] for i in row["history.item"]] == [r["movie_id"] if r["movie_id"] in movie else None for r in earlier]
         assert [names[i] for i in row["history.scenario"]] == [r["scenario"] for r in earlier]
         assert row["history.time"] == [r["time"] for r in earlier]
@@ -142,7 +147,7 @@ def test_the_split_is_8_to_1_to_1_and_fits_train_rows_only(prepared_age: Path) -
     train = rows.filter(pa.array([split == "train" for split in rows["split"].to_pylist()]))
     counts = pq.read_table(prepared_age / "vocab" / "movie_id.parquet")["count"].to_pylist()
     assert sorted(Counter(train["movie_id"].to_pylist()).items()) == list(enumerate(counts, 1))
-    assert manifest["fit"] == {"rule": "split: train", "rows": 3200}
+    assert manifest["fit"] == {"rule": "split: train", "rows": 3200, "until": None}
 
 
 def test_values_that_only_later_days_have_are_unknown(run: Any) -> None:
@@ -150,13 +155,36 @@ def test_values_that_only_later_days_have_are_unknown(run: Any) -> None:
     assert pq.read_table(out / "vocab" / "item.parquet")["value"].to_pylist() == ["a", "b", "c", "d"]
     assert rows_of(out)["item"].to_pylist() == [1, 2, 3, 1, 4, 0, 1, 2, 0, 0]
     assert np.allclose(rows_of(out)["price"].to_numpy(), (np.arange(10) - 2) / np.sqrt(2))
-    assert manifest["fit"] == {"rule": "days: ..2024-01-03", "rows": 5}
+    assert manifest["fit"] == {"rule": "days: ..2024-01-03", "rows": 5, "until": "2024-01-03"}
     assert rows_of(out)["seen.item"].to_pylist()[8:] == [[1, 3], [1, 0, 2]]  # clicked before: a, c by u and a, e, b by v
 
 
 def test_without_a_rule_the_last_fifth_of_days_is_not_fitted(run: Any) -> None:
     _, manifest = run(log())
-    assert manifest["fit"] == {"rule": "days: ..2024-01-05 (all but the last 20 % of days)", "rows": 9}
+    assert manifest["fit"] == {"rule": "days: ..2024-01-05 (all but the last 20 % of days)", "rows": 9, "until": "2024-01-05"}
+
+
+def test_a_day_without_rows_has_no_file_and_is_not_fitted(run: Any) -> None:
+    at = [START + timedelta(days=3 * i) for i in range(10)]  # 1, 4, 7 ... January
+    out, manifest = run(log(at=at), toy(fit_until=date(2024, 1, 9)))
+    assert [file["day"] for file in manifest["files"]] == [str(moment.date()) for moment in at]
+    assert manifest["fit"]["until"] == "2024-01-07"  # the last day that has rows: the 8th may judge a model
+    data = DataConfig(path=str(out), days=DayRanges(train="..2024-01-07", valid="2024-01-08..2024-01-20", test="2024-01-21.."))
+    assert [len(Catalog.open(out).files_of(data, part)) for part in ("train", "valid", "test")] == [3, 4, 3]
+
+
+def test_with_a_split_only_training_rows_are_behaviours(run: Any) -> None:
+    """What a history tells of a valid or test row is its label: nothing may depend on those labels."""
+    dealt = {"split": {"random": {"seed": 3, "parts": [0.5, 0.3, 0.2]}}}
+    out, _ = run(log(clicked=[1] * 10, who=["u"] * 10), toy(**dealt), out="one")
+    rows = rows_of(out).to_pylist()
+    train = [row for row in rows if row["split"] == "train"]
+    assert len(train) == 5 and any(row["split"] != "train" for row in rows[:-1])
+    for row in rows:
+        assert row["seen.time"] == [r["time"] for r in train if r["time"] < row["time"]][-3:]
+    other = log(clicked=[int(row["split"] == "train") for row in rows], who=["u"] * 10)
+    same, _ = run(other, toy(**dealt), out="two")
+    assert rows_of(same).drop(["label_click"]).equals(rows_of(out).drop(["label_click"]))
 
 
 @pytest.mark.parametrize("scenarios", ["age", "genre"])
@@ -191,6 +219,41 @@ def test_requests_are_held_out_and_whole(run: Any) -> None:
     assert [row // 4 for row in asked["row"].to_pylist()] == [group for group in groups for _ in range(4)]  # side by side
 
 
+def test_requests_are_rows_that_were_not_fitted(run: Any) -> None:
+    many = {name: log()[name].to_pylist() * 10 for name in ("who", "scenario", "clicked", "item", "price")}
+    table = log(**many, row=list(range(100)), at=[START + timedelta(hours=i) for i in range(100)])
+    for until, first in ((date(2024, 1, 2), 90), (date(2024, 1, 4), 90), (None, 90), (date(2024, 1, 5), 100)):
+        out, manifest = run(table, toy(fit_until=until), out=f"until-{until}")
+        asked = pq.read_table(out / "requests.parquet")["row"].to_pylist()
+        assert sorted(asked) == list(range(first, 100)) and not set(asked) & set(range(manifest["fit"]["rows"]))
+    late = log(**many, row=list(range(100)), at=[START] * 95 + [START + timedelta(days=1)] * 5)
+    out, _ = run(late, toy(fit_until=date(2024, 1, 1)), out="late")
+    assert sorted(pq.read_table(out / "requests.parquet")["row"].to_pylist()) == list(range(95, 100))
+
+
+@pytest.mark.parametrize("name", ["day=2000-11-25/part-00000.parquet", "requests.parquet", "schema.yaml", "vocab/movie_id.parquet"])
+def test_a_damaged_folder_is_repaired_and_only_that(raw_movielens: Path, prepared_genre: Path, tmp_path: Path, name: str) -> None:
+    out = Path(shutil.copytree(prepared_genre, tmp_path / "out"))
+    said: list[str] = []
+    content = (out / name).read_bytes()
+    for damage in (None, content[:50], content[:60] + bytes([content[60] ^ 1]) + content[61:]):
+        (out / name).unlink() if damage is None else (out / name).write_bytes(damage)
+        prepare(DataFile.load("movielens-1m-genre"), raw_movielens, out, progress=said.append)
+        assert contents(out) == contents(prepared_genre)
+    assert sum(line.startswith(f"repairing {out}: {out / name}: ") for line in said) == 3
+    (out / name).unlink()
+    with pytest.raises(DataError, match="was prepared from other inputs"):
+        prepare(DataFile.load("movielens-1m-age"), raw_movielens, out)
+
+
+def test_a_folder_of_another_format_is_prepared_again(raw_movielens: Path, prepared_genre: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(prepared_genre, tmp_path / "out"))
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps({**manifest, "format": 1}))
+    prepare(DataFile.load("movielens-1m-genre"), raw_movielens, out)
+    assert contents(out) == contents(prepared_genre)
+
+
 def test_twice_the_same_bytes_and_up_to_date(raw_movielens: Path, prepared_genre: Path, tmp_path: Path) -> None:
     said: list[str] = []
     first = prepare(DataFile.load("movielens-1m-genre"), raw_movielens, tmp_path / "again", progress=said.append)
@@ -214,6 +277,13 @@ def test_a_folder_of_other_things_is_never_touched(run: Any, tmp_path: Path) -> 
     run(log(), out="out")  # empty: fine
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(DataError, match="mine: exists and is no prepared dataset"):
+        run(log(), out="mine", overwrite=True)
+    for content in ("{", "[1]", "\x00"):
+        (tmp_path / "mine" / "manifest.json").write_text(content)
+        with pytest.raises(DataError, match=r"mine/manifest\.json: damaged; remove .*mine"):
+            run(log(), out="mine", overwrite=True)
+    (tmp_path / "mine" / "manifest.json").write_text('{"format": 1, "files": {"dense.pt": {}}}')  # of an exported package, say
     with pytest.raises(DataError, match="mine: exists and is no prepared dataset"):
         run(log(), out="mine", overwrite=True)
     with pytest.raises(DataError, match="is a file"):
@@ -275,6 +345,17 @@ def test_nothing_to_prepare_or_to_fit_is_an_error(run: Any) -> None:
         tags = {"name": "tags", "kind": "bag", "side": "item", "encoder": "vocab"}
         features = [tags, {"name": "seen", "kind": "sequence", "side": "user", "item": "tags"}]
         run(log(tags=[["x"]] * 10), toy(schema={"features": features}))
+
+
+def test_a_raw_log_without_ratings_is_an_error(raw_movielens: Path, tmp_path: Path) -> None:
+    whole = MOVIELENS_1M.read(MOVIELENS_1M.locate(raw_movielens, tmp_path), MovieLensOptions(scenarios="age"))
+    names = {"movie_id": "item_id", "zip": "zip_code", "main_genre": "genre"}
+    log = whole.select(["user_id", "movie_id", "rating", "time", "age", "gender", "occupation", "zip", "main_genre"])
+    pq.write_table(log.rename_columns([names.get(name, name) for name in log.column_names]).slice(0, 0), tmp_path / "log.parquet")
+    for name in ("movielens-1m-age", "movielens-1m-genre"):
+        with pytest.raises(DataError, match="the table is empty"):
+            prepare(DataFile.load(name), tmp_path / "log.parquet", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_data_files_are_strict_and_found_by_name(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from swrec_prod.data.windows import count_steps, cut, share, steps
 from swrec_prod.errors import DataError
 from swrec_prod.layout import Layout
 
-ALL_DAYS = DayRanges(train="2024-01-01..", valid="2024-01-01..", test="2024-01-01..")
+ALL_DAYS = DayRanges(train="2024-01-01..2024-02-29", valid="2024-03-01", test="2024-03-02")
 LAYOUT = Layout.of(SCHEMA, history=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,34 +10,47 @@ from pathlib import Path
 from typing import Any
 
 from swrec_prod.config import DataConfig, SplitName, day_range
+from swrec_prod.data.commit import file_sha256
 from swrec_prod.errors import DataError
 from swrec_prod.schema import FeatureSchema
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
-class DayFile:
-    """One Parquet file of one day. rows and row_groups: how many. size: bytes."""
+class StoredFile:
+    """One file as the manifest knows it. size: bytes."""
 
     path: Path
-    day: date
-    rows: int
-    row_groups: int
     size: int
     sha256: str
 
 
 @dataclass(frozen=True)
+class DayFile(StoredFile):
+    """One Parquet file of one day. rows and row_groups: how many."""
+
+    day: date
+    rows: int
+    row_groups: int
+
+
+@dataclass(frozen=True)
 class Catalog:
-    """A prepared folder. files: in order of day and path. fingerprint: of schema and vocabularies."""
+    """A prepared folder. files: of the days, in order of day and path. others: schema, vocabularies and held-out requests.
+
+    fingerprint: of schema and vocabularies. fitted_until: the last day they have seen; None where a random split column
+    says which rows they have seen.
+    """
 
     root: Path
     schema: FeatureSchema
     files: tuple[DayFile, ...]
+    others: tuple[StoredFile, ...]
     fingerprint: str
     has_split: bool
+    fitted_until: date | None
 
     @classmethod
     def open(cls, path: str | Path) -> Catalog:
@@ -50,12 +62,14 @@ class Catalog:
         manifest = _manifest(root)
         try:
             files = tuple(sorted((_file(root, f) for f in manifest["files"]), key=lambda f: (f.day, f.path)))
+            others = tuple(StoredFile(*_stored(root, f)) for f in manifest["others"])
             fingerprint, has_split = str(manifest["fingerprint"]), bool(manifest.get("splits"))
+            fitted_until = date.fromisoformat(manifest["fit"]["until"]) if not has_split else None
         except (KeyError, TypeError, ValueError) as failure:
             raise DataError(f"{root / MANIFEST}: damaged ({type(failure).__name__}: {failure}); run swrec prepare again") from None
-        for file in files:
+        for file in (*others, *files):
             _check_size(file)
-        return cls(root, FeatureSchema.load(root / "schema.yaml"), files, fingerprint, has_split)
+        return cls(root, FeatureSchema.load(root / "schema.yaml"), files, others, fingerprint, has_split, fitted_until)
 
     @property
     def days(self) -> list[date]:
@@ -65,7 +79,8 @@ class Catalog:
     def files_of(self, data: DataConfig, part: SplitName) -> tuple[DayFile, ...]:
         """The files that hold rows of `part`. With `split: random` that is every file: the split column selects rows.
 
-        Raises DataError when the folder has no split column, or no day in the range.
+        Rows that judge a model (valid and test) are rows that the encoders have not seen; train may name any days.
+        Raises DataError when they have seen them, when the folder has no split column, or no day in the range.
         """
         if data.split == "random":
             if not self.has_split:
@@ -77,15 +92,24 @@ class Catalog:
         files = tuple(f for f in self.files if first <= f.day <= last)
         if not files:
             raise DataError(f"{self.root}: no day in data.days.{part} {text}; available: {_span(self.days)}")
+        if part != "train":
+            self._check_unseen(f"data.days.{part} {text}", files[0].day)
         return files
 
     def verify(self) -> None:
         """Compare every file's SHA-256 with the manifest. Raises DataError naming the first file that differs."""
-        for file in self.files:
-            with open(file.path, "rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
+        for file in (*self.others, *self.files):
+            found = file_sha256(file.path)
             if found != file.sha256:
                 raise DataError(f"{file.path}: SHA-256 {found[:12]}..., expected {file.sha256[:12]}...; run swrec prepare again")
+
+    def _check_unseen(self, days: str, first: date) -> None:
+        """Raises DataError when vocabularies and scalers were fitted on rows of `first` or later."""
+        if self.fitted_until is None:
+            raise DataError(f"{self.root}: {days}: rows of all days were fitted (random split); use data.split random, or prepare by days")
+        if first <= self.fitted_until:
+            fitted = f"vocabularies and scalers were fitted on days up to {self.fitted_until}"
+            raise DataError(f"{self.root}: {days}: {fitted}; begin later, or prepare with an earlier fit_until")
 
 
 def _manifest(root: Path) -> dict[str, Any]:
@@ -103,17 +127,14 @@ def _manifest(root: Path) -> dict[str, Any]:
 
 
 def _file(root: Path, entry: dict[str, Any]) -> DayFile:
-    return DayFile(
-        path=root / entry["path"],
-        day=date.fromisoformat(entry["day"]),
-        rows=int(entry["rows"]),
-        row_groups=int(entry["row_groups"]),
-        size=int(entry["bytes"]),
-        sha256=str(entry["sha256"]),
-    )
+    return DayFile(*_stored(root, entry), date.fromisoformat(entry["day"]), int(entry["rows"]), int(entry["row_groups"]))
 
 
-def _check_size(file: DayFile) -> None:
+def _stored(root: Path, entry: dict[str, Any]) -> tuple[Path, int, str]:
+    return root / entry["path"], int(entry["bytes"]), str(entry["sha256"])
+
+
+def _check_size(file: StoredFile) -> None:
     try:
         found = file.path.stat().st_size
     except FileNotFoundError:

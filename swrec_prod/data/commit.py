@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -18,7 +19,7 @@ def committed(out: Path) -> Iterator[Path]:
     """
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(out)
+    remove_leftovers(out)
     folder = out.parent / f".{out.name}.tmp-{os.getpid()}"
     folder.mkdir()
     try:
@@ -38,7 +39,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _remove_leftovers(out: Path) -> None:
+def file_record(root: Path, path: Path) -> dict[str, Any]:
+    """What a manifest says of one file: path below `root`, bytes and sha256."""
+    return {"path": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def remove_leftovers(out: Path) -> None:
     """Remove the temporary folders of runs of `out` that are no longer alive."""
     for mark in ("tmp", "old"):
         for path in out.parent.glob(f".{out.name}.{mark}-*"):

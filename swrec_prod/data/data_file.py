@@ -30,7 +30,7 @@ class RandomSplit(Strict):
 
 
 class Split(Strict):
-    """The `split` column of benchmark datasets."""
+    """The `split` column of benchmark datasets. Only training rows then are behaviours: others would tell their labels."""
 
     random: RandomSplit = RandomSplit()
 

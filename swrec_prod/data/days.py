@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.data.commit import file_sha256
+from swrec_prod.data.commit import file_record
 from swrec_prod.data.etl import MICROSECONDS, Windows
 from swrec_prod.data.pack import Ragged
 
@@ -47,15 +47,14 @@ def list_array(column: Ragged) -> pa.ListArray:
 def write_days(out: Path, rows: pa.Table, days: np.ndarray, sequences: list[Sequence]) -> list[dict[str, Any]]:
     """Write the rows day by day. rows: encoded columns [N]; days: datetime64[D] [N], non-decreasing.
 
-    Returns one record a file for the manifest: path, day, bytes, rows, row_groups, sha256.
+    Returns one record a file for the manifest: path, bytes, sha256, day, rows, row_groups.
     """
     records = []
     for day, first, last in day_slices(days):
         path = out / f"day={day}" / "part-00000.parquet"
         path.parent.mkdir()
         groups = _write_file(path, rows, first, last, sequences)
-        record = {"path": path.relative_to(out).as_posix(), "day": str(day), "bytes": path.stat().st_size}
-        records.append({**record, "rows": last - first, "row_groups": groups, "sha256": file_sha256(path)})
+        records.append({**file_record(out, path), "day": str(day), "rows": last - first, "row_groups": groups})
     return records
 
 

@@ -84,16 +84,19 @@ class Encoders:
         tables = {f.table: self.tables[f.table] for f in schema.features if f.kind != "dense"}
         return Encoders(schema, tables, {f.name: self.scalers[f.name] for f in schema.of_kind("dense")})
 
-    def save(self, folder: Path) -> None:
-        """Write schema.yaml and vocab/ into `folder`; the same encoders are the same bytes."""
+    def save(self, folder: Path) -> list[Path]:
+        """Write schema.yaml and vocab/ into `folder` and return the files; the same encoders are the same bytes."""
         (folder / "vocab").mkdir(parents=True, exist_ok=True)
-        self.schema.save(folder / "schema.yaml")
+        files = [folder / "schema.yaml", folder / "vocab" / STATE]
+        self.schema.save(files[0])
+        files[1].write_text(json.dumps(self._state(), indent=1) + "\n")
         for name, table in self.tables.items():
             if isinstance(table, Vocabulary):
                 ids = pa.array(np.arange(1, table.rows, dtype=np.int32))
                 content = pa.table({"id": ids, "value": table.values, "count": table.counts})
-                pq.write_table(content, folder / "vocab" / f"{name}.parquet", compression="zstd")
-        (folder / "vocab" / STATE).write_text(json.dumps(self._state(), indent=1) + "\n")
+                files.append(folder / "vocab" / f"{name}.parquet")
+                pq.write_table(content, files[-1], compression="zstd")
+        return files
 
     @classmethod
     def load(cls, folder: Path) -> Encoders:

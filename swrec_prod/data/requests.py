@@ -26,7 +26,7 @@ def pick_rows(candidates: np.ndarray, group: np.ndarray, scenario: np.ndarray, p
         if len(inside) > per_scenario:  # go on to the end of the group that holds the last row wanted
             inside = inside[: np.searchsorted(_runs(rank[inside]), _runs(rank[inside])[per_scenario - 1], side="right")]
         chosen.append(candidates[inside])
-    return np.concatenate(chosen)
+    return np.concatenate([candidates[:0], *chosen])
 
 
 def request_table(

