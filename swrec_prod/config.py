@@ -11,10 +11,11 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
-from swrec_prod.errors import ConfigError
+from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.strict import Strict, parse, read_yaml
 
 SplitName = Literal["train", "valid", "test"]
+Quantize = Literal["none", "fp16", "int8", "int4"]
 
 
 class DayRanges(Strict):
@@ -36,6 +37,7 @@ class DayRanges(Strict):
 class DataConfig(Strict):
     """Which prepared rows. path: what `swrec prepare` wrote. split: `random` reads the split column, `days` reads `days`.
 
+    days: train ends before valid begins, and valid before test, so that every part is judged by the days before it.
     features: the features to use (default: all in the schema). shuffle_rows: how many rows are shuffled together;
     data smaller than this are read once and shuffled as a whole.
     """
@@ -52,6 +54,14 @@ class DataConfig(Strict):
             raise ValueError("split: days needs days: {train: A..B, valid: A..B, test: A..B}")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _days_in_order(self) -> DataConfig:
+        for earlier, later in (("train", "valid"), ("valid", "test")) if self.days else ():
+            before, after = getattr(self.days, earlier), getattr(self.days, later)
+            if day_range(before)[1] >= day_range(after)[0]:
+                raise ValueError(f"days.{earlier} {before} must end before days.{later} {after} begins")
+        return self
+
 
 class ModelConfig(pydantic.BaseModel):
     """name: a key of MODELS; every other key is an option of that model's constructor."""
@@ -66,21 +76,36 @@ class ModelConfig(pydantic.BaseModel):
 
 
 class DebiasConfig(Strict):
-    """The scenario bias eliminator. alpha: weight of the scenario loss; c: default counterfactual reference (eq. 12)."""
+    """The scenario bias eliminator. alpha: weight of the scenario loss.
+
+    c: default counterfactual reference of the ranking score (M-scan, eq. 12): one number, or one for every scenario.
+    """
 
     alpha: float = pydantic.Field(0.1, ge=0)
-    c: float = 0.0
+    c: pydantic.FiniteFloat | dict[str, pydantic.FiniteFloat] = 0.0
+
+    def strengths(self, scenarios: Sequence[str]) -> dict[str, float]:
+        """c of every scenario. Raises ConfigError when c is given by scenario and lacks one, or names another."""
+        if not isinstance(self.c, dict):
+            return dict.fromkeys(scenarios, self.c)
+        for name in self.c:
+            if name not in scenarios:
+                raise ConfigError(f"debias.c: scenario {name!r} is not in the data; {nearest(name, scenarios)}")
+        for name in scenarios:
+            if name not in self.c:
+                raise ConfigError(f"debias.c: no number for scenario {name!r}; give one for every scenario, or one for all")
+        return self.c
 
 
 class TrainConfig(Strict):
     """How the model is fitted. Rates: lr_sparse for the fused row-wise Adagrad of the tables, lr_dense for Adam.
 
     batch_size: rows a rank and step. patience: validations without a better AUC before training stops.
-    threads: OpenMP threads a rank (0: cores divided by local ranks). evals_per_epoch: validations, evenly spread.
+    threads: OpenMP threads a rank (0: OMP_NUM_THREADS, else cores / local ranks). evals_per_epoch: validations, evenly spread.
     replicate_kib: tables up to this size (KiB) are kept whole on every rank instead of being placed on one.
     """
 
-    seed: int = 1
+    seed: int = pydantic.Field(1, ge=0)
     epochs: int = pydantic.Field(3, ge=1)
     batch_size: int = pydantic.Field(4096, ge=1)
     lr_sparse: float = pydantic.Field(0.05, gt=0)
@@ -90,13 +115,13 @@ class TrainConfig(Strict):
     patience: int = pydantic.Field(1, ge=1)
     threads: int = pydantic.Field(0, ge=0)
     evals_per_epoch: int = pydantic.Field(1, ge=1)
-    replicate_kib: int = pydantic.Field(1024, ge=0)
+    replicate_kib: int = pydantic.Field(64, ge=0)
 
 
 class ExportConfig(Strict):
     """quantize: how table rows are stored in a package."""
 
-    quantize: Literal["none", "fp16", "int8", "int4"] = "none"
+    quantize: Quantize = "none"
 
 
 class RunConfig(Strict):
