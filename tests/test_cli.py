@@ -201,7 +201,8 @@ def test_datasets_are_listed_for_people_and_programs() -> None:
         (("data.features=[user_id,film]",), "no feature 'film'; "),
         (("data.features=[age]",), "a model needs an id or bag feature"),
         (("data.split=random",), "data.split is random, but the folder has no split column"),
-        (("data.days.valid=1999-12-31",), "no day in data.days.valid 1999-12-31; available: 2000-11-24..2000-12-05 (12 days)"),
+        (("data.days.test=2024-01-01..",), "no day in data.days.test 2024-01-01..; available: 2000-11-24..2000-12-05 (12 days)"),
+        (("data.days.valid=2000-12-02",), "days.train ..2000-12-02 must end before days.valid 2000-12-02 begins"),
         (("data.days.valid=today",), "data.days.valid: 'today' is not a range of days such as"),
     ],
 )
