@@ -1,6 +1,7 @@
 """Checkpoints: RUN_DIR/checkpoints/step-NNNNNNNN/, written by all ranks at once and readable at any number of ranks.
 
-Each holds the tensors (torch.distributed.checkpoint) and state.json: where the reader was, what was best so far, the plan.
+Each holds the tensors (torch.distributed.checkpoint) and state.json: where the reader was, what was best so far, the
+sharding plan (to be read by people: a restore goes by the plan of its own ranks).
 A checkpoint is written aside and committed by rename, so a folder named step-* is always whole.
 """
 

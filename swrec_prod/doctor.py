@@ -24,6 +24,7 @@ TRIO = ("torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu")
 LIBRARIES = ("pyarrow", "numpy", "grpcio", "protobuf", "torchx")
 REINSTALL = "run `make setup`"
 TO_CPU = "run `make setup FLAVOUR=cpu`"
+TO_GPU = "run `make setup FLAVOUR=gpu`"
 REBUILD = "run `rm -rf .venv && make setup`"
 
 
@@ -103,6 +104,11 @@ def check_trio(versions: Mapping[str, str]) -> Finding:
     return Finding("trio", False, f"{detail}: these do not fit together", f"{right}; {REINSTALL} for the tested set")
 
 
+def cuda_kernels(versions: Mapping[str, str]) -> bool:
+    """Whether fbgemm can compute on a GPU. Beside the CPU flavour, the CUDA one may have lost its files to it."""
+    return "fbgemm-gpu" in versions and "fbgemm-gpu-cpu" not in versions
+
+
 def check_flavour(versions: Mapping[str, str]) -> Finding:
     """Whether one fbgemm is installed, and the one that suits this torch."""
     cpu, gpu = "fbgemm-gpu-cpu" in versions, "fbgemm-gpu" in versions
@@ -154,7 +160,7 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 
 def check_gpu(versions: Mapping[str, str]) -> Finding:
-    """Whether torch sees a GPU, and whether the installed kernels can use it."""
+    """Whether torch sees a GPU, and whether training will use it (train/distributed.py decides by the same kernels)."""
     try:
         import torch
 
@@ -163,8 +169,9 @@ def check_gpu(versions: Mapping[str, str]) -> Finding:
         return Finding("gpu", True, f"none can be seen ({' '.join(str(error).split())})")
     if not names:
         return Finding("gpu", True, "none: everything runs on the CPU")
-    unused = "fbgemm-gpu-cpu" in versions
-    return Finding("gpu", True, ", ".join(names), "the CPU kernels leave it idle: run `make setup FLAVOUR=gpu`" if unused else "")
+    if cuda_kernels(versions):
+        return Finding("gpu", True, f"{', '.join(names)}: training uses it")
+    return Finding("gpu", True, f"{', '.join(names)}: left idle, training runs on the CPU", f"{TO_GPU} to train on it")
 
 
 def check_threads(environment: Mapping[str, str], cores: int) -> Finding:

@@ -5,7 +5,6 @@ Shapes: B rows, T tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch.nn.functional as F
@@ -39,9 +38,6 @@ def debiased_loss(scores: Scores, labels_BT: Tensor, weight_B: Tensor | None = N
         given = list(scores.scenario_BT.shape)
         raise ValueError(f"debiased_loss needs scenario logits of shape {list(labels_BT.shape)}, not {given}: is there no bias eliminator?")
     return bce(scores, labels_BT, weight_B) + alpha * _row_mean(scores.scenario_BT, labels_BT, weight_B)
-
-
-LOSSES: dict[str, Callable[..., Tensor]] = {"bce": bce, "debiased": debiased_loss}
 
 
 def _row_mean(logit_BT: Tensor, labels_BT: Tensor, weight_B: Tensor | None) -> Tensor:

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from swrec_prod import checkpoint
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.train.distributed import Ranks, before_torch, process_group
 from swrec_prod.train.loop import Fit, FitState, judge
-from swrec_prod.train.run import make_fit, make_reader
+from swrec_prod.train.run import make_fit, make_reader, save
 
 
 def train_epochs(config: RunConfig, ranks: Ranks, out: Path, begin: Path | None = None, epochs: int = 1) -> None:
-    """Train from `begin`, or from nothing, and leave a checkpoint after every epoch."""
+    """Train from `begin`, or from nothing, and leave a checkpoint after every epoch; at the end what this rank holds, in rank-R.pt."""
     catalog = Catalog.open(config.data.path)
     state = FitState(**checkpoint.read_state(begin, catalog)["fit"]) if begin else FitState()
     fit = fit_of(catalog, config, ranks, state)
@@ -30,7 +31,15 @@ def train_epochs(config: RunConfig, ranks: Ranks, out: Path, begin: Path | None 
     for _ in range(epochs):
         for _ in fit.epoch(state, 1, lambda *_: None):
             judge(state, fit.validate(), float("nan"))
-            checkpoint.save(out, state.step, fit.model, fit.optimizer, {"fit": state.to_json(), "fingerprint": catalog.fingerprint})
+            save(out, fit, state, catalog.fingerprint)
+    torch.save(held(fit.model), out / f"rank-{ranks.rank}.pt")
+
+
+def held(model: DistributedModelParallel) -> dict[str, dict[str, Any]]:
+    """tables: the size of each placed table and of this rank's parts of it. buffers: those of the dense model."""
+    placed = {name: value for name, value in model.state_dict().items() if hasattr(value, "local_shards")}
+    tables = {name: (list(value.size()), [list(p.tensor.shape) for p in value.local_shards()]) for name, value in placed.items()}
+    return {"tables": tables, "buffers": {name: value for name, value in model.named_buffers() if not name.startswith("sparse.")}}
 
 
 def fit_of(catalog: Catalog, config: RunConfig, ranks: Ranks, state: FitState) -> Fit:

@@ -61,6 +61,12 @@ def test_weights_saved_from_shards_are_read_without_ranks(prepared_genre: Path, 
     assert checkpoint.read_state(path) == {"any": 1}
 
 
+def test_a_checkpoint_tells_where_the_tables_were(tmp_path: Path, prepared_genre: Path) -> None:
+    train(config_of(prepared_genre, epochs=1, replicate_kib=0), tmp_path / "run")
+    plan = checkpoint.read_state(checkpoint_in(tmp_path / "run"))["plan"]
+    assert all(word in plan for word in ("sparse.ebc", "t_movie_id", "fused", "rank:0"))
+
+
 def test_a_run_is_loaded_with_its_best_weights_ready_to_score(run: Path) -> None:
     ranker, config, catalog = checkpoint.load_run(run)
     assert not ranker.training and config == RunConfig.load(run / "run.yaml") and catalog.root == Path(config.data.path)
@@ -130,7 +136,7 @@ def test_damage_is_told_in_one_line(run: Path, name: str) -> None:
 
 
 def test_state_survives_as_json(tmp_path: Path) -> None:
-    state = FitState(step=7, epoch=1, best_auc=0.71, history=[{"step": 7, "valid_auc": 0.71}])
+    state = FitState(step=7, epoch=1, best_value=0.71, history=[{"step": 7, "valid_auc": 0.71}])
     assert FitState(**json.loads(json.dumps(state.to_json()))) == state
     fresh = FitState(**json.loads(json.dumps(FitState().to_json())))
-    assert np.isneginf(fresh.best_auc), "before the first validation nothing is best, also after a resume"
+    assert np.isneginf(fresh.best_value), "before the first validation nothing is best, also after a resume"

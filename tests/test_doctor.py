@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swrec_prod import doctor
-from swrec_prod.doctor import MATCHING_SETS, Finding, check_flavour, check_python, check_threads, check_trio, explain, render
+from swrec_prod.doctor import MATCHING_SETS, Finding, check_flavour, check_gpu, check_python, check_threads, check_trio, explain, render
+from swrec_prod.train import distributed
 
 
-def trio(torch: str, fbgemm: str, torchrec: str, flavour: str = "fbgemm-gpu-cpu") -> dict[str, str]:
-    return {"torch": torch, flavour: fbgemm, "torchrec": torchrec}
+def trio(pytorch: str, fbgemm: str, torchrec: str, flavour: str = "fbgemm-gpu-cpu") -> dict[str, str]:
+    return {"torch": pytorch, flavour: fbgemm, "torchrec": torchrec}
 
 
 @pytest.mark.parametrize(
@@ -47,8 +49,8 @@ def test_a_mismatch_is_named_with_what_would_be_right(versions: dict[str, str], 
 
 @given(st.tuples(*(st.sampled_from([s[i] for s in MATCHING_SETS]) for i in range(3))), st.integers(0, 9))
 def test_only_the_listed_sets_match(minor: tuple[str, ...], patch: int) -> None:
-    torch, fbgemm, torchrec = (f"{m}.{patch}" for m in minor)
-    assert check_trio(trio(torch, fbgemm, torchrec)).ok == (minor in MATCHING_SETS)
+    pytorch, fbgemm, torchrec = (f"{m}.{patch}" for m in minor)
+    assert check_trio(trio(pytorch, fbgemm, torchrec)).ok == (minor in MATCHING_SETS)
 
 
 def test_both_fbgemm_are_found_although_their_versions_match() -> None:
@@ -101,6 +103,35 @@ def test_python_versions(version: tuple[int, int], ok: bool) -> None:
 def test_thread_settings_are_advice_and_not_failures(environment: dict[str, str], advice: str) -> None:
     finding = check_threads(environment, cores=2)
     assert finding.ok and advice in finding.remedy and bool(advice) == bool(finding.remedy)
+
+
+@pytest.mark.parametrize(
+    ("flavours", "said", "advice"),
+    [
+        (("fbgemm-gpu",), "A GPU: training uses it", ""),
+        (("fbgemm-gpu-cpu",), "A GPU: left idle, training runs on the CPU", "FLAVOUR=gpu"),
+        (("fbgemm-gpu", "fbgemm-gpu-cpu"), "left idle", "FLAVOUR=gpu"),
+        ((), "left idle", "FLAVOUR=gpu"),
+    ],
+)
+def test_what_becomes_of_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch, flavours: tuple[str, ...], said: str, advice: str) -> None:
+    """And it is what training does: with the CPU kernels a GPU that torch sees is of no use."""
+    versions = {name: "1.8.0" for name in flavours}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A GPU")
+    monkeypatch.setattr(distributed, "installed", lambda _: versions)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    finding = check_gpu(versions)
+    assert finding.ok and said in finding.detail and advice in finding.remedy
+    assert str(distributed.pick_device()) == ("cpu" if advice else "cuda:3")
+
+
+def test_without_a_gpu_training_is_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(distributed, "installed", lambda _: {"fbgemm-gpu": "1.8.0"})
+    assert distributed.pick_device().type == "cpu" and "on the CPU" in check_gpu({"fbgemm-gpu": "1.8.0"}).detail
 
 
 def test_render_marks_failures_and_advice() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from swrec_prod.blocks.debias import Scores
-from swrec_prod.losses import LOSSES, bce, debiased_loss
+from swrec_prod.losses import bce, debiased_loss
 
 
 def scores_of(logit_BT: torch.Tensor, scenario_BT: torch.Tensor | None = None) -> Scores:
@@ -60,4 +60,4 @@ def test_extreme_logits_have_finite_loss_and_gradient() -> None:
 
 def test_the_debiased_loss_needs_an_eliminator() -> None:
     with pytest.raises(ValueError, match=r"scenario logits of shape \[4, 1\], not \[4, 0\]: is there no bias eliminator\?"):
-        LOSSES["debiased"](scores_of(torch.zeros(4, 1)), torch.zeros(4, 1))
+        debiased_loss(scores_of(torch.zeros(4, 1)), torch.zeros(4, 1))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prepared_folder import rows_table, write_prepared
-from runs import arrays, config_of, history_of, metrics_of_run, predictions, process, run_file
+from runs import DAYS, arrays, config_of, history_of, metrics_of_run, predictions, process, run_file
 from sklearn.metrics import log_loss, roc_auc_score
 
 from swrec_prod.config import RunConfig
@@ -114,7 +114,7 @@ def test_evaluate_judges_other_rows_where_asked(run: Path) -> None:
     best = max(history_of(run), key=lambda record: record["valid_auc"])
     assert evaluate(run, part="valid")[1]["overall"]["auc"] == pytest.approx(best["valid_auc"], abs=1e-6)
     table, metrics = evaluate(run, days="2000-12-01..2000-12-02")
-    assert set(table["day"].to_pylist()) == {"2000-12-01", "2000-12-02"} and metrics["rows"] == 469
+    assert set(table["day"].to_pylist()) == {"2000-12-01", "2000-12-02"} and metrics["scored_rows"] == 469
 
 
 @pytest.fixture
@@ -158,17 +158,33 @@ def test_a_seed_decides_the_whole_history(tmp_path: Path, prepared_age: Path) ->
     assert history_of(one) != history_of(other)
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, prepared_genre: Path) -> None:
-    config = config_of(prepared_genre, "mscan", evals_per_epoch=4)
+@pytest.mark.parametrize("name", ["mscan", "shared_bottom"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, prepared_genre: Path, name: str) -> None:
+    options = {"mscan": {"dropout": 0.3}, "shared_bottom": {"dropout": 0.3, "norm": "batch", "tower_norm": "batch"}}
+    data = {"path": str(prepared_genre), "split": "days", "days": DAYS, "shuffle_rows": 1000}  # several windows an epoch
+    config = config_of(prepared_genre, more={"data": data, "model": {"name": name, **options[name]}}, evals_per_epoch=4)
     file, out, whole = run_file(tmp_path, config), tmp_path / "run", tmp_path / "whole"
     assert process("-c", KILLED, file, out).returncode == -signal.SIGKILL
     assert len(history_of(out)) == 2 and not (out / "metrics.json").exists()
     train(config, out)
     train(config, whole)
-    assert history_of(out) == history_of(whole) and len(history_of(out)) == 8
+    assert len(history_of(whole)) == 8 and history_of(out) == history_of(whole)
     np.testing.assert_array_equal(predictions(out)["score_click"], predictions(whole)["score_click"])
     assert "resuming from step-" in (out / "log.txt").read_text()
     assert not list((out / "checkpoints").glob(".writing-*")), "what the killed process left is swept away"
+
+
+def test_a_run_judged_on_rows_of_one_class_goes_by_the_logloss(tmp_path: Path) -> None:
+    table = rows_table(600)
+    judged = np.array(table["split"].to_pylist()) == "valid"
+    for name in ("label_click", "label_buy"):
+        labels = np.where(judged, 0, table[name].to_numpy())
+        table = table.set_column(table.column_names.index(name), name, pa.array(labels, pa.int8()))
+    write_prepared(tmp_path / "data", [table.append_column("user", pa.array(["u"] * 600))])
+    run = fit(tmp_path, tmp_path / "data", batch_size=64)
+    metrics, found = metrics_of_run(run), [record["valid_logloss"] for record in history_of(run)]
+    assert metrics["best_valid_auc"] is None and metrics["best_valid_logloss"] == min(found)
+    assert metrics["best_epoch"] == found.index(min(found)) + 1
 
 
 def test_a_finished_run_is_replaced_only_where_asked(tmp_path: Path, prepared_age: Path) -> None:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from swrec_prod.doctor import TRIO, cuda_kernels, installed
+
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def before_torch() -> None:
 def process_group(threads: int = 0) -> Iterator[Ranks]:
     """Join the process group that torchrun or TorchX describes in the environment; alone without one.
 
-    threads: OpenMP threads of this rank; 0 divides the cores by the ranks of this host.
+    threads: OpenMP threads of this rank; 0 takes OMP_NUM_THREADS, and where that is not set (torchrun sets it to 1) divides
+    the cores by the ranks of this host.
     """
     import torch
     import torch.distributed as dist
@@ -52,10 +56,9 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
     rank = int(os.environ.get("RANK", "0"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
-    torch.set_num_threads(threads or max(1, _cores() // local_world_size))
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.set_num_threads(threads or _threads(local_world_size))
+    device = pick_device()
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if "RANK" in os.environ:
@@ -68,6 +71,50 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
+def pick_device() -> torch.device:
+    """This rank's GPU where torch sees one and fbgemm has kernels for it, else the CPU.
+
+    A CUDA torch sees GPUs beside the CPU flavour of fbgemm too, whose lookups would then fail on them.
+    """
+    import torch
+
+    if torch.cuda.is_available() and cuda_kernels(installed(TRIO)):
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def seed_masks(seed: int, step: int, ranks: Ranks) -> None:
+    """Make what torch draws from here on (dropout) depend on these alone: a resumed run draws as if it had never stopped.
+
+    Ranks draw different masks, as different rows should.
+    """
+    import torch
+
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, ranks.rank]).generate_state(1, np.uint64)[0]))
+
+
+def share_buffers(model: nn.Module, ranks: Ranks) -> None:
+    """Give all ranks the same dense buffers: the mean of running statistics, the largest of counters.
+
+    Every rank trains with the batch statistics of its own rows; without this it would also validate with its own running
+    ones, and a checkpoint would hold those of a single rank. Buffers of the sharded tables are left alone.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if ranks.world_size == 1:
+        return
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name.startswith("sparse."):
+                continue
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer)
+                buffer.div_(ranks.world_size)
+            else:
+                dist.all_reduce(buffer, dist.ReduceOp.MAX)
+
+
 def gather_rows(parts: dict[str, np.ndarray], ranks: Ranks) -> dict[str, np.ndarray]:
     """Rows of all ranks, one rank after the other, on every rank. parts: arrays of equal length by name."""
     import torch.distributed as dist
@@ -77,6 +124,12 @@ def gather_rows(parts: dict[str, np.ndarray], ranks: Ranks) -> dict[str, np.ndar
     everyone: list[dict[str, np.ndarray]] = [{} for _ in range(ranks.world_size)]
     dist.all_gather_object(everyone, parts)
     return {name: np.concatenate([part[name] for part in everyone]) for name in parts}
+
+
+def _threads(local_world_size: int) -> int:
+    """What OMP_NUM_THREADS says, else this rank's part of the cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) > 0 else max(1, _cores() // local_world_size)
 
 
 def _cores() -> int:

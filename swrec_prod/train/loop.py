@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+import torch.distributed as dist
+from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.optim.keyed import KeyedOptimizer
 
 from swrec_prod.data.batch import Batch, Position
@@ -17,14 +18,14 @@ from swrec_prod.data.reader import Reader
 from swrec_prod.errors import SingleClassError
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.metrics import auc, logloss
-from swrec_prod.train.distributed import Ranks, gather_rows
+from swrec_prod.train.distributed import Ranks, gather_rows, seed_masks, share_buffers
 
 
 @dataclass
 class FitState:
     """How far the fit is: everything beside the tensors that a resumed run needs.
 
-    best_auc: of the first task on validation rows (minus logloss where all labels are equal). misses: validations since.
+    best_value: valid_auc of the best validation (minus its valid_logloss where all labels are equal). misses: validations since.
     rows, seconds: trained rows of all ranks and the time that they took.
     """
 
@@ -33,11 +34,16 @@ class FitState:
     epoch_rows: int = 0
     rows: int = 0
     seconds: float = 0.0
-    best_auc: float = float("-inf")
+    best_value: float = float("-inf")
     best_step: int = 0
     best_epoch: int = 0
     misses: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best validation's record in the history."""
+        return next(record for record in self.history if record["step"] == self.best_step)
 
     @property
     def position(self) -> Position:
@@ -55,40 +61,62 @@ Report = Callable[[FitState, int, float], None]  # state, rows of the step, its 
 class Fit:
     """A model, its optimiser and its readers on this rank."""
 
-    def __init__(self, model: nn.Module, optimizer: KeyedOptimizer, train: Reader, valid: Reader, ranks: Ranks) -> None:
+    def __init__(self, model: DistributedModelParallel, optimizer: KeyedOptimizer, train: Reader, valid: Reader, ranks: Ranks) -> None:
         self.model, self.optimizer, self.train, self.valid, self.ranks = model, optimizer, train, valid, ranks
 
     def epoch(self, state: FitState, validations: int, report: Report) -> Iterator[None]:
-        """Train on what is left of the epoch of `state`, pausing (yield) where a validation is due, last at its end."""
-        due = {round(len(self.train) * (i + 1) / validations) for i in range(validations)}
-        done = len(self.train) * state.epoch_rows // self.train.rows
-        self.model.train()
-        started = time.perf_counter()
-        for number, batch in enumerate(self.train.epoch(state.epoch), start=done + 1):
-            rows = batch.position.rows - state.epoch_rows
-            share = len(batch) * self.ranks.world_size / rows
-            loss = self.step(batch.to(self.ranks.device, non_blocking=True), share)
-            state.step, state.epoch_rows, state.rows = state.step + 1, batch.position.rows, state.rows + rows
-            report(state, rows, loss.item() if state.step % 20 == 1 else float("nan"))
-            if number in due and batch.position.rows < self.train.rows:
-                state.seconds += time.perf_counter() - started
+        """Train on what is left of the epoch of `state`, pausing (yield) where a validation is due, last at its end.
+
+        Validations are due where so many rows of the epoch are done, so that a resumed run, at any number of ranks, has the
+        same. At a pause all ranks hold the same weights and buffers.
+        """
+        total, started = self.train.rows, self._begin(state)
+        for batch in self.train.epoch(state.epoch):
+            before, after = state.epoch_rows, batch.position.rows
+            batch = batch.to(self.ranks.device, non_blocking=True)
+            loss = self.step(batch, self.share(batch, after - before))
+            state.step, state.epoch_rows, state.rows = state.step + 1, after, state.rows + after - before
+            report(state, after - before, loss.item() if state.step % 20 == 1 else float("nan"))
+            if after < total and validations * after // total > validations * before // total:
+                self._pause(state, started)
                 yield
-                self.model.train()
-                started = time.perf_counter()
-        state.seconds += time.perf_counter() - started
+                started = self._begin(state)
+        self._pause(state, started)
         state.epoch, state.epoch_rows = state.epoch + 1, 0
         yield
 
-    def step(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
-        """One update from one batch; gives its loss (0-d, on the device).
-
-        share: the batch's rows over the mean of all ranks'. Gradients are averaged over ranks; with it, over rows.
-        """
+    def step(self, batch: Batch, share: float | torch.Tensor = 1.0) -> torch.Tensor:
+        """One update from one batch; gives its loss (0-d, on the device). share: factor of its gradient, see `share`."""
         loss, _ = self.model(batch)
         self.optimizer.zero_grad(set_to_none=True)
         (loss * share).backward()
         self.optimizer.step()
         return loss.detach()
+
+    def share(self, batch: Batch, rows: int) -> float | torch.Tensor:
+        """The batch's rows, or their weights, over the mean of all ranks'. rows: of the step, all ranks together.
+
+        A rank's loss is the mean of its own rows, and gradients are averaged over ranks; with this factor the average is the
+        gradient of the mean over all rows of the step, as one rank would have it.
+        """
+        if self.ranks.world_size == 1:
+            return 1.0
+        if batch.weight_B is None:
+            return len(batch) * self.ranks.world_size / rows
+        own = batch.weight_B.sum()
+        total = own.clone()
+        dist.all_reduce(total)
+        return own * self.ranks.world_size / total.clamp(min=1e-12)
+
+    def _begin(self, state: FitState) -> float:
+        """Get ready to train, at an epoch's start and after every pause; gives the time."""
+        self.model.train()
+        seed_masks(self.train.seed, state.step, self.ranks)
+        return time.perf_counter()
+
+    def _pause(self, state: FitState, started: float) -> None:
+        state.seconds += time.perf_counter() - started
+        share_buffers(self.model, self.ranks)
 
     def validate(self) -> dict[str, float]:
         """valid_auc and valid_logloss of the first task, over the rows of all ranks; the same on every rank."""
@@ -104,9 +132,9 @@ class Fit:
 def judge(state: FitState, found: dict[str, float], train_loss: float) -> bool:
     """Add a validation to the history; whether it is the best so far."""
     value = found.get("valid_auc", -found["valid_logloss"])
-    better = value > state.best_auc
+    better = value > state.best_value
     if better:
-        state.best_auc, state.best_step, state.best_epoch, state.misses = value, state.step, len(state.history) + 1, 0
+        state.best_value, state.best_step, state.best_epoch, state.misses = value, state.step, len(state.history) + 1, 0
     else:
         state.misses += 1
     speed = state.rows / max(state.seconds, 1e-9)

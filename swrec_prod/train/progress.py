@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,8 @@ class RunLog:
     def validated(self, record: dict[str, Any], better: bool) -> None:
         """Called after a validation."""
         self.close_bar()
-        shown = "  ".join(f"{name} {record[name]:.4f}" for name in ("valid_auc", "valid_logloss") if name in record)
         speed = f"{record['rows_per_second']:,.0f} rows/s"
-        self.say(f"step {record['step']}: {shown}  {speed}{'  (best so far)' if better else ''}")
+        self.say(f"step {record['step']}: {told(record)}  {speed}{'  (best so far)' if better else ''}")
         if self._board:
             for name, value in record.items():
                 if isinstance(value, float):
@@ -93,3 +93,8 @@ class RunLog:
         assert self._task is not None
         name = f"epoch {state.epoch + 1}/{self.epochs}"
         self._bar.update(self._task, description=name, completed=state.epoch_rows, text=text)
+
+
+def told(record: Mapping[str, Any]) -> str:
+    """The figures of a validation; without an AUC where the rows have one class only."""
+    return "  ".join(f"{name} {record[name]:.4f}" for name in ("valid_auc", "valid_logloss") if name in record)

@@ -23,7 +23,7 @@ from swrec_prod.train.distributed import Ranks, gather_rows, process_group
 from swrec_prod.train.folder import RunFolder
 from swrec_prod.train.loop import Fit, FitState, judge
 from swrec_prod.train.optim import make_optimizer
-from swrec_prod.train.progress import RunLog
+from swrec_prod.train.progress import RunLog, told
 from swrec_prod.train.shard import shard
 
 
@@ -51,7 +51,7 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dic
                 checkpoint.restore(newest, fit.model, fit.optimizer)
                 log.say(f"resuming from {newest.name}: {state.rows:,} rows trained")
             _fit(config, folder, catalog.fingerprint, fit, state, log)
-            log.say(f"best: step {state.best_step}, valid_auc {state.best_auc:.4f}; scoring {readers['test'].rows:,} test rows")
+            log.say(f"best: step {state.best_step}, {told(state.best)}; scoring {readers['test'].rows:,} test rows")
             scored = gather_rows(score_rows(fit.model, readers["test"].epoch(0), ranks.device), ranks)
             metrics = _on_main(ranks, lambda: _finish(config, folder, catalog, scored, state))
             log.say(f"wrote {out / 'metrics.json'} and {out / 'predictions.parquet'}")
@@ -83,15 +83,19 @@ def make_fit(catalog: Catalog, config: RunConfig, readers: Mapping[str, Reader],
     return Fit(model, make_optimizer(model, config.train), readers["train"], readers["valid"], ranks)
 
 
+def save(folder: Path, fit: Fit, state: FitState, fingerprint: str) -> Path:
+    """A checkpoint of the fit as it stands; every rank calls this. fingerprint: the prepared data's."""
+    kept = {"fit": state.to_json(), "fingerprint": fingerprint, "plan": str(fit.model.plan)}
+    return checkpoint.save(folder, state.step, fit.model, fit.optimizer, kept)
+
+
 def _fit(config: RunConfig, folder: RunFolder, fingerprint: str, fit: Fit, state: FitState, log: RunLog) -> None:
     """Epochs until the budget or the patience is spent; leaves the best weights in the model."""
     patience = config.train.patience
     while state.epoch < config.train.epochs and state.misses < patience:
         for _ in fit.epoch(state, config.train.evals_per_epoch, log.step):
             better = judge(state, _validate(fit, config, state), log.mean_loss())
-            saved = checkpoint.save(
-                folder.checkpoints, state.step, fit.model, fit.optimizer, {"fit": state.to_json(), "fingerprint": fingerprint}
-            )
+            saved = save(folder.checkpoints, fit, state, fingerprint)
             if fit.ranks.is_main:
                 checkpoint.keep_only(folder.checkpoints, saved, folder.of_step(state.best_step))
                 folder.write_history(state.history)
@@ -112,12 +116,16 @@ def _validate(fit: Fit, config: RunConfig, state: FitState) -> dict[str, float]:
 
 
 def _finish(config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict[str, np.ndarray], state: FitState) -> dict[str, Any]:
-    """Predictions and metrics.json of the test rows."""
+    """Predictions and metrics.json of the test rows.
+
+    Beside the figures: rows, seconds and rows_per_second of training (all ranks); steps; best_step, best_epoch,
+    best_valid_auc (null where the validation rows have one class only) and best_valid_logloss.
+    """
     table, judged = judge_rows(catalog, config, "test", scored)
     write_predictions(table, folder.path / "predictions.parquet")
     speed = {"rows": state.rows, "seconds": state.seconds, "rows_per_second": state.rows / max(state.seconds, 1e-9)}
-    best = {"best_step": state.best_step, "best_epoch": state.best_epoch, "best_valid_auc": state.best_auc, "steps": state.step}
-    metrics = {**judged, **speed, **best}
+    valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
+    metrics = {**judged, **speed, "best_step": state.best_step, "best_epoch": state.best_epoch, **valid, "steps": state.step}
     folder.write_metrics(metrics)
     return metrics
 
