@@ -17,7 +17,7 @@ import grpc
 import numpy as np
 
 from serving import wire
-from swrec_prod.errors import NotFoundError, RequestError, SwrecError
+from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
 
 Row = Mapping[str, Any]
 
@@ -72,8 +72,8 @@ class Client:
     ) -> ScoredItems:
         """Score N candidates. user: one value a feature (a list for bags and sequences); items: N values a feature, or N rows.
 
-        None is an unknown value. Raises RequestError, NotFoundError with the server's message, RequestError when there
-        is no server or it is too slow.
+        None is an unknown value. Raises RequestError, NotFoundError with the server's message, ServerError when there is
+        no server, it is too slow or has failed.
         """
         request = make_request(scenario, user, items, debias_strength=debias_strength)
         request.model, request.version, request.request_id, request.unit = model, version, request_id, unit
@@ -174,8 +174,10 @@ def _as_our_error(failure: Any, target: str, timeout: float) -> SwrecError:
     code, details = failure.code(), failure.details()
     if code is grpc.StatusCode.NOT_FOUND:
         return NotFoundError(details)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return RequestError(details)
     if code is grpc.StatusCode.UNAVAILABLE:
-        return RequestError(f"no server at {target}: {details}")
+        return ServerError(f"no server at {target}: {details}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return RequestError(f"no answer from {target} within {timeout:g} s")
-    return RequestError(details if code is grpc.StatusCode.INVALID_ARGUMENT else f"{target}: {code.name}: {details}")
+        return ServerError(f"no answer from {target} within {timeout:g} s")
+    return ServerError(f"{target}: {code.name}: {details}")

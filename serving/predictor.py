@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +11,13 @@ import numpy as np
 import torch
 
 from serving.features import RequestEncoder
-from swrec_prod.errors import NotFoundError, RequestError, nearest
+from swrec_prod.data.pack import Packed
+from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest
 from swrec_prod.export.loaded import Package
 
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
+QUICK = 2e-3  # seconds; see Predictor.quick
 
 
 class Scored(NamedTuple):
@@ -28,7 +31,10 @@ class Scored(NamedTuple):
 
 
 class Predictor:
-    """A package behind one call. It does not change after construction, so threads may share it."""
+    """A package behind one call. It does not change once it is loaded, so threads may share it.
+
+    quick: whether a forward of as many candidates as a request may have took less than QUICK at warm-up.
+    """
 
     def __init__(self, package: Package, max_candidates: int = 1000) -> None:
         self.name, self.version = package.path.parent.name, package.path.name
@@ -36,8 +42,10 @@ class Predictor:
         self.tasks = package.manifest.tasks
         self.encoder = RequestEncoder(package.layout, package.encoders, max_candidates)
         self._programs = package.programs
+        self.quick = False
         self._scenario = package.encoders.schema.scenario
         self._index = {value: i for i, value in enumerate(self._scenario.values)}
+        self._strength_S = _strengths(package)
 
     @classmethod
     def load(cls, path: Path, max_candidates: int = 1000) -> Predictor:
@@ -45,41 +53,58 @@ class Predictor:
         package = Package.load(path)
         package.replay()
         predictor = cls(package, max_candidates)
-        predictor._warm_up(package)
+        predictor._warm_up(package, max_candidates)
         return predictor
 
     def score(self, request: Any) -> Scored:
         """The scores of a wire.ScoreRequest. Raises RequestError or DataError for what is wrong with it."""
         scenario = self.scenario(request.scenario)
-        strength = self._strength(request)
+        strength = self._strength(request, scenario)
         packed = self.encoder.encode(request, scenario)
-        logit_BT, interest_BT, scenario_BT = self._programs.one(packed, scenario)
+        logits = self._programs.one(packed, scenario)
         with torch.inference_mode():
-            probability_BT = logit_BT.sigmoid()
-            score_BT = scenario_BT.sigmoid() * (interest_BT - strength) if self.manifest.causal else logit_BT
-        interest = interest_BT.numpy() if self.manifest.causal else interest_BT[:, :0].numpy()
-        return Scored(probability_BT.numpy(), score_BT.numpy(), interest, scenario_BT.numpy(), strength)
+            probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength).numpy()
+        interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
+        return Scored(probability, score, interest, logits.scenario_BT.numpy(), strength)
 
     def scenario(self, value: str) -> int:
         """The index of a scenario. Raises NotFoundError naming the nearest one."""
-        index = self._index.get(value, self._scenario.index(value))
+        index = self._index.get(value)
+        if index is None:
+            index = self._scenario.index(value)  # the fallback's, where there is one
         if index is None:
             raise NotFoundError(f"scenario {value!r} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}")
         return index
 
-    def _strength(self, request: Any) -> float:
+    def _strength(self, request: Any, scenario: int) -> float:
         """c: the request's, else the package's for the scenario. Without a causal split there is none."""
         if not self.manifest.causal:
             return 0.0
         if not request.HasField("debias_strength"):
-            return self.manifest.debias_by_scenario.get(request.scenario, self.manifest.debias_strength)
+            return self._strength_S[scenario]
         if not math.isfinite(request.debias_strength):
             raise RequestError(f"debias_strength is {request.debias_strength}, expected a finite number")
         return request.debias_strength
 
-    def _warm_up(self, package: Package) -> None:
-        """Score golden rows in several batch sizes, so that no request waits for a compiler."""
-        for rows in WARM_ROWS:
+    def _warm_up(self, package: Package, max_candidates: int) -> None:
+        """Score golden rows in several batch sizes, so that no request waits for a compiler; time the largest."""
+        for rows in (*WARM_ROWS, max_candidates):
             packed = package.sample(rows)
-            for _ in range(WARM_CALLS):
-                self._programs.one(packed, 0)
+            seconds = [self._seconds(packed) for _ in range(WARM_CALLS)]
+        self.quick = min(seconds) < QUICK
+
+    def _seconds(self, packed: Packed) -> float:
+        start = time.perf_counter()
+        self._programs.one(packed, 0)
+        return time.perf_counter() - start
+
+
+def _strengths(package: Package) -> list[float]:
+    """The package's c by scenario index; none for a model without causal split."""
+    names, given = package.encoders.schema.scenario.names, package.manifest.debias_strength
+    if not package.manifest.causal:
+        return []
+    for name in names:
+        if name not in given:
+            raise PackageError(f"{package.path / 'manifest.json'}: debias_strength lacks scenario {name!r}; export the package again")
+    return [given[name] for name in names]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +28,20 @@ class TableRequest(NamedTuple):
     request: Any
 
 
-def requests_from_table(table: pa.Table, schema: FeatureSchema, max_candidates: int = MAX_CANDIDATES) -> Iterator[TableRequest]:
+class Served(NamedTuple):
+    """Answers to a table. scores: `row` and what a predictions file names so; latency_ms: [R], of each request."""
+
+    scores: pa.Table
+    latency_ms: np.ndarray
+
+
+def requests_from_table(
+    table: pa.Table, schema: FeatureSchema, max_candidates: int = MAX_CANDIDATES, limit: int = 0
+) -> Iterator[TableRequest]:
     """The table as requests: rows of one user, scenario, time and the same user and context features are candidates of one.
 
-    Raises DataError naming a column that the table lacks.
+    limit: stop once that many rows are sent, of all scenarios in turn; 0: all rows. Raises DataError naming a column that
+    the table lacks.
     """
     once = [name for f in schema.features if f.side != "item" for name in _columns(schema, f.name)]
     each = [name for f in schema.features if f.side == "item" for name in _columns(schema, f.name)]
@@ -41,29 +53,42 @@ def requests_from_table(table: pa.Table, schema: FeatureSchema, max_candidates: 
     for i in range(len(table)):
         key = repr([columns[name][i] for name in ("user", "time", "scenario", *once)])
         groups.setdefault(key, []).append(i)
-    for group in groups.values():
-        for start in range(0, len(group), max_candidates):
-            rows = group[start : start + max_candidates]
-            user = {name: columns[name][rows[0]] for name in once}
-            items = {name: [columns[name][i] for i in rows] for name in each}
-            yield TableRequest(rows, make_request(columns["scenario"][rows[0]], user, items))
+    whole = [group[start : start + max_candidates] for group in groups.values() for start in range(0, len(group), max_candidates)]
+    for rows in _in_turn(whole, columns["scenario"], limit) if limit else whole:
+        user = {name: columns[name][rows[0]] for name in once}
+        items = {name: [columns[name][i] for i in rows] for name in each}
+        yield TableRequest(rows, make_request(columns["scenario"][rows[0]], user, items))
 
 
-def score_table(client: Client, table: pa.Table, schema: FeatureSchema, *, model: str = "", version: str = "") -> pa.Table:
-    """Every row's scores, named as in a predictions file, and `latency_ms` of the request that the row was in.
+def _in_turn(requests: list[list[int]], scenario_N: list[str], limit: int) -> Iterator[list[int]]:
+    """The first request of every scenario, then the second of every one, and so on, until they hold `limit` rows."""
+    turns: Counter[str] = Counter()
+    order = []
+    for i, rows in enumerate(requests):
+        order.append((turns[scenario_N[rows[0]]], i))
+        turns[scenario_N[rows[0]]] += 1
+    for _, i in sorted(order):
+        if limit <= 0:
+            return
+        yield requests[i]
+        limit -= len(requests[i])
 
-    Raises as Client.score does.
-    """
-    latency_N = np.zeros(len(table), np.float32)
-    scores: dict[str, np.ndarray] = {}
-    for rows, request in requests_from_table(table, schema):
+
+def score_table(client: Client, table: pa.Table, schema: FeatureSchema, *, model: str = "", version: str = "", limit: int = 0) -> Served:
+    """The scores of the table's rows (limit: as requests_from_table has it), in their order. Raises as Client.score does."""
+    sent: list[int] = []
+    latency_ms: list[float] = []
+    parts: list[dict[str, np.ndarray]] = []
+    for rows, request in requests_from_table(table, schema, limit=limit):
         request.model, request.version = model, version
         start = time.perf_counter()
         scored = client.send(request)
-        latency_N[rows] = 1e3 * (time.perf_counter() - start)
-        for name, values in _named(scored).items():
-            scores.setdefault(name, np.zeros(len(table), np.float32))[rows] = values
-    return pa.table({"row": table["row"], **scores, "latency_ms": latency_N})
+        latency_ms.append(1e3 * (time.perf_counter() - start))
+        sent += rows
+        parts.append(_named(scored))
+    order = np.argsort(sent)
+    scores = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]} if parts else {}
+    return Served(pa.table({"row": table["row"].take(np.array(sent, np.int64)[order]), **scores}), np.array(latency_ms))
 
 
 def score_folder(
@@ -88,21 +113,28 @@ def score_folder(
     predictions = None if expect is None else _read(expect, "swrec train and swrec evaluate write predictions")
     if predictions is not None:
         table = table.filter(pc.is_in(table["row"], predictions["row"].combine_chunks()))
-    if limit:
-        table = table.slice(0, limit)
     if not len(table):
         where = f"none of its held-out rows is in {expect}; are they of the same prepared data?" if expect else "it holds no held-out row"
         raise DataError(f"{folder}: {where}")
     with Client(target) as client:
-        scored = score_table(client, table, schema, model=model)
+        scored, latency_ms = score_table(client, table, schema, model=model, limit=limit)
     if out is not None:
-        pq.write_table(scored, out)
-    latency = np.array([scored["latency_ms"][request.rows[0]].as_py() for request in requests_from_table(table, schema)])
-    summary: dict[str, Any] = {"rows": len(table), "requests": len(latency)}
-    summary |= {name: float(np.quantile(latency, q)) for name, q in (("p50_ms", 0.5), ("p99_ms", 0.99))}
+        _write(scored, out)
+    summary: dict[str, Any] = {"rows": len(scored), "requests": len(latency_ms)}
+    summary |= {name: float(np.quantile(latency_ms, q)) for name, q in (("p50_ms", 0.5), ("p99_ms", 0.99))}
     if predictions is not None:
         summary["max_abs_diff"] = max(v for name, v in compare(scored, predictions).items() if name != "rows")
     return summary
+
+
+def _write(table: pa.Table, out: Path) -> None:
+    """Write aside, then rename: a file is there whole or not at all."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(table, part)
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _read(path: Path, origin: str) -> pa.Table:
@@ -128,7 +160,7 @@ def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:
     _, here, there = np.intersect1d(scored["row"].to_numpy(), predictions["row"].to_numpy(), return_indices=True)
     if not len(here):
         raise DataError("scored rows and predictions have no row in common; are they of the same prepared data?")
-    names = [name for name in scored.column_names if name in predictions.column_names and name not in ("row", "latency_ms")]
+    names = [name for name in scored.column_names if name in predictions.column_names and name != "row"]
     if not names:
         found = ", ".join(predictions.column_names)
         raise DataError(f"the predictions hold no score that the server gave, only {found}; swrec evaluate --predictions writes them")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -11,7 +13,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from serving import wire
-from serving.predictor import Scored
+from serving.predictor import Predictor, Scored
 from serving.router import Router
 from swrec_prod.errors import DataError, NotFoundError, RequestError
 
@@ -27,10 +29,17 @@ _log = logging.getLogger(__name__)
 
 
 class RankingService:
-    """swrec.v1.Ranking over a router."""
+    """swrec.v1.Ranking over a router.
+
+    A forward inside the event loop is the fastest way to serve a small model: handing it to a thread costs 5 % with one
+    client and up to 38 % of the throughput with sixteen. But all else, health checks too, waits for it. So quick
+    predictors answer in the loop, which is then never held up for longer than predictor.QUICK, and the others (M-scan:
+    2 ms for 100 candidates, 19 ms for 1,000) in a thread of their own. One thread: requests queue for the cores anyway.
+    """
 
     def __init__(self, router: Router) -> None:
         self.router = router
+        self._thread = ThreadPoolExecutor(1, "forward")
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods. They take raw bytes, since what grpc says of undecodable ones is not for clients."""
@@ -39,22 +48,29 @@ class RankingService:
     async def score(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one serialised ScoreRequest."""
         try:
-            return self.answer(data)
+            request, predictor = self.parse(data)
+            if predictor.quick:
+                return answer(request, predictor)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, answer, request, predictor)
         except Exception as failure:
             code, details = status_of(failure)
         return await context.abort(code, details)
 
-    def answer(self, data: bytes) -> bytes:
-        """A serialised ScoreResponse. Raises our errors, FloatingPointError when a score is not finite."""
+    def parse(self, data: bytes) -> tuple[Any, Predictor]:
+        """The wire.ScoreRequest and who answers it. Raises RequestError, NotFoundError."""
         try:
             request = wire.ScoreRequest.FromString(data)
         except DecodeError:
             raise RequestError(f"the {len(data)} bytes are no swrec.v1.ScoreRequest") from None
-        predictor = self.router.route(request.model, request.version)
-        scored = predictor.score(request)
-        if not (np.isfinite(scored.score).all() and np.isfinite(scored.probability).all()):
-            raise FloatingPointError(f"{predictor.name}/{predictor.version}: a score of request {request.request_id!r} is not finite")
-        return _response(request, scored, predictor.name, predictor.version, predictor.tasks)
+        return request, self.router.route(request.model, request.version)
+
+
+def answer(request: Any, predictor: Predictor) -> bytes:
+    """A serialised ScoreResponse. Raises our errors, FloatingPointError when a score is not finite."""
+    scored = predictor.score(request)
+    if not (np.isfinite(scored.score).all() and np.isfinite(scored.probability).all()):
+        raise FloatingPointError(f"{predictor.name}/{predictor.version}: a score of request {request.request_id!r} is not finite")
+    return _response(request, scored, predictor.name, predictor.version, predictor.tasks)
 
 
 def status_of(failure: Exception) -> tuple[grpc.StatusCode, str]:

@@ -11,11 +11,11 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
-from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
+from swrec_prod.errors import CheckpointError, ConfigError, DataError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch
 
 app = typer.Typer(
@@ -159,14 +159,16 @@ def export(
     Example: `swrec export build/runs/mscan --to build/models/mscan --quantize int8`
     """
     from swrec_prod.checkpoint import load_run
+    from swrec_prod.config import Quantize
     from swrec_prod.export.run import export_package
 
-    known = ("none", "fp16", "int8", "int4")
-    if quantize is not None and quantize not in known:
-        raise ConfigError(f"--quantize {quantize}: {nearest(quantize, known)}")
+    if quantize is not None and quantize not in get_args(Quantize):
+        raise ConfigError(f"--quantize {quantize}: {nearest(quantize, get_args(Quantize))}")
     ranker, config, catalog = load_run(run_dir)
-    metrics = _read_json(run_dir / "metrics.json") if (run_dir / "metrics.json").exists() else {}
-    export_package(ranker, config, catalog.root, to, quantize or config.export.quantize, metrics, typer.echo)  # type: ignore[arg-type]
+    if not (run_dir / "metrics.json").is_file():
+        raise CheckpointError(f"{run_dir}: training has not finished: no metrics.json; run swrec train again, it goes on where it stopped")
+    metrics = _read_json(run_dir / "metrics.json")
+    export_package(ranker, config, catalog, to, quantize or config.export.quantize, metrics, typer.echo)  # type: ignore[arg-type]
 
 
 @app.command()
@@ -195,7 +197,7 @@ def score(
     target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
     model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
     feature: Annotated[list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")] = None,
-    rows: Annotated[int, typer.Option(help="Rows to send at most; 0: all.")] = 0,
+    rows: Annotated[int, typer.Option(help="About how many rows to send, in whole requests and evenly over scenarios; 0: all.")] = 0,
     expect: Annotated[Path | None, typer.Option(help="Predictions file; its rows are sent, and the answers compared with it.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference to --expect that is accepted.")] = 1e-5,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the answers.")] = None,

@@ -8,8 +8,9 @@
     |- PackageError       an exported package: checksum, version, parity
     |- MetricError        a figure that cannot be computed
     |  '- SingleClassError   all labels are equal, so a ranking metric has no value
-    '- RequestError       a scoring request: gRPC INVALID_ARGUMENT
-       '- NotFoundError      an unknown scenario, model or version: gRPC NOT_FOUND
+    |- RequestError       a scoring request: gRPC INVALID_ARGUMENT
+    |  '- NotFoundError      an unknown scenario, model or version: gRPC NOT_FOUND
+    '- ServerError        no server, a slow one, or a fault of its own: gRPC UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL
 
 A message names the thing, the offending value and what would be right, on one line.
 """
@@ -58,6 +59,10 @@ class RequestError(SwrecError):
 
 class NotFoundError(RequestError):
     """A request names a scenario, model or version that is not served."""
+
+
+class ServerError(SwrecError):
+    """A server is not there, too slow, or has failed; the request may be right."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -91,6 +91,8 @@ def build_ranker(schema: FeatureSchema, config: RunConfig, device: torch.device 
     dims = dims_of(layout, schema)
     model = build(config.model.name, config.model.options, dims)
     debias = debias_of(config)
+    if debias:
+        debias.strengths(schema.scenario.names)  # a scenario without c is said before training, not after
     eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
     sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
     return Ranker(sparse, Scorer(model, eliminator).to(device), debias.alpha if debias else None)

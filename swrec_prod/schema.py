@@ -119,6 +119,11 @@ class Scenario(Strict):
         """S, the number of scenario indices."""
         return len(self.values) + (self.unseen == "fallback")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What stands for each of the S indices in predictions and manifests; "(unseen)" for the fallback."""
+        return (*self.values, "(unseen)") if self.unseen == "fallback" else self.values
+
     def index(self, value: str) -> int | None:
         """The index of `value`; the fallback index, or None, when it is unseen."""
         if value in self.values:

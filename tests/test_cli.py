@@ -118,8 +118,11 @@ def test_coarse_tables_have_a_bound_of_their_own(way: Path, target: str) -> None
 
 
 def test_score_sends_as_many_rows_as_asked(way: Path, target: str) -> None:
-    told = swrec("score", way / "data", "--target", target, "--model", "mscan", "--rows", "7")
-    assert told.code == 0 and "rows: 7" in told.out.splitlines()
+    words = ("score", way / "data", "--target", target, "--model", "mscan", "--rows", "7", "--json", "--out", way / "some.parquet")
+    summary = json.loads(swrec(*words).out)
+    assert 7 <= summary["rows"] == pq.read_metadata(way / "some.parquet").num_rows and summary["requests"] > 1
+    refused(swrec(*words[:-1], way / "nowhere" / "some.parquet"), "nowhere")
+    assert not list(way.glob(".some*"))
     refused(swrec("score", way / "data", "--target", target), "few, mscan, small")
     refused(swrec("score", way / "data", "--target", target, "--model", "mscam"), "did you mean mscan?")
 
@@ -143,6 +146,12 @@ def test_export_counts_versions_up_and_publishes_none_twice(way: Path) -> None:
     refused(swrec("export", way / "run", "--to", way / "models" / "mscan" / "1"), "1")
     refused(swrec("export", way / "run", "--to", way / "models" / "mscan", "--quantize", "int9"), "did you mean int8?")
     assert [path.name for path in (way / "models" / "mscan").iterdir()] == ["1"]
+
+
+def test_a_run_that_has_not_finished_is_not_exported(way: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(way / "few", tmp_path / "few"))
+    (run / "metrics.json").unlink()
+    refused(swrec("export", run, "--to", tmp_path / "m"), "few: training has not finished: no metrics.json; run swrec train again")
 
 
 def test_a_damaged_package_is_not_served(way: Path, tmp_path: Path) -> None:

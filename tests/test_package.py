@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from tiny_world import MODELS, eager_logits, make_config, make_ranker, prepare
+from tiny_world import MODELS, STRENGTHS, catalog_of, eager_logits, make_config, make_ranker, prepare
 
 from swrec_prod.errors import DataError, PackageError
 from swrec_prod.export import run
-from swrec_prod.export.loaded import EXPECTED, Package
+from swrec_prod.export.loaded import EXPECTED, Package, Programs
 from swrec_prod.export.package import destination, installed, ready_versions, staged, verify_package
 from swrec_prod.export.run import export_package
 
@@ -28,7 +32,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(prepared: Path, to: Path, model: str = "shared_bottom", quantize: str = "none") -> Path:
-    return export_package(make_ranker(model, prepared), make_config(model, prepared), prepared, to, quantize)
+    return export_package(make_ranker(model, prepared), make_config(model, prepared), catalog_of(prepared), to, quantize)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def test_export_publishes_what_it_measured(model, quantize, prepared, tmp_path):
     assert path == tmp_path / "repo" / model / "1"
     assert (manifest.model, manifest.quantize, manifest.tasks) == (model, quantize, ("click", "buy"))
     assert manifest.causal == manifest.history == (model == "mscan")
-    assert manifest.debias_strength == (0.25 if model == "mscan" else 0.0)
+    assert manifest.debias_strength == (STRENGTHS if model == "mscan" else {})
     assert manifest.libraries == installed()
     assert 0 <= manifest.parity.one_mixed <= 1e-5
     assert manifest.parity.mixed_eager <= (1e-5 if quantize == "none" else 0.5)
@@ -114,7 +118,7 @@ def test_not_a_number_is_not_published(prepared, tmp_path):
     ranker = make_ranker("shared_bottom", prepared)
     next(ranker.scorer.parameters()).data.fill_(float("nan"))
     with pytest.raises(PackageError, match="differs from the trained ranker by nan"):
-        export_package(ranker, make_config("shared_bottom", prepared), prepared, tmp_path / "bottom", "none")
+        export_package(ranker, make_config("shared_bottom", prepared), catalog_of(prepared), tmp_path / "bottom", "none")
 
 
 def test_export_needs_held_out_rows(prepared, tmp_path):
@@ -122,6 +126,64 @@ def test_export_needs_held_out_rows(prepared, tmp_path):
     (folder / "requests.parquet").unlink()
     with pytest.raises(DataError, match=r"requests.parquet: no such file; prepare the data again"):
         export(folder, tmp_path / "bottom")
+
+
+def test_export_needs_a_golden_row(prepared, tmp_path):
+    folder = shutil.copytree(prepared, tmp_path / "prepared")
+    pq.write_table(pq.read_table(folder / "requests.parquet").slice(0, 0), folder / "requests.parquet")
+    with pytest.raises(PackageError, match=r"requests.parquet: holds no row, so nothing could be checked"):
+        export(folder, tmp_path / "bottom")
+
+
+def test_another_vocabulary_of_the_same_length_is_not_exported(prepared, tmp_path):
+    folder = shutil.copytree(prepared, tmp_path / "prepared")
+    vocabulary = pq.read_table(folder / "vocab" / "user_id.parquet")
+    turned = vocabulary.set_column(1, "value", vocabulary["value"].combine_chunks()[::-1])
+    pq.write_table(turned, folder / "vocab" / "user_id.parquet")
+    with pytest.raises(DataError, match=r"prepared: schema.yaml or vocab/ was changed \(fingerprint \w+, trained with \w+\); put it back"):
+        export(folder, tmp_path / "bottom")
+    assert not (tmp_path / "bottom").exists()
+
+
+def test_every_scenario_is_compared_whatever_the_golden_rows_are_of(prepared, tmp_path, monkeypatch):
+    folder = shutil.copytree(prepared, tmp_path / "prepared")
+    rows = pq.read_table(folder / "requests.parquet")
+    pq.write_table(rows.filter(pc.equal(rows["scenario"], "home")), folder / "requests.parquet")
+    assert export(folder, tmp_path / "bottom").name == "1"
+    right = Programs.one
+    monkeypatch.setattr(Programs, "one", lambda self, packed, scenario: right(self, packed, 0 if scenario == 2 else scenario))
+    with pytest.raises(PackageError, match=r"dense_one.pt differs from dense.pt"):
+        export(folder, tmp_path / "bottom")
+
+
+def test_an_export_sweeps_what_a_killed_one_left(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    alive = os.getppid()
+    for pid in (ended.pid, alive):
+        (tmp_path / f".1.tmp-{pid}").mkdir()
+    with staged(tmp_path / "1"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"1", f".1.tmp-{alive}"}
+
+
+def test_a_version_that_appears_meanwhile_is_not_replaced(tmp_path):
+    with pytest.raises(PackageError, match=r"appeared while it was being written"), staged(tmp_path / "1") as folder:
+        (folder / "mine").touch()
+        (tmp_path / "1").mkdir()
+        (tmp_path / "1" / "theirs").touch()
+    assert [path.name for path in (tmp_path / "1").iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [("vocab/encoders.json", "{", r"encoders.json: damaged"), ("schema.yaml", "name: tiny", r"schema.yaml: .*required, but not given")],
+)
+def test_damaged_encoders_are_a_package_error(package, name, content, message):
+    (package / name).write_text(content)
+    sign_again(package)
+    with pytest.raises(PackageError, match=message):
+        Package.load(package)
 
 
 def test_every_flipped_byte_is_found(published, tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swrec_prod.errors import DataError
+from swrec_prod.config import DebiasConfig
+from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.evaluate.predictions import (
     Split,
     bookkeeping,
@@ -185,3 +186,13 @@ def test_rows_and_columns_that_are_not_there_are_named(tmp_path: Path):
         bookkeeping(tmp_path, files, np.array([10]), ["clik"])
     with pytest.raises(DataError, match="is day=YYYY-MM-DD"):
         bookkeeping(tmp_path, ["part-0.parquet"], np.array([10]), ["click"])
+
+
+def test_c_is_one_number_or_one_for_every_scenario():
+    assert DebiasConfig(c=0.5).strengths(("feed", "ads")) == {"feed": 0.5, "ads": 0.5}
+    each = DebiasConfig.model_validate({"c": {"feed": 0, "ads": -1.5}})
+    assert each.strengths(("feed", "ads")) == {"feed": 0.0, "ads": -1.5}
+    with pytest.raises(ConfigError, match=r"debias.c: scenario 'ads' is not in the data; did you mean ad\?"):
+        each.strengths(("feed", "ad"))
+    with pytest.raises(ConfigError, match=r"debias.c: no number for scenario 'search'"):
+        each.strengths(("feed", "ads", "search"))

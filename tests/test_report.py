@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from swrec_prod.errors import CheckpointError, DataError
-from swrec_prod.evaluate.causal import sweep
+from swrec_prod.evaluate.causal import blending, sweep
 from swrec_prod.evaluate.judged import Judged
 from swrec_prod.evaluate.pictures import calibration_curves, learning_curve, ranking_by_scenario
 from swrec_prod.evaluate.predictions import metrics_of, predictions_table, write_predictions
@@ -215,10 +215,25 @@ def test_the_terminal_table_has_a_row_a_scenario_busiest_first():
     metrics["scenarios"]["search"]["gauc"] = None
     written = io.StringIO()
     Console(width=140, file=written).print(terminal_table(metrics))
-    lines = [line for line in written.getvalue().splitlines() if "│" in line]
-    assert [line.split("│")[1].strip() for line in lines] == ["all rows", "mean of scenarios", *NAMES]
+    lines = [line for line in written.getvalue().splitlines() if any(letter.isdigit() for letter in line)]
+    assert [line.split("  ")[0].strip() for line in lines] == ["all rows", "mean", *NAMES]
     assert f"{metrics['overall']['auc']:.4f}" in lines[0]
     assert "–" in lines[3]
+
+
+def test_the_terminal_table_fits_80_columns_behind_the_name_of_a_rank():
+    metrics = metrics_of(predictions(names=("documentary", "film noir", "sci-fi")))
+    metrics["overall"]["rows"] = 1_234_567
+    wide, narrow = io.StringIO(), io.StringIO()
+    for width, written in ((140, wide), (80 - len("[default0]:  "), narrow)):
+        Console(width=width, file=written).print(terminal_table(metrics))
+    assert [line.rstrip() for line in narrow.getvalue().splitlines()] == [line.rstrip() for line in wide.getvalue().splitlines()]
+    assert "…" not in narrow.getvalue() and "calib." in narrow.getvalue()
+
+
+def test_a_run_with_a_c_for_each_scenario_names_no_single_one():
+    found = blending(Judged.of(predictions()), None).finding
+    assert "this run has a c for each scenario" in found and "c = 0)." not in found.partition("own.")[0]
 
 
 @given(st.floats(0, 1))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import ITEMS, USER, launch, prepare, publish, wait_for
 
-from serving import ranking_pb2, wire
+from serving import predictor, ranking_pb2, wire
 from serving.client import Client
 from serving.predictor import Scored
 from serving.router import Router
@@ -54,7 +58,7 @@ def target(repo, tmp_path_factory) -> Iterator[str]:
 class Broken:
     """Stands where a predictor stands, and fails as told."""
 
-    name, version, tasks = "broken", "1", ("click",)
+    name, version, tasks, quick = "broken", "1", ("click",), True
 
     def __init__(self, outcome) -> None:
         self.outcome = outcome
@@ -65,7 +69,7 @@ class Broken:
         return self.outcome
 
 
-NAN = np.full((1, 1), np.nan, np.float32)
+NAN, ONE = np.full((1, 1), np.nan, np.float32), np.ones((1, 1), np.float32)
 
 
 @pytest.mark.parametrize("outcome", [RuntimeError("secret weights"), Scored(NAN, NAN, NAN, NAN, 0.0)], ids=["raises", "nan"])
@@ -85,6 +89,46 @@ def test_faults_of_the_server_tell_nothing_but_an_id(outcome, caplog):
     assert failure.details() == f"internal error {error_id}; the server's log says more"
     assert error_id in caplog.text
     assert ("secret weights" if isinstance(outcome, Exception) else "not finite") in caplog.text
+
+
+class Blocked(Broken):
+    """A forward that takes until `released`."""
+
+    quick = False
+
+    def __init__(self, outcome) -> None:
+        super().__init__(outcome)
+        self.entered, self.released = threading.Event(), threading.Event()
+
+    def score(self, request):
+        self.entered.set()
+        assert self.released.wait(60)
+        return super().score(request)
+
+
+def test_health_is_told_while_a_long_forward_runs():
+    async def ask() -> tuple[int, bytes]:
+        blocked = Blocked(Scored(ONE, ONE, ONE, ONE, 0.0))
+        server, _, port = await start(Router({"broken": {1: blocked}}), Options(Path(), port=0))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            request = wire.ScoreRequest(scenario="x").SerializeToString()
+            call = channel.unary_unary("/swrec.v1.Ranking/Score")(request, timeout=60)
+            assert await asyncio.to_thread(blocked.entered.wait, 60)
+            reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=wire.SERVICE), timeout=30)
+            blocked.released.set()
+            data = await call
+        await server.stop(None)
+        return reply.status, data
+
+    status, data = asyncio.run(ask())
+    assert status == health_pb2.HealthCheckResponse.SERVING
+    assert ranking_pb2.ScoreResponse.FromString(data).score == [1.0]
+
+
+def test_a_predictor_is_quick_when_its_largest_forward_is(repo, monkeypatch):
+    for bound, quick in ((1e3, True), (0.0, False)):
+        monkeypatch.setattr(predictor, "QUICK", bound)
+        assert predictor.Predictor.load(repo / "mscan" / "1").quick is quick
 
 
 # The process
@@ -163,6 +207,16 @@ def test_a_choice_that_is_not_there_is_named(repo, chosen, message):
 def test_an_older_version_can_be_chosen_beside_the_latest(repo):
     router = Router.load(repo, ["mscan/1", "mscan"])
     assert [router.route("", version).version for version in ("", "1", "2")] == ["2", "1", "2"]
+
+
+def test_a_package_without_c_for_a_scenario_is_not_served(repo, tmp_path):
+    package = Path(shutil.copytree(repo / "mscan" / "1", tmp_path / "mscan" / "1"))
+    manifest = json.loads((package / "manifest.json").read_text())
+    del manifest["debias_strength"]["cart"]
+    (package / "manifest.json").write_text(json.dumps(manifest))
+    (package / "READY").write_text(hashlib.sha256((package / "manifest.json").read_bytes()).hexdigest())
+    with pytest.raises(PackageError, match=r"manifest.json: debias_strength lacks scenario 'cart'"):
+        Router.load(tmp_path)
 
 
 def test_nothing_to_serve_is_said(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
 import grpc
@@ -13,14 +14,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_world import ITEMS, MAX_LENGTH, SCENARIOS, USER, eager_logits, launch, make_ranker, prepare, publish, wait_for
+from tiny_world import ITEMS, MAX_LENGTH, SCENARIOS, STRENGTHS, USER, eager_logits, launch, make_ranker, prepare, publish, wait_for
 
 from serving import features, ranking_pb2, ranking_pb2_grpc
 from serving.client import Client, make_request
 from serving.router import Router
 from serving.rows import compare, requests_from_table, score_table
-from serving.service import RankingService, status_of
-from swrec_prod.errors import NotFoundError, RequestError, SwrecError
+from serving.service import RankingService, answer, status_of
+from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
 from swrec_prod.schema import FeatureSchema
 
 
@@ -63,9 +64,10 @@ def service(repo) -> RankingService:
 @pytest.mark.parametrize("model", ["mscan", "shared_bottom"])
 def test_served_scores_are_those_of_the_trained_ranker(model, client, prepared):
     rows = pq.read_table(prepared / "requests.parquet")
-    served = score_table(client, rows, FeatureSchema.load(prepared / "schema.yaml"), model=model)
+    served, latency_ms = score_table(client, rows, FeatureSchema.load(prepared / "schema.yaml"), model=model)
     logit, interest, scenario = (torch.from_numpy(array) for array in eager_logits(make_ranker(model, prepared), prepared, rows))
-    score = scenario.sigmoid() * (interest - 0.25) if model == "mscan" else logit
+    c = torch.tensor([[STRENGTHS[name]] for name in rows["scenario"].to_pylist()])
+    score = scenario.sigmoid() * (interest - c) if model == "mscan" else logit
     wanted = {"row": rows["row"]}
     for t, task in enumerate(("click", "buy")):
         wanted |= {f"prob_{task}": logit.sigmoid()[:, t].numpy(), f"score_{task}": score[:, t].numpy()}
@@ -75,7 +77,8 @@ def test_served_scores_are_those_of_the_trained_ranker(model, client, prepared):
     assert far.pop("rows") == len(rows)
     assert len(far) == (8 if model == "mscan" else 4)
     assert max(far.values()) <= 1e-5
-    assert set(served.column_names) == {"row", "latency_ms", *far}
+    assert set(served.column_names) == {"row", *far}
+    assert len(latency_ms) == len(set(rows["time"].to_pylist())) and (latency_ms > 0).all()
 
 
 def test_a_table_becomes_one_request_for_the_candidates_of_a_user_and_moment(prepared):
@@ -84,6 +87,17 @@ def test_a_table_becomes_one_request_for_the_candidates_of_a_user_and_moment(pre
     assert sorted(i for r in requests for i in r.rows) == list(range(len(rows)))
     assert len(requests) == len(set(rows["time"].to_pylist()))
     assert max(len(r.rows) for r in requests) > 1
+
+
+@pytest.mark.parametrize("limit", [1, 7, 30, 10_000])
+def test_some_rows_are_whole_requests_of_all_scenarios_in_turn(limit, prepared):
+    rows, schema = pq.read_table(prepared / "requests.parquet"), FeatureSchema.load(prepared / "schema.yaml")
+    some, whole = list(requests_from_table(rows, schema, limit=limit)), list(requests_from_table(rows, schema))
+    assert all(r.rows in [w.rows for w in whole] for r in some)
+    sent = sum(len(r.rows) for r in some)
+    assert sent == len(rows) if limit > len(rows) else limit <= sent < limit + max(len(r.rows) for r in whole)
+    turns = [sum(r.request.scenario == name for r in some) for name in SCENARIOS]
+    assert len(some) == len(whole) or max(turns) - min(turns) <= 1
 
 
 def test_any_grpc_client_can_ask(target):
@@ -110,7 +124,7 @@ def test_any_grpc_client_can_ask(target):
     with grpc.insecure_channel(target) as channel, Client(target, timeout=30) as client:
         reply = ranking_pb2_grpc.RankingStub(channel).Score(request, timeout=30)
         ours = client.score("cart", USER, ITEMS, model="mscan", request_id="r-7")
-    assert (reply.model, reply.version, reply.request_id, reply.debias_strength) == ("mscan", "2", "r-7", 0.25)
+    assert (reply.model, reply.version, reply.request_id, reply.debias_strength) == ("mscan", "2", "r-7", STRENGTHS["cart"])
     assert list(reply.tasks) == ["click", "buy"]
     for field in ("probability", "score", "interest_logit", "scenario_logit"):
         np.testing.assert_array_equal(np.array(getattr(reply, field), np.float32), getattr(ours, field).reshape(-1))
@@ -127,6 +141,7 @@ def test_c_can_be_chosen_and_recomputed(client):
     default, other = (client.score("home", USER, ITEMS, model="mscan", debias_strength=c) for c in (None, -1.5))
     assert (default.debias_strength, other.debias_strength) == (0.25, -1.5)
     np.testing.assert_array_equal(default.probability, other.probability)
+    assert client.score("cart", USER, ITEMS, model="mscan").debias_strength == -0.5
     for scored in (default, other):
         again = (scored.interest_logit - scored.debias_strength) / (1 + np.exp(-scored.scenario_logit))
         np.testing.assert_allclose(scored.score, again, rtol=1e-5)
@@ -283,7 +298,7 @@ def test_mutated_requests_never_shake_the_server(service, data):
         if not message:
             return
     try:
-        service.answer(bytes(message))
+        answer(*service.parse(bytes(message)))
     except (SwrecError, FloatingPointError) as failure:
         code, _ = status_of(failure)
         assert code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
@@ -292,8 +307,25 @@ def test_mutated_requests_never_shake_the_server(service, data):
 # What the client makes of failures
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED])
+def test_faults_of_the_server_are_not_put_on_the_request(code):
+    def refuse(_, context):
+        context.abort(code, "error 1f2e")
+
+    with futures.ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        method = grpc.unary_unary_rpc_method_handler(refuse)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("swrec.v1.Ranking", {"Score": method}),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        said = "no answer from" if code is grpc.StatusCode.DEADLINE_EXCEEDED else f"127.0.0.1:{port}: {code.name}: error 1f2e"
+        with Client(f"127.0.0.1:{port}", timeout=30) as opened, pytest.raises(ServerError, match=said):
+            opened.score("home", USER, ITEMS)
+        server.stop(None).wait()
+
+
 def test_no_server_is_said(tmp_path):
-    with Client("127.0.0.1:9", timeout=5) as nobody, pytest.raises(RequestError, match=r"no server at 127.0.0.1:9"):
+    with Client("127.0.0.1:9", timeout=5) as nobody, pytest.raises(ServerError, match=r"no server at 127.0.0.1:9"):
         nobody.score("home", USER, ITEMS)
 
 

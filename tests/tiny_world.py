@@ -15,6 +15,7 @@ import torch
 
 from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import make_batch
+from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.pack import Packed, pack
 from swrec_prod.export.loaded import encode_rows, take
@@ -26,6 +27,7 @@ from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
 MODELS = ("mscan", "shared_bottom")
 SCENARIOS = ("home", "cart", "search")
 MAX_LENGTH = 6
+STRENGTHS = {"home": 0.25, "cart": -0.5, "search": 0.0}  # c of M-scan
 
 SCHEMA = FeatureSchema(
     name="tiny",
@@ -75,14 +77,22 @@ def raw_rows(requests: int = 60, seed: int = 0) -> pa.Table:
 def prepare(folder: Path) -> pa.Table:
     """Write the parts of a prepared folder that export reads; returns its request rows."""
     rows = raw_rows()
-    Encoders.fit(SCHEMA, rows, np.ones(len(rows), bool)).save(folder)
+    encoders = Encoders.fit(SCHEMA, rows, np.ones(len(rows), bool))
+    encoders.save(folder)
+    (folder / "fingerprint").write_text(encoders.fingerprint())
     pq.write_table(rows, folder / "requests.parquet")
     return rows
 
 
+def catalog_of(folder: Path) -> Catalog:
+    """The catalog of the folder, as it was when it was written; it has no days."""
+    schema, fingerprint = FeatureSchema.load(folder / "schema.yaml"), (folder / "fingerprint").read_text()
+    return Catalog(folder, schema, files=(), others=(), fingerprint=fingerprint, has_split=False, fitted_until=None)
+
+
 def make_config(model: str, folder: Path) -> RunConfig:
     """A run over the folder. Debiasing is kept to M-scan, so that both kinds of scores are there."""
-    debias = {"c": 0.25} if model == "mscan" else None
+    debias = {"c": STRENGTHS} if model == "mscan" else None
     return RunConfig.model_validate({"data": {"path": str(folder), "split": "random"}, "model": {"name": model}, "debias": debias})
 
 
@@ -134,7 +144,7 @@ serve(Options(Path(sys.argv[1]), port=0, port_file=Path(sys.argv[2]), notice=flo
 def publish(folder: Path, repo: Path) -> Path:
     """A repository with mscan 1 and 2, of which 2 is the latest, and shared_bottom 1."""
     for model in ("mscan", "mscan", "shared_bottom"):
-        export_package(make_ranker(model, folder), make_config(model, folder), folder, repo / model, "none")
+        export_package(make_ranker(model, folder), make_config(model, folder), catalog_of(folder), repo / model, "none")
     return repo
 
 

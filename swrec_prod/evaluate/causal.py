@@ -82,14 +82,17 @@ def _attributed(judged: Judged, split: Split) -> str:
     return f"{found} Their rank correlation with the rate is {signed(by_factor)} and {signed(by_interest)}, over {len(rate)} scenarios."
 
 
-def blending(judged: Judged, default_c: float) -> Picture:
-    """Share of each scenario in the top of one blended list, and pooled AUC, as c moves."""
+def blending(judged: Judged, default_c: float | None) -> Picture:
+    """Share of each scenario in the top of one blended list, and pooled AUC, as c moves.
+
+    default_c: the run's c, None where each scenario has its own.
+    """
     title = "A blended list as the scenario's part is removed"
     if judged.split is None:
         return absent(title, NO_SPLIT)
     if len(judged.names) < 2:
         return absent(title, "Left out: there is one scenario only, so nothing is blended.")
-    grid = _grid(judged.split.interest, default_c)
+    grid = _grid(judged.split.interest, default_c or 0.0)
     shares_CS, auc_C = sweep(judged, grid)
     panels = [[{}, {}], [{}, None]]
     figure = make_subplots(
@@ -137,8 +140,10 @@ def _shares(figure: go.Figure, judged: Judged, grid: np.ndarray, shares_CS: np.n
     figure.update_layout(barmode="stack")
 
 
-def _marks(default_c: float) -> list[tuple[float, str, str]]:
+def _marks(default_c: float | None) -> list[tuple[float, str, str]]:
     """The values of c worth a line: (c, its name, the side of the text that touches the line)."""
+    if default_c is None:
+        return [(0.0, "by probability", "left")]
     if default_c == 0:
         return [(0.0, "this run's c: by probability", "left")]
     outside = ("right", "left") if default_c > 0 else ("left", "right")
@@ -172,17 +177,17 @@ def _grid(interest: np.ndarray, default_c: float) -> np.ndarray:
     return np.unique(np.append(np.linspace(-reach, reach, 49), [0.0, default_c]))
 
 
-def _blended(judged: Judged, grid: np.ndarray, shares_CS: np.ndarray, auc_C: np.ndarray, default_c: float) -> str:
+def _blended(judged: Judged, grid: np.ndarray, shares_CS: np.ndarray, auc_C: np.ndarray, default_c: float | None) -> str:
     traffic = judged.rows_S / judged.rows_S.sum()
-    at_zero, at_run = (int(np.flatnonzero(grid == c)[0]) for c in (0.0, default_c))
+    at_zero, at_run = (int(np.flatnonzero(grid == c)[0]) for c in (0.0, default_c or 0.0))
     lead = int(np.argmax(shares_CS[at_zero] - traffic))
     at_top = share(shares_CS[at_zero, lead])
     found = f"Sorted by probability, {judged.names[lead]} takes {at_top} of the top {share(TOP)} with {share(traffic[lead])} of the rows"
-    found += (
-        f"; at this run's c = {signed(default_c)} it takes {share(shares_CS[at_run, lead])}."
-        if default_c
-        else "; this run ranks so (c = 0)."
-    )
+    if default_c is None:
+        found += "; this run has a c for each scenario, and none of the lists below is its own."
+    else:
+        at_c = f"; at this run's c = {signed(default_c)} it takes {share(shares_CS[at_run, lead])}."
+        found += at_c if default_c else "; this run ranks so (c = 0)."
     return f"{found} {_mix_moved(grid, shares_CS, traffic)} {_auc_moved(grid, auc_C, at_zero)}".strip()
 
 

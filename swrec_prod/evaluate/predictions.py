@@ -187,8 +187,7 @@ def _read_bookkeeping(path: Path, wanted: np.ndarray, tasks: Sequence[str]) -> p
 
 def _scenario_values(folder: Path, indices: pa.ChunkedArray) -> pa.ChunkedArray:
     """Scenario indices as values; the fallback index behind the known values is "(unseen)"."""
-    names = [*FeatureSchema.load(folder / "schema.yaml").scenario.values, "(unseen)"]
-    return pc.take(pa.array(names), indices)
+    return pc.take(pa.array(FeatureSchema.load(folder / "schema.yaml").scenario.names), indices)
 
 
 def _of_scenario(c: Mapping[str, float], scenario: Any) -> np.ndarray:

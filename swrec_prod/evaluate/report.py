@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+from rich import box
 from rich.table import Table
 
 from swrec_prod.errors import CheckpointError, DataError, MetricError
@@ -21,6 +22,7 @@ from swrec_prod.metrics import auc_interval
 from swrec_prod.strict import read_yaml
 
 COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "log loss", "NE", "calibration", "ECE")
+SHORT = {"calibration": "calib.", "mean of scenarios": "mean"}  # in the terminal
 
 
 class RunFiles(NamedTuple):
@@ -41,7 +43,8 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
     """
     run = read_run(run_dir)
     judged, why_not = _judged(run.predictions)
-    c = float((run.config.get("debias") or {}).get("c", 0.0))
+    given = (run.config.get("debias") or {}).get("c", 0.0)
+    c = None if isinstance(given, dict) else float(given)
     drawn = [
         pictures.learning_curve(run.history),
         *(_judged_pictures(judged, c) if judged else [absent("Pictures of the predictions", why_not)]),
@@ -76,12 +79,13 @@ def read_run(run_dir: Path) -> RunFiles:
 def terminal_table(metrics: Mapping[str, Any]) -> Table:
     """metrics.json as a table: all rows, the mean of the scenarios, and one row a scenario, busiest first."""
     grid = _grid(metrics)
-    shown = [i for i, name in enumerate(grid.header) if name not in ("NE", "ECE")]  # what fits 80 columns
-    table = Table(header_style="bold")
+    shown = [i for i, name in enumerate(grid.header) if name not in ("NE", "ECE")]
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)  # fits 80 columns behind "[default0]:"
     for i in shown:
-        table.add_column(grid.header[i], justify="right" if i else "left", no_wrap=True)
+        table.add_column(SHORT.get(grid.header[i], grid.header[i]), justify="right" if i else "left", no_wrap=i > 0)
     for n, row in enumerate(grid.rows):
-        table.add_row(*(row[i] for i in shown), style="bold" if n < grid.strong else None, end_section=n == grid.strong - 1)
+        cells = [SHORT.get(row[i], row[i]) for i in shown]
+        table.add_row(*cells, style="bold" if n < grid.strong else None, end_section=n == grid.strong - 1)
     return table
 
 
@@ -106,7 +110,7 @@ def _judged(predictions: pa.Table | None) -> tuple[Judged | None, str]:
         return None, f"Left out: predictions.parquet: {failure}."
 
 
-def _judged_pictures(judged: Judged, c: float) -> list[Picture]:
+def _judged_pictures(judged: Judged, c: float | None) -> list[Picture]:
     causal = [scenario_influence(judged), blending(judged, c)]
     return [
         pictures.ranking_by_scenario(judged),

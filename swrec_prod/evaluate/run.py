@@ -21,16 +21,20 @@ from swrec_prod.ranker import debias_of, layout_of
 def evaluate(run_dir: Path, *, part: SplitName = "test", days: str | None = None) -> tuple[pa.Table, dict[str, Any]]:
     """Score a part of the run's data (or a range of days) with its best weights, in this process.
 
-    Returns the predictions and the metrics. Raises CheckpointError when `run_dir` holds no trained run.
+    Returns the predictions and the metrics, with scored_rows, scored_seconds and scored_rows_per_second beside them (rows and
+    seconds without `scored_` are those of training, in the run's metrics.json).
+    Raises CheckpointError when `run_dir` holds no trained run.
     """
     ranker, config, catalog = load_run(run_dir)
+    part = part if days is None else "train"  # days of one's own choice may be days that encoders and model have seen
     data = config.data if days is None else _of_days(config.data, days)
     reader = Reader(catalog, layout_of(catalog.schema, config), part, data, config.train.batch_size, shuffle=False)
     started = time.perf_counter()
     scored = score_rows(ranker, reader.epoch(0))
     seconds = time.perf_counter() - started
     table, metrics = judge_rows(catalog, config, part, scored, data)
-    return table, {**metrics, "rows": len(scored["row"]), "seconds": seconds, "rows_per_second": len(scored["row"]) / seconds}
+    rows = len(scored["row"])
+    return table, {**metrics, "scored_rows": rows, "scored_seconds": seconds, "scored_rows_per_second": rows / seconds}
 
 
 def judge_rows(
@@ -52,7 +56,7 @@ def judge_rows(
         labels_NT=scored["labels"],
         logit_NT=scored["logit"],
         tasks=tasks,
-        c=debias.c if debias else 0.0,
+        c=debias.strengths(catalog.schema.scenario.names) if debias else 0.0,
         **split,
     )
     return table, metrics_of(table)

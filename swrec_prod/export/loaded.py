@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from swrec_prod.blocks import debias
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.pack import Column, Packed, Ragged, pack
-from swrec_prod.errors import PackageError
+from swrec_prod.errors import DataError, PackageError, SchemaError
 from swrec_prod.export.package import PROGRAMS, Manifest, verify_package
 from swrec_prod.layout import Layout
 
@@ -35,6 +36,10 @@ class Logits(NamedTuple):
     logit_BT: Tensor
     interest_BT: Tensor
     scenario_BT: Tensor
+
+    def ranking_score(self, c: float) -> Tensor:
+        """What to rank by, [B, T], as blocks.debias.ranking_score defines it."""
+        return debias.ranking_score(debias.Scores(*self), c)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Package:
     def load(cls, path: Path) -> Package:
         """Verify and load the package in `path`. Raises PackageError naming the file and what is wrong."""
         manifest = verify_package(path)
-        encoders = Encoders.load(path)
+        encoders = _load_encoders(path)
         layout = Layout.of(encoders.schema, history=manifest.history)
         modules = {name: _load_program(path / name) for name in PROGRAMS}
         return cls(path, manifest, encoders, layout, Programs(modules), pq.read_table(path / "golden.parquet"))
@@ -146,6 +151,13 @@ def with_expected(table: pa.Table, logits: Logits) -> pa.Table:
 
 def _expected(golden: pa.Table) -> list[np.ndarray]:
     return [np.array(golden[name].to_pylist(), np.float32).reshape(len(golden), -1) for name in EXPECTED]
+
+
+def _load_encoders(path: Path) -> Encoders:
+    try:
+        return Encoders.load(path)
+    except (DataError, SchemaError) as failure:
+        raise PackageError(f"{failure}; export the package again") from None
 
 
 def _load_program(path: Path) -> torch.nn.Module:

@@ -31,16 +31,16 @@ import pyarrow.parquet as pq
 import pydantic
 import torch
 
-from swrec_prod.data.encode import Encoders
+from swrec_prod.config import Quantize
+from swrec_prod.data.commit import remove_leftovers
+from swrec_prod.data.encode import STATE, Encoders
 from swrec_prod.errors import PackageError
 from swrec_prod.strict import Strict, parse
 
 FORMAT = 1
 PROGRAMS = ("sparse.pt", "dense.pt", "dense_one.pt")
-REQUIRED = (*PROGRAMS, "schema.yaml", "golden.parquet")
+REQUIRED = (*PROGRAMS, "schema.yaml", f"vocab/{STATE}", "golden.parquet")
 LIBRARIES = ("torch", "fbgemm-gpu-cpu", "fbgemm-gpu", "torchrec")
-
-Quantize = Literal["none", "fp16", "int8", "int4"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class FileEntry(Strict):
 class Manifest(Strict):
     """manifest.json. causal: scores are split into interest and scenario (M-scan). history: the model reads behaviours.
 
-    debias_strength: default c of the ranking score; debias_by_scenario: exceptions from it, by scenario value.
+    debias_strength: default c of the ranking score, for every scenario (schema.Scenario.names); {} for a model that is not causal.
     """
 
     format: Literal[1] = 1
@@ -78,8 +78,7 @@ class Manifest(Strict):
     tasks: tuple[str, ...]
     causal: bool
     history: bool
-    debias_strength: float = 0.0
-    debias_by_scenario: dict[str, float] = pydantic.Field(default_factory=dict)
+    debias_strength: dict[str, float] = pydantic.Field(default_factory=dict)
     quantize: Quantize
     parity: Parity
     metrics: dict[str, Any] = pydantic.Field(default_factory=dict)
@@ -130,10 +129,14 @@ def ready_versions(folder: Path) -> list[int]:
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that becomes `path` when the block ends well, and vanishes when it does not."""
+    """A folder beside `path` that becomes `path` when the block ends well, and vanishes when it does not.
+
+    What killed exports of this version left is removed first. Unlike data.commit.committed it never replaces: a rename
+    onto a folder that holds something fails.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.parent / f".{path.name}.{os.getpid()}.part"
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_leftovers(path)
+    folder = path.parent / f".{path.name}.tmp-{os.getpid()}"
     folder.mkdir()
     try:
         yield folder
