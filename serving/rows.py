@@ -129,6 +129,7 @@ def score_folder(
 
 def _write(table: pa.Table, out: Path) -> None:
     """Write aside, then rename: a file is there whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         pq.write_table(table, part)

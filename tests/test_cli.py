@@ -121,8 +121,8 @@ def test_score_sends_as_many_rows_as_asked(way: Path, target: str) -> None:
     words = ("score", way / "data", "--target", target, "--model", "mscan", "--rows", "7", "--json", "--out", way / "some.parquet")
     summary = json.loads(swrec(*words).out)
     assert 7 <= summary["rows"] == pq.read_metadata(way / "some.parquet").num_rows and summary["requests"] > 1
-    refused(swrec(*words[:-1], way / "nowhere" / "some.parquet"), "nowhere")
-    assert not list(way.glob(".some*"))
+    refused(swrec(*words[:-1], way / "some.parquet" / "inside.parquet"), "some.parquet")
+    assert [path.name for path in way.glob("*some*")] == ["some.parquet"]
     refused(swrec("score", way / "data", "--target", target), "few, mscan, small")
     refused(swrec("score", way / "data", "--target", target, "--model", "mscam"), "did you mean mscan?")
 
