@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import date
@@ -82,7 +83,15 @@ class DebiasConfig(Strict):
     """
 
     alpha: float = pydantic.Field(0.1, ge=0)
-    c: pydantic.FiniteFloat | dict[str, pydantic.FiniteFloat] = 0.0
+    c: float | dict[str, float] = 0.0
+
+    @pydantic.field_validator("c", mode="before")
+    @classmethod
+    def _is_c(cls, value: Any) -> Any:
+        for c in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(c, bool) or not isinstance(c, (int, float)) or not math.isfinite(c):
+                raise ValueError(f"expected a finite number, or one for every scenario, not {c!r}")
+        return {str(name): c for name, c in value.items()} if isinstance(value, dict) else value  # YAML reads a scenario 1 as a number
 
     def strengths(self, scenarios: Sequence[str]) -> dict[str, float]:
         """c of every scenario. Raises ConfigError when c is given by scenario and lacks one, or names another."""

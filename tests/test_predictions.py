@@ -26,6 +26,7 @@ from swrec_prod.evaluate.predictions import (
     write_predictions,
 )
 from swrec_prod.metrics import summarise
+from swrec_prod.strict import parse
 
 SCENARIOS = ("feed", "ads", "search")
 
@@ -190,6 +191,10 @@ def test_rows_and_columns_that_are_not_there_are_named(tmp_path: Path):
 
 def test_c_is_one_number_or_one_for_every_scenario():
     assert DebiasConfig(c=0.5).strengths(("feed", "ads")) == {"feed": 0.5, "ads": 0.5}
+    assert DebiasConfig.model_validate({"c": {1: 0.5}}).strengths(("1",)) == {"1": 0.5}
+    for wrong in ("many", None, float("nan"), {"feed": "x"}):
+        with pytest.raises(ConfigError, match=r"run.yaml: c: expected a finite number, or one for every scenario, not "):
+            parse(DebiasConfig, {"c": wrong}, "run.yaml")
     each = DebiasConfig.model_validate({"c": {"feed": 0, "ads": -1.5}})
     assert each.strengths(("feed", "ads")) == {"feed": 0.0, "ads": -1.5}
     with pytest.raises(ConfigError, match=r"debias.c: scenario 'ads' is not in the data; did you mean ad\?"):
