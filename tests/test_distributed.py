@@ -174,6 +174,14 @@ def test_threads_are_the_runs_or_the_environments_or_a_part_of_the_cores(
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_an_epoch_of_two_ranks_is_an_epoch_of_one(trained: Path, configs: dict[tuple[str, int], RunConfig], case: str) -> None:
+    expected, found = (tensors_of(configs[case, 1], min((trained / case / name).glob("step-*"))) for name in ("one", "two"))
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("other", ["two", "one_two", "two_one"])
 def test_any_ranks_come_to_the_same_weights_and_optimiser_state(
     trained: Path, configs: dict[tuple[str, int], RunConfig], case: str, other: str
