@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _demo(out: Path, raw: Path | None, overrides: Sequence[str]) -> None:
-    data, run, models = out / "data", out / "run", out / "models"
+    data, run, models = out / "movielens_1m_genre", out / "run", out / "models"
     out.mkdir(parents=True, exist_ok=True)
     for old in (run, models):
         shutil.rmtree(old, ignore_errors=True)
@@ -151,7 +151,7 @@ def _summary(metrics: dict[str, Any], served: dict[str, Any]) -> Table:
 
 def _example(data: Path, served: Path) -> Table:
     """The held-out request with the most candidates, as the server ranked it."""
-    asked = pq.read_table(data / "requests.parquet")
+    asked = pq.read_table(data / "requests.parquet", columns=["row", "user", "scenario", "time", "movie_id", "label_click"])
     told = pq.read_table(served)
     joined = asked.join(told, "row", join_type="inner").to_pylist()
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

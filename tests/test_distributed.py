@@ -189,25 +189,9 @@ def test_any_ranks_come_to_the_same_weights_and_optimiser_state(
     expected, found = (tensors_of(configs[case, 1], end_of(trained / case / name)) for name in ("one", other))
     assert expected.keys() == found.keys()
     atol = 3e-4 if case == "mscan" else 1e-5  # a sum in another order may turn a near tie of co-attention's best matches
-    states = {"exp_avg_sq", "momentum1"} | ({"sum"} if case == "mscan" else set())
-    assert all(any(state in name for name in expected) for state in states), sorted(expected)
+    assert all(any(state in name for name in expected) for state in ("exp_avg_sq", "momentum1")), sorted(expected)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, atol=atol, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
-
-
-def test_replicated_tables_learn_as_placed_ones_do(prepared_genre: Path, tmp_path: Path) -> None:
-    weights = []
-    for kib in (0, 1024):
-        config = config_of(prepared_genre, "shared_bottom", replicate_kib=kib)
-        with process_group(1) as ranks:
-            train_epochs(config, ranks, tmp_path / str(kib))
-        weights.append({k: v for k, v in tensors_of(config, end_of(tmp_path / str(kib))).items() if k.startswith("/model/")})
-    placed, replicated = weights
-    assert {name.removesuffix("/0") for name in placed} == set(replicated)
-    for name, tensor in placed.items():
-        torch.testing.assert_close(
-            replicated[name.removesuffix("/0")], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
 
 
 @pytest.mark.parametrize(("case", "steps", "rows"), [("shared_bottom", 16, 2 * 3622), ("mscan", 16, 2 * 3622), ("weighted", 18, 1050)])

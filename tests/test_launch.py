@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,28 @@ def test_the_second_rank_says_nothing_of_its_own(run: Path) -> None:
     said = (run / "said.txt").read_text()
     assert sum("valid_auc" in line for line in said.splitlines() if "best so far" in line) == 1
     assert "Warning" not in said and "Traceback" not in said
+
+
+def test_the_demo_goes_the_whole_way(raw_movielens: Path, tmp_path: Path) -> None:
+    days = ("data.days.valid=2000-12-03", "data.days.test=2000-12-04..")
+    command = [
+        sys.executable,
+        "-m",
+        "launch.demo",
+        "--out",
+        tmp_path,
+        "--raw",
+        raw_movielens,
+        *days,
+        "train.epochs=1",
+        "train.batch_size=256",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    served = json.loads((tmp_path / "served.json").read_text())
+    assert served["rows"] > 0 and served["max_abs_diff"] <= 1e-5
+    assert "served = offline" in done.stdout and "One request: user" in done.stdout
+    assert "<html" in (tmp_path / "index.html").read_text()[:1000]
 
 
 @pytest.mark.parametrize(

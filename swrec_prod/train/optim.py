@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torchrec.distributed.model_parallel import DistributedModelParallel
-from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
-from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from swrec_prod.config import TrainConfig
 
@@ -20,18 +19,36 @@ def make_optimizer(model: DistributedModelParallel, config: TrainConfig) -> Comb
     dense = {name: parameter for name, parameter in left.items() if name not in tables}
     adam = KeyedOptimizerWrapper(dense, lambda params: _adam(params, config))
     _create_state(adam)
-    parts = [model.fused_optimizer, ("dense", adam)]
-    if tables:
-        parts.append(("replicated", KeyedOptimizerWrapper(tables, lambda params: _adagrad(params, config))))
-    return CombinedOptimizer(parts)
+    return CombinedOptimizer([model.fused_optimizer, ReplicatedAdagrad(tables, config.lr_sparse), ("dense", adam)])
+
+
+class ReplicatedAdagrad(KeyedOptimizer):
+    """Row-wise Adagrad for tables that every rank holds, as fbgemm's exact form has it for placed ones.
+
+    Its state has the fused optimiser's names and shapes, so that a checkpoint moves between any numbers of ranks.
+    """
+
+    def __init__(self, tables: dict[str, torch.nn.Parameter], lr: float) -> None:
+        state = {p: {f"{name.split('.')[-2]}.momentum1": p.new_zeros(p.shape[0])} for name, p in tables.items()}
+        super().__init__(tables, state, [{"params": list(tables.values()), "lr": lr}])
+        self.lr = lr
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move every table by its gradient (the mean of all ranks')."""
+        for table, state in self.state.items():
+            (momentum,) = state.values()
+            momentum.add_(table.grad.square().mean(1))
+            table.sub_(table.grad * (self.lr / (momentum.sqrt() + ADAGRAD_EPS)).unsqueeze(1))
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for table in self.state:
+            table.grad = None
 
 
 def _adam(params: list[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(params, lr=config.lr_dense, weight_decay=config.weight_decay, fused=True)
-
-
-def _adagrad(params: list[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    return RowWiseAdagrad(params, lr=config.lr_sparse, eps=ADAGRAD_EPS)
 
 
 def _create_state(dense: KeyedOptimizerWrapper) -> None:

@@ -36,7 +36,7 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
     Replicated ones get the same rule from train/optim.py; left to torchrec, the dense optimiser would move them.
     """
     initial = ranker.state_dict()
-    small = replicated_tables(ranker.sparse, config)
+    small = replicated_tables(ranker.sparse, config) if ranks.world_size > 1 else set()
     placed = [p for name, p in ranker.sparse.named_parameters() if name.split(".")[-2] not in small]
     if placed:
         apply_optimizer_in_backward(RowWiseAdagrad, placed, {"lr": config.lr_sparse, "eps": ADAGRAD_EPS})
@@ -59,8 +59,7 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
 def replicated_tables(sparse: SparseArch, config: TrainConfig) -> set[str]:
     """Tables of at most `replicate_kib`: summing their gradients costs less than sending every row's lookup and gradient.
 
-    It depends on the table alone, so that a checkpoint means the same at any number of ranks. The table of the behaviours
-    is never one: fbgemm's dense tables pool on a CPU even where they are told not to.
+    The table of the behaviours is never one: fbgemm's dense tables pool on a CPU even where they are told not to.
     """
     sizes = {table.name: 4 * table.num_embeddings * table.embedding_dim for table in sparse.ebc.embedding_bag_configs()}
     return {name for name, size in sizes.items() if size <= config.replicate_kib * 1024}
