@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from swrec_prod.datasets import DATASETS
-from swrec_prod.datasets.movielens import FAMILIES, MOVIELENS_1M, MovieLensOptions
+from swrec_prod.datasets.movielens import FAMILIES, MOVIELENS_1M, MovieLensOptions, rating_log
 from swrec_prod.datasets.wheel import WheelFiles
 from swrec_prod.errors import DataError
 
 
 def table_of(raw: Path, scenarios: str = "age") -> pa.Table:
-    return MOVIELENS_1M.read(MOVIELENS_1M.locate(raw, Path("/nowhere")), MovieLensOptions.model_validate({"scenarios": scenarios}))
+    options = MovieLensOptions.model_validate({"scenarios": scenarios})
+    return rating_log(tuple(f.path for f in MOVIELENS_1M.locate(raw, Path("/nowhere"), options)), options)
 
 
 def fields(path: Path) -> list[list[str]]:

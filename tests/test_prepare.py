@@ -28,7 +28,8 @@ from swrec_prod.data.encode import Encoders
 from swrec_prod.data.pack import Ragged
 from swrec_prod.data.prepare import prepare
 from swrec_prod.datasets import DATASETS
-from swrec_prod.datasets.movielens import MOVIELENS_1M, MovieLensOptions
+from swrec_prod.datasets.movielens import MOVIELENS_1M, MovieLensOptions, rating_log
+from swrec_prod.datasets.source import RawFile
 from swrec_prod.errors import ConfigError, DataError, SchemaError
 
 START = datetime(2024, 1, 1, 12, tzinfo=UTC)
@@ -71,7 +72,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def call(table: pa.Table, data_file: DataFile | None = None, out: str = "out", **options: Any) -> tuple[Path, dict[str, Any]]:
         raw = tmp_path / "raw"
         pq.write_table(table, raw)
-        source = dataclasses.replace(MOVIELENS_1M, locate=lambda r, cache: (raw,), read=lambda files, options: table)
+        source = dataclasses.replace(
+            MOVIELENS_1M, locate=lambda r, cache, options: (RawFile(raw),), read=lambda engine, files, options: engine.memory(table)
+        )
         monkeypatch.setitem(DATASETS, "movielens-1m", source)
         return tmp_path / out, prepare(data_file or toy(), raw, tmp_path / out, **options)
 
@@ -85,7 +88,8 @@ def rows_of(out: Path) -> pa.Table:
 
 def raw_rows(raw: Path, scenarios: str) -> list[dict[str, Any]]:
     """The standard table by stable row id."""
-    return MOVIELENS_1M.read(MOVIELENS_1M.locate(raw, raw), MovieLensOptions.model_validate({"scenarios": scenarios})).to_pylist()
+    options = MovieLensOptions.model_validate({"scenarios": scenarios})
+    return rating_log(tuple(f.path for f in MOVIELENS_1M.locate(raw, raw, options)), options).to_pylist()
 
 
 def contents(out: Path) -> dict[str, str]:
@@ -348,7 +352,8 @@ def test_nothing_to_prepare_or_to_fit_is_an_error(run: Any) -> None:
 
 
 def test_a_raw_log_without_ratings_is_an_error(raw_movielens: Path, tmp_path: Path) -> None:
-    whole = MOVIELENS_1M.read(MOVIELENS_1M.locate(raw_movielens, tmp_path), MovieLensOptions(scenarios="age"))
+    options = MovieLensOptions(scenarios="age")
+    whole = rating_log(tuple(f.path for f in MOVIELENS_1M.locate(raw_movielens, tmp_path, options)), options)
     names = {"movie_id": "item_id", "zip": "zip_code", "main_genre": "genre"}
     log = whole.select(["user_id", "movie_id", "rating", "time", "age", "gender", "occupation", "zip", "main_genre"])
     pq.write_table(log.rename_columns([names.get(name, name) for name in log.column_names]).slice(0, 0), tmp_path / "log.parquet")

@@ -28,6 +28,7 @@ from swrec_prod.data.encode import Encoders
 from swrec_prod.data.etl import behaviours, codes, days_of, in_order
 from swrec_prod.data.pack import Ragged
 from swrec_prod.data.requests import pick_rows, request_table
+from swrec_prod.engine import engine
 from swrec_prod.errors import DataError, SwrecError
 from swrec_prod.schema import FeatureSchema
 
@@ -52,7 +53,8 @@ def prepare(
     progress: takes one line a stage.
     """
     options = data_file.parsed_options()
-    files = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec")
+    located = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options)
+    files = tuple(file.path for file in located)
     source = {"data_file": data_file.identity(), "raw": [_identity(file) for file in files]}
     existing = _existing(out)
     same = existing is not None and existing["source"] == source
@@ -64,8 +66,9 @@ def prepare(
     if existing is not None and not same and not overwrite:
         raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it")
     progress(f"reading {data_file.source} from {files[0].parent}")
-    table = data_file.dataset.read(files, options)
     with committed(out) as folder:
+        with engine("local", folder) as running:
+            table = running.arrow(data_file.dataset.read(running, located, options))
         manifest = {"format": FORMAT, "dataset": data_file.source, **_prepare(data_file, table, folder, progress), "source": source}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     progress(f"{out}: {manifest['rows']:,} rows in {len(manifest['files'])} days")

@@ -1,36 +1,58 @@
 """Dataset: what is known about one raw source, and how it becomes the standard table.
 
-The standard table has one row an impression: the raw feature columns (Feature.source), the scenario column, the label
-columns, time (timestamp[us, UTC]), user, and `row`, int64, the position in the raw log, which stays with a row for ever.
+The standard table has one row an impression: the raw feature columns (Feature.source), the scenario column (string), the label
+columns, the user column and the time column (microseconds since 1970 as int64, or a timestamp; without a zone it is UTC). It may have
+`row`, int64, the position in the raw log, which stays with a row for ever; without it rows are numbered day by day.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
+from swrec_prod.engine.contract import Engine
 from swrec_prod.strict import Strict
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file of the raw log, or of what is joined to it.
+
+    day: the one day that all rows of the file are of, where the source says so (a log in day folders): such a day is prepared, and
+    found changed, by itself. None: rows of several days, or of none; when such a file changes, everything is prepared again.
+    """
+
+    path: Path
+    day: date | None = None
+
+
+RawFiles = tuple[RawFile, ...]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One source. data_file: the name of its default file in configs/data. options: what that file's `options` may hold.
 
-    locate(raw, cache): the raw files in the folder or file `raw`; without `raw` they are fetched into the folder
-    `cache`. read(files, options): the standard table. Both raise DataError saying what is missing or wrong.
+    rows: about how many impressions. size: of the download, for people ("6 MB").
+    locate(raw, cache, options): the raw files in the folder or file `raw`; without `raw` they are fetched into the folder `cache`, or
+    a DataError says how to get them. read(engine, files, options): the standard table of (some of) those files, not evaluated yet.
+    Both raise DataError saying what is missing or wrong.
     """
 
     name: str
     summary: str
     rows: int
+    size: str
     scenarios: str
     licence: str
     how_to_get: str
     data_file: str
     options: type[Strict]
-    locate: Callable[[Path | None, Path], tuple[Path, ...]]
-    read: Callable[[tuple[Path, ...], Any], pa.Table]
+    locate: Callable[[Path | None, Path, Any], RawFiles]
+    read: Callable[[Engine, RawFiles, Any], ir.Table]

@@ -1,0 +1,53 @@
+"""What an engine can do. Column types are given as Ibis names them: int64, float64, string, array<int64>, timestamp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+
+class Engine(Protocol):
+    """Makes Ibis tables of files, and evaluates expressions over them. Failures are DataErrors that name what was read."""
+
+    name: str
+
+    def parquet(self, files: Sequence[Path]) -> ir.Table:
+        """The rows of Parquet files of one schema. Columns that only some of them have are missing values elsewhere."""
+
+    def text(
+        self, files: Sequence[Path], columns: Mapping[str, str], *, delimiter: str = ",", header: bool = False, quote: str = ""
+    ) -> ir.Table:
+        """The lines of delimited text files, .gz too. columns: every column of a line in order, and its type.
+
+        quote: the character that encloses values with delimiters in them; none by default. An empty value is missing.
+        """
+
+    def json_lines(self, files: Sequence[Path], columns: Mapping[str, str]) -> ir.Table:
+        """The objects of files with one JSON object a line, .gz too; keys that are not in `columns` are left out."""
+
+    def memory(self, table: pa.Table) -> ir.Table:
+        """A table that is in memory already."""
+
+    def arrow(self, rows: ir.Table) -> pa.Table:
+        """Evaluate, in this process; the order of rows is that of the expression's order_by."""
+
+    def kept(self, rows: ir.Table) -> ir.Table:
+        """Evaluate once and keep the result, on disk where it is large, until the engine is closed."""
+
+    def micros(self, moment: ir.TimestampColumn) -> ir.IntegerColumn:
+        """Microseconds since 1970 of a timestamp; one without a zone is UTC."""
+
+    def map_groups(self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema) -> ir.Table:
+        """`function` of all rows of each value of the column `by`, on the machines where they are. schema: of what it returns.
+
+        The rows of a group come in any order. `function` must be picklable.
+        """
+
+    def close(self) -> None:
+        """Forget everything that was kept."""
