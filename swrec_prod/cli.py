@@ -87,6 +87,41 @@ def prepare(
 
 
 @app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder for log/, users, items, truth/ and data.yaml.")],
+    days: Annotated[int, typer.Option(help="Days of the log.")],
+    rows_per_day: Annotated[int, typer.Option(help="Impressions a day.")],
+    scenarios: Annotated[int, typer.Option(help="2 to 1,000; traffic is skewed.")],
+    seed: Annotated[int, typer.Option(help="The same seed and options give the same bytes.")],
+    users: Annotated[int | None, typer.Option(help="Default: a twentieth of the rows a day.")] = None,
+    items: Annotated[int | None, typer.Option(help="Default: a fiftieth of the rows a day.")] = None,
+    direct_effect: Annotated[float, typer.Option(help="Scale of the scenario's direct influence on the click; 0: none.")] = 1.0,
+    drift: Annotated[float, typer.Option(help="Scale of what moves between days: tastes, qualities, new items; 0: nothing.")] = 1.0,
+    habit: Annotated[float, typer.Option(help="Scale of what clicks do to a user's interest on later days; 0: nothing.")] = 1.0,
+    conversions: Annotated[bool, typer.Option("--conversions", help="Add conversions after clicks.")] = False,
+    random_exposure: Annotated[float, typer.Option(help="Share of requests whose items are drawn uniformly.")] = 0.0,
+    start: Annotated[str, typer.Option(help="First day, YYYY-MM-DD.")] = "2024-01-01",
+    history_length: Annotated[int, typer.Option(help="Behaviours of the history in data.yaml.")] = 50,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a raw log whose causes are known, and the hidden truth beside it.
+
+    Example: `swrec simulate --out build/simulated --days 10 --rows-per-day 100000 --scenarios 10 --seed 1`
+    """
+    given = {f"--{name.replace('_', '-')}": value for name, value in locals().items() if name not in ("out", "overwrite", "as_json")}
+    from swrec_prod.data.simulate import simulate as run
+    from swrec_prod.datasets.simulated_world import Simulation
+    from swrec_prod.strict import parse
+
+    options = parse(Simulation, given, "swrec simulate")
+    found = run(options, out, overwrite=overwrite, progress=_silent if as_json else typer.echo)
+    if as_json:
+        return _print_json(found)
+    typer.echo(f"wrote {found['rows']:,} rows; next: swrec prepare {out / 'data.yaml'} --raw {out} --out PREPARED")
+
+
+@app.command()
 def train(
     run: Annotated[Path, typer.Argument(help="A run file (configs/run/*.yaml).")],
     out: Annotated[Path, typer.Option(help="RUN_DIR to write.")],
