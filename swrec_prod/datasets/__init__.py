@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from swrec_prod.datasets.aliccp import ALI_CCP
+from swrec_prod.datasets.kuairand import KUAIRAND_1K, KUAIRAND_PURE
 from swrec_prod.datasets.movielens import MOVIELENS_1M
+from swrec_prod.datasets.parquet_log import PARQUET
 from swrec_prod.datasets.source import Dataset
 
 DATASETS: dict[str, Dataset] = {
     "movielens-1m": MOVIELENS_1M,
+    "kuairand-pure": KUAIRAND_PURE,
+    "kuairand-1k": KUAIRAND_1K,
+    "ali-ccp": ALI_CCP,
+    "parquet": PARQUET,
 }

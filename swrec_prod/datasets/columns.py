@@ -1,0 +1,88 @@
+"""Columns of raw files by name and type, and the attributes of users and items joined to a log; nothing is evaluated here."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swrec_prod.engine.contract import Engine
+from swrec_prod.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+# Numbers of text files are read as float64 first: exports write whole numbers as 4.0 where a column has missing values.
+IN_TEXT = {"int64": "float64", "float64": "float64", "string": "string"}
+
+
+def typed_columns(engine: Engine, files: Sequence[Path], types: Mapping[str, str]) -> ir.Table:
+    """The columns `types` (name -> int64, float64 or string) of Parquet files, or of comma-separated text files with a header.
+
+    Text values may be quoted by ". Other columns are left out. Raises DataError naming a column that is missing.
+    """
+    if files[0].suffix == ".parquet":
+        table = engine.parquet(files)
+    else:
+        names = _common_header(files)
+        table = engine.text(files, {n: IN_TEXT[types.get(n, "string")] for n in names}, header=True, quote='"')
+    for name in types:
+        if name not in table.columns:
+            raise DataError(f"{files[0]}: column {name!r} is missing; {nearest(name, table.columns)}")
+    return table.select(**{name: table[name].cast(kind) for name, kind in types.items()})
+
+
+def header_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
+    """The names in the first line of a text file, .gz too. Raises DataError when there is none."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as stream:
+            line = stream.readline()
+    except (OSError, EOFError, UnicodeDecodeError) as failure:
+        raise DataError(f"{path}: cannot be read: {failure}") from None
+    if not line.strip():
+        raise DataError(f"{path}: the file is empty, expected a line of column names")
+    return tuple(next(csv.reader([line], delimiter=delimiter)))
+
+
+def _common_header(files: Sequence[Path]) -> tuple[str, ...]:
+    first = header_of(files[0])
+    for path in files[1:]:
+        if header_of(path) != first:
+            raise DataError(f"{path}: columns are {', '.join(header_of(path))}, but {', '.join(first)} in {files[0].name}")
+    return first
+
+
+def with_attributes(log: ir.Table, attributes: ir.Table, on: Sequence[str], what: str) -> ir.Table:
+    """The log with the other columns of `attributes`, missing values where the columns `on` find no row.
+
+    what: names `attributes` in messages. Raises DataError when a column `on` is missing or of another family of types, and when
+    both have a column. A key that `attributes` hold twice, which would multiply rows of the log, fails with its value when the
+    expression is evaluated.
+    """
+    for name in on:
+        for table, place in ((log, "the log"), (attributes, what)):
+            if name not in table.columns:
+                raise DataError(f"{place}: column {name!r}, on which {what} is joined, is missing; {nearest(name, table.columns)}")
+        if log[name].type().is_string() != attributes[name].type().is_string():
+            kinds = f"{log[name].type()} in the log and {attributes[name].type()} in {what}"
+            raise DataError(f"join column {name!r} is {kinds}; write both as numbers or both as strings")
+    both = [name for name in attributes.columns if name in log.columns and name not in on]
+    if both:
+        raise DataError(f"{what}: column {both[0]!r} is in the log too; rename one of them")
+    joined = log.left_join(_one_row_each(attributes, on, what), list(on), rname="{name}__right")
+    return joined.drop(*(f"{name}__right" for name in on))
+
+
+def _one_row_each(attributes: ir.Table, on: Sequence[str], what: str) -> ir.Table:
+    """`attributes`, whose evaluation fails where a key is there twice: SQL has no assertion, but a cast of words to a number is one."""
+    import ibis
+
+    counted = attributes.mutate(rows__=ibis._.count().over(ibis.window(group_by=list(on))))
+    key = ibis.literal(f"{what}: {', '.join(on)} ")
+    for name in on:
+        key = key + counted[name].cast("string") + " "
+    said = key + "is there more than once, expected one row each"
+    alone = (counted["rows__"] == 1).ifelse(ibis.literal(0, "int64"), said.cast("int64")) == 0
+    return counted.filter(alone).drop("rows__")

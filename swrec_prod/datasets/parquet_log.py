@@ -1,0 +1,168 @@
+"""A team's own Parquet logs, in files or day folders below --raw, with tables of user or item attributes joined to them."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+
+from swrec_prod.datasets.columns import with_attributes
+from swrec_prod.datasets.source import Dataset, RawFile, RawFiles
+from swrec_prod.engine.contract import Engine
+from swrec_prod.errors import DataError, nearest
+from swrec_prod.strict import Strict
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+MICROSECONDS = {"us": 1, "ms": 1_000, "s": 1_000_000}
+DAY_FOLDER = re.compile(r"^(?:day|date|dt|ds)=(\d{4})-?(\d{2})-?(\d{2})$")
+DATE_IN_NAME = re.compile(r"(?<![0-9A-Za-z])(\d{4})([-_]?)(\d{2})\2(\d{2})(?![0-9A-Za-z])")
+
+
+class Join(Strict):
+    """A table of attributes. file: its path or glob below --raw. by: the column, or columns, that the log has too; unique in it.
+
+    (Not `on`, which YAML reads as true.)
+    """
+
+    file: str
+    by: tuple[str, ...] = pydantic.Field(min_length=1)
+
+    @pydantic.field_validator("by", mode="before")
+    @classmethod
+    def _from_word(cls, by: Any) -> Any:
+        return (by,) if isinstance(by, str) else by
+
+    @pydantic.field_validator("file")
+    @classmethod
+    def _one_level(cls, file: str) -> str:
+        if "**" in file:
+            raise ValueError(f"** is for `log` only; name the files of one folder, for example users/*.parquet, not {file!r}")
+        return file
+
+
+class Time(Strict):
+    """The column of moments, and its unit since 1970 UTC where they are whole numbers; timestamps have their own."""
+
+    column: str = "time"
+    unit: Literal["us", "ms", "s"] = "us"
+
+
+class ParquetOptions(Strict):
+    """log: glob of the log below --raw. join: attributes, left joined. time: the column of moments. scenario: a column that
+    becomes a string where it holds whole numbers. keep: rows to keep, {column: [values]}, of the log or of what is joined.
+
+    Files of one day (`day=2024-05-01`, `date=`, `dt=` or `ds=` folders, `2024-05-01` or `20240501` in their names) are prepared
+    day by day; then all files of the log must say their day, and hold rows of it only.
+    """
+
+    log: str = "**/*.parquet"
+    join: tuple[Join, ...] = ()
+    time: Time = Time()
+    scenario: str = "scenario"
+    keep: dict[str, tuple[bool | int | str, ...]] = pydantic.Field(default_factory=dict)
+
+
+def locate(raw: Path | None, cache: Path, options: ParquetOptions) -> RawFiles:
+    """The log's files with their days, and the joined ones. Raises DataError saying what was looked for."""
+    if raw is None:
+        raise DataError("parquet: these are your own files; give their folder with --raw DIR")
+    if not raw.exists():
+        raise DataError(f"{raw}: no such folder or file")
+    root = raw if raw.is_dir() else raw.parent
+    joined = {join.file: sorted(path for path in root.glob(join.file) if path.is_file()) for join in options.join}
+    for file, paths in joined.items():
+        if not paths:
+            raise DataError(f"{root}: no {file} here, which options.join names")
+    attributes = {path for paths in joined.values() for path in paths}
+    found = raw.glob(options.log) if raw.is_dir() else (raw,)
+    log = sorted(path for path in found if path.is_file() and path not in attributes)
+    if not log:
+        raise DataError(f"{raw}: no file matches options.log {options.log!r}")
+    return (*_with_days(log, root), *(RawFile(path) for path in sorted(attributes)))
+
+
+def _with_days(log: list[Path], root: Path) -> RawFiles:
+    """All files with their days, or none. Raises DataError naming a file without one where others have one."""
+    files = tuple(RawFile(path, day_of(path.relative_to(root))) for path in log)
+    without = [file.path for file in files if file.day is None]
+    if without and len(without) < len(files):
+        dated = next(file.path for file in files if file.day is not None)
+        raise DataError(f"{without[0]}: its path says no day, but that of {dated.name} does; put all files of the log into day= folders")
+    return files
+
+
+def day_of(path: Path) -> date | None:
+    """The day that a path says, by a folder or in the file's name; None for none, and for several. Raises DataError: day=2024-13-01."""
+    for part in path.parts:
+        if found := DAY_FOLDER.match(part):
+            try:
+                return date(*map(int, found.groups()))
+            except ValueError:
+                raise DataError(f"{path}: {part} is no date") from None
+    dates = {_date_or_none(year, month, day) for year, _, month, day in DATE_IN_NAME.findall(path.name)} - {None}
+    return dates.pop() if len(dates) == 1 else None
+
+
+def _date_or_none(year: str, month: str, day: str) -> date | None:
+    """A number of eight digits need not be a date."""
+    try:
+        return date(int(year), int(month), int(day)) if 1970 <= int(year) < 2100 else None
+    except ValueError:
+        return None
+
+
+def read(engine: Engine, files: RawFiles, options: ParquetOptions) -> ir.Table:
+    """The log with its attributes; `time` in microseconds. Raises DataError naming a column that is missing or of a wrong type."""
+    joined = {join.file: [file.path for file in files if file.path.match(join.file)] for join in options.join}
+    attributes = {path for paths in joined.values() for path in paths}
+    log = [file.path for file in files if file.path not in attributes]
+    table = engine.parquet(log)
+    for join in options.join:
+        table = with_attributes(table, engine.parquet(joined[join.file]), join.by, join.file)
+    for column, values in options.keep.items():
+        table = _kept(table, column, values, log[0])
+    if options.scenario in table.columns and table[options.scenario].type().is_integer():
+        table = table.mutate(**{options.scenario: table[options.scenario].cast("string")})
+    return table.mutate(**{options.time.column: _micros(table, options.time, log[0])})
+
+
+def _kept(table: ir.Table, column: str, values: tuple[bool | int | str, ...], path: Path) -> ir.Table:
+    """The rows that have one of `values`."""
+    if column not in table.columns:
+        raise DataError(f"{path}: column {column!r}, which options.keep names, is missing; {nearest(column, table.columns)}")
+    words = table[column].type().is_string()
+    if any(isinstance(value, str) != words for value in values):
+        raise DataError(f"{path}: column {column!r} is {table[column].type()}, but options.keep has {list(values)}")
+    return table.filter(table[column].isin(values))
+
+
+def _micros(table: ir.Table, time: Time, path: Path) -> ir.Value:
+    """The moments: whole numbers in microseconds since 1970, timestamps as they are."""
+    if time.column not in table.columns:
+        raise DataError(f"{path}: column {time.column!r}, the time, is missing; {nearest(time.column, table.columns)}")
+    moment = table[time.column]
+    if moment.type().is_timestamp():
+        return moment
+    if not moment.type().is_integer():
+        raise DataError(f"{path}: column {time.column!r} is {moment.type()}, expected timestamps, or whole numbers and options.time.unit")
+    return moment.cast("int64") * MICROSECONDS[time.unit]
+
+
+PARQUET = Dataset(
+    name="parquet",
+    summary="your own Parquet logs, in day folders or not, with tables of user and item attributes",
+    rows=0,
+    size="yours",
+    scenarios="the values of a column",
+    licence="yours",
+    how_to_get="--raw DIR with your files, and a copy of configs/data/parquet_logs.yaml that names your columns",
+    data_file="parquet_logs.yaml",
+    options=ParquetOptions,
+    locate=locate,
+    read=read,
+)
