@@ -1,0 +1,358 @@
+"""The simulated log: what is hidden stays hidden, clicks follow the written causes, days know nothing of later ones."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from swrec_prod.cli import main
+from swrec_prod.data import simulate as written
+from swrec_prod.data.simulate import data_file, simulate
+from swrec_prod.datasets import simulator
+from swrec_prod.datasets.simulated_world import ITEMS_PER_CATEGORY, UNBORN, Simulation, apportion, make_world
+from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.schema import FeatureSchema
+from swrec_prod.strict import parse
+
+TRUTH = {"row", "interest", "direct", "propensity", "click_probability", "conversion_probability"}
+Columns = dict[str, np.ndarray]
+
+
+def options(**changed: Any) -> Simulation:
+    given = {"days": 4, "rows_per_day": 20_000, "scenarios": 6, "seed": 3}
+    return Simulation(**(given | changed))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four days with conversions and a random slice."""
+    out = tmp_path_factory.mktemp("simulated") / "world"
+    simulate(options(conversions=True, random_exposure=0.3), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> Columns:
+    """Log and truth of `folder` joined by row, with the item's category."""
+    return joined(folder)
+
+
+def joined(folder: Path) -> Columns:
+    log, truth = (pq.read_table(folder / name).drop_columns("day").sort_by("row") for name in ("log", "truth"))
+    assert log["row"].to_pylist() == truth["row"].to_pylist()
+    columns = {name: table[name].to_numpy() for table in (truth, log) for name in table.column_names}
+    category = pq.read_table(folder / "items.parquet", columns=["category"])["category"].to_numpy()
+    return columns | {"category": np.unique(category, return_inverse=True)[1][columns["item_id"]]}
+
+
+def simulated(folder: Path, **changed: Any) -> Columns:
+    simulate(options(**changed), folder)
+    return joined(folder)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# What is where
+
+
+def test_the_truth_lies_in_truth_alone(folder: Path) -> None:
+    hidden = TRUTH - {"row"}
+    seen = [path for path in files(folder) if path.endswith(".parquet") and not path.startswith("truth/")]
+    assert len(seen) == 4 + 2
+    for path in seen:
+        assert not hidden & set(pq.read_schema(folder / path).names), path
+    assert not [word for word in ("truth", *hidden) if word in (folder / "data.yaml").read_text()]
+    assert set(pq.read_table(folder / "truth").column_names) == TRUTH | {"day"}
+
+
+def test_the_data_file_names_what_the_files_hold(folder: Path) -> None:
+    content = yaml.safe_load((folder / "data.yaml").read_text())
+    schema = FeatureSchema.model_validate(content["schema"])
+    assert len(schema.of_kind("id", "bag")) == 10 and len(schema.of_kind("dense")) == 2 and schema.tasks == ("click", "conversion")
+    columns = set(pq.read_table(folder / "log").column_names)
+    for join in content["options"]["join"]:
+        names = pq.read_schema(folder / join["file"]).names
+        assert join["on"] in columns
+        columns |= set(names)
+    wanted = {f.source for f in schema.features if f.kind != "sequence"} | {label.column for label in schema.labels}
+    assert wanted | {schema.time, schema.user, schema.request, schema.scenario.column} <= columns
+    assert schema.feature("history").max_length == 50
+
+
+def test_options_are_kept_with_the_log_and_make_it_again(folder: Path, tmp_path: Path) -> None:
+    kept = parse(
+        Simulation, {f"--{k.replace('_', '-')}": v for k, v in yaml.safe_load((folder / "simulation.yaml").read_text()).items()}, ""
+    )
+    assert (kept.users, kept.items, kept.start) == (1000, 400, date(2024, 1, 1))
+    simulate(kept, tmp_path / "again")
+    assert filecmp.cmpfiles(folder, tmp_path / "again", files(folder), shallow=False) == (files(folder), [], [])
+
+
+def test_the_log_is_in_order_of_time_and_requests_are_of_one_user_scenario_and_moment(rows: Columns, folder: Path) -> None:
+    assert np.array_equal(rows["row"], np.arange(80_000)) and (np.diff(rows["time"]) >= np.timedelta64(0)).all()
+    _, first, sizes = np.unique(rows["session"], return_index=True, return_counts=True)
+    for name in ("user_id", "scenario", "time", "device", "is_random"):
+        assert (np.repeat(rows[name][first], sizes) == rows[name]).all(), name
+    assert (sizes <= 10).all() and (sizes >= 4).sum() >= len(sizes) - 4  # the last request of a day may be cut
+    pairs = rows["session"] * len(pq.read_table(folder / "items.parquet")) + rows["item_id"]
+    assert len(np.unique(pairs)) == len(pairs)
+    days = {path.name: pq.read_table(path)["time"].to_numpy().astype("datetime64[D]") for path in sorted((folder / "log").iterdir())}
+    assert all((found == np.datetime64(name.removeprefix("day="))).all() for name, found in days.items()) and len(days) == 4
+
+
+def test_users_visit_often_and_in_different_scenarios(rows: Columns) -> None:
+    _, first = np.unique(rows["session"], return_index=True)
+    scenarios = [len(set(rows["scenario"][first][rows["user_id"][first] == user])) for user in range(200)]
+    assert np.mean([n >= 2 for n in scenarios]) > 0.7
+
+
+# Causes
+
+
+def test_click_rates_are_the_written_probabilities(rows: Columns) -> None:
+    """Every decile within five standard errors."""
+    for label, probability, among in (("click", "click_probability", None), ("conversion", "conversion_probability", "click")):
+        chosen = slice(None) if among is None else rows[among] == 1
+        p, y = rows[probability][chosen].astype(float), rows[label][chosen]
+        for part in np.array_split(np.argsort(p, kind="stable"), 10):
+            error = np.sqrt((p[part] * (1 - p[part])).sum())
+            assert abs(y[part].sum() - p[part].sum()) < 5 * error
+
+
+def test_the_written_probability_is_interest_plus_direct_effect(rows: Columns) -> None:
+    logit = rows["interest"].astype(float) + rows["direct"]
+    np.testing.assert_allclose(rows["click_probability"], 1 / (1 + np.exp(-logit)), rtol=1e-5)
+
+
+def test_direct_effects_move_click_rates_and_zero_does_not(tmp_path: Path) -> None:
+    with_, without = (simulated(tmp_path / str(x), direct_effect=x, days=1) for x in (1.0, 0.0))
+    assert (without["direct"] == 0).all()
+    for name in ("item_id", "user_id", "scenario", "interest"):
+        assert np.array_equal(with_[name], without[name])  # on the first day nothing but the click differs
+    names = np.unique(with_["scenario"])
+    effect = [with_["direct"][with_["scenario"] == name].mean() for name in names]
+    moved = [np.subtract(*(r["click"][r["scenario"] == name].mean() for r in (with_, without))) for name in names]
+    assert max(effect) - min(effect) > 3 and stats.spearmanr(effect, moved).statistic > 0.8
+    assert np.sign(moved)[np.abs(effect) > 0.5].tolist() == np.sign(effect)[np.abs(effect) > 0.5].tolist()
+
+
+def test_interest_orders_what_is_liked_and_the_pooled_click_probability_does_not(rows: Columns) -> None:
+    liked = np.random.default_rng(0).random(len(rows["row"])) < 1 / (1 + np.exp(-rows["interest"]))
+    shown = np.bincount(rows["item_id"])[rows["item_id"]]
+    by = {
+        name: roc_auc_score(liked, values)
+        for name, values in (*rows.items(), ("popularity", shown))
+        if name in TRUTH or name == "popularity"
+    }
+    assert by["interest"] > by["click_probability"] + 0.05 and by["click_probability"] > by["popularity"]
+    assert roc_auc_score(rows["click"], rows["click_probability"]) > roc_auc_score(rows["click"], rows["interest"]) + 0.05
+
+
+def test_conversions_follow_clicks_only(rows: Columns) -> None:
+    assert set(rows["conversion"][rows["click"] == 0]) == {0} and set(rows["conversion"][rows["click"] == 1]) == {0, 1}
+
+
+def test_a_scenario_changes_what_is_of_interest(rows: Columns) -> None:
+    """S -> M: the mean interest in categories, each scenario's level taken out, differs between scenarios."""
+    scenario = np.unique(rows["scenario"], return_inverse=True)[1]
+    mean = np.zeros((6, rows["category"].max() + 1))
+    for s, c in np.ndindex(mean.shape):
+        mean[s, c] = rows["interest"][(scenario == s) & (rows["category"] == c)].mean()
+    own = mean - mean.mean(1, keepdims=True) - mean.mean(0) + mean.mean()
+    assert own.std() > 0.2
+
+
+# Exposure
+
+
+def test_the_random_slice_is_uniform_over_live_items(tmp_path: Path) -> None:
+    shown = simulated(tmp_path / "a", drift=0.0, random_exposure=0.5, items=100)
+    counts = np.bincount(shown["item_id"][shown["is_random"] == 1], minlength=100)
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert stats.chisquare(np.bincount(shown["item_id"][shown["is_random"] == 0], minlength=100)).pvalue < 1e-6
+    assert np.allclose(shown["propensity"][shown["is_random"] == 1], 1 / 100)
+
+
+def test_the_random_slice_shows_no_unborn_item(folder: Path, rows: Columns) -> None:
+    uniform = rows["is_random"] == 1
+    live = np.round(1 / rows["propensity"][uniform]).astype(int)
+    day = (rows["row"] // 20_000)[uniform]
+    for number in range(4):
+        assert len(set(live[day == number])) == 1
+        assert len(np.unique(rows["item_id"][uniform][day <= number])) <= live[day == number][0]
+    assert live[0] < live[-1] <= 400
+
+
+def test_propensities_are_the_probabilities_of_exposure(tmp_path: Path) -> None:
+    """Weighted by 1 / propensity, every item is shown as often as every other: once for each row, in expectation."""
+    shown = simulated(tmp_path / "a", drift=0.0, items=60, days=3)
+    weight = np.bincount(shown["item_id"], 1 / shown["propensity"].astype(float), 60) / len(shown["row"])
+    error = np.sqrt(np.bincount(shown["item_id"], shown["propensity"].astype(float) ** -2.0, 60)) / len(shown["row"])
+    assert (np.abs(weight - 1) < 5 * error).all()
+    assert np.bincount(shown["item_id"]).max() > 4 * np.bincount(shown["item_id"]).min()
+
+
+# Time
+
+
+def test_later_days_leave_earlier_bytes_alone(folder: Path, tmp_path: Path) -> None:
+    simulate(options(days=2, conversions=True, random_exposure=0.3), tmp_path / "short")
+    common = [name for name in files(tmp_path / "short") if name.endswith(".parquet")]
+    assert len(common) == 2 + 2 * 2
+    assert filecmp.cmpfiles(folder, tmp_path / "short", common, shallow=False) == (common, [], [])
+
+
+def test_what_goes_on_in_a_part_does_not_depend_on_the_other_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(simulator, "PART_ROWS", 3000)
+    found = simulated(tmp_path / "a", days=1)
+    assert len(list((tmp_path / "a/log/day=2024-01-01").iterdir())) == 7
+    assert np.array_equal(found["row"], np.arange(20_000))
+    day = simulator.open_day(options(), world := make_world(options()), simulator.State.before(world), 0)
+    assert np.array_equal(day.draw(4).log["item_id"], found["item_id"][np.isin(found["row"], day.draw(4).log["row"])])
+
+
+def test_seeds_differ(tmp_path: Path) -> None:
+    one, other = (simulated(tmp_path / str(seed), seed=seed, days=1) for seed in (1, 2))
+    assert not np.array_equal(one["item_id"], other["item_id"])
+
+
+def test_histories_tell_what_ids_do_not(tmp_path: Path) -> None:
+    """Without drift and habit the interest is what user, item and scenario ids can tell at best; the same rows are shown with habit.
+
+    Then rows in whose category the user clicked on the day before are clicked more than ids tell, and all others of a user
+    without any click before are not. Without habit neither is.
+    """
+    ids, habits = (simulated(tmp_path / str(h), habit=h, drift=0.0, direct_effect=0.0, days=5) for h in (0.0, 1.0))
+    told = 1 / (1 + np.exp(-ids["interest"].astype(float)))
+    for r in (ids, habits):
+        assert np.array_equal(r["item_id"], ids["item_id"]) and np.array_equal(r["user_id"], ids["user_id"])
+        day, pair = r["row"] // 20_000, r["user_id"] * 100 + r["category"]
+        clicked = np.unique((pair * 10 + day)[r["click"] == 1])
+        yesterday = np.isin(pair * 10 + day - 1, clicked)
+        ever = np.any([np.isin(pair * 10 + day - back, clicked) & (day >= back) for back in range(1, 5)], axis=0)
+        more, error = ((r["click"] - told)[yesterday].sum(), np.sqrt((told * (1 - told))[yesterday].sum()))
+        assert yesterday.sum() > 1000 and (more > 20 * error if r is habits else abs(more) < 4 * error)
+        never = np.sqrt((told * (1 - told))[~ever].sum())
+        assert abs((r["click"] - told)[~ever].sum()) < 4 * never
+    assert roc_auc_score(habits["click"], habits["interest"]) > roc_auc_score(habits["click"], ids["interest"]) + 0.01
+
+
+def test_drift_moves_tastes_and_none_leaves_them(tmp_path: Path) -> None:
+    for drift in (0.0, 1.0):
+        given = options(drift=drift, habit=0.0)
+        world = make_world(given)
+        state = simulator.State.before(world)
+        for number in range(3):
+            state.next_day(simulator.open_day(given, world, state, number), [])
+        same = float(np.corrcoef(state.taste_UK.ravel(), world.users.taste_UK.ravel())[0, 1])
+        assert same == pytest.approx(1 if not drift else 0.99**1.5, abs=0.01) and state.taste_UK.std() == pytest.approx(1, abs=0.1)
+        assert (world.items.birth_I > 0).mean() == pytest.approx(UNBORN * drift, abs=0.15)
+
+
+# Sizes and mistakes
+
+
+@pytest.mark.parametrize(("scenarios", "rows_per_day"), [(2, 2000), (1000, 20_000), (1000, 100), (5, 10)])
+def test_any_number_of_scenarios(tmp_path: Path, scenarios: int, rows_per_day: int) -> None:
+    found = simulated(tmp_path / "a", scenarios=scenarios, rows_per_day=rows_per_day, days=2)
+    names, counts = np.unique(found["scenario"], return_counts=True)
+    known = data_file(options(scenarios=scenarios))["schema"]["scenario"]["values"]
+    assert set(names) <= set(known) and len(known) == scenarios and len(found["row"]) == 2 * rows_per_day
+    if rows_per_day >= 20 * scenarios:
+        assert len(names) == scenarios and counts.max() > 1.4 * counts.min()
+
+
+@given(
+    shares=st.lists(st.lists(st.floats(1e-6, 1), min_size=5, max_size=5), min_size=1, max_size=4),
+    total=st.integers(5, 300),
+)
+def test_apportion_is_whole_complete_and_near(shares: list[list[float]], total: int) -> None:
+    wanted = np.array(shares) / np.sum(shares, axis=1, keepdims=True)
+    counts = apportion(wanted, total)
+    assert (counts.sum(1) == total).all() and counts.min() >= 1
+    assert (np.abs(counts - 1 - wanted * (total - 5)) <= 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("days", 0),
+        ("rows-per-day", 9),
+        ("scenarios", 1),
+        ("scenarios", 1001),
+        ("seed", -1),
+        ("users", 3),
+        ("items", 2 * ITEMS_PER_CATEGORY - 1),
+        ("direct-effect", -0.1),
+        ("drift", float("nan")),
+        ("random-exposure", 1.5),
+        ("start", "2024-02-30"),
+        ("history-length", 0),
+    ],
+)
+def test_a_bad_option_is_named_on_one_line(name: str, value: Any) -> None:
+    given = {"--days": 1, "--rows-per-day": 100, "--scenarios": 2, "--seed": 1} | {f"--{name}": value}
+    with pytest.raises(ConfigError, match=f"swrec simulate: --{name}: ") as told:
+        parse(Simulation, given, "swrec simulate")
+    assert str(value) in str(told.value) and "\n" not in str(told.value)
+
+
+def test_the_command_says_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "--days", "2", "--rows-per-day", "500", "--scenarios", "3", "--seed", "1", "--conversions"]
+    monkeypatch.setattr(sys, "argv", ["swrec", *words, "--out", str(tmp_path / "a"), "--json"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    found = json.loads(capsys.readouterr().out)
+    clicks = pq.read_table(tmp_path / "a" / "log")["click"].to_numpy().sum()
+    assert (found["rows"], found["days"], found["clicks"]) == (1000, 2, clicks) and 0 <= found["conversions"] <= clicks
+    monkeypatch.setattr(sys, "argv", ["swrec", *words, "--out", str(tmp_path / "b"), "--start", "2024-02-28"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in told] == ["2024-02-28", "2024-02-29", "wrote 1,000 rows; next"]
+
+
+def test_a_folder_is_replaced_only_where_that_is_meant(tmp_path: Path) -> None:
+    out, few = tmp_path / "out", options(days=1, rows_per_day=200)
+    simulate(few, out)
+    with pytest.raises(DataError, match="holds a simulation"):
+        simulate(few, out)
+    assert simulate(few, out, overwrite=True)["rows"] == 200
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(DataError, match="no simulation"):
+        simulate(few, tmp_path / "mine", overwrite=True)
+    with pytest.raises(DataError, match="is a file"):
+        simulate(few, tmp_path / "mine" / "thesis.txt", overwrite=True)
+
+
+def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, few = tmp_path / "out", options(days=2, rows_per_day=200)
+    simulate(few, out)
+    before = {name: (out / name).read_bytes() for name in files(out)}
+    whole = written._write_part
+
+    def full(day: simulator.Day, *rest: Any) -> Any:
+        if day.number == 1:
+            raise OSError(28, "No space left on device")
+        return whole(day, *rest)
+
+    monkeypatch.setattr(written, "_write_part", full)
+    with pytest.raises(DataError, match=r"out: cannot be written: No space left on device"):
+        simulate(few.model_copy(update={"seed": 9}), out, overwrite=True)
+    assert {name: (out / name).read_bytes() for name in files(out)} == before and [p.name for p in tmp_path.iterdir()] == ["out"]
