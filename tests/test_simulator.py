@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -20,11 +21,12 @@ from sklearn.metrics import roc_auc_score
 
 from swrec_prod.cli import main
 from swrec_prod.data import simulate as written
+from swrec_prod.data.data_file import DataFile
+from swrec_prod.data.prepare import prepare
 from swrec_prod.data.simulate import data_file, simulate
 from swrec_prod.datasets import simulator
 from swrec_prod.datasets.simulated_world import ITEMS_PER_CATEGORY, UNBORN, Simulation, apportion, make_world
 from swrec_prod.errors import ConfigError, DataError
-from swrec_prod.schema import FeatureSchema
 from swrec_prod.strict import parse
 
 TRUTH = {"row", "interest", "direct", "propensity", "click_probability", "conversion_probability"}
@@ -82,16 +84,33 @@ def test_the_truth_lies_in_truth_alone(folder: Path) -> None:
 
 def test_the_data_file_names_what_the_files_hold(folder: Path) -> None:
     content = yaml.safe_load((folder / "data.yaml").read_text())
-    schema = FeatureSchema.model_validate(content["schema"])
+    data = DataFile.load(folder / "data.yaml")
+    schema = data.features
+    found = data.dataset.locate(folder, folder, data.parsed_options())
+    assert {Path(file.path).relative_to(folder).as_posix() for file in found} == {
+        name for name in files(folder) if name.endswith(".parquet") and not name.startswith("truth/")
+    }
     assert len(schema.of_kind("id", "bag")) == 10 and len(schema.of_kind("dense")) == 2 and schema.tasks == ("click", "conversion")
     columns = set(pq.read_table(folder / "log").column_names)
     for join in content["options"]["join"]:
         names = pq.read_schema(folder / join["file"]).names
-        assert join["on"] in columns
+        assert join["by"] in columns
         columns |= set(names)
     wanted = {f.source for f in schema.features if f.kind != "sequence"} | {label.column for label in schema.labels}
     assert wanted | {schema.time, schema.user, schema.request, schema.scenario.column} <= columns
     assert schema.feature("history").max_length == 50
+
+
+def test_the_log_prepares_with_its_own_data_file(folder: Path, rows: Columns, tmp_path: Path) -> None:
+    manifest = prepare(DataFile.load(folder / "data.yaml"), folder, tmp_path / "prepared")
+    assert manifest["rows"] == len(rows["row"]) and set(manifest["nulls"].values()) == {0}
+    columns = ["row", "label_click", "history.item", "scenario"]
+    table = pq.read_table(sorted((tmp_path / "prepared").glob("day=*/*.parquet")), columns=columns).sort_by("row")
+    assert np.array_equal(table["label_click"].to_numpy(), rows["click"])
+    kept = pc.list_value_length(table["history.item"]).to_numpy()
+    for row in np.random.default_rng(0).integers(0, len(kept), 100):
+        earlier = (rows["user_id"] == rows["user_id"][row]) & (rows["time"] < rows["time"][row])
+        assert kept[row] == min(50, rows["click"][earlier].sum())
 
 
 def test_options_are_kept_with_the_log_and_make_it_again(folder: Path, tmp_path: Path) -> None:
@@ -154,11 +173,8 @@ def test_direct_effects_move_click_rates_and_zero_does_not(tmp_path: Path) -> No
 def test_interest_orders_what_is_liked_and_the_pooled_click_probability_does_not(rows: Columns) -> None:
     liked = np.random.default_rng(0).random(len(rows["row"])) < 1 / (1 + np.exp(-rows["interest"]))
     shown = np.bincount(rows["item_id"])[rows["item_id"]]
-    by = {
-        name: roc_auc_score(liked, values)
-        for name, values in (*rows.items(), ("popularity", shown))
-        if name in TRUTH or name == "popularity"
-    }
+    by = {name: roc_auc_score(liked, rows[name]) for name in ("interest", "click_probability")}
+    by["popularity"] = roc_auc_score(liked, shown)
     assert by["interest"] > by["click_probability"] + 0.05 and by["click_probability"] > by["popularity"]
     assert roc_auc_score(rows["click"], rows["click_probability"]) > roc_auc_score(rows["click"], rows["interest"]) + 0.05
 

@@ -25,7 +25,6 @@ from swrec_prod.data.commit import committed
 from swrec_prod.datasets.simulated_world import Items, Simulation, Users, make_world
 from swrec_prod.datasets.simulator import Day, State, open_day
 from swrec_prod.errors import DataError
-from swrec_prod.schema import FeatureSchema
 
 PARAMETERS = "simulation.yaml"
 DEVICES = ("phone", "desktop", "tablet")
@@ -69,8 +68,7 @@ def data_file(options: Simulation) -> dict[str, Any]:
         "labels": [{"name": label, "column": label} for label in labels],
         "features": features,
     }
-    FeatureSchema.model_validate(schema)
-    join = [{"file": f"{side}s.parquet", "on": f"{side}_id"} for side in ("user", "item")]
+    join = [{"file": f"{side}s.parquet", "by": f"{side}_id"} for side in ("user", "item")]
     return {"source": "parquet", "options": {"log": "log/**/*.parquet", "join": join}, "schema": schema}
 
 
