@@ -197,3 +197,7 @@ class FeatureSchema(Strict):
         """The schema reduced to the features in `names`, and the tables that those share."""
         keep = set(names) | {self.feature(n).table for n in names if self.feature(n).kind != "dense"}
         return self.model_copy(update={"features": tuple(f for f in self.features if f.name in keep)})
+
+    def with_scenarios(self, values: tuple[str, ...]) -> FeatureSchema:
+        """The schema with these scenario values."""
+        return self.model_copy(update={"scenario": self.scenario.model_copy(update={"values": values})})

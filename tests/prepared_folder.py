@@ -72,9 +72,10 @@ def write_prepared(out: Path, tables: Sequence[pa.Table], row_group: int = 1000,
     schema.save(out / "schema.yaml")
     splits = {name: 1 for name in SPLITS} if all("split" in t.column_names for t in tables) else None
     others = [file_entry(out, out / "schema.yaml")]
-    fit = {"rule": "by hand", "until": None if splits else str(FIRST_DAY)}
-    manifest = {"format": 2, "dataset": "toy", "fingerprint": "f00", "rows": sum(map(len, tables)), "files": files, "others": others}
-    manifest |= {"splits": splits, "fit": fit}
+    until = None if splits else str(FIRST_DAY)
+    files = [file | {"fitted_until": until} for file in files]
+    manifest = {"format": 3, "dataset": "toy", "fingerprint": "f00", "rows": sum(map(len, tables)), "files": files, "others": others}
+    manifest |= {"splits": splits, "fit": {"rule": "by hand", "until": until}}
     (out / "manifest.json").write_text(json.dumps(manifest))
     return out
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -57,9 +56,9 @@ def test_an_empty_day_range_names_the_range_and_the_days_there_are(folder: Path)
 
 def test_days_that_the_encoders_have_seen_judge_no_model(tmp_path: Path) -> None:
     folder = write_prepared(tmp_path / "toy", [rows_table(n).drop_columns(["split"]) for n in (5, 7, 11)])
-    change_manifest(folder, fit={"until": "2024-01-02"})
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    change_manifest(folder, files=[file | {"fitted_until": "2024-01-02"} for file in files])
     catalog = Catalog.open(folder)
-    assert catalog.fitted_until == date(2024, 1, 2)
     assert [f.rows for f in catalog.files_of(by_days(folder), "train")] == [5, 7]
     assert [f.rows for f in catalog.files_of(by_days(folder), "valid")] == [11]
     early = DataConfig(path=str(folder), days=DayRanges(train="2024-01-01", valid="2024-01-02", test="2024-01-03.."))
@@ -128,12 +127,11 @@ def test_verify_finds_a_changed_file_of_the_same_size(folder: Path) -> None:
     ("content", "message"),
     [
         ("{", "damaged"),
-        ("[]", "format None, expected 2"),
-        ('{"format": 1}', "format 1, expected 2"),
-        ('{"format": 2, "fingerprint": "x"}', "damaged .*files"),
-        ('{"format": 2, "fingerprint": "x", "files": [{"path": "a"}]}', "damaged .*bytes"),
-        ('{"format": 2, "fingerprint": "x", "files": []}', "damaged .*others"),
-        ('{"format": 2, "fingerprint": "x", "files": [], "others": [], "fit": {}}', "damaged .*until"),
+        ("[]", "format None, expected 3"),
+        ('{"format": 1}', "format 1, expected 3"),
+        ('{"format": 3, "fingerprint": "x"}', "damaged .*files"),
+        ('{"format": 3, "fingerprint": "x", "files": [{"path": "a"}]}', "damaged .*bytes"),
+        ('{"format": 3, "fingerprint": "x", "files": []}', "damaged .*others"),
     ],
 )
 def test_a_damaged_manifest_is_named(folder: Path, content: str, message: str) -> None:

@@ -87,7 +87,7 @@ def prepare(folder: Path) -> pa.Table:
 def catalog_of(folder: Path) -> Catalog:
     """The catalog of the folder, as it was when it was written; it has no days."""
     schema, fingerprint = FeatureSchema.load(folder / "schema.yaml"), (folder / "fingerprint").read_text()
-    return Catalog(folder, schema, files=(), others=(), fingerprint=fingerprint, has_split=False, fitted_until=None)
+    return Catalog(folder, schema, files=(), others=(), fingerprint=fingerprint, has_split=False)
 
 
 def make_config(model: str, folder: Path) -> RunConfig:

@@ -15,7 +15,7 @@ from swrec_prod.errors import DataError
 from swrec_prod.schema import FeatureSchema
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,19 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class DayFile(StoredFile):
-    """One Parquet file of one day. rows and row_groups: how many."""
+    """One Parquet file of one day. rows and row_groups: how many. fitted_until: the last day that its encoders had seen."""
 
     day: date
     rows: int
     row_groups: int
+    fitted_until: date | None = None
 
 
 @dataclass(frozen=True)
 class Catalog:
     """A prepared folder. files: of the days, in order of day and path. others: schema, vocabularies and held-out requests.
 
-    fingerprint: of schema and vocabularies. fitted_until: the last day they have seen; None where a random split column
-    says which rows they have seen.
+    fingerprint: of schema and vocabularies.
     """
 
     root: Path
@@ -50,7 +50,6 @@ class Catalog:
     others: tuple[StoredFile, ...]
     fingerprint: str
     has_split: bool
-    fitted_until: date | None
 
     @classmethod
     def open(cls, path: str | Path) -> Catalog:
@@ -64,12 +63,11 @@ class Catalog:
             files = tuple(sorted((_file(root, f) for f in manifest["files"]), key=lambda f: (f.day, f.path)))
             others = tuple(StoredFile(*_stored(root, f)) for f in manifest["others"])
             fingerprint, has_split = str(manifest["fingerprint"]), bool(manifest.get("splits"))
-            fitted_until = date.fromisoformat(manifest["fit"]["until"]) if not has_split else None
         except (KeyError, TypeError, ValueError) as failure:
             raise DataError(f"{root / MANIFEST}: damaged ({type(failure).__name__}: {failure}); run swrec prepare again") from None
         for file in (*others, *files):
             _check_size(file)
-        return cls(root, FeatureSchema.load(root / "schema.yaml"), files, others, fingerprint, has_split, fitted_until)
+        return cls(root, FeatureSchema.load(root / "schema.yaml"), files, others, fingerprint, has_split)
 
     @property
     def days(self) -> list[date]:
@@ -93,23 +91,38 @@ class Catalog:
         if not files:
             raise DataError(f"{self.root}: no day in data.days.{part} {text}; available: {_span(self.days)}")
         if part != "train":
-            self._check_unseen(f"data.days.{part} {text}", files[0].day)
+            self._check_unseen(f"data.days.{part} {text}", files)
         return files
 
     def verify(self) -> None:
         """Compare every file's SHA-256 with the manifest. Raises DataError naming the first file that differs."""
         for file in (*self.others, *self.files):
-            found = file_sha256(file.path)
-            if found != file.sha256:
-                raise DataError(f"{file.path}: SHA-256 {found[:12]}..., expected {file.sha256[:12]}...; run swrec prepare again")
+            _check_content(file)
 
-    def _check_unseen(self, days: str, first: date) -> None:
-        """Raises DataError when vocabularies and scalers were fitted on rows of `first` or later."""
-        if self.fitted_until is None:
+    def _check_unseen(self, days: str, files: tuple[DayFile, ...]) -> None:
+        """Raises DataError when the vocabularies and scalers of a file were fitted on its day or a later one."""
+        if self.has_split:
             raise DataError(f"{self.root}: {days}: rows of all days were fitted (random split); use data.split random, or prepare by days")
-        if first <= self.fitted_until:
-            fitted = f"vocabularies and scalers were fitted on days up to {self.fitted_until}"
-            raise DataError(f"{self.root}: {days}: {fitted}; begin later, or prepare with an earlier fit_until")
+        for file in files:
+            if file.fitted_until is not None and file.day <= file.fitted_until:
+                fitted = f"vocabularies and scalers were fitted on days up to {file.fitted_until}"
+                raise DataError(f"{self.root}: {days}: {fitted}; begin later, or prepare with an earlier fit_until")
+
+
+def damaged(root: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """The days of a prepared folder with a file that is missing or not what the manifest says, and what is wrong.
+
+    Raises DataError for a file that belongs to all days.
+    """
+    for entry in manifest["others"]:
+        _check_content(StoredFile(*_stored(root, entry)))
+    found: dict[str, str] = {}
+    for entry in manifest["files"]:
+        try:
+            _check_content(StoredFile(*_stored(root, entry)))
+        except DataError as failure:
+            found.setdefault(str(entry["day"]), str(failure))
+    return found
 
 
 def _manifest(root: Path) -> dict[str, Any]:
@@ -127,7 +140,9 @@ def _manifest(root: Path) -> dict[str, Any]:
 
 
 def _file(root: Path, entry: dict[str, Any]) -> DayFile:
-    return DayFile(*_stored(root, entry), date.fromisoformat(entry["day"]), int(entry["rows"]), int(entry["row_groups"]))
+    until = entry.get("fitted_until")
+    fitted = date.fromisoformat(until) if until else None
+    return DayFile(*_stored(root, entry), date.fromisoformat(entry["day"]), int(entry["rows"]), int(entry["row_groups"]), fitted)
 
 
 def _stored(root: Path, entry: dict[str, Any]) -> tuple[Path, int, str]:
@@ -141,6 +156,13 @@ def _check_size(file: StoredFile) -> None:
         raise DataError(f"{file.path}: missing, but listed in {MANIFEST}; run swrec prepare again") from None
     if found != file.size:
         raise DataError(f"{file.path}: {found} bytes, expected {file.size} ({MANIFEST}); cut short or overwritten? run swrec prepare again")
+
+
+def _check_content(file: StoredFile) -> None:
+    _check_size(file)
+    found = file_sha256(file.path)
+    if found != file.sha256:
+        raise DataError(f"{file.path}: SHA-256 {found[:12]}..., expected {file.sha256[:12]}...; run swrec prepare again")
 
 
 def _span(days: Sequence[date]) -> str:

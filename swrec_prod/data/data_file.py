@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
@@ -47,12 +47,18 @@ class DataFile(Strict):
 
     Vocabularies and scalers see training rows only: those of `split` train, or days up to and with `fit_until`, or,
     when neither is given, all but the last 20 % of days.
+    deduplicate: of the rows of a day that are equal in these columns only the first is kept. utc_offset: days begin at midnight there.
+    vocabularies: of days that are added later. freeze: new values are unknown values. extend: before a day is added, values of the
+    days before it get ids behind the known ones, `min_count` applied to those days; ids never move.
     """
 
     source: str
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
     split: Split | None = None
     fit_until: date | None = None
+    deduplicate: tuple[str, ...] = ()
+    utc_offset: str = pydantic.Field("+00:00", pattern=r"^[+-](0\d|1[0-4]):[0-5]\d$")
+    vocabularies: Literal["freeze", "extend"] = "freeze"
     requests: Requests = Requests()
     features: FeatureSchema = pydantic.Field(alias="schema")
 
@@ -60,6 +66,8 @@ class DataFile(Strict):
     def _one_way_to_fit(self) -> DataFile:
         if self.split and self.fit_until:
             raise ValueError("fit_until is for data without a split column; with one, the train rows are fitted")
+        if self.split and self.vocabularies == "extend":
+            raise ValueError("vocabularies: extend is for logs that grow by days, not for data with a split column")
         if self.source not in DATASETS:
             raise ValueError(f"source {self.source!r} is unknown; {nearest(self.source, DATASETS)}")
         return self
@@ -74,13 +82,19 @@ class DataFile(Strict):
         """The source."""
         return DATASETS[self.source]
 
+    @property
+    def offset_us(self) -> int:
+        """utc_offset in microseconds."""
+        hours, minutes = self.utc_offset[1:].split(":")
+        return (-1 if self.utc_offset[0] == "-" else 1) * (int(hours) * 60 + int(minutes)) * 60_000_000
+
     def parsed_options(self) -> Strict:
         """The source's options. Raises ConfigError naming an unknown or missing one."""
         return parse(self.dataset.options, self.options, f"{self.source}: options")
 
     def identity(self) -> str:
-        """sha256 of what the file says; comments and the order of keys do not count."""
-        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
+        """sha256 of what the file says; comments, the order of keys and defaults do not count."""
+        return hashlib.sha256(self.model_dump_json(by_alias=True, exclude_defaults=True).encode()).hexdigest()
 
 
 def _find(name: str) -> Path:

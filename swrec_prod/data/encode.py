@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from swrec_prod.data.pack import Column, Ragged
@@ -46,10 +47,32 @@ class Encoders:
         table: the standard table [N]; rows_mask: bool [N]. The result's `schema` is the resolved one.
         """
         fitted = table.filter(pa.array(rows_mask))
-        owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None]
-        tables = {owner.name: _fit_table(schema, owner, fitted) for owner in owners}
+        owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None and _encoder(f).kind != "bucketize"]
+        counts = {owner.name: _counts(schema, owner, fitted) for owner in owners}
         scalers = {f.name: Scaler.fit(f.encoder.kind, fitted[f.source], f.name) for f in schema.of_kind("dense") if f.encoder}  # type: ignore[arg-type]
-        return cls(_resolved(schema, table, tables), tables, scalers)
+        if not schema.scenario.values:
+            found = Vocabulary.fit(joined([table[schema.scenario.column]], ["scenario"]), 1, "scenario").values.to_pylist()
+            schema = schema.with_scenarios(tuple(map(str, found)))
+        return cls.of_counts(schema, counts, scalers)
+
+    @classmethod
+    def of_counts(cls, schema: FeatureSchema, counts: dict[str, pa.Table], scalers: dict[str, Scaler]) -> Encoders:
+        """From the counted values (`value`, `count`) of every table but bucketized ones; a hashed one is there for its type only.
+
+        schema: with its scenario values.
+        """
+        owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None]
+        tables = {owner.name: _table(owner, counts.get(owner.name)) for owner in owners}
+        return cls(_resolved(schema, tables), tables, scalers)
+
+    def extended(self, counts: dict[str, pa.Table]) -> Encoders:
+        """With ids for the values in `counts` (`value`, `count` by table) that are unknown so far; no id moves."""
+        tables = dict(self.tables)
+        for owner in self.schema.of_kind("id", "bag"):
+            known = tables.get(owner.name)
+            if isinstance(known, Vocabulary):
+                tables[owner.name] = known.extended(counts[owner.name], _encoder(owner).min_count)
+        return Encoders(_resolved(self.schema, tables), tables, self.scalers)
 
     def encode(self, name: str, values: Values) -> Column:
         """The values of one feature for N rows: a pyarrow array, a numpy array or a list (of lists for bags and sequences).
@@ -127,18 +150,24 @@ class Encoders:
         return {"hashed": dict(hashed), "scalers": {name: asdict(scaler) for name, scaler in self.scalers.items()}}
 
 
-def _fit_table(schema: FeatureSchema, owner: Feature, rows: pa.Table) -> Table:
-    """The table of `owner`, fitted on its values and those of the features that share it."""
+def _counts(schema: FeatureSchema, owner: Feature, rows: pa.Table) -> pa.Table:
+    """`value`, `count` of the table of `owner`: of its values and those of the features that share it."""
+    sharers = [f for f in schema.of_kind("id", "bag") if f.table == owner.name]
+    columns = [lists(rows[f.source], f.name)[0] if f.kind == "bag" else rows[f.source] for f in sharers]
+    counted = pc.value_counts(joined(columns, [f.name for f in sharers]).drop_null())
+    return pa.table({"value": counted.field(0), "count": counted.field(1)})
+
+
+def _table(owner: Feature, counted: pa.Table | None) -> Table:
+    """The table of `owner`, made of its counted values."""
     encoder = _encoder(owner)
     if encoder.kind == "bucketize":
         return Buckets(encoder.boundaries)
-    sharers = [f for f in schema.of_kind("id", "bag") if f.table == owner.name]
-    columns = [lists(rows[f.source], f.name)[0] if f.kind == "bag" else rows[f.source] for f in sharers]
-    values = joined(columns, [f.name for f in sharers])
+    assert counted is not None
     if encoder.kind == "vocab":
-        return Vocabulary.fit(values, encoder.min_count, owner.name)
+        return Vocabulary.of_counts(counted, encoder.min_count)
     assert encoder.buckets is not None
-    return Hashing(encoder.buckets, "int64" if pa.types.is_integer(values.type) else "string")
+    return Hashing(encoder.buckets, "int64" if pa.types.is_integer(counted["value"].type) else "string")
 
 
 def _load_table(folder: Path, owner: Feature, hashed: dict[str, str]) -> Table:
@@ -166,11 +195,7 @@ def _encoder(owner: Feature) -> Encoder:
     return owner.encoder
 
 
-def _resolved(schema: FeatureSchema, table: pa.Table, tables: dict[str, Table]) -> FeatureSchema:
-    """`schema` with the heights of its tables and, where not given, the scenario values by falling row count."""
+def _resolved(schema: FeatureSchema, tables: dict[str, Table]) -> FeatureSchema:
+    """`schema` with the heights of its tables."""
     features = tuple(f if f.kind == "dense" else f.model_copy(update={"rows": tables[f.table].rows}) for f in schema.features)
-    scenario = schema.scenario
-    if not scenario.values:
-        found = Vocabulary.fit(joined([table[scenario.column]], ["scenario"]), 1, "scenario").values.to_pylist()
-        scenario = scenario.model_copy(update={"values": tuple(str(value) for value in found)})
-    return schema.model_copy(update={"features": features, "scenario": scenario})
+    return schema.model_copy(update={"features": features})

@@ -1,85 +1,155 @@
-"""The relational part of prepare: order events by time, and give every row the behaviours that were known before it."""
+"""The relational part of prepare, as Ibis expressions: one definition for every engine.
+
+    standard    one row an event: needed columns, time in microseconds, day and hour, duplicates dropped, a stable row number
+    profile     what there is, an hour and scenario at a time: rows, positives, missing and unusable values
+    counts, moments   what vocabularies and scalers are fitted on
+    windowed    for every row, how many behaviours of its user happened strictly before it
+    latest      the last behaviours of every user in days that are prepared already
+
+Nothing here is evaluated, and nothing knows which engine will do it.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
+import ibis
+from ibis import _
 
-from swrec_prod.data.pack import Ragged, spread
-from swrec_prod.data.values import flat
-from swrec_prod.errors import DataError
+from swrec_prod.data.data_file import DataFile
+from swrec_prod.engine.contract import Engine
+from swrec_prod.schema import Feature, FeatureSchema
 
-MICROSECONDS = pa.timestamp("us", "UTC")
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+DAY, HOUR, SPLIT, ROW = "_day", "_hour", "_split", "row"
+HOUR_US = 3_600_000_000
+DAY_ROWS = 2**32  # row numbers made here: day * DAY_ROWS + position in the day
 
 
-class Windows(NamedTuple):
-    """The behaviours of every row: `events[start[i]:stop[i]]` are row positions, oldest first.
+def standard(engine: Engine, log: ir.Table, data_file: DataFile) -> ir.Table:
+    """The events of a source's standard table: `row`, `_day` and `_hour` (days and hours since 1970 where the log is), and the columns
+    that the schema reads, `time` as int64 microseconds.
 
-    events: int64 [behaviours]; start, stop: int64 [N]. Lists are built from it for some rows at a time (`of_rows`), as
-    all of them together are many times larger than the table.
+    Of rows with equal `deduplicate` columns on one day the first by time stays; ties are broken by all other columns, so that what
+    stays does not depend on the order in which an engine reads.
     """
+    schema = data_file.features
+    events = log.select(*needed(schema, log.columns, data_file.deduplicate))
+    if events[schema.time].type().is_timestamp():
+        events = events.mutate(**{schema.time: engine.micros(events[schema.time])})
+    shifted = events[schema.time].cast("int64") + data_file.offset_us
+    events = events.mutate(**{schema.time: events[schema.time].cast("int64"), HOUR: shifted // HOUR_US})
+    events = events.mutate(**{DAY: events[HOUR] // 24})
+    order = [events[name] for name in _order(events, schema.time)]
+    if data_file.deduplicate:
+        same = ibis.window(group_by=[DAY, *data_file.deduplicate], order_by=order)
+        events = events.mutate(_copy=ibis.row_number().over(same)).filter(_["_copy"] == 0).drop("_copy")
+    if ROW not in events.columns:
+        position = ibis.row_number().over(ibis.window(group_by=DAY, order_by=[events[name] for name in _order(events, schema.time)]))
+        events = events.mutate(**{ROW: events[DAY] * DAY_ROWS + position})
+    return events
 
-    events: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
 
-    def of_rows(self, rows: np.ndarray | slice) -> Ragged:
-        """Row positions of the behaviours of `rows`."""
-        index, offsets = spread(self.start[rows], self.stop[rows] - self.start[rows])
-        return Ragged(self.events[index], offsets)
+def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = ()) -> list[str]:
+    """The columns of the standard table that the schema reads, once each."""
+    names = [ROW] if ROW in present else []
+    names += [schema.time, schema.user, schema.scenario.column, *(label.column for label in schema.labels)]
+    names += [name for name in (schema.request, schema.weight) if name]
+    names += [f.source for f in schema.features if f.kind != "sequence"]
+    return list(dict.fromkeys([*names, *more]))
 
 
-def in_order(table: pa.Table, time: str) -> pa.Table:
-    """The rows by (time, row), with `time` as timestamp[us, UTC]; a timestamp without a zone is UTC.
+def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
+    """The events with the `_split` that a table of (row, _split) deals to each of them."""
+    return events.join(split, ROW, how="inner")
 
-    Raises DataError when the column holds no timestamps, or a missing one.
+
+def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
+    """Counts by `_hour` and `scenario` (the raw value): `rows`; `positives_<task>`, `unusable_<task>` (neither 0 nor 1);
+    `missing_<i>` of the columns of `checked`; `unusable_weight`.
     """
-    column = table[time]
-    if not pa.types.is_timestamp(column.type):
-        raise DataError(f"column {time!r} is {column.type}, expected timestamp")
-    if column.null_count:
-        raise DataError(f"column {time!r} has {column.null_count} missing values; every row needs its time")
-    moments = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(MICROSECONDS)
-    table = table.set_column(table.column_names.index(time), time, moments)
-    order = np.lexsort((table["row"].to_numpy(), moments.cast(pa.int64()).to_numpy()))
-    return table if np.array_equal(order, np.arange(len(order))) else table.take(pa.array(order)).combine_chunks()
+    counts: dict[str, ir.Value] = {"rows": _.count()}
+    for label in schema.labels:
+        value = events[label.column].cast("float64")
+        counts[f"positives_{label.name}"] = _.count(where=value == 1)
+        counts[f"unusable_{label.name}"] = _.count(where=(~value.isin([0.0, 1.0])).fill_null(True))
+    for i, name in enumerate(checked(schema)):
+        counts[f"missing_{i}"] = _.count(where=events[name].isnull())
+    if schema.weight:
+        counts["unusable_weight"] = _.count(where=~(events[schema.weight] >= 0).fill_null(False))
+    return events.group_by(**{HOUR: events[HOUR], "scenario": events[schema.scenario.column]}).agg(**counts)
 
 
-def days_of(time: pa.ChunkedArray) -> np.ndarray:
-    """The UTC day of each moment, datetime64[D] [N]."""
-    return time.cast(pa.int64()).to_numpy().astype("datetime64[us]").astype("datetime64[D]")
+def checked(schema: FeatureSchema) -> list[str]:
+    """The columns whose missing values are counted."""
+    features = [f.source for f in schema.features if f.kind != "sequence"]
+    return list(dict.fromkeys([ROW, schema.time, schema.user, *features]))
 
 
-def codes(values: pa.ChunkedArray) -> np.ndarray:
-    """One small integer for each distinct value, int32 [N]."""
-    return flat(values).dictionary_encode().indices.to_numpy()
+def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
+    """`value`, `count` of the values of features that share a table, missing ones left out."""
+    columns = [_values(events, f).filter(_.value.notnull()) for f in features]
+    values = ibis.union(*columns) if len(columns) > 1 else columns[0]
+    return values.group_by("value").agg(count=_.count())
 
 
-def behaviours(user: np.ndarray, time: np.ndarray, happened: np.ndarray, max_length: int | None) -> Windows:
-    """For each row the latest `max_length` rows of the same user where `happened`, strictly before the row's time.
+def moments(events: ir.Table, column: str) -> ir.Table:
+    """One row: mean, std (of the population), min and max of the numbers in `column`, null without any; `infinite`, how many are."""
+    number = events.select(value=events[column].cast("float64"))
+    number = number.filter(number.value.notnull() & ~number.value.isnan())
+    known = ~number.value.isinf()
+    statistics = {name: getattr(number.value, name)(where=known) for name in ("mean", "min", "max")}
+    return number.agg(**statistics, std=number.value.std(where=known, how="pop"), infinite=number.count(where=number.value.isinf()))
 
-    user: int [N] codes; time: int64 [N], non-decreasing; happened: bool [N]. Rows of a user that share a time do not see
-    each other. Equal times keep the order of the rows.
+
+def windowed(events: ir.Table, schema: FeatureSchema) -> ir.Table:
+    """The events with `_before_<name>`, int64, for every sequence feature: its behaviours of the same user, of `events`, strictly
+    before the row's time. Rows of a user that share a time do not see each other.
     """
-    order = np.argsort(user, kind="stable")  # by (user, time, row): the rows come by time
-    user, time, happened = user[order], time[order], happened[order]
-    new_user = _starts(user)
-    before = np.cumsum(happened) - happened  # behaviours of all users so far, this row left out
-    first_of_user = before[_latest(new_user)]
-    stop = before[_latest(new_user | _starts(time))]
-    start = first_of_user if max_length is None else np.maximum(first_of_user, stop - max_length)
-    windows = Windows(order[happened], np.empty_like(start), np.empty_like(stop))
-    windows.start[order], windows.stop[order] = start, stop
-    return windows
+    strictly_before = ibis.range_window(preceding=(None, 1), group_by=schema.user, order_by=schema.time)
+    before = {}
+    for feature in schema.of_kind("sequence"):
+        count = events.count(where=behaved(events, schema, feature)).over(strictly_before)
+        before[f"_before_{feature.name}"] = count.fill_null(0)  # an empty frame counts 0 on one engine and null on another
+    return events.mutate(**before) if before else events
 
 
-def _starts(values: np.ndarray) -> np.ndarray:
-    """True where a run of equal values begins."""
-    return np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]
+def behaved(events: ir.Table, schema: FeatureSchema, feature: Feature) -> ir.BooleanValue:
+    """Whether an event is a behaviour of `feature`. With a random split only training rows are: a training row may be later than a
+    test row of its user, and a history with that row would tell its label.
+    """
+    happened = ibis.literal(True)
+    if feature.where:
+        column = next(label.column for label in schema.labels if label.name == feature.where)
+        happened = events[column].cast("float64") == 1
+    return happened & (events[SPLIT] == "train") if SPLIT in events.columns else happened
 
 
-def _latest(marks: np.ndarray) -> np.ndarray:
-    """For each position the latest one at or before it that is marked; position 0 is."""
-    return np.maximum.accumulate(np.where(marks, np.arange(len(marks)), 0))
+def latest(rows: ir.Table, feature: Feature) -> ir.Table:
+    """user, time, row, item, scenario of the last `max_length` behaviours of every user in prepared rows."""
+    happened = rows.filter(rows[f"label_{feature.where}"] == 1) if feature.where else rows
+    if "split" in rows.columns:
+        happened = happened.filter(happened["split"] == "train")
+    happened = happened.select("user", "time", "row", "scenario", item=happened[feature.table])
+    if feature.max_length is None:
+        return happened
+    newest_first = ibis.window(group_by="user", order_by=[ibis.desc("time"), ibis.desc("row")])
+    return happened.mutate(_age=ibis.row_number().over(newest_first)).filter(_["_age"] < feature.max_length).drop("_age")
+
+
+def _order(events: ir.Table, time: str) -> list[str]:
+    return [time, *sorted(set(events.columns) - {time, DAY, HOUR})]
+
+
+def _values(events: ir.Table, feature: Feature) -> ir.Table:
+    value = events[feature.source]
+    value = value.unnest() if feature.kind == "bag" else value
+    return events.select(value=value.cast("string" if _element(events, feature).is_string() else "int64"))
+
+
+def _element(events: ir.Table, feature: Feature) -> ibis.expr.datatypes.DataType:
+    kind = events[feature.source].type()
+    return kind.value_type if feature.kind == "bag" else kind

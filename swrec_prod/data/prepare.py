@@ -1,38 +1,51 @@
 """From a raw log to prepared days: the folder that train, evaluate and export read.
 
-    OUT/day=YYYY-MM-DD/part-00000.parquet   encoded rows, by (time, row)
+    OUT/day=YYYY-MM-DD/part-NNNNN.parquet   encoded rows, by (time, row) (stored.py)
     OUT/schema.yaml, OUT/vocab/             the encoders (encode.py)
     OUT/requests.parquet                    held-out rows, raw (requests.py)
-    OUT/manifest.json                       what there is, with checksums
+    OUT/manifest.json                       what there is, from what, with checksums
 
-Written beside its place and committed by a rename: a killed run leaves nothing.
+The relational part is one set of expressions (etl.py) that an engine evaluates; ids, numbers and lists are made of its Arrow tables
+(rows.py). Days are written one after the other in a folder beside OUT that becomes OUT at the end (work.py): a killed run leaves
+no half dataset, and the next one goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import json
+import errno
+import time
 from collections.abc import Callable
+from datetime import date
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.data.catalog import FORMAT, MANIFEST, Catalog
-from swrec_prod.data.check import check_columns, label_values, weight_values
-from swrec_prod.data.commit import committed, file_record, file_sha256
+from swrec_prod.data import etl
+from swrec_prod.data.catalog import FORMAT, damaged
+from swrec_prod.data.check import check_columns
+from swrec_prod.data.commit import file_record
 from swrec_prod.data.data_file import DataFile, RandomSplit
-from swrec_prod.data.days import Sequence, list_array, write_days
 from swrec_prod.data.encode import Encoders
-from swrec_prod.data.etl import behaviours, codes, days_of, in_order
-from swrec_prod.data.pack import Ragged
-from swrec_prod.data.requests import pick_rows, request_table
-from swrec_prod.engine import engine
+from swrec_prod.data.fit import extend, fit
+from swrec_prod.data.profile import Profile, number_of
+from swrec_prod.data.raw import RawLog, news
+from swrec_prod.data.requests import request_table
+from swrec_prod.data.spread import spread_days
+from swrec_prod.data.stream import stream_days
+from swrec_prod.data.work import Manifest, Work, begin, continued, locked, read_manifest, resume
+from swrec_prod.engine import engine as running_engine
+from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, SwrecError
-from swrec_prod.schema import FeatureSchema
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
 
 SPLITS = ("train", "valid", "test")
+SECONDS = 3.0  # between lines of progress
 Progress = Callable[[str], None]
 
 
@@ -43,66 +56,210 @@ def prepare(
     *,
     cache: Path | None = None,
     overwrite: bool = False,
+    engine: str = "local",
     progress: Progress = lambda line: None,
-) -> dict[str, Any]:
-    """Prepare a raw log into the folder `out` and return its manifest. The same inputs give the same bytes.
+) -> Manifest:
+    """Prepare a raw log into the folder `out` and return its manifest. The same inputs give the same bytes, on any engine.
 
-    raw: folder or file of the raw log; None fetches it into `cache` (default ~/.cache/swrec). An `out` prepared from the
-    same inputs is left alone where it is whole, and prepared again where it is not; one from other inputs is a DataError
-    unless `overwrite`, and a folder of other things always.
-    progress: takes one line a stage.
+    raw: folder or file of the raw log; None fetches it into `cache` (default ~/.cache/swrec). Only what is missing is done: days that
+    `out` does not have, or has from other files, or damaged; and after a new or changed day the days behind it, whose histories
+    reach back to it. One that was prepared from another data file is a DataError unless `overwrite`, and a folder of other things
+    always. engine: see swrec_prod.engine. progress: takes a line now and then.
     """
-    options = data_file.parsed_options()
-    located = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options)
-    files = tuple(file.path for file in located)
-    source = {"data_file": data_file.identity(), "raw": [_identity(file) for file in files]}
-    existing = _existing(out)
-    same = existing is not None and existing["source"] == source
-    if existing is not None and same and _is_whole(out, progress):
-        progress(f"{out}: up to date ({existing['rows']:,} rows)")
-        return existing
-    if existing is None and out.exists() and any(out.iterdir()):
-        raise DataError(f"{out}: exists and is no prepared dataset; choose another folder")
-    if existing is not None and not same and not overwrite:
-        raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it")
-    progress(f"reading {data_file.source} from {files[0].parent}")
-    with committed(out) as folder:
-        with engine("local", folder) as running:
-            table = running.arrow(data_file.dataset.read(running, located, options))
-        manifest = {"format": FORMAT, "dataset": data_file.source, **_prepare(data_file, table, folder, progress), "source": source}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    progress(f"{out}: {manifest['rows']:,} rows in {len(manifest['files'])} days")
-    return manifest
+    options, out = data_file.parsed_options(), out.absolute()
+    with locked(out):
+        existing = read_manifest(out)
+        log = RawLog.of(data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options))
+        source = {"data_file": data_file.identity(), "raw": log.undated}
+        if existing is not None and existing["source"] != source and not overwrite:
+            raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it")
+        if existing is not None and (existing["source"] != source or existing.get("format") != FORMAT):
+            existing = None
+        bad = _bad_days(out, existing, progress) if existing else []
+        existing = None if bad is None else existing
+        work = resume(out, source)
+        if existing is not None and work is None and not bad and not news(log, _raw_of(existing)):
+            progress(f"{out}: up to date ({existing['rows']:,} rows)")
+            return existing
+        work = work or (continued(out, existing, bad or []) if existing else begin(out, data_file.source, source))
+        try:
+            with running_engine(engine, work.scratch) as running:
+                manifest = _Preparing(running, data_file, log, work, progress).run()
+        except OSError as failure:
+            if failure.errno != errno.ENOSPC:
+                raise
+            raise DataError(f"{out.parent}: the disk is full; make room and run swrec prepare again, it goes on where it stopped") from None
+        finally:
+            work.leave()
+        progress(f"{out}: {manifest['rows']:,} rows in {len(manifest['days'])} days")
+        return manifest
 
 
-def _prepare(data_file: DataFile, table: pa.Table, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Everything but the manifest file, of which it returns the content."""
-    schema = data_file.features
-    check_columns(schema, table, data_file.source)
-    events = in_order(table, schema.time)
-    days = days_of(events[schema.time])
-    split = _deal(events["row"].to_numpy(), data_file.split.random) if data_file.split else None
-    fitted, fit = _fit_rows(data_file, split, days)
-    progress(f"fitting encoders on {int(fitted.sum()):,} of {len(days):,} rows")
-    encoders = Encoders.fit(schema, events, fitted)
-    schema = encoders.schema
-    progress("encoding")
-    rows = _encoded(encoders, events, split)
-    sequences = _sequences(schema, events, rows, split)
-    progress(f"writing {len(np.unique(days)):,} days")
-    records = write_days(folder, rows, days, sequences)
-    picked = _request_rows(data_file, events, rows, split == 2 if split is not None else _latest(~fitted))
-    pq.write_table(request_table(schema, events, rows, days, sequences, picked), folder / "requests.parquet", compression="zstd")
-    return {
-        "fingerprint": encoders.fingerprint(),
-        "rows": len(days),
-        "files": records,
-        "others": [file_record(folder, folder / "requests.parquet"), *(file_record(folder, path) for path in encoders.save(folder))],
-        "splits": None if split is None else {name: int((split == i).sum()) for i, name in enumerate(SPLITS)},
-        "scenarios": _traffic(schema, rows, days),
-        "nulls": {f.name: events[f.source].null_count for f in schema.features if f.kind != "sequence"},
-        "fit": fit,
-    }
+class _Preparing:
+    """One prepare at work. engine evaluates, `work` is where it is written."""
+
+    def __init__(self, engine: Engine, data_file: DataFile, log: RawLog, work: Work, progress: Progress) -> None:
+        self.engine, self.data_file, self.log, self.work, self.progress = engine, data_file, log, work, progress
+        self.schema = data_file.features
+
+    def run(self) -> Manifest:
+        """Do all that is missing and commit it."""
+        todo = self._todo()
+        events = self._events(todo)
+        profile = Profile(self.engine.arrow(etl.profile(events, self.schema)), self.schema)
+        profile.check(self.data_file.source, self.log.place)
+        if not self.log.has_days:
+            todo = [day for day in profile.days if str(day) not in self.work.days]
+        self._check_days(profile, todo)
+        self.work.drop([str(day) for day in todo])
+        encoders = self._encoders(profile, todo)
+        self._write(encoders, profile, todo)
+        self._complete(encoders)
+        self.work.commit()
+        return self.work.manifest
+
+    def _todo(self) -> list[date]:
+        """The days of a dated log that are to be prepared; of another one all that may be."""
+        changed = news(self.log, _raw_of(self.work.manifest))
+        for day, what in changed.items():
+            if self.work.days:
+                self.progress(f"{day}: {what}")
+        todo = set(changed)
+        earliest = min((d for d in changed), default=date.max)
+        if self.schema.of_kind("sequence"):
+            behind = [d for d in self.log.by_day if d > earliest and str(d) in self.work.days]
+            if behind and self.work.days:
+                self.progress(f"{behind[0]}..{behind[-1]}: prepared again, as their histories reach back to {earliest}")
+            todo |= set(behind)
+            self._check_reach(earliest)
+        return sorted(todo)
+
+    def _check_reach(self, earliest: date) -> None:
+        """Raises DataError when days behind a new or changed one would keep histories without it."""
+        lost = [day for day in self.work.days if date.fromisoformat(day) > earliest and date.fromisoformat(day) not in self.log.by_day]
+        if lost:
+            where = f"{self.work.out}: day {earliest} is new or changed, and {lost[0]} behind it must be prepared again"
+            raise DataError(f"{where}, but the raw log no longer has it; bring it back, or prepare into another folder")
+
+    def _events(self, days: list[date]) -> ir.Table:
+        """etl.standard of these days, of all of them where the log has no days."""
+        if not self.log.has_days:
+            return self._all_events
+        return self._standard(days)
+
+    def _standard(self, days: list[date]) -> ir.Table:
+        files = self.log.of_days(days) if self.log.has_days else self.log.files
+        table = self.data_file.dataset.read(self.engine, files, self.data_file.parsed_options())
+        check_columns(self.schema, dict(table.schema().items()), self.data_file.source, self.data_file.deduplicate)
+        return etl.standard(self.engine, table, self.data_file)
+
+    @cached_property
+    def _all_events(self) -> ir.Table:
+        """Of a log without days, evaluated once; with `_split` where rows are dealt."""
+        self.progress(f"reading {self.data_file.source} from {self.log.files[0].path.parent}")
+        events = self._standard([])
+        if self.data_file.split is None:
+            return self.engine.kept(events)
+        events = self.engine.kept(events)
+        row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].to_numpy()
+        dealt = _deal(row, self.data_file.split.random)
+        self.work.manifest["splits"] = {name: int((dealt == i).sum()) for i, name in enumerate(SPLITS)}
+        names = pa.array(SPLITS).take(pa.array(dealt))
+        return self.engine.kept(etl.dealt(events, self.engine.memory(pa.table({etl.ROW: row, etl.SPLIT: names}))))
+
+    def _check_days(self, profile: Profile, todo: list[date]) -> None:
+        """A file of one day must hold rows of that day only: others would be missing on theirs."""
+        wrong = sorted(set(profile.days) - set(todo)) if self.log.has_days else []
+        if wrong:
+            raise DataError(
+                f"{self.data_file.source}: column {self.schema.time!r} has {profile.rows_of(wrong[0]):,} rows of {wrong[0]}, "
+                f"but the files read are of {todo[0]}..{todo[-1]}; is utc_offset {self.data_file.utc_offset} right?"
+            )
+
+    def _encoders(self, profile: Profile, todo: list[date]) -> Encoders:
+        """Those of the folder, extended where that is wanted; fitted where there are none."""
+        manifest, folder = self.work.manifest, self.work.folder
+        if "fit" not in manifest:
+            encoders = self._fit(profile)
+        else:
+            encoders = Encoders.load(folder)
+            until = date.fromisoformat(manifest["fit"]["until"]) if manifest["fit"]["until"] else None
+            grown = [d for d in self.log.by_day if until and until < d < todo[0] and str(d) in self.work.days] if todo else []
+            if self.data_file.vocabularies == "extend" and grown:
+                self.progress(f"extending vocabularies by {grown[0]}..{grown[-1]}")
+                encoders = extend(self.engine, self._events(grown), encoders)
+                manifest["fit"]["until"] = str(grown[-1])
+        manifest["others"] = [file_record(folder, path) for path in encoders.save(folder)]
+        manifest["fingerprint"] = encoders.fingerprint()
+        self.work.save()
+        return encoders
+
+    def _fit(self, profile: Profile) -> Encoders:
+        schema = self.schema if self.schema.scenario.values else self.schema.with_scenarios(tuple(profile.scenarios()))
+        events, days = self._events(profile.days), profile.days
+        if self.data_file.split is not None:
+            until, rule = None, "split: train"
+            rows, events = self.work.manifest["splits"]["train"], events.filter(events[etl.SPLIT] == "train")
+        else:
+            until = self.data_file.fit_until or _four_fifths(days)
+            rule = f"days: ..{until}" + ("" if self.data_file.fit_until else " (all but the last 20 % of days)")
+            rows = sum(profile.rows_of(day) for day in days if day <= until)
+            events = events.filter(events[etl.DAY] <= number_of(until))
+        if not rows:
+            raise DataError(f"{self.data_file.source}: no row to fit vocabularies on ({rule}; days are {days[0]}..{days[-1]})")
+        self.progress(f"fitting encoders on {rows:,} of {profile.rows:,} rows")
+        last = None if until is None else str(max(day for day in days if day <= until))
+        self.work.manifest["fit"] = {"rule": rule, "rows": rows, "until": last}
+        return fit(self.engine, events, schema)
+
+    def _write(self, encoders: Encoders, profile: Profile, todo: list[date]) -> None:
+        """Prepare the days and enter them into the manifest as they are finished."""
+        known, raw, manifest = encoders.schema.scenario.values, self.log.by_day, self.work.manifest
+        until = manifest["fit"]["until"]
+        total, done, say = sum(profile.rows_of(day) for day in todo), 0, _now_and_then(self.progress)
+
+        def finished(day: date, files: list[dict[str, Any]]) -> None:
+            nonlocal done
+            rows = sum(file["rows"] for file in files)
+            if rows != profile.rows_of(day):
+                raise DataError(f"{self.log.place(day)}: {rows:,} rows of {day} came, expected {profile.rows_of(day):,}; was it changed?")
+            done += rows
+            self.log.check_unchanged()
+            manifest["files"] += [file | {"fitted_until": until} for file in files]
+            entry = {"rows": rows, "nulls": profile.missing(day), "scenarios": profile.traffic(day, known), "raw": raw.get(day, [])}
+            self.work.days[str(day)] = entry
+            say(f"{day}: {done:,} of {total:,} rows ({done / total:.0%})", last=done == total)
+
+        write = spread_days if self.engine.name == "cluster" else stream_days
+        if todo:
+            write(self.engine, self._events(todo), encoders, profile, todo, self.work, finished)
+
+    def _complete(self, encoders: Encoders) -> None:
+        """The held-out requests, and what the manifest says of the whole."""
+        manifest, days = self.work.manifest, dict(sorted(self.work.days.items()))
+        self._requests(encoders, list(days))
+        manifest["files"].sort(key=lambda file: (file["day"], file["path"]))
+        manifest["days"] = days
+        manifest["rows"] = sum(entry["rows"] for entry in days.values())
+        manifest.setdefault("splits", None)
+        manifest["scenarios"] = {day: entry["scenarios"] for day, entry in days.items()}
+        names = [f.name for f in self.schema.features if f.kind != "sequence"]
+        manifest["nulls"] = {name: sum(entry["nulls"][name] for entry in days.values()) for name in names}
+
+    def _requests(self, encoders: Encoders, days: list[str]) -> None:
+        """Write requests.parquet; where the raw log no longer has all prepared days, the one that there is stays."""
+        path = self.work.folder / "requests.parquet"
+        if self.log.has_days and not set(map(date.fromisoformat, days)) <= self.log.by_day.keys() and path.exists():
+            self.progress("requests.parquet stays as it is: the raw log no longer has all days")
+        else:
+            events = self._events([date.fromisoformat(day) for day in days])
+            until = self.work.manifest["fit"]["until"]
+            held_out = events[etl.DAY] > number_of(date.fromisoformat(until)) if until else events[etl.SPLIT] == "test"
+            limit = max(sum(self.work.days[day]["rows"] for day in days) // 10, 1) if until else 2**62
+            table = request_table(self.engine, events, self.data_file, encoders.schema, events.filter(held_out), limit)
+            path.unlink(missing_ok=True)
+            pq.write_table(table, path, compression="zstd")
+        self.work.manifest["others"].append(file_record(self.work.folder, path))
 
 
 def _deal(row: np.ndarray, split: RandomSplit) -> np.ndarray:
@@ -114,123 +271,36 @@ def _deal(row: np.ndarray, split: RandomSplit) -> np.ndarray:
     return by_row
 
 
-def _fit_rows(data_file: DataFile, split: np.ndarray | None, days: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """bool [N]: the training rows, and how they were chosen, for the manifest. Raises DataError when there are none."""
-    if split is not None:
-        fitted, rule = split == 0, "split: train"
-    else:
-        last = np.datetime64(data_file.fit_until) if data_file.fit_until else _four_fifths(np.unique(days))
-        fitted, rule = days <= last, f"days: ..{last}" + ("" if data_file.fit_until else " (all but the last 20 % of days)")
-    if not fitted.any():
-        raise DataError(f"{data_file.source}: no row to fit vocabularies on ({rule}; days are {days[0]}..{days[-1]})")
-    until = None if split is not None else str(days[fitted][-1])
-    return fitted, {"rule": rule, "rows": int(fitted.sum()), "until": until}
+def _now_and_then(progress: Progress) -> Callable[..., None]:
+    """Hands on a line every few seconds, and the last one."""
+    told = time.monotonic()
+
+    def say(line: str, *, last: bool) -> None:
+        nonlocal told
+        if last or time.monotonic() - told > SECONDS:
+            told = time.monotonic()
+            progress(line)
+
+    return say
 
 
-def _four_fifths(days: np.ndarray) -> np.datetime64:
+def _four_fifths(days: list[date]) -> date:
     """The day with a fifth of `days`, and at least one, behind it; a single day is used."""
     held_out = max(round(len(days) / 5), 1)
     return days[max(len(days) - held_out, 1) - 1]
 
 
-def _encoded(encoders: Encoders, events: pa.Table, split: np.ndarray | None) -> pa.Table:
-    """The prepared columns of all rows, sequences left out."""
-    schema = encoders.schema
-    columns: dict[str, Any] = {"row": events["row"], "time": events[schema.time], "user": events[schema.user].cast(pa.string())}
-    columns["scenario"] = encoders.encode_scenario(events[schema.scenario.column]).astype(np.int32)
-    columns |= {f"label_{label.name}": label_values(events[label.column], label.column) for label in schema.labels}
-    if schema.request:
-        columns["request"] = events[schema.request].cast(pa.string())
-    if schema.weight:
-        columns["weight"] = weight_values(events[schema.weight], schema.weight)
-    if split is not None:
-        columns["split"] = pa.DictionaryArray.from_arrays(split, pa.array(SPLITS))
-    for feature in schema.features:
-        if feature.kind != "sequence":
-            column = encoders.encode(feature.name, events[feature.source])
-            columns[feature.name] = list_array(column) if isinstance(column, Ragged) else column
-    return pa.table(columns)
+def _raw_of(manifest: Manifest) -> dict[str, Any]:
+    return {day: entry["raw"] for day, entry in manifest["days"].items()}
 
 
-def _sequences(schema: FeatureSchema, events: pa.Table, rows: pa.Table, split: np.ndarray | None) -> list[Sequence]:
-    """The behaviours of every row, for each sequence feature. Encoded ids are gathered, never raw values.
-
-    With a random split only training rows are behaviours: a training row may be later than a test row of its user, and
-    a history with that row would tell its label.
-    """
-    time = rows["time"].cast(pa.int64()).to_numpy()
-    users = codes(events[schema.user])
-    result = []
-    for feature in schema.of_kind("sequence"):
-        happened = rows[f"label_{feature.where}"].to_numpy() == 1 if feature.where else np.ones(len(time), bool)
-        happened = happened if split is None else happened & (split == 0)
-        windows = behaviours(users, time, happened, feature.max_length)
-        result.append(Sequence(feature.name, windows, rows[feature.table].to_numpy(), rows["scenario"].to_numpy(), time))
-    return result
-
-
-def _latest(unseen: np.ndarray) -> np.ndarray:
-    """bool [N]: the latest rows of `unseen`, at most a tenth of all rows."""
-    held_out = np.zeros_like(unseen)
-    held_out[np.flatnonzero(unseen)[-max(len(unseen) // 10, 1) :]] = True
-    return held_out
-
-
-def _request_rows(data_file: DataFile, events: pa.Table, rows: pa.Table, held_out: np.ndarray) -> np.ndarray:
-    """Positions of the rows of requests.parquet, of rows that the encoders have not seen; none where they have seen all.
-
-    held_out: bool [N], rows to take them from: those of split test, or the latest ones. Rows of one scenario with the
-    same request id, or without such a column the same user and time, are one request.
-    """
-    schema = data_file.features
-    time = rows["time"].cast(pa.int64()).to_numpy()
-    asked = [codes(events[schema.request])] if schema.request else [codes(events[schema.user]), time]
-    scenario = rows["scenario"].to_numpy()
-    parts = np.stack([scenario, *asked], axis=1)
-    group = np.zeros(len(rows), np.int64)
-    group[held_out] = np.unique(parts[held_out], axis=0, return_inverse=True)[1]
-    return pick_rows(np.flatnonzero(held_out), group, scenario, data_file.requests.per_scenario, data_file.requests.seed)
-
-
-def _traffic(schema: FeatureSchema, rows: pa.Table, days: np.ndarray) -> dict[str, dict[str, Any]]:
-    """{day: {scenario: {"rows", "positives": {task}}}}, scenarios without rows left out."""
-    names = [*schema.scenario.values, "(unseen)"]
-    known, day = np.unique(days, return_inverse=True)
-    cell = day * len(names) + rows["scenario"].to_numpy()
-    counts = np.bincount(cell, minlength=len(known) * len(names))
-    positives = {task: np.bincount(cell, rows[f"label_{task}"].to_numpy(), len(counts)) for task in schema.tasks}
-    traffic: dict[str, dict[str, Any]] = {str(name): {} for name in known}
-    for at in np.flatnonzero(counts):
-        entry = {"rows": int(counts[at]), "positives": {task: int(sums[at]) for task, sums in positives.items()}}
-        traffic[str(known[at // len(names)])][names[at % len(names)]] = entry
-    return traffic
-
-
-def _identity(file: Path) -> dict[str, Any]:
-    return {"name": file.name, "bytes": file.stat().st_size, "sha256": file_sha256(file)}
-
-
-def _existing(out: Path) -> dict[str, Any] | None:
-    """The manifest of the prepared dataset that lies in `out`, if any."""
-    path = out / MANIFEST
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file, expected a folder to write to")
+def _bad_days(out: Path, manifest: Manifest, progress: Progress) -> list[str] | None:
+    """The days of a prepared folder with a missing or damaged file; None when that is another file, and all must be done again."""
     try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict):
-        raise DataError(f"{path}: damaged; remove {out} and prepare it again")
-    return manifest if {"dataset", "fingerprint", "source"} <= manifest.keys() else None
-
-
-def _is_whole(out: Path, progress: Progress) -> bool:
-    """Whether every file that the manifest names is there and unchanged; what is wrong goes to `progress`."""
-    try:
-        Catalog.open(out).verify()
+        found = damaged(out, manifest)
     except SwrecError as failure:
         progress(f"repairing {out}: {failure}")
-        return False
-    return True
+        return None
+    for day, problem in found.items():
+        progress(f"repairing {day}: {problem}")
+    return list(found)

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from swrec_prod.data.days import Sequence
-from swrec_prod.data.values import flat
-from swrec_prod.schema import FeatureSchema
+from swrec_prod.data.data_file import DataFile
+from swrec_prod.data.etl import DAY, ROW, behaved
+from swrec_prod.data.profile import day_of
+from swrec_prod.data.stored import MICROSECONDS
+from swrec_prod.engine.contract import Engine
+from swrec_prod.schema import Feature, FeatureSchema
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+CANDIDATES = 1_000_000  # at most so many of the latest held-out rows are chosen from
+
+
+def request_table(engine: Engine, events: ir.Table, data_file: DataFile, schema: FeatureSchema, unseen: ir.Table, limit: int) -> pa.Table:
+    """Rows with raw values: row, time, user, day, scenario, label_<task>, features by name, sequences as lists.
+
+    events: etl.standard. unseen: those of them that the encoders have not seen; the latest `limit` are chosen from. schema: resolved.
+    """
+    import ibis
+
+    keys = [schema.request] if schema.request else [schema.user, schema.time]
+    columns = dict.fromkeys([ROW, schema.time, schema.scenario.column, *keys])
+    newest = unseen.order_by(ibis.desc(schema.time), ibis.desc(ROW)).limit(min(limit, CANDIDATES)).select(*columns)
+    candidates = engine.arrow(newest).sort_by([(schema.time, "ascending"), (ROW, "ascending")])
+    group = _groups(candidates, [schema.scenario.column, *keys])
+    scenario = pc.index_in(candidates[schema.scenario.column], pa.array(schema.scenario.values)).fill_null(-1).to_numpy()
+    requests = data_file.requests
+    picked = pick_rows(np.arange(len(group)), group, scenario, requests.per_scenario, requests.seed)
+    rows = candidates[ROW].take(pa.array(picked))
+    chosen = engine.memory(pa.table({ROW: rows}))
+    raw = engine.arrow(events.semi_join(chosen, ROW))
+    raw = raw.take(pc.index_in(rows.combine_chunks(), raw[ROW].combine_chunks()))
+    return _as_sent(engine, events, schema, raw)
 
 
 def pick_rows(candidates: np.ndarray, group: np.ndarray, scenario: np.ndarray, per_scenario: int, seed: int) -> np.ndarray:
@@ -29,26 +62,44 @@ def pick_rows(candidates: np.ndarray, group: np.ndarray, scenario: np.ndarray, p
     return np.concatenate([candidates[:0], *chosen])
 
 
-def request_table(
-    schema: FeatureSchema, events: pa.Table, encoded: pa.Table, days: np.ndarray, sequences: list[Sequence], rows: np.ndarray
-) -> pa.Table:
-    """The picked rows with raw values: row, time, user, day, scenario, label_<task>, features by name, sequences as lists.
-
-    events: the standard table; encoded: the prepared columns; both [N] in the same order.
-    """
-    take = pa.array(rows)
-    columns = {name: encoded[name].take(take) for name in ("row", "time", "user")}
-    columns["day"] = pa.array(days[rows].astype(str))
-    columns["scenario"] = events[schema.scenario.column].take(take)
-    columns |= {f"label_{task}": encoded[f"label_{task}"].take(take) for task in schema.tasks}
-    columns |= {f.name: events[f.source].take(take) for f in schema.features if f.kind != "sequence"}
-    for feature, sequence in zip(schema.of_kind("sequence"), sequences, strict=True):
-        behaviours, offsets = sequence.windows.of_rows(rows)
-        sources = {"item": schema.feature(feature.table).source, "scenario": schema.scenario.column, "time": schema.time}
-        for part, source in sources.items():
-            raw = flat(events[source].take(pa.array(behaviours)))
-            columns[f"{feature.name}.{part}"] = pa.ListArray.from_arrays(offsets.astype(np.int32), raw)
+def _as_sent(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.Table) -> pa.Table:
+    """The columns of requests.parquet for the picked rows."""
+    columns = {"row": raw[ROW], "time": raw[schema.time].cast(MICROSECONDS), "user": raw[schema.user].cast(pa.string())}
+    columns["day"] = pa.array([str(day_of(number)) for number in raw[DAY].to_pylist()], pa.string())
+    columns["scenario"] = raw[schema.scenario.column]
+    columns |= {f"label_{label.name}": raw[label.column].cast(pa.int8()) for label in schema.labels}
+    columns |= {f.name: raw[f.source] for f in schema.features if f.kind != "sequence"}
+    for feature in schema.of_kind("sequence"):
+        columns |= _behaviours(engine, events, schema, feature, raw)
     return pa.table(columns)
+
+
+def _behaviours(engine: Engine, events: ir.Table, schema: FeatureSchema, feature: Feature, raw: pa.Table) -> dict[str, pa.Array]:
+    """The raw behaviours of the picked rows, oldest first, as lists."""
+    sources = {"item": schema.feature(feature.table).source, "scenario": schema.scenario.column, "time": schema.time}
+    people = engine.memory(pa.table({schema.user: pc.unique(raw[schema.user])}))
+    happened = events.filter(behaved(events, schema, feature)).semi_join(people, schema.user)
+    found = engine.arrow(happened.select(*dict.fromkeys([schema.user, ROW, *sources.values()])))
+    found = found.sort_by([(schema.user, "ascending"), (schema.time, "ascending"), (ROW, "ascending")])
+    known, time = found[schema.user].to_pylist(), found[schema.time].to_numpy()
+    begins = {user: i for i, user in reversed(list(enumerate(known)))}
+    ends = {user: i + 1 for i, user in enumerate(known)}
+    lists: list[np.ndarray] = []
+    for user, moment in zip(raw[schema.user].to_pylist(), raw[schema.time].to_pylist(), strict=True):
+        begin, end = begins.get(user, 0), ends.get(user, 0)
+        stop = begin + int(np.searchsorted(time[begin:end], moment, side="left"))
+        lists.append(np.arange(begin if feature.max_length is None else max(begin, stop - feature.max_length), stop))
+    index = pa.array(np.concatenate([np.zeros(0, np.int64), *lists]))
+    offsets = pa.array(np.concatenate(([0], np.cumsum([len(one) for one in lists]))).astype(np.int32))
+    flat = {part: found[source].take(index).combine_chunks() for part, source in sources.items()}
+    flat["time"] = flat["time"].cast(MICROSECONDS)
+    return {f"{feature.name}.{part}": pa.ListArray.from_arrays(offsets, values) for part, values in flat.items()}
+
+
+def _groups(rows: pa.Table, columns: list[str]) -> np.ndarray:
+    """One number for each distinct combination, int64 [N]."""
+    codes = [rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in columns]
+    return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1) if len(rows) else np.zeros(0, np.int64)
 
 
 def _runs(values: np.ndarray) -> np.ndarray:

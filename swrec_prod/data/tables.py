@@ -38,13 +38,23 @@ class Vocabulary:
 
     @classmethod
     def fit(cls, values: pa.Array, min_count: int, feature: str) -> Vocabulary:
-        """Ids by falling count, then by value (strings by their UTF-8 bytes). values: [N], nulls are left out."""
+        """Of the values [N] of a feature; nulls are left out."""
         values = values.drop_null()
         counted = pc.value_counts(values.cast(raw_type(values.type, feature)))
-        table = pa.table({"value": counted.field(0), "count": counted.field(1)})
-        table = table.filter(pc.greater_equal(table["count"], min_count))
-        table = table.sort_by([("count", "descending"), ("value", "ascending")])
-        return cls(table["value"].combine_chunks(), table["count"].combine_chunks())
+        return cls.of_counts(pa.table({"value": counted.field(0), "count": counted.field(1)}), min_count)
+
+    @classmethod
+    def of_counts(cls, counted: pa.Table, min_count: int) -> Vocabulary:
+        """Ids by falling count, then by value (strings by their UTF-8 bytes). counted: `value` (distinct), `count`."""
+        counted = counted.filter(pc.greater_equal(counted["count"], min_count))
+        counted = counted.sort_by([("count", "descending"), ("value", "ascending")])
+        return cls(counted["value"].combine_chunks(), counted["count"].cast(pa.int64()).combine_chunks())
+
+    def extended(self, counted: pa.Table, min_count: int) -> Vocabulary:
+        """With ids behind the known ones for the other values of `counted`; no id moves. Known values keep their counts."""
+        new = counted.filter(pc.invert(pc.is_in(counted["value"], self.values)))
+        more = Vocabulary.of_counts(new, min_count)
+        return Vocabulary(pa.concat_arrays([self.values, more.values]), pa.concat_arrays([self.counts, more.counts]))
 
     @property
     def rows(self) -> int:
@@ -158,14 +168,27 @@ class Scaler:
 
     @classmethod
     def fit(cls, kind: Literal["standard", "minmax", "log1p"], values: Values, feature: str) -> Scaler:
-        """values: [N] numbers; missing ones are left out. Without any number the scaler changes nothing."""
+        """values: [N] numbers; missing ones are left out."""
         known = floats(values, feature)
         known = known[~np.isnan(known)]
-        if kind == "log1p" or not len(known):
+        if not len(known):
             return cls(kind)
-        mean = float(known.mean())
-        shift, scale = (mean, float(known.std())) if kind == "standard" else (float(known.min()), float(np.ptp(known)))
-        return cls(kind, shift, scale or 1.0, mean)
+        return cls.of(kind, float(known.mean()), float(known.std()), float(known.min()), float(known.max()))
+
+    @classmethod
+    def of(
+        cls, kind: Literal["standard", "minmax", "log1p"], mean: float | None, std: float | None, low: float | None, high: float | None
+    ) -> Scaler:
+        """From the moments of the known numbers; None: there are none, and the scaler changes nothing.
+
+        Mean and deviation are kept to nine digits: the rest depends on the order in which an engine adds.
+        """
+        if kind == "log1p" or mean is None or std is None or low is None or high is None:
+            return cls(kind)
+        mean, std = float(f"{mean:.9g}"), float(f"{std:.9g}")
+        if low == high:  # the deviation of a constant may come out as a tiny number
+            return cls(kind, low, 1.0, low)
+        return cls(kind, mean, std, mean) if kind == "standard" else cls(kind, low, high - low, mean)
 
     def __call__(self, values: Values, feature: str) -> np.ndarray:
         """float32 [N]."""

@@ -1,0 +1,45 @@
+"""Encoders fitted by an engine: it counts values and sums numbers, whatever the size of the log; ids and scalers are made of that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from swrec_prod.data import etl
+from swrec_prod.data.encode import Encoders
+from swrec_prod.data.tables import Scaler
+from swrec_prod.engine.contract import Engine
+from swrec_prod.errors import DataError
+from swrec_prod.schema import FeatureSchema
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+
+def fit(engine: Engine, events: ir.Table, schema: FeatureSchema) -> Encoders:
+    """Vocabularies and scalers of `events`, the training rows. schema: with its scenario values."""
+    scalers = {}
+    for feature in schema.of_kind("dense"):
+        found = engine.arrow(etl.moments(events, feature.source)).to_pylist()[0]
+        if found["infinite"]:
+            raise DataError(f"feature {feature.name!r}: {found['infinite']} values are not finite")
+        assert feature.encoder is not None
+        scalers[feature.name] = Scaler.of(feature.encoder.kind, found["mean"], found["std"], found["min"], found["max"])  # type: ignore[arg-type]
+    return Encoders.of_counts(schema, _counts(engine, events, schema), scalers)
+
+
+def extend(engine: Engine, events: ir.Table, encoders: Encoders) -> Encoders:
+    """`encoders` with ids for the values of `events` that they do not know; ids and scalers that there are stay as they are."""
+    return encoders.extended(_counts(engine, events, encoders.schema))
+
+
+def _counts(engine: Engine, events: ir.Table, schema: FeatureSchema) -> dict[str, pa.Table]:
+    """`value` and `count` by table, for the tables whose encoders look at values."""
+    owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None and f.encoder and f.encoder.kind != "bucketize"]
+    counted = {}
+    for owner in owners:
+        sharers = [f for f in schema.of_kind("id", "bag") if f.table == owner.name]
+        counts = etl.counts(events, sharers)
+        counted[owner.name] = engine.arrow(counts.limit(1) if owner.encoder and owner.encoder.kind == "hash" else counts)
+    return counted

@@ -1,0 +1,135 @@
+"""Profile: what a log holds, by hour and scenario; how much there is to do, what the manifest says of traffic, what is unusable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from swrec_prod.data.etl import HOUR, checked
+from swrec_prod.errors import DataError
+from swrec_prod.schema import FeatureSchema
+
+EPOCH = date(1970, 1, 1)
+EARLIEST = date(1990, 1, 1)
+
+
+class Profile:
+    """table: the evaluated etl.profile. schema: as written, scenario values may still be open."""
+
+    def __init__(self, table: pa.Table, schema: FeatureSchema) -> None:
+        self.table = table.sort_by([(HOUR, "ascending"), ("scenario", "ascending")])
+        self.schema = schema
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return pc.sum(self.table["rows"]).as_py() or 0
+
+    @property
+    def days(self) -> list[date]:
+        """The days that have rows, in order."""
+        return [day_of(int(number)) for number in np.unique(self._day)]
+
+    def rows_of(self, day: date) -> int:
+        """The rows of one day."""
+        return int(self._of(day)["rows"].to_numpy().sum())
+
+    def chunks(self, days: list[date], limit: int) -> Iterator[tuple[int, int, int]]:
+        """Runs of hours [first, end) of at most `limit` rows, or one hour, over `days` (in order), with their rows."""
+        wanted = np.isin(self._day, [number_of(day) for day in days])
+        hours, at = np.unique(self.table[HOUR].to_numpy()[wanted], return_inverse=True)
+        sizes = np.bincount(at, self.table["rows"].to_numpy()[wanted]).astype(int)
+        first, rows = 0, 0
+        for i, size in enumerate(sizes):
+            if rows and rows + size > limit:
+                yield int(hours[first]), int(hours[i - 1]) + 1, rows
+                first, rows = i, 0
+            rows += int(size)
+        if rows:
+            yield int(hours[first]), int(hours[-1]) + 1, rows
+
+    def scenarios(self) -> list[str]:
+        """All scenario values, by falling row count, then by value."""
+        counted = self.table.group_by("scenario").aggregate([("rows", "sum")])
+        counted = counted.sort_by([("rows_sum", "descending"), ("scenario", "ascending")])
+        return counted["scenario"].to_pylist()
+
+    def traffic(self, day: date, known: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        """{scenario: {"rows", "positives": {task}}} of one day; what is not in `known` counts as "(unseen)"."""
+        found: dict[str, dict[str, Any]] = {}
+        for row in self._of(day).to_pylist():
+            name = row["scenario"] if row["scenario"] in known else "(unseen)"
+            entry = found.setdefault(name, {"rows": 0, "positives": dict.fromkeys(self.schema.tasks, 0)})
+            entry["rows"] += row["rows"]
+            for task in self.schema.tasks:
+                entry["positives"][task] += row[f"positives_{task}"]
+        return {name: found[name] for name in (*known, "(unseen)") if name in found}
+
+    def missing(self, day: date) -> dict[str, int]:
+        """How many values of each feature are missing on one day; row 0 and scalers take their place."""
+        table, names = self._of(day), checked(self.schema)
+        return {f.name: _total(table, f"missing_{names.index(f.source)}") for f in self.schema.features if f.kind != "sequence"}
+
+    def check(self, source: str, place: Callable[[date], str]) -> None:
+        """Raises DataError when there are no rows, or some have no time, user, scenario or label, or an impossible one.
+
+        place: names where the rows of a day come from, for the message.
+        """
+        if not self.rows:
+            raise DataError(f"{source}: the table is empty")
+        columns = checked(self.schema)
+        for i, name in enumerate(columns):
+            if name in ("row", self.schema.time, self.schema.user):
+                purpose = {self.schema.time: "time", self.schema.user: "user"}.get(name, "row")
+                self._refuse(f"missing_{i}", f"column {name!r} ({purpose})", "missing values; every row needs one", source, place)
+        if missing := _total(self.table.filter(pc.is_null(self.table["scenario"])), "rows"):
+            raise DataError(
+                f"{source}: column {self.schema.scenario.column!r} (scenario) has {missing} missing values; every row needs one"
+            )
+        for label in self.schema.labels:
+            self._refuse(f"unusable_{label.name}", f"label column {label.column!r}", "values that are neither 0 nor 1", source, place)
+        if self.schema.weight:
+            self._refuse("unusable_weight", f"weight column {self.schema.weight!r}", "values that are no number >= 0", source, place)
+        for day in (self.days[0], self.days[-1]):
+            if not EARLIEST <= day <= datetime.now(UTC).date() + timedelta(days=1):
+                when = "in the future" if day > EARLIEST else f"before {EARLIEST}"
+                raise DataError(f"{place(day)}: column {self.schema.time!r} has times on {day}, {when}; is its unit right?")
+
+    def _refuse(self, column: str, what: str, wrong: str, source: str, place: Callable[[date], str]) -> None:
+        counts = self.table[column].to_numpy()
+        if not counts.sum():
+            return
+        hour = self.table[HOUR][int(np.flatnonzero(counts)[0])].as_py()
+        where = source if hour is None else place(day_of(hour // 24))
+        raise DataError(f"{where}: {what} has {int(counts.sum())} {wrong}")
+
+    @property
+    def _day(self) -> np.ndarray:
+        return self.table[HOUR].drop_null().to_numpy() // 24
+
+    def _of(self, day: date) -> pa.Table:
+        first = number_of(day) * 24
+        hours = self.table[HOUR]
+        return self.table.filter(pc.and_(pc.greater_equal(hours, first), pc.less(hours, first + 24)))
+
+
+def day_of(number: int) -> date:
+    """The day so many days after 1970-01-01; date.min or date.max where there is no such date."""
+    try:
+        return EPOCH + timedelta(days=number)
+    except OverflowError:
+        return date.max if number > 0 else date.min
+
+
+def number_of(day: date) -> int:
+    """Days since 1970-01-01."""
+    return (day - EPOCH).days
+
+
+def _total(table: pa.Table, column: str) -> int:
+    return int(pc.sum(table[column]).as_py() or 0)

@@ -1,0 +1,116 @@
+"""What a raw log is made of, day by day, and how it differs from what was prepared: the plan of a `swrec prepare`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from swrec_prod.data.commit import file_sha256
+from swrec_prod.datasets.source import RawFiles
+from swrec_prod.errors import DataError
+
+Identity = dict[str, Any]
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class RawLog:
+    """The files of a source and what identifies their content.
+
+    identities: name, bytes and sha256 of every file. Files without a day belong to all days.
+    """
+
+    files: RawFiles
+    identities: dict[Path, Identity]
+    stats: dict[Path, tuple[int, int]]
+
+    @classmethod
+    def of(cls, files: RawFiles) -> RawLog:
+        """Reads every file once, for its checksum."""
+        paths = [file.path for file in files]
+        stats = {path: _stat(path) for path in paths}
+        with ThreadPoolExecutor(THREADS) as pool:
+            sums = list(pool.map(file_sha256, paths))
+        names = _names(paths)
+        found = {path: {"name": names[path], "bytes": stats[path][0], "sha256": digest} for path, digest in zip(paths, sums, strict=True)}
+        return cls(files, found, stats)
+
+    @property
+    def has_days(self) -> bool:
+        """Whether the log lies in files of one day each."""
+        return any(file.day is not None for file in self.files)
+
+    @property
+    def undated(self) -> list[Identity]:
+        """Identities of the files that belong to all days."""
+        return [self.identities[file.path] for file in self.files if file.day is None]
+
+    def of_days(self, days: Sequence[date]) -> RawFiles:
+        """The files of these days, and those that belong to all."""
+        wanted = set(days)
+        return tuple(file for file in self.files if file.day is None or file.day in wanted)
+
+    @property
+    def by_day(self) -> dict[date, list[Identity]]:
+        """Identities of the files of each day."""
+        found: dict[date, list[Identity]] = {}
+        for file in self.files:
+            if file.day is not None:
+                found.setdefault(file.day, []).append(self.identities[file.path])
+        return dict(sorted(found.items()))
+
+    def place(self, day: date) -> str:
+        """The files that rows of `day` come from, for messages."""
+        paths = [file.path for file in self.files if file.day in (day, None)]
+        dated = [file.path for file in self.files if file.day == day]
+        shown = dated or paths
+        return str(shown[0]) if shown else str(day)
+
+    def check_unchanged(self) -> None:
+        """Raises DataError naming a file that vanished or changed since its checksum was taken."""
+        for path, stat in self.stats.items():
+            if _stat(path) != stat:
+                raise DataError(f"{path}: changed while it was being prepared; run swrec prepare again when it is complete")
+
+
+def news(log: RawLog, prepared: Mapping[str, list[Identity]]) -> dict[date, str]:
+    """The days of a dated log that are not prepared, or from other files, each with what is new, for people.
+
+    prepared: the identities of the files of each prepared day.
+    """
+    found = {}
+    for day, files in log.by_day.items():
+        before = prepared.get(str(day))
+        if before != files:
+            found[day] = "new" if before is None else _difference(before, files)
+    return found
+
+
+def _difference(before: list[Identity], now: list[Identity]) -> str:
+    old, new = ({file["name"]: file["sha256"] for file in files} for files in (before, now))
+    changed = [name for name in new if name in old and old[name] != new[name]]
+    added, gone = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
+    parts = [f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''} {what}" for names, what in
+             ((changed, "changed since it was prepared"), (added, "came late"), (gone, "is gone")) if names]  # fmt: skip
+    return ", ".join(parts)
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """The paths below the folder that all of them are in: a log that moves as a whole stays the same."""
+    parents = [path.absolute().parent for path in paths]
+    root = parents[0]
+    while not all(parent.is_relative_to(root) for parent in parents):
+        root = root.parent
+    return {path: path.absolute().relative_to(root).as_posix() for path in paths}
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise DataError(f"{path}: vanished while it was being prepared") from None
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,82 @@
+"""Events -> prepared rows: ids and numbers by the one encoder, lists of behaviours. Called on Arrow tables, by every engine."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from swrec_prod.data.behaviours import Behaviours, Carry, Sequence, sequence
+from swrec_prod.data.check import label_values, weight_values
+from swrec_prod.data.encode import Encoders
+from swrec_prod.data.etl import DAY, SPLIT
+from swrec_prod.data.pack import Ragged
+from swrec_prod.data.stored import MICROSECONDS, list_array
+from swrec_prod.schema import Feature, FeatureSchema
+
+Carries = dict[str, Carry]
+
+
+class Rows(NamedTuple):
+    """Prepared rows in order of (time, row). table: encoded columns [N], lists of behaviours left out. day: days since 1970 [N]."""
+
+    table: pa.Table
+    sequences: list[Sequence]
+    day: np.ndarray
+
+    def part(self, first: int, last: int) -> pa.Table:
+        """Rows [first, last) with their lists."""
+        table = self.table.slice(first, last - first)
+        for found in self.sequences:
+            for name, column in found.columns(first, last).items():
+                table = table.append_column(name, column)
+        return table
+
+
+def prepared_rows(encoders: Encoders, events: pa.Table, carries: Carries) -> tuple[Rows, Carries]:
+    """The prepared rows of events of etl.windowed, sorted by (time, row), and the carries for the events after them.
+
+    carries: behaviours before these events, by sequence feature.
+    """
+    table = _encoded(encoders, events)
+    found, after = [], {}
+    for feature in encoders.schema.of_kind("sequence"):
+        made, after[feature.name] = _sequence(encoders.schema, feature, events, table, carries.get(feature.name, Carry.empty()))
+        found.append(made)
+    return Rows(table, found, events[DAY].to_numpy()), after
+
+
+def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
+    schema = encoders.schema
+    columns: dict[str, Any] = {"row": events["row"], "time": events[schema.time].cast(MICROSECONDS)}
+    columns["user"] = events[schema.user].cast(pa.string())
+    columns["scenario"] = encoders.encode_scenario(events[schema.scenario.column]).astype(np.int32)
+    columns |= {f"label_{label.name}": label_values(events[label.column], label.column) for label in schema.labels}
+    if schema.request:
+        columns["request"] = events[schema.request].cast(pa.string())
+    if schema.weight:
+        columns["weight"] = weight_values(events[schema.weight], schema.weight)
+    if SPLIT in events.column_names:
+        columns["split"] = events[SPLIT]
+    for feature in schema.features:
+        if feature.kind != "sequence":
+            column = encoders.encode(feature.name, events[feature.source])
+            columns[feature.name] = list_array(column) if isinstance(column, Ragged) else column
+    return pa.table(columns)
+
+
+def _sequence(schema: FeatureSchema, feature: Feature, events: pa.Table, table: pa.Table, carry: Carry) -> tuple[Sequence, Carry]:
+    of = Behaviours(table[feature.table].to_numpy(), table["scenario"].to_numpy(), table["time"].cast(pa.int64()).to_numpy())
+    before = events[f"_before_{feature.name}"].to_numpy()
+    user = table["user"].combine_chunks()
+    return sequence(feature.name, user, before, _happened(feature, table), of, feature.max_length, carry)
+
+
+def _happened(feature: Feature, table: pa.Table) -> np.ndarray:
+    """bool [N]; the same rows as those that etl.behaved counts."""
+    happened = table[f"label_{feature.where}"].to_numpy() == 1 if feature.where else np.ones(len(table), bool)
+    if "split" in table.column_names:
+        happened = happened & pc.equal(table["split"], "train").to_numpy()
+    return happened

@@ -1,0 +1,85 @@
+"""Prepare days on a cluster: first all rows of some users together, for their histories, then all rows of one file, to write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ibis
+import pyarrow as pa
+
+from swrec_prod.data import etl
+from swrec_prod.data.behaviours import Carry
+from swrec_prod.data.encode import Encoders
+from swrec_prod.data.profile import Profile, day_of, number_of
+from swrec_prod.data.rows import prepared_rows
+from swrec_prod.data.stored import FILE_ROWS, DayWriter, stored_schema
+from swrec_prod.data.work import Work
+from swrec_prod.engine.contract import Engine
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+GROUP_OF_USERS = 200_000  # rows, on average, that a worker holds at once
+PARTS = 2**20  # a unit of work is one file: day * PARTS + part
+TEXT, NUMBER = pa.string(), pa.int64()
+WRITTEN = pa.schema({"path": TEXT, "bytes": NUMBER, "sha256": TEXT, "day": TEXT, "rows": NUMBER, "row_groups": NUMBER})
+Finished = Callable[[date, list[dict[str, Any]]], None]
+
+
+def spread_days(
+    engine: Engine, events: ir.Table, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished
+) -> None:
+    """Write `days` of `events` (etl.standard) into the folder of `work`, which all workers must see; `finished` is told of each day."""
+    inside = events.filter(events[etl.DAY].isin([number_of(day) for day in days]))
+    inside = etl.windowed(inside, encoders.schema)
+    inside = inside.mutate(_unit=inside[etl.DAY] * PARTS + _position(inside, encoders.schema.time) // FILE_ROWS)
+    rows = sum(profile.rows_of(day) for day in days)
+    groups = max(rows // GROUP_OF_USERS, 1)
+    inside = inside.mutate(_group=inside[encoders.schema.user].cast("string").hash().abs() % groups)
+    columns = stored_schema(encoders.schema, etl.SPLIT in events.columns)
+    carried = _carried(engine, encoders, work, days[0])
+    lists = engine.map_groups(
+        inside, "_group", partial(_with_lists, encoders, columns, carried), columns.append(pa.field("_unit", pa.int64()))
+    )
+    written = engine.arrow(engine.map_groups(lists, "_unit", partial(_write, work.folder, columns), WRITTEN))
+    files = sorted(written.to_pylist(), key=lambda file: file["path"])
+    for day in days:
+        finished(day, [file for file in files if file["day"] == str(day)])
+    work.save()
+
+
+def _position(events: ir.Table, time: str) -> ir.IntegerValue:
+    return ibis.row_number().over(ibis.window(group_by=etl.DAY, order_by=[events[time], events[etl.ROW]]))
+
+
+def _carried(engine: Engine, encoders: Encoders, work: Work, first: date) -> dict[str, Carry]:
+    """The latest behaviours of every user on the prepared days before `first`; sent to every worker."""
+    before = [work.folder / file["path"] for file in work.manifest["files"] if file["day"] < str(first)]
+    if not before:
+        return {}
+    rows = engine.parquet(before)
+    return {f.name: Carry.of_table(engine.arrow(etl.latest(rows, f))) for f in encoders.schema.of_kind("sequence")}
+
+
+def _with_lists(encoders: Encoders, columns: pa.Schema, carries: dict[str, Carry], events: pa.Table) -> pa.Table:
+    """The prepared rows of some users, with their lists and the unit of each."""
+    events = events.sort_by([(encoders.schema.time, "ascending"), (etl.ROW, "ascending")]).combine_chunks()
+    rows, _ = prepared_rows(encoders, events, carries)
+    return rows.part(0, len(events)).select(columns.names).cast(columns).append_column("_unit", events["_unit"])
+
+
+def _write(folder: Path, columns: pa.Schema, rows: pa.Table) -> pa.Table:
+    """Write one file; gives its record."""
+    unit = rows["_unit"][0].as_py()
+    rows = rows.sort_by([("time", "ascending"), ("row", "ascending")]).select(columns.names)
+    writer = DayWriter(folder, day_of(unit // PARTS), columns, first_part=unit % PARTS)
+    first = 0
+    while first < len(rows):
+        end = min(first + writer.room, len(rows))
+        writer.add(rows.slice(first, end - first))
+        first = end
+    return pa.Table.from_pylist(writer.close(), WRITTEN)

@@ -1,0 +1,81 @@
+"""Prepare days in this process: the engine's rows come a few hours at a time, in order, and are written as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from swrec_prod.data import etl
+from swrec_prod.data.behaviours import Carry
+from swrec_prod.data.encode import Encoders
+from swrec_prod.data.prefetch import prefetched
+from swrec_prod.data.profile import Profile, day_of
+from swrec_prod.data.rows import Carries, Rows, prepared_rows
+from swrec_prod.data.stored import DayWriter, stored_schema
+from swrec_prod.data.work import Work
+from swrec_prod.engine.contract import Engine
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+CHUNK_ROWS = 1_000_000  # held in memory, twice: one chunk is written while the engine works at the next
+Finished = Callable[[date, list[dict[str, Any]]], None]
+
+
+def stream_days(
+    engine: Engine, events: ir.Table, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished
+) -> None:
+    """Write `days` of `events` (etl.standard) into the folder of `work`; `finished` is told of each day, with its files' records."""
+    schema = stored_schema(encoders.schema, etl.SPLIT in events.columns)
+    carries = _carries(engine, encoders, work, days[0])
+    writer: DayWriter | None = None
+    with closing(prefetched(_chunks(engine, events, encoders, profile, days), 1, name="engine")) as chunks:
+        for chunk in chunks:
+            rows, carries = prepared_rows(encoders, chunk, carries)
+            for day, first, last in day_slices(rows.day):
+                if writer is None or writer.day != day:
+                    if writer is not None:
+                        finished(writer.day, writer.close())
+                    writer = DayWriter(work.folder, day, schema)
+                _append(writer, rows, first, last)
+            work.save()
+    if writer is not None:
+        finished(writer.day, writer.close())
+
+
+def day_slices(days: np.ndarray) -> Generator[tuple[date, int, int], None, None]:
+    """(day, first row, end) of each run of equal days; days since 1970 [N]."""
+    starts = np.flatnonzero(np.concatenate(([True], days[1:] != days[:-1])))[: len(days)]
+    for first, last in zip(starts, [*starts[1:], len(days)], strict=True):
+        yield day_of(int(days[first])), int(first), int(last)
+
+
+def _append(writer: DayWriter, rows: Rows, first: int, last: int) -> None:
+    """Rows [first, last), a row group at a time, since their lists are large."""
+    while first < last:
+        end = min(first + writer.room, last)
+        writer.add(rows.part(first, end))
+        first = end
+
+
+def _chunks(engine: Engine, events: ir.Table, encoders: Encoders, profile: Profile, days: list[date]) -> Generator[pa.Table, None, None]:
+    """The events of `days` by (time, row), with how many behaviours of the chunk came before; at most CHUNK_ROWS, or an hour."""
+    schema = encoders.schema
+    for first, end, _ in profile.chunks(days, CHUNK_ROWS):
+        inside = events.filter((events[etl.HOUR] >= first) & (events[etl.HOUR] < end))
+        yield engine.arrow(etl.windowed(inside, schema).order_by([schema.time, etl.ROW])).combine_chunks()
+
+
+def _carries(engine: Engine, encoders: Encoders, work: Work, first: date) -> Carries:
+    """The latest behaviours of every user on the prepared days before `first`."""
+    before = [work.folder / file["path"] for file in work.manifest["files"] if file["day"] < str(first)]
+    if not before:
+        return {}
+    rows = engine.parquet(before)
+    sequences = encoders.schema.of_kind("sequence")
+    return {feature.name: Carry.of_table(engine.arrow(etl.latest(rows, feature))) for feature in sequences}

@@ -1,0 +1,168 @@
+"""The folder that a prepare works in: beside OUT, kept when it is killed, renamed to OUT when it is complete.
+
+It holds `journal.json`, the manifest as far as it has come, written after each piece of work. A later prepare of the same
+inputs goes on from there; days that need no work are hard links to the files in OUT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from swrec_prod.data.catalog import FORMAT, MANIFEST
+from swrec_prod.data.commit import remove_leftovers
+from swrec_prod.errors import DataError
+
+JOURNAL, SCRATCH = "journal.json", "scratch"
+Manifest = dict[str, Any]
+
+
+class Work:
+    """folder: where days, encoders and requests are written. manifest: what is in it."""
+
+    def __init__(self, out: Path, folder: Path, manifest: Manifest) -> None:
+        self.out, self.folder, self.manifest = out, folder, manifest
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what an engine has no room for in memory; gone when the work is complete."""
+        path = self.folder / SCRATCH
+        path.mkdir(exist_ok=True)
+        return path
+
+    @property
+    def days(self) -> dict[str, Manifest]:
+        """What the manifest says of each prepared day, by its name."""
+        return self.manifest["days"]
+
+    def save(self) -> None:
+        """Write the journal."""
+        _write(self.folder / JOURNAL, self.manifest)
+
+    def drop(self, days: list[str]) -> None:
+        """Forget prepared days; and files of days that the manifest does not know, left by a prepare that was killed."""
+        for day in days:
+            self.days.pop(day, None)
+        self.manifest["files"] = [file for file in self.manifest["files"] if file["day"] in self.days]
+        for path in self.folder.glob("day=*"):
+            if path.name.removeprefix("day=") not in self.days:
+                shutil.rmtree(path)
+
+    def leave(self) -> None:
+        """Called when work stops, however: what a later prepare could not go on from is removed."""
+        if not (self.folder / JOURNAL).exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def commit(self) -> None:
+        """Make this folder OUT; the manifest is the last file written. Files of OUT that are not linked here are gone then."""
+        _write(self.folder / MANIFEST, self.manifest)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
+        old = self.out.parent / f".{self.out.name}.old-{os.getpid()}"
+        if self.out.exists():
+            os.rename(self.out, old)
+        os.rename(self.folder, self.out)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Only one prepare writes to `out` at a time. Raises DataError when another one does."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.parent / f".{out.name}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{out}: another swrec prepare is writing it") from None
+        try:
+            remove_leftovers(out)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def read_manifest(out: Path) -> Manifest | None:
+    """The manifest of the prepared dataset in `out`, of this or an earlier format; None when there is none.
+
+    Raises DataError when `out` is a file, holds other things, or its manifest is damaged.
+    """
+    path = out / MANIFEST
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: is a file, expected a folder to write to")
+    manifest = _read(path)
+    if manifest is None and path.exists():
+        raise DataError(f"{path}: damaged; remove {out} and prepare it again")
+    if not (manifest and {"dataset", "fingerprint", "source"} <= manifest.keys()):
+        if out.exists() and any(out.iterdir()):
+            raise DataError(f"{out}: exists and is no prepared dataset; choose another folder")
+        return None
+    return manifest
+
+
+def resume(out: Path, source: Manifest) -> Work | None:
+    """The work on `out` that an earlier prepare of the same `source` left unfinished."""
+    folder = _folder(out)
+    manifest = _read(folder / JOURNAL)
+    if manifest is None or manifest.get("format") != FORMAT or manifest["source"] != source:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return Work(out, folder, manifest)
+
+
+def begin(out: Path, dataset: str, source: Manifest) -> Work:
+    """Work on a dataset that is prepared from the beginning."""
+    folder = _folder(out)
+    folder.mkdir()
+    return Work(out, folder, {"format": FORMAT, "dataset": dataset, "source": source, "files": [], "others": [], "days": {}})
+
+
+def continued(out: Path, manifest: Manifest, damaged: list[str]) -> Work:
+    """Work that adds to what is in `out`, and does its `damaged` days again.
+
+    Days are linked, so that they cost neither time nor space; the other files are copied, as they may be written again.
+    """
+    folder = _folder(out)
+    folder.mkdir()
+    work = Work(out, folder, manifest)
+    work.drop(damaged)
+    for name in [file["path"] for file in (*manifest["files"], *manifest["others"])]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        link(out / name, folder / name) if name.startswith("day=") else shutil.copyfile(out / name, folder / name)
+    work.save()
+    return work
+
+
+def link(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _folder(out: Path) -> Path:
+    return out.parent / f".{out.name}.partial"
+
+
+def _read(path: Path) -> Manifest | None:
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(path: Path, content: Manifest) -> None:
+    beside = path.with_suffix(".tmp")
+    with beside.open("w") as file:
+        file.write(json.dumps(content, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
