@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from swrec_prod.datasets.aliccp import ALI_CCP
+from swrec_prod.datasets.amazon import AMAZON
+from swrec_prod.datasets.cloud_theme import CLOUD_THEME
+from swrec_prod.datasets.douban import DOUBAN
 from swrec_prod.datasets.kuairand import KUAIRAND_1K, KUAIRAND_PURE
+from swrec_prod.datasets.mind import MIND
 from swrec_prod.datasets.movielens import MOVIELENS_1M
 from swrec_prod.datasets.parquet_log import PARQUET
 from swrec_prod.datasets.source import Dataset
@@ -13,5 +17,9 @@ DATASETS: dict[str, Dataset] = {
     "kuairand-pure": KUAIRAND_PURE,
     "kuairand-1k": KUAIRAND_1K,
     "ali-ccp": ALI_CCP,
+    "amazon": AMAZON,
+    "douban": DOUBAN,
+    "mind": MIND,
+    "cloud-theme": CLOUD_THEME,
     "parquet": PARQUET,
 }
