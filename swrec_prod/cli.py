@@ -71,17 +71,18 @@ def prepare(
     data: Annotated[str, typer.Argument(help="A dataset's name, or a data file (configs/data/*.yaml).")],
     out: Annotated[Path, typer.Option(help="Folder for the prepared days.")],
     raw: Annotated[Path | None, typer.Option(help="The raw log; fetched where left out and the licence allows.")] = None,
+    engine: Annotated[str, typer.Option(help="local: DuckDB in this process; cluster: an existing Spark cluster.")] = "local",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a raw log into encoded, point-in-time correct day-splits.
+    """Turn a raw log into encoded, point-in-time correct day-splits; only days that are new, changed or damaged are prepared.
 
     Example: `swrec prepare configs/data/movielens_1m_genre.yaml --out build/data/movielens_1m_genre`
     """
     from swrec_prod.data.data_file import DataFile
     from swrec_prod.data.prepare import prepare as run
 
-    manifest = run(DataFile.load(data), raw, out, overwrite=overwrite, progress=_silent if as_json else typer.echo)
+    manifest = run(DataFile.load(data), raw, out, overwrite=overwrite, engine=engine, progress=_silent if as_json else typer.echo)
     if as_json:
         _print_json({key: manifest[key] for key in ("dataset", "fingerprint", "rows", "splits", "nulls", "fit")})
 
