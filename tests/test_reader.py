@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from prepared_folder import SCHEMA, days_of_sizes, rows_table, write_prepared
+from readers import reader
 
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.batch import Batch, Position
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.data.prefetch import prefetched
+from swrec_prod.data.prefetch import mapped, prefetched
 from swrec_prod.data.reader import Reader
-from swrec_prod.data.windows import count_steps, cut, share, steps
 from swrec_prod.errors import DataError
 from swrec_prod.layout import Layout
-
-ALL_DAYS = DayRanges(train="2024-01-01..2024-02-29", valid="2024-03-01", test="2024-03-02")
-LAYOUT = Layout.of(SCHEMA, history=True)
-
-
-def reader(
-    folder: Path, batch_size: int = 16, *, split: str = "days", window: int = 10**6, layout: Layout = LAYOUT, **options: Any
-) -> Reader:
-    days = {"days": ALL_DAYS} if split == "days" else {}
-    data = DataConfig(path=str(folder), split=split, shuffle_rows=window, **days)  # type: ignore[arg-type]
-    return Reader(Catalog.open(folder), layout, "train", data, batch_size, **({"shuffle": True, "prefetch": 0} | options))
 
 
 def row_ids(batches: Iterator[Batch]) -> list[list[int]]:
@@ -111,92 +98,6 @@ def test_windows_of_one_size_are_shuffled_each_in_its_own_way(tmp_path: Path) ->
     assert first != second
 
 
-# Every row once: any files, windows, ranks and kill points
-
-plans = st.fixed_dictionaries(
-    {
-        "sizes": st.lists(st.integers(0, 60), min_size=1, max_size=5).filter(lambda sizes: sum(sizes) >= 4),
-        "row_group": st.integers(3, 40),
-        "window": st.integers(8, 150),
-        "world": st.integers(1, 4),
-        "batch": st.integers(8, 24),
-        "split": st.sampled_from(["days", "random"]),
-        "shuffle": st.booleans(),
-    }
-)
-
-
-def epoch_of(make: Callable[..., Reader], world: int, number: int, **options: Any) -> list[list[Batch]]:
-    """The batches of all ranks, [steps][ranks]; fails unless ranks take equally many steps."""
-    by_rank = [list(make(rank=rank, world_size=world, **options).epoch(number)) for rank in range(world)]
-    return [list(step) for step in zip(*by_rank, strict=True)]
-
-
-def check_steps(epoch: list[list[Batch]], begin: int, batch_size: int) -> list[int]:
-    """The rows of the steps; positions rise by what the ranks took, and nobody goes without."""
-    rows: list[int] = []
-    for step in epoch:
-        rows += [row for batch in step for row in batch.row_B.tolist()]
-        assert {batch.position.rows for batch in step} == {begin + len(rows)}
-        sizes = [len(batch) for batch in step]
-        assert min(sizes) >= 1 and max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
-    return rows
-
-
-@settings(max_examples=25, deadline=None)
-@given(plan=plans, data=st.data())
-def test_every_row_once_also_after_a_crash_and_on_another_world(plan: dict[str, Any], data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        days_of_sizes(Path(folder) / "toy", plan["sizes"], plan["row_group"])
-        table = pa.concat_tables([rows_table(n, sum(plan["sizes"][:i])) for i, n in enumerate(plan["sizes"])])
-        expected = [r["row"] for r in table.to_pylist() if plan["split"] == "days" or r["split"] == "train"]
-        if len(expected) < plan["world"]:
-            return
-
-        def make(**options: Any) -> Reader:
-            given = {"split": plan["split"], "window": plan["window"], "shuffle": plan["shuffle"]} | options
-            return reader(Path(folder) / "toy", given.pop("batch", plan["batch"]), **given)
-
-        epoch = epoch_of(make, plan["world"], 0)
-        assert len(epoch) == len(make(world_size=plan["world"]))
-        assert sorted(check_steps(epoch, 0, plan["batch"])) == expected
-
-        kill = data.draw(st.integers(1, len(epoch)), label="steps before the crash")
-        done = check_steps(epoch[:kill], 0, plan["batch"])
-        start = epoch[kill - 1][0].position
-        same = epoch_of(make, plan["world"], 0, start=start)
-        assert [[b.row_B.tolist() for b in step] for step in same] == [[b.row_B.tolist() for b in step] for step in epoch[kill:]]
-        world, batch = data.draw(st.integers(1, 4), label="world"), data.draw(st.integers(8, 24), label="batch")
-        if len(expected) >= world:
-            rest = epoch_of(make, world, 0, start=start, batch=batch)
-            assert sorted(done + check_steps(rest, len(done), batch)) == expected
-
-
-@settings(max_examples=300)
-@given(rows=st.integers(1, 500), world=st.integers(1, 5), batch=st.integers(1, 40))
-def test_shares_of_a_window_differ_by_one_row_at_most(rows: int, world: int, batch: int) -> None:
-    planned = list(steps(0, rows, world, batch)) if rows >= world else []
-    sizes = [b - a for step in planned for a, b in (share(*step, rank, world) for rank in range(world))]
-    assert len(planned) == count_steps(rows, world, batch)
-    assert sum(sizes) == (rows if rows >= world else 0)
-    if sizes:
-        assert max(sizes) - min(sizes) <= 1 <= min(sizes)
-        assert max(sizes) <= max(batch, 2 if batch == 1 else 0)
-    if batch > 1 and rows >= world:
-        assert len(planned) == -(-rows // (world * batch))  # no more steps than batches need
-
-
-@given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=30), limit=st.integers(1, 120))
-def test_windows_are_runs_of_pieces_neither_tiny_nor_needlessly_large(sizes: list[int], limit: int) -> None:
-    windows = cut(sizes, limit)
-    assert [i for window in windows for i in window] == list(range(len(sizes)))
-    rows = [sum(sizes[i] for i in window) for window in windows]
-    assert len(rows) == 1 or min(rows) * 2 >= limit
-    assert max(rows) <= limit + max(limit // 2, max(sizes))
-    if sum(sizes) <= limit:
-        assert len(windows) == 1
-
-
 def test_epochs_before_the_start_are_over_and_later_ones_are_whole(tmp_path: Path) -> None:
     folder = days_of_sizes(tmp_path / "toy", [40])
     at = reader(folder, 10, start=Position(1, 20))
@@ -208,7 +109,7 @@ def test_epochs_before_the_start_are_over_and_later_ones_are_whole(tmp_path: Pat
 
 
 def reader_threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith(("reader", "decoder", "prefetch"))]
+    return [t for t in threading.enumerate() if t.name.startswith(("reader", "decoder", "prefetch", "loader"))]
 
 
 @pytest.mark.parametrize("window", [10**6, 50])
@@ -225,13 +126,67 @@ def test_prefetched_batches_are_the_same_and_no_thread_is_left(tmp_path: Path, w
     assert reader_threads() == []
 
 
-def test_an_error_behind_the_queue_reaches_the_consumer_with_the_file_s_name(tmp_path: Path) -> None:
+def overwritten(path: Path) -> None:
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (overwritten, "cannot be read as Parquet"),
+        (cut_short, r"\d+ bytes, expected \d+ \(manifest\); cut short or replaced\?"),
+        (Path.unlink, "has vanished since it was opened first"),
+    ],
+)
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, change: Callable[[Path], None], message: str) -> None:
     folder = days_of_sizes(tmp_path / "toy", [60, 60, 60], row_group=60)
     batches = reader(folder, window=60, prefetch=2, shuffle=False).epoch(0)
-    part = folder / "day=2024-01-03" / "part-00000.parquet"
-    part.write_bytes(b"x" * part.stat().st_size)
-    with pytest.raises(DataError, match=r"day=2024-01-03/part-00000\.parquet: cannot be read as Parquet"):
+    next(batches)
+    change(folder / "day=2024-01-03" / "part-00000.parquet")
+    with pytest.raises(DataError, match=rf"day=2024-01-03/part-00000\.parquet: {message}"):
         list(batches)
+    assert reader_threads() == []
+
+
+def padded(path: Path, size: int) -> None:
+    """Make the file so large; Parquet does not mind what lies between its data and its footer."""
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    path.write_bytes(content[:footer] + bytes(size - len(content)) + content[footer:])
+
+
+@pytest.mark.parametrize("split", ["days", "random"])
+def test_a_row_group_that_holds_other_rows_than_at_first_is_named(tmp_path: Path, split: str) -> None:
+    folder = days_of_sizes(tmp_path / "toy", [60, 60], row_group=40)
+    at = reader(folder, window=40, split=split)
+    path = folder / "day=2024-01-01" / "part-00000.parquet"
+    size = path.stat().st_size
+    pq.write_table(rows_table(60, seed=9), path, row_group_size=30, compression="zstd", use_dictionary=["split"], write_statistics=False)
+    padded(path, size)
+    with pytest.raises(DataError, match=r"day=2024-01-01/part-00000\.parquet: \d+ rows in row group \(\d,\), at first \d+"):
+        list(at.epoch(0))
+
+
+def test_batches_are_pinned_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: replace(batch, position=Position(7, len(batch))))  # pinning needs a GPU
+    folder = days_of_sizes(tmp_path / "toy", [60])
+    assert {b.position.epoch for b in reader(folder, pin=True).epoch(0)} == {7}
+    assert {b.position.epoch for b in reader(folder).epoch(0)} == {0}
+
+
+def test_loaders_keep_the_order_and_read_no_further_ahead_than_they_are_many() -> None:
+    begun: list[int] = []
+    results = mapped(lambda i: (begun.append(i), i * i)[1], range(100), threads=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    assert max(begun) <= 5
+    results.close()
+    assert len(begun) <= 6
+    with pytest.raises(ZeroDivisionError):
+        list(mapped(lambda i: 1 // (3 - i), range(100), threads=2))
     assert reader_threads() == []
 
 
@@ -324,7 +279,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     content = bytearray(part.read_bytes())
     content[4:200] = bytes(196)  # the size stays, so only reading it shows
     part.write_bytes(content)
-    with pytest.raises(DataError, match=r"day=2024-01-02/part-00000\.parquet: cannot be read as Parquet"):
+    with pytest.raises(DataError, match=r"day=2024-01-02/part-00000\.parquet: column 'row': cannot be read as Parquet"):
         reader(folder)
 
 
@@ -342,6 +297,8 @@ def test_a_start_that_does_not_fit_the_data_is_refused(tmp_path: Path) -> None:
         reader(folder, start=Position(0, 31))
     with pytest.raises(DataError, match="resumes with 2 rows left of a window for 3 ranks"):
         reader(folder, start=Position(0, 28), world_size=3)
+    with pytest.raises(DataError, match="only shuffled rows can be resumed, not at 20 rows in file order"):
+        reader(folder, start=Position(0, 20), shuffle=False)
 
 
 def test_a_schema_without_table_heights_is_refused(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
-"""Prepared Parquet -> numpy, a window at a time. Types, nulls, ids, scenarios and labels are checked here, and only here."""
+"""Prepared Parquet -> numpy: a window, or the part of it that a rank needs, at a time, its row groups read by a few threads.
+
+Types, nulls, ids, scenarios and labels are checked here, and only here; and that a file still is what the manifest says.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,15 +17,16 @@ import pyarrow.parquet as pq
 
 from swrec_prod.data.catalog import DayFile
 from swrec_prod.data.pack import Column, Ragged, spread
+from swrec_prod.data.prefetch import mapped
 from swrec_prod.data.record import INT, LABELS, LIST, Record
 from swrec_prod.errors import DataError, nearest
 
-THREADS = 2  # files read at once; a prepared day may be tiny, and then opening it costs more than its rows
+THREADS = 2  # pieces read at once; a prepared day may be tiny, and then opening it costs more than its rows
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of one file that are read together. groups: row groups, or None for the whole file."""
+    """Rows of one file that are read together. groups: row groups, or None for the whole file, its `rows` then an upper bound."""
 
     file: DayFile
     rows: int
@@ -31,7 +35,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Window:
-    """Decoded rows. rows: [R] of record.dtype. lists: by owner, int32 [values of all rows, columns of the owner]."""
+    """Decoded rows. rows: [R] of record.dtype. lists: by column, [values of all rows] of record.list_types."""
 
     record: Record
     rows: np.ndarray
@@ -42,9 +46,16 @@ class Window:
         columns: dict[str, Column] = {name: rows_B[name] for name in rows_B.dtype.fields or ()}
         for owner, names in self.record.lists.items():
             index, offsets = spread(rows_B[f"{owner}.start"], rows_B[f"{owner}.length"])
-            values = self.lists[owner].take(index, axis=0)
-            columns.update({name: Ragged(values[:, i], offsets) for i, name in enumerate(names)})
+            columns.update({name: Ragged(self.lists[name].take(index), offsets) for name in names})
         return columns
+
+
+class Part(NamedTuple):
+    """Rows [first, last) of a piece."""
+
+    piece: Piece
+    first: int
+    last: int
 
 
 @dataclass(frozen=True)
@@ -54,20 +65,23 @@ class Decoder:
     record: Record
     part: str | None = None
 
-    def pieces(self, files: Sequence[DayFile], limit: int) -> list[Piece]:
-        """What windows are made of: whole files if all rows fit into one window, else row groups, with their rows counted."""
-        if sum(f.rows for f in files) <= limit:
-            return [Piece(f, f.rows) for f in files if f.rows]
-        with ThreadPoolExecutor(THREADS) as pool:
-            return [piece for pieces in pool.map(self._row_groups, files) for piece in pieces if piece.rows]
+    def whole_files(self, files: Sequence[DayFile]) -> list[Piece]:
+        """The files as pieces, unopened: how many of their rows belong to the part, decoding tells."""
+        return [Piece(f, f.rows) for f in files if f.rows]
 
-    def decode(self, pieces: Sequence[Piece]) -> Window:
-        """The pieces' rows, in order. Raises DataError naming the file, the column, what was found and what was expected."""
-        filling = _Filling(self.record, sum(p.rows for p in pieces))
-        with ThreadPoolExecutor(THREADS) as pool:
-            for piece, table in zip(pieces, pool.map(self._read, pieces), strict=True):
-                keep = None if self.part is None else _equal(table["split"], self.part)
-                filling.add(piece.file, table, keep)
+    def row_groups(self, files: Sequence[DayFile]) -> list[Piece]:
+        """The row groups that hold rows of the part, with these rows counted. The types of all files are checked."""
+        return [piece for pieces in mapped(self._row_groups, files, THREADS) for piece in pieces if piece.rows]
+
+    def decode(self, pieces: Sequence[Piece], span: tuple[int, int] | None = None) -> Window:
+        """The pieces' rows, in order, or rows [span[0], span[1]) of them; only pieces that hold such rows are read.
+
+        Raises DataError naming the file, the column, what was found and what was expected.
+        """
+        parts = overlapping(pieces, span or (0, sum(p.rows for p in pieces)))
+        filling = _Filling(self.record, sum(last - first for _, first, last in parts))
+        for part, (table, keep) in zip(parts, mapped(self._read, parts, THREADS), strict=True):
+            filling.add(part.piece.file, table, keep)
         return filling.window()
 
     def _row_groups(self, file: DayFile) -> list[Piece]:
@@ -75,20 +89,31 @@ class Decoder:
             self._check_types(file, parquet.schema_arrow)
             counts = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
             if self.part is not None:
-                splits = [parquet.read_row_group(g, columns=["split"], use_threads=False)["split"] for g in range(len(counts))]
+                splits = [_columns(parquet, file, [g], ["split"])["split"] for g in range(len(counts))]
                 counts = [int(_equal(split, self.part).sum()) for split in splits]
         return [Piece(file, rows, (g,)) for g, rows in enumerate(counts)]
 
-    def _read(self, piece: Piece) -> pa.Table:
+    def _read(self, part: Part) -> tuple[pa.Table, np.ndarray | None]:
+        """Rows of one file, and which of them to keep (bool, one a row; None: all of them)."""
+        piece, file = part.piece, part.piece.file
         names = [*self.record.types, *(["split"] if self.part is not None else [])]
-        with _parquet(piece.file) as parquet:
-            self._check_types(piece.file, parquet.schema_arrow)
+        with _parquet(file) as parquet:
+            self._check_types(file, parquet.schema_arrow)
             groups = range(parquet.num_row_groups) if piece.groups is None else piece.groups
-            table = parquet.read_row_groups(list(groups), columns=names, use_threads=False)
-        for name in names:
-            if table[name].null_count:
-                raise DataError(f"{piece.file.path}: column {name!r} has {table[name].null_count} nulls, expected none")
-        return table
+            table = _columns(parquet, file, groups, names)
+        for name, column in zip(names, table.columns, strict=True):
+            if column.null_count:
+                raise DataError(f"{file.path}: column {name!r} has {column.null_count} nulls, expected none")
+        if self.part is None:
+            _check_count(piece, table.num_rows)
+            return table.slice(part.first, part.last - part.first), None
+        keep = _equal(table["split"], self.part)
+        if piece.groups is None:
+            return table, keep
+        places = np.flatnonzero(keep)
+        _check_count(piece, len(places))
+        first, last = int(places[part.first]), int(places[part.last - 1]) + 1
+        return table.slice(first, last - first), keep[first:last]
 
     def _check_types(self, file: DayFile, found: pa.Schema) -> None:
         expected = self.record.types | ({"split": pa.string()} if self.part is not None else {})
@@ -100,6 +125,15 @@ class Decoder:
                 raise DataError(f"{file.path}: column {name!r} is {got}, expected {wanted} (schema.yaml). Did something else write it?")
 
 
+def overlapping(pieces: Sequence[Piece], span: tuple[int, int]) -> list[Part]:
+    """The parts of the pieces that make up rows [span[0], span[1]) of all of them."""
+    parts, end = [], 0
+    for piece in pieces:
+        start, end = end, end + piece.rows
+        parts.append(Part(piece, max(span[0] - start, 0), min(span[1], end) - start))
+    return [part for part in parts if part.first < part.last]
+
+
 class _Filling:
     """A window while its files arrive, one after the other."""
 
@@ -107,7 +141,7 @@ class _Filling:
         self.record = record
         self.rows = np.empty(capacity, record.dtype)
         self.end = 0
-        self.lists = {owner: [np.zeros((0, len(columns)), np.int32)] for owner, columns in record.lists.items()}
+        self.lists = {name: np.empty(0, dtype) for name, dtype in record.list_types.items()}
         self.list_ends = dict.fromkeys(record.lists, 0)
 
     def add(self, file: DayFile, table: pa.Table, keep: np.ndarray | None) -> None:
@@ -119,13 +153,14 @@ class _Filling:
         count = table.num_rows if keep is None else int(keep.sum())
         rows = self.rows[self.end : self.end + count]
         self.end += count
+        columns = dict(zip(table.column_names, table.columns, strict=True))
         for i, task in enumerate(self.record.layout.tasks):
-            rows[LABELS][:, i] = _checked(self.record, file, f"label_{task}", table[f"label_{task}"])[kept]
+            rows[LABELS][:, i] = _checked(self.record, file, f"label_{task}", columns[f"label_{task}"])[kept]
         for name in self.record.types:
             if name in self.rows.dtype.fields:
-                rows[name] = _checked(self.record, file, name, table[name])[kept]
+                rows[name] = _checked(self.record, file, name, columns[name])[kept]
         for owner in self.record.lists:
-            lengths = self._add_lists(file, table, owner, keep)
+            lengths = self._add_lists(file, columns, owner, keep)
             ends = self.list_ends[owner] + np.cumsum(lengths)
             rows[f"{owner}.length"] = lengths
             rows[f"{owner}.start"] = ends - lengths
@@ -133,22 +168,37 @@ class _Filling:
 
     def window(self) -> Window:
         """All that was added."""
-        return Window(self.record, self.rows[: self.end], {owner: np.concatenate(parts) for owner, parts in self.lists.items()})
+        ends = {name: self.list_ends[owner] for owner, names in self.record.lists.items() for name in names}
+        return Window(self.record, self.rows[: self.end], {name: values[: ends[name]] for name, values in self.lists.items()})
 
-    def _add_lists(self, file: DayFile, table: pa.Table, owner: str, keep: np.ndarray | None) -> np.ndarray:
+    def _add_lists(self, file: DayFile, columns: dict[str, pa.ChunkedArray], owner: str, keep: np.ndarray | None) -> np.ndarray:
         """Append the values of one owner's lists; returns the rows' lengths, int64."""
         names = self.record.lists[owner]
-        lengths = pc.list_value_length(table[names[0]]).to_numpy().astype(np.int64)
-        values = np.empty((int(lengths.sum()), len(names)), np.int32)
-        for i, name in enumerate(names):
-            if not np.array_equal(pc.list_value_length(table[name]).to_numpy(), lengths):
+        lengths = pc.list_value_length(columns[names[0]]).to_numpy().astype(np.int64)
+        chosen = None if keep is None else np.repeat(keep, lengths)
+        for name in names:
+            if not np.array_equal(pc.list_value_length(columns[name]).to_numpy(), lengths):
                 raise DataError(f"{file.path}: columns {names[0]!r} and {name!r} differ in the length of a row's list")
-            flat = pc.list_flatten(table[name])
+            flat = pc.list_flatten(columns[name])
             if flat.null_count:
                 raise DataError(f"{file.path}: column {name!r} has {flat.null_count} nulls in its lists, expected none")
-            values[:, i] = _checked(self.record, file, name, flat)
-        self.lists[owner].append(values if keep is None else values[np.repeat(keep, lengths)])
+            values = _checked(self.record, file, name, flat)
+            values = values if chosen is None else values[chosen]
+            first, last = self.list_ends[owner], self.list_ends[owner] + len(values)
+            self._reserve(name, last)
+            self.lists[name][first:last] = values
         return lengths if keep is None else lengths[keep]
+
+    def _reserve(self, name: str, needed: int) -> None:
+        """Make room for `needed` values: at once for as many as all rows may have, judging by those so far.
+
+        (Memory that is reserved but never written to costs nothing.)
+        """
+        values = self.lists[name]
+        if needed > len(values):
+            grown = np.empty(max(needed, int(1.25 * needed * len(self.rows) / max(self.end, 1))), values.dtype)
+            grown[: len(values)] = values
+            self.lists[name] = grown
 
 
 def _checked(record: Record, file: DayFile, name: str, column: pa.ChunkedArray) -> np.ndarray:
@@ -165,15 +215,41 @@ def _checked(record: Record, file: DayFile, name: str, column: pa.ChunkedArray) 
 
 @contextmanager
 def _parquet(file: DayFile) -> Iterator[pq.ParquetFile]:
-    """The opened file, its row count checked; whatever goes wrong in the block is a DataError naming it."""
+    """The opened file, its size and row count checked; whatever goes wrong in the block is a DataError naming it."""
     try:
-        with pq.ParquetFile(file.path) as parquet:
+        size = file.path.stat().st_size
+        if size != file.size:
+            raise DataError(f"{file.path}: {size} bytes, expected {file.size} (manifest); cut short or replaced? run swrec prepare again")
+        with pq.ParquetFile(file.path, pre_buffer=False) as parquet:
             if parquet.metadata.num_rows != file.rows:
                 raise DataError(f"{file.path}: {parquet.metadata.num_rows} rows, expected {file.rows} (manifest); run swrec prepare again")
             yield parquet
+    except FileNotFoundError:
+        raise DataError(f"{file.path}: has vanished since it was opened first; run swrec prepare again") from None
     except (pa.ArrowException, OSError) as failure:
-        reason = " ".join(str(failure).split())
-        raise DataError(f"{file.path}: cannot be read as Parquet ({reason}); cut short or damaged? run swrec prepare again") from None
+        raise _unreadable(str(file.path), failure) from None
+
+
+def _columns(parquet: pq.ParquetFile, file: DayFile, groups: Sequence[int], names: list[str]) -> pa.Table:
+    """Columns of some row groups. Raises DataError naming the first column that cannot be read."""
+    try:
+        return parquet.read_row_groups(groups, columns=names, use_threads=False).select(names)
+    except (pa.ArrowException, OSError) as failure:
+        if len(names) > 1:
+            for name in names:
+                _columns(parquet, file, groups, [name])
+        raise _unreadable(f"{file.path}: column {names[0]!r}" if len(names) == 1 else str(file.path), failure) from None
+
+
+def _unreadable(what: str, failure: Exception) -> DataError:
+    reason = " ".join(str(failure).split())
+    return DataError(f"{what}: cannot be read as Parquet ({reason}); cut short or damaged? run swrec prepare again")
+
+
+def _check_count(piece: Piece, found: int) -> None:
+    """Raises DataError when a row group has other rows than when it was counted."""
+    if found != piece.rows:
+        raise DataError(f"{piece.file.path}: {found} rows in row group {piece.groups}, at first {piece.rows}; was the file replaced?")
 
 
 def _equal(column: pa.ChunkedArray, word: str) -> np.ndarray:

@@ -1,13 +1,35 @@
-"""Work ahead of the consumer in one background thread."""
+"""Work ahead of the consumer in background threads."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+def mapped(work: Callable[[S], T], items: Iterable[S], threads: int) -> Generator[T, None, None]:
+    """`work` of every item, in order, by so many threads; no more than threads + 1 results wait or are being made.
+
+    The first error is raised here; what has not begun by then is never begun.
+    """
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def prefetched(source: Generator[T, None, None], depth: int, name: str = "prefetch") -> Generator[T, None, None]:

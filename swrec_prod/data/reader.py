@@ -1,27 +1,30 @@
 """Reader: a part of a prepared folder -> batches, in an order that depends on the seed alone.
 
-    files -> pieces (files or row groups) -> windows (decoded and shuffled together) -> steps (all ranks) -> shares (one rank)
+    files -> pieces (files or row groups) -> windows (shuffled together) -> lanes (a rank's own rows) -> steps (all ranks)
 
-Notable choices. A part that fits into one window (data.shuffle_rows) is decoded once, when the reader is made, and kept. Larger
-parts are decoded a window ahead, at most two in memory. The order of rows knows nothing of ranks and batches: a position is a
-count of rows, and a run resumes at any world or batch size. Batches are made ahead in one thread while the trainer computes.
+Notable choices. A rank decodes only the row groups that hold its rows (lanes.py). A part that fits into one window
+(data.shuffle_rows) is decoded once, when the reader is made, and kept. Larger parts are decoded a window ahead, at most two in
+memory. The order of rows knows nothing of ranks and batches: a position is a count of rows, and a run resumes at any world or
+batch size. Batches are made ahead in one thread while the trainer computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.batch import Batch, Position, make_batch
-from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.catalog import Catalog, DayFile
 from swrec_prod.data.decode import Decoder, Window
+from swrec_prod.data.lanes import Share, Shares
 from swrec_prod.data.pack import pack
 from swrec_prod.data.prefetch import prefetched
 from swrec_prod.data.record import LABELS, Record
-from swrec_prod.data.windows import count_steps, cut, share, steps
+from swrec_prod.data.windows import cut
 from swrec_prod.errors import DataError
 from swrec_prod.layout import Layout
 
@@ -31,10 +34,11 @@ BEGINNING = Position()
 class Reader:
     """The batches of one rank. batch_size: rows a rank and step, at most; every rank takes equally many steps.
 
-    Rows of a batch are sorted by scenario; otherwise they come in file order, or, with `shuffle`, in an order drawn from
-    (seed, epoch). start: the `position` of the last batch trained on; `epoch` gives what comes after it. prefetch: batches made
-    ahead (0: none, and no thread). All ranks must be given the same data, seed, shuffle and start.
-    Raises DataError when the part is empty, damaged or too small for the ranks.
+    Rows of a batch are sorted by scenario. With `shuffle` rows come in an order drawn from (seed, epoch), otherwise every rank
+    has its part of each window in file order. start: the `position` of the last batch trained on; `epoch` gives what comes after
+    it. prefetch: batches made ahead (0: none, and no thread). pin: batches in page-locked memory, for a GPU. All ranks must be
+    given the same data, seed, shuffle and start.
+    Raises DataError when the part is empty, damaged or too small for the ranks, or when rows in file order are to be resumed.
     """
 
     def __init__(
@@ -51,20 +55,34 @@ class Reader:
         seed: int = 1,
         start: Position = BEGINNING,
         prefetch: int = 4,
+        pin: bool = False,
     ) -> None:
-        self.layout, self.batch_size, self.rank, self.world_size = layout, batch_size, rank, world_size
-        self.shuffle, self.seed, self.start, self.prefetch = shuffle, seed, start, prefetch
+        self.layout, self.shuffle, self.seed, self.start, self.prefetch, self.pin = layout, shuffle, seed, start, prefetch, pin
+        self._shares = Shares(rank, world_size, batch_size, shuffle)
         self._decoder = Decoder(Record(catalog.schema, layout), part if data.split == "random" else None)
-        pieces = self._decoder.pieces(catalog.files_of(data, part), data.shuffle_rows)
-        self._windows = [pieces[window.start : window.stop] for window in cut([p.rows for p in pieces], data.shuffle_rows)]
-        self._kept = self._decoder.decode(pieces) if len(self._windows) == 1 else None
-        self._sizes = [sum(p.rows for p in w) for w in self._windows] if self._kept is None else [len(self._kept.rows)]
+        self._kept: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
+        self._open(catalog.files_of(data, part), data.shuffle_rows)
         self.rows = sum(self._sizes)
         self._check(f"{catalog.root}: {part}")
+        if self._kept is None and len(self._windows) == 1:
+            span = self._shares.of(self.rows).span
+            self._kept = span, self._decoder.decode(self._windows[0], span)
+
+    def _open(self, files: Sequence[DayFile], limit: int) -> None:
+        """Find the windows and their sizes; one rank decodes a part that fits into one window at once, each file opened once."""
+        if self._shares.world_size == 1 and sum(f.rows for f in files) <= limit:
+            self._windows = [self._decoder.whole_files(files)]
+            window = self._decoder.decode(self._windows[0])
+            self._sizes = [len(window.rows)]
+            self._kept = (0, len(window.rows)), window
+        else:
+            pieces = self._decoder.row_groups(files)
+            self._windows = [pieces[window.start : window.stop] for window in cut([p.rows for p in pieces], limit)]
+            self._sizes = [sum(p.rows for p in window) for window in self._windows]
 
     def __len__(self) -> int:
         """Steps of a whole epoch, the same on all ranks."""
-        return sum(count_steps(rows, self.world_size, self.batch_size) for rows in self._sizes)
+        return sum(self._shares.of(rows).count for rows in self._sizes)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of epoch `number` that are left: none of one before `start`, the rest of its own, all of a later one."""
@@ -73,36 +91,37 @@ class Reader:
     def _batches(self, epoch: int) -> Generator[Batch, None, None]:
         todo = self._todo(epoch)
         ahead = min(1, self.prefetch) if self._kept is None else 0
-        with closing(prefetched((self._window(w) for w, _, _ in todo), ahead, name="decoder")) as windows:
-            for (number, before, begin), window in zip(todo, windows, strict=True):
-                order = self._draw(epoch, number + 1).permutation(len(window.rows)) if self.shuffle else np.arange(len(window.rows))
-                for start, stop in steps(begin, len(order), self.world_size, self.batch_size):
-                    first, last = share(start, stop, self.rank, self.world_size)
-                    yield self._batch(window, order[first:last], Position(epoch, before + stop))
+        with closing(prefetched((self._window(number, share) for number, _, share in todo), ahead, name="decoder")) as windows:
+            for (number, before, share), window in zip(todo, windows, strict=True):
+                order = share.order(partial(self._draw, epoch, number + 1) if self.shuffle else None)
+                for own, stop in share.steps():
+                    yield self._batch(window, order[own], Position(epoch, before + stop))
 
-    def _todo(self, epoch: int) -> list[tuple[int, int, int]]:
-        """The epoch's windows that are left: number, rows of the epoch before it, first of its own rows to take."""
+    def _todo(self, epoch: int) -> list[tuple[int, int, Share]]:
+        """The epoch's windows that are left: number, rows of the epoch before it, this rank's share of what is left of it."""
         skip = self.start.rows if epoch == self.start.epoch else 0 if epoch > self.start.epoch else self.rows
         order = self._draw(epoch, 0).permutation(len(self._sizes)) if self.shuffle else range(len(self._sizes))
         todo, before = [], 0
         for number in map(int, order):
             if before + self._sizes[number] > skip:
-                todo.append((number, before, max(skip - before, 0)))
+                todo.append((number, before, self._shares.of(self._sizes[number], max(skip - before, 0))))
             before += self._sizes[number]
         return todo
 
-    def _draw(self, epoch: int, stream: int) -> np.random.Generator:
-        """Stream 0 orders the windows, stream w + 1 the rows of window w."""
-        return np.random.default_rng([self.seed, epoch, stream])
+    def _draw(self, epoch: int, stream: int, lane: int = 0) -> np.random.Generator:
+        """Stream 0 orders the windows, stream w + 1 the rows of window w, lane by lane."""
+        return np.random.default_rng([self.seed, epoch, stream, lane])
 
-    def _window(self, number: int) -> Window:
-        return self._kept if self._kept is not None else self._decoder.decode(self._windows[number])
+    def _window(self, number: int, share: Share) -> Window:
+        if self._kept is not None and self._kept[0] == share.span:
+            return self._kept[1]
+        return self._decoder.decode(self._windows[number], share.span)
 
     def _batch(self, window: Window, picked: np.ndarray, position: Position) -> Batch:
         rows = window.rows.take(picked)
         rows = rows.take(np.argsort(rows["scenario"], kind="stable"))
         columns = window.columns(rows)
-        return make_batch(
+        batch = make_batch(
             self.layout,
             pack(self.layout, columns, rows["scenario"].astype(np.int64)),
             labels_BT=np.ascontiguousarray(rows[LABELS]),
@@ -110,16 +129,20 @@ class Reader:
             weight_B=np.ascontiguousarray(rows["weight"]) if "weight" in columns else None,
             position=position,
         )
+        return batch.pin_memory() if self.pin else batch
 
     def _check(self, name: str) -> None:
         """Every rank must have a row in every step, also of what is left of the window that a resumed run begins in."""
         if not self.rows:
             raise DataError(f"{name} has no rows")
-        if min(self._sizes) < self.world_size:
-            raise DataError(f"{name}: {min(self._sizes)} rows (data.shuffle_rows at a time) for {self.world_size} ranks; use fewer ranks")
+        world_size = self._shares.world_size
+        if min(self._sizes) < world_size:
+            raise DataError(f"{name}: {min(self._sizes)} rows (data.shuffle_rows at a time) for {world_size} ranks; use fewer ranks")
         if not 0 <= self.start.rows <= self.rows:
             raise DataError(f"{name} has {self.rows} rows, but the run resumes after {self.start.rows} of them; is it the same data?")
-        for number, _, begin in self._todo(self.start.epoch)[:1]:
-            left = self._sizes[number] - begin
-            if left < self.world_size:
-                raise DataError(f"{name}: the run resumes with {left} rows left of a window for {self.world_size} ranks; use fewer ranks")
+        if not self.shuffle and self.start != BEGINNING:
+            raise DataError(f"{name}: only shuffled rows can be resumed, not at {self.start.rows} rows in file order")
+        for _, _, share in self._todo(self.start.epoch)[:1]:
+            left = share.rows - share.begin
+            if left < world_size:
+                raise DataError(f"{name}: the run resumes with {left} rows left of a window for {world_size} ranks; use fewer ranks")

@@ -1,8 +1,9 @@
 """Which rows go into which step: pure numbers, so that every rank and every resumed run comes to the same answer.
 
-A *window* is a run of rows that are decoded and shuffled together; where windows begin depends on the data alone. A *step* is
-the next piece of a window's order, shared evenly by all ranks. A step's size depends only on how much of the window is left, so
-a run that resumes with the same world and batch size takes the very same steps, and with another one still takes every row once.
+A *window* is a run of rows that are shuffled together; where windows begin depends on the data alone. A *step* is the next piece
+of a window's order, taken by all ranks together. A step's size depends only on how much of the window is left, so a run that
+resumes with the same world and batch size takes the very same steps, and with another one still takes every row once.
+Who takes which rows of a step: lanes.py.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ def cut(sizes: Sequence[int], limit: int) -> list[range]:
     return windows
 
 
-def count_steps(rows: int, world_size: int, batch_size: int) -> int:
-    """Steps that `rows` rows take: as few as batches allow, and never so many that a rank would go without a row.
+def count_steps(rows: int, smallest: int, largest: int) -> int:
+    """Steps that `rows` rows take: as few as `largest` rows a step allow, and never so many that one has less than `smallest`.
 
-    (Only with batch_size 1 do the two disagree; a rank's share is then one row larger than batch_size.)
+    (Where no number of steps does both, a step has more than `largest` rows: it is better than a rank without any.)
     """
-    return min(-(-rows // (world_size * batch_size)), rows // world_size)
+    return min(-(-rows // largest), rows // smallest)
 
 
-def steps(begin: int, rows: int, world_size: int, batch_size: int) -> Iterator[tuple[int, int]]:
-    """The steps over rows [begin, rows) of a window, all ranks together, as (start, stop)."""
-    for left in range(count_steps(rows - begin, world_size, batch_size), 0, -1):
+def steps(begin: int, rows: int, count: int) -> Iterator[tuple[int, int]]:
+    """`count` steps of even size over rows [begin, rows) of a window, as (start, stop)."""
+    for left in range(count, 0, -1):
         stop = begin - (begin - rows) // left  # the ceiling of what is left over the steps that are left
         yield begin, stop
         begin = stop
 
 
 def share(start: int, stop: int, rank: int, world_size: int) -> tuple[int, int]:
-    """The rows of a step that `rank` takes. Shares differ by one row at most, in all steps of a window."""
+    """An even part of [start, stop) for `rank`. Shares differ by one row at most, in all steps of a window."""
     rows = stop - start
     return start + rows * rank // world_size, start + rows * (rank + 1) // world_size

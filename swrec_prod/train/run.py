@@ -74,6 +74,7 @@ def make_reader(catalog: Catalog, config: RunConfig, part: SplitName, ranks: Ran
         world_size=ranks.world_size,
         seed=config.train.seed,
         start=start if training else Position(),
+        pin=ranks.device.type == "cuda",
     )
 
 
