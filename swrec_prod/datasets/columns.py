@@ -21,16 +21,25 @@ IN_TEXT = {"int64": "float64", "float64": "float64", "string": "string"}
 def typed_columns(engine: Engine, files: Sequence[Path], types: Mapping[str, str]) -> ir.Table:
     """The columns `types` (name -> int64, float64 or string) of Parquet files, or of comma-separated text files with a header.
 
-    Text values may be quoted by ". Other columns are left out. Raises DataError naming a column that is missing.
+    Text values may be quoted by ". Other columns are left out. Raises DataError naming a file and the column that it lacks.
     """
+    import ibis
+
     if files[0].suffix == ".parquet":
-        table = engine.parquet(files)
-    else:
-        names = _common_header(files)
-        table = engine.text(files, {n: IN_TEXT[types.get(n, "string")] for n in names}, header=True, quote='"')
+        return _chosen(engine.parquet(files), types, files[0])
+    tables = [_chosen(_text(engine, path, types), types, path) for path in files]
+    return ibis.union(*tables) if len(tables) > 1 else tables[0]
+
+
+def _text(engine: Engine, path: Path, types: Mapping[str, str]) -> ir.Table:
+    """All columns of a file: engines take the header's names from us, so its own are read here."""
+    return engine.text([path], {name: IN_TEXT[types.get(name, "string")] for name in header_of(path)}, header=True, quote='"')
+
+
+def _chosen(table: ir.Table, types: Mapping[str, str], path: Path) -> ir.Table:
     for name in types:
         if name not in table.columns:
-            raise DataError(f"{files[0]}: column {name!r} is missing; {nearest(name, table.columns)}")
+            raise DataError(f"{path}: column {name!r} is missing; {nearest(name, table.columns)}")
     return table.select(**{name: table[name].cast(kind) for name, kind in types.items()})
 
 
@@ -44,14 +53,6 @@ def header_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
     if not line.strip():
         raise DataError(f"{path}: the file is empty, expected a line of column names")
     return tuple(next(csv.reader([line], delimiter=delimiter)))
-
-
-def _common_header(files: Sequence[Path]) -> tuple[str, ...]:
-    first = header_of(files[0])
-    for path in files[1:]:
-        if header_of(path) != first:
-            raise DataError(f"{path}: columns are {', '.join(header_of(path))}, but {', '.join(first)} in {files[0].name}")
-    return first
 
 
 def with_attributes(log: ir.Table, attributes: ir.Table, on: Sequence[str], what: str) -> ir.Table:
