@@ -100,10 +100,7 @@ def read(engine: Engine, files: RawFiles, options: KuaiRandOptions) -> ir.Table:
     """The standard table: user_id, video_id, time, scenario, click, the other OUTCOMES, is_rand, hour (0..23 in UTC+8), duration_ms,
     the columns of USERS and VIDEOS with `tags` a list, and with a file of earlier behaviours the lists named in EARLIER.
     """
-    import ibis
-
-    log = ibis.union(*(typed_columns(engine, _of(files, role), LOG) for role in options.logs)) if len(options.logs) > 1 else None
-    log = typed_columns(engine, _of(files, options.logs[0]), LOG) if log is None else log
+    log = typed_columns(engine, [path for role in options.logs for path in _of(files, role)], LOG)
     if options.tabs:
         log = log.filter(log["tab"].isin(options.tabs))
     for role, key, types in (("users", "user_id", USERS), ("videos", "video_id", VIDEOS)):
