@@ -142,7 +142,7 @@ def test_the_columns_have_their_types(prepared_age: Path) -> None:
     lists = {"genres": "int32", "history.item": "int32", "history.scenario": "int32", "history.time": "timestamp[us, tz=UTC]"}
     expected = {"row": "int64", "time": "timestamp[us, tz=UTC]", "user": "string", "label_click": "int8", "age": "float", **ids}
     expected["split"] = "dictionary<values=string, indices=int8, ordered=0>"
-    assert types == expected | {name: f"list<element: {kind}>" for name, kind in lists.items()}
+    assert types == expected | {name: f"list<element: {kind} not null>" for name, kind in lists.items()}
 
 
 def test_the_split_is_8_to_1_to_1_and_fits_train_rows_only(prepared_age: Path) -> None:

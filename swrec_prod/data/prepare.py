@@ -158,14 +158,15 @@ class _Preparing:
         """Of a log without days, evaluated once; with `_split` where rows are dealt."""
         self.progress(f"reading {self.data_file.source} from {self.log.files[0].path.parent}")
         events = self._standard([])
+        events = self.engine.kept(events.order_by(etl.HOUR))  # in order, a piece of the log is found without reading all of it
         if self.data_file.split is None:
-            return self.engine.kept(events)
-        events = self.engine.kept(events)
+            return events
         row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].to_numpy()
         dealt = _deal(row, self.data_file.split.random)
         self.work.manifest["splits"] = {name: int((dealt == i).sum()) for i, name in enumerate(SPLITS)}
         names = pa.array(SPLITS).take(pa.array(dealt))
-        return self.engine.kept(etl.dealt(events, self.engine.memory(pa.table({etl.ROW: row, etl.SPLIT: names}))))
+        split = self.engine.memory(pa.table({etl.ROW: row, etl.SPLIT: names}))
+        return self.engine.kept(etl.dealt(events, split).order_by(etl.HOUR))
 
     def _check_days(self, profile: Profile, todo: list[date]) -> None:
         """A file of one day must hold rows of that day only: others would be missing on theirs."""
@@ -232,7 +233,7 @@ class _Preparing:
 
         write = spread_days if self.engine.name == "cluster" else stream_days
         if todo:
-            write(self.engine, self._events(todo), encoders, profile, todo, self.work, finished)
+            write(self.engine, self._events, encoders, profile, todo, self.work, finished)
 
     def _complete(self, encoders: Encoders) -> None:
         """The held-out requests, and what the manifest says of the whole."""

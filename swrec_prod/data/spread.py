@@ -27,20 +27,24 @@ GROUP_OF_USERS = 200_000  # rows, on average, that a worker holds at once
 PARTS = 2**20  # a unit of work is one file: day * PARTS + part
 TEXT, NUMBER = pa.string(), pa.int64()
 WRITTEN = pa.schema({"path": TEXT, "bytes": NUMBER, "sha256": TEXT, "day": TEXT, "rows": NUMBER, "row_groups": NUMBER})
+EventsOf = Callable[[list[date]], "ir.Table"]
 Finished = Callable[[date, list[dict[str, Any]]], None]
 
 
 def spread_days(
-    engine: Engine, events: ir.Table, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished
+    engine: Engine, events: EventsOf, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished
 ) -> None:
-    """Write `days` of `events` (etl.standard) into the folder of `work`, which all workers must see; `finished` is told of each day."""
-    inside = events.filter(events[etl.DAY].isin([number_of(day) for day in days]))
-    inside = etl.windowed(inside, encoders.schema)
+    """Write `days` into the folder of `work`, which all workers must see; `finished` is told of each day, with its files' records.
+
+    events: gives etl.standard of some days.
+    """
+    inside = events(days)
+    inside = etl.windowed(inside.filter(inside[etl.DAY].isin([number_of(day) for day in days])), encoders.schema)
     inside = inside.mutate(_unit=inside[etl.DAY] * PARTS + _position(inside, encoders.schema.time) // FILE_ROWS)
     rows = sum(profile.rows_of(day) for day in days)
     groups = max(rows // GROUP_OF_USERS, 1)
     inside = inside.mutate(_group=inside[encoders.schema.user].cast("string").hash().abs() % groups)
-    columns = stored_schema(encoders.schema, etl.SPLIT in events.columns)
+    columns = stored_schema(encoders.schema, etl.SPLIT in inside.columns)
     carried = _carried(engine, encoders, work, days[0])
     lists = engine.map_groups(
         inside, "_group", partial(_with_lists, encoders, columns, carried), columns.append(pa.field("_unit", pa.int64()))

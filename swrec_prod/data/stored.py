@@ -19,11 +19,12 @@ from swrec_prod.data.pack import Ragged
 from swrec_prod.schema import FeatureSchema
 
 MICROSECONDS = pa.timestamp("us", "UTC")
-IDS = pa.list_(pa.int32())
+IDS = pa.list_(pa.field("element", pa.int32(), nullable=False))  # without nulls inside, lists are read in two thirds of the time
+TIMES = pa.list_(pa.field("element", MICROSECONDS, nullable=False))
 TEXTS = ["user", "request", "split"]  # numbers are read as fast without a dictionary, and written faster
 GROUP_ROWS = 65_536  # a row group is what a reader holds at once: some 20 MB with 50 behaviours a row
 FILE_ROWS = 16 * GROUP_ROWS
-WRITING = {"compression": "lz4", "use_dictionary": TEXTS, "write_statistics": False}
+WRITING = {"compression": "lz4", "use_dictionary": TEXTS, "write_statistics": False, "write_batch_size": GROUP_ROWS}
 
 
 def stored_schema(schema: FeatureSchema, has_split: bool) -> pa.Schema:
@@ -36,7 +37,7 @@ def stored_schema(schema: FeatureSchema, has_split: bool) -> pa.Schema:
     kinds = {"id": pa.int32(), "bag": IDS, "dense": pa.float32()}
     fields |= {f.name: kinds[f.kind] for f in schema.features if f.kind != "sequence"}
     for feature in schema.of_kind("sequence"):
-        fields |= {f"{feature.name}.item": IDS, f"{feature.name}.scenario": IDS, f"{feature.name}.time": pa.list_(MICROSECONDS)}
+        fields |= {f"{feature.name}.item": IDS, f"{feature.name}.scenario": IDS, f"{feature.name}.time": TIMES}
     return pa.schema(fields)
 
 

@@ -14,7 +14,7 @@ from swrec_prod.data import etl
 from swrec_prod.data.behaviours import Carry
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.prefetch import prefetched
-from swrec_prod.data.profile import Profile, day_of
+from swrec_prod.data.profile import Profile, day_of, number_of
 from swrec_prod.data.rows import Carries, Rows, prepared_rows
 from swrec_prod.data.stored import DayWriter, stored_schema
 from swrec_prod.data.work import Work
@@ -24,14 +24,18 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 CHUNK_ROWS = 1_000_000  # held in memory, twice: one chunk is written while the engine works at the next
+EventsOf = Callable[[list[date]], "ir.Table"]
 Finished = Callable[[date, list[dict[str, Any]]], None]
 
 
 def stream_days(
-    engine: Engine, events: ir.Table, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished
+    engine: Engine, events: EventsOf, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished
 ) -> None:
-    """Write `days` of `events` (etl.standard) into the folder of `work`; `finished` is told of each day, with its files' records."""
-    schema = stored_schema(encoders.schema, etl.SPLIT in events.columns)
+    """Write `days` into the folder of `work`; `finished` is told of each day, with its files' records.
+
+    events: gives etl.standard of some days; asked for a chunk's days at a time, so that no chunk reads the files of others.
+    """
+    schema = stored_schema(encoders.schema, etl.SPLIT in events(days[:1]).columns)
     carries = _carries(engine, encoders, work, days[0])
     writer: DayWriter | None = None
     with closing(prefetched(_chunks(engine, events, encoders, profile, days), 1, name="engine")) as chunks:
@@ -63,11 +67,12 @@ def _append(writer: DayWriter, rows: Rows, first: int, last: int) -> None:
         first = end
 
 
-def _chunks(engine: Engine, events: ir.Table, encoders: Encoders, profile: Profile, days: list[date]) -> Generator[pa.Table, None, None]:
+def _chunks(engine: Engine, events: EventsOf, encoders: Encoders, profile: Profile, days: list[date]) -> Generator[pa.Table, None, None]:
     """The events of `days` by (time, row), with how many behaviours of the chunk came before; at most CHUNK_ROWS, or an hour."""
     schema = encoders.schema
     for first, end, _ in profile.chunks(days, CHUNK_ROWS):
-        inside = events.filter((events[etl.HOUR] >= first) & (events[etl.HOUR] < end))
+        within = events([day for day in days if first // 24 <= number_of(day) <= (end - 1) // 24])
+        inside = within.filter((within[etl.HOUR] >= first) & (within[etl.HOUR] < end))
         yield engine.arrow(etl.windowed(inside, schema).order_by([schema.time, etl.ROW])).combine_chunks()
 
 

@@ -80,6 +80,17 @@ class Vocabulary:
         order = np.argsort(known)
         return known[order], (order + 1).astype(np.int32)
 
+    @cached_property
+    def _ids_from(self) -> tuple[int, np.ndarray] | None:
+        """The smallest known integer, and the id (or 0) of it and every one up to the largest; None where that would be too long."""
+        known = self.values.to_numpy()
+        low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
+        if not len(known) or high - low > max(8 * len(known), MANY):
+            return None
+        ids = np.zeros(high - low + 2, np.int32)  # the last one stays 0: what is outside is looked up there
+        ids[known - low] = np.arange(1, len(known) + 1, dtype=np.int32)
+        return low, ids
+
     def _ids_of_strings(self, values: pa.Array | list[str | None], feature: str) -> np.ndarray:
         if not isinstance(values, list):
             if len(values) > MANY:
@@ -99,6 +110,11 @@ class Vocabulary:
 
     def _ids_of_integers(self, values: Values, feature: str) -> np.ndarray:
         numbers, missing = integers(values, feature)
+        if self._ids_from is not None:
+            low, ids = self._ids_from
+            inside = (numbers >= low) & (numbers < low + len(ids) - 1)
+            found = ids[np.where(inside, numbers - low, len(ids) - 1)]
+            return found if missing is None else np.where(missing, np.int32(0), found)
         known, ids = self._sorted
         if not len(known):
             return np.zeros(len(numbers), np.int32)
