@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python -m
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-train proto lock clean
+.PHONY: help setup cluster demo test lint bench bench-train proto lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -20,10 +20,15 @@ setup: ## make .venv and install the locked packages into it
 	@test -n "$(PYTHON)" || { echo "set-up failed: no Python 3.11 or 3.12 was found; install one or say where: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) requirements/install.py --venv $(VENV) --flavour "$(FLAVOUR)"
 
+cluster: setup ## PySpark, for `swrec prepare --engine cluster` and its tests; needs Java 17
+	@cmp -s requirements/cluster.txt $(VENV)/.cluster.stamp && $(VENV)/bin/python -c 'import pyspark' 2>/dev/null || { \
+		echo "set-up: PySpark (450 MB)" && $(RUN) pip install --quiet --disable-pip-version-check --no-deps -r requirements/cluster.txt \
+		&& cp requirements/cluster.txt $(VENV)/.cluster.stamp; }
+
 demo: setup ## one way through on real data: prepare, train, evaluate, export, serve, score
 	@$(RUN) launch.demo
 
-test: setup ## the tests
+test: setup cluster ## the tests
 	@$(RUN) pytest
 
 lint: setup ## style, format and types

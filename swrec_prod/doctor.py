@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def main() -> int:
 
 def diagnose() -> list[Finding]:
     """Look at Python, the trio, its kernels, the GPU, threads and libraries of this process. Never raises."""
-    versions = installed(TRIO + LIBRARIES)
+    versions = installed((*TRIO, *LIBRARIES, "pyspark"))
     return [
         check_python(sys.version_info[:2]),
         check_trio(versions),
@@ -55,6 +56,7 @@ def diagnose() -> list[Finding]:
         check_gpu(versions),
         check_threads(os.environ, available_cores()),
         check_libraries(versions),
+        check_cluster(versions, bool(os.environ.get("JAVA_HOME") or shutil.which("java"))),
     ]
 
 
@@ -196,6 +198,14 @@ def check_libraries(versions: Mapping[str, str]) -> Finding:
     missing = [name for name in LIBRARIES if name not in versions]
     detail = ", ".join(f"{name} {versions.get(name, 'missing')}" for name in LIBRARIES)
     return Finding("libraries", not missing, detail, f"{' and '.join(missing)} not installed: {REINSTALL}" if missing else "")
+
+
+def check_cluster(versions: Mapping[str, str], java: bool) -> Finding:
+    """What `--engine cluster` needs; nothing else does, so that its absence is no fault."""
+    spark = f"pyspark {versions['pyspark']}" if "pyspark" in versions else "no pyspark (`make cluster` installs it)"
+    usable = "pyspark" in versions and java
+    detail = f"{spark}, {'Java found' if java else 'no Java (17 is needed)'}"
+    return Finding("cluster", True, detail if usable else f"{detail}: `--engine cluster` cannot be used here, `local` can")
 
 
 def _all_sets() -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported: see docs/performance.md
@@ -13,6 +16,8 @@ import pytest
 
 from swrec_prod.data.data_file import DataFile
 from swrec_prod.data.prepare import prepare
+from swrec_prod.engine import engine
+from swrec_prod.engine.contract import Engine
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -23,6 +28,34 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("no real data beside the checkout (../shared/data)")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def cluster_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The cluster engine in Spark's local mode, one for all tests: starting it takes seconds."""
+    if find_spec("pyspark") is None or not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        pytest.skip("no PySpark or no Java (`make cluster` installs PySpark)")
+    with engine("cluster", tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def local_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The local engine."""
+    with engine("local", tmp_path_factory.mktemp("local")) as running:
+        yield running
+
+
+@pytest.fixture(params=["local", "cluster"])
+def each_engine(request: pytest.FixtureRequest) -> Engine:
+    """Each of the engines."""
+    return request.getfixturevalue(f"{request.param}_engine")
+
+
+@pytest.fixture(scope="session")
+def engines(local_engine: Engine, cluster_engine: Engine) -> tuple[Engine, Engine]:
+    """Both engines, local first, to compare them."""
+    return local_engine, cluster_engine
 
 
 GENRES = ("Action", "Comedy", "Drama", "Thriller", "Animation", "Sci-Fi", "Adventure", "Romance", "Horror", "Musical")

@@ -44,7 +44,10 @@ TORCHREC = (
     "swrec_prod.data.batch", "swrec_prod.sparse", "swrec_prod.ranker", "swrec_prod.train", "swrec_prod.export.program",
     "swrec_prod.checkpoint", "swrec_prod.doctor", "benchmarks",
 )  # fmt: skip
-ENVIRONMENT = ("swrec_prod.train.distributed", "swrec_prod.doctor", "serving.server", "launch", "benchmarks", "requirements")
+ENVIRONMENT = (
+    "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor", "serving.server", "launch", "benchmarks",
+    "requirements",
+)  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 
 

@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swrec_prod import doctor
-from swrec_prod.doctor import MATCHING_SETS, Finding, check_flavour, check_gpu, check_python, check_threads, check_trio, explain, render
+from swrec_prod.doctor import (
+    MATCHING_SETS,
+    Finding,
+    check_cluster,
+    check_flavour,
+    check_gpu,
+    check_python,
+    check_threads,
+    check_trio,
+    explain,
+    render,
+)
 from swrec_prod.train import distributed
 
 
@@ -132,6 +143,13 @@ def test_without_a_gpu_training_is_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(distributed, "installed", lambda _: {"fbgemm-gpu": "1.8.0"})
     assert distributed.pick_device().type == "cpu" and "on the CPU" in check_gpu({"fbgemm-gpu": "1.8.0"}).detail
+
+
+@pytest.mark.parametrize(("versions", "java"), [({}, True), ({"pyspark": "4.3.0"}, False), ({}, False)])
+def test_a_missing_cluster_engine_is_told_and_is_no_fault(versions: dict[str, str], java: bool) -> None:
+    assert check_cluster({"pyspark": "4.3.0"}, True) == Finding("cluster", True, "pyspark 4.3.0, Java found")
+    finding = check_cluster(versions, java)
+    assert finding.ok and "cannot be used" in finding.detail and ("make cluster" in finding.detail) == (not versions)
 
 
 def test_render_marks_failures_and_advice() -> None:

@@ -23,7 +23,13 @@ def _local(scratch: Path, threads: int) -> Engine:
 
 
 def _cluster(scratch: Path, threads: int) -> Engine:
-    from swrec_prod.engine.cluster import ClusterEngine
+    try:
+        from swrec_prod.engine.cluster import ClusterEngine
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.split(".")[0] not in ("pyspark", "py4j"):
+            raise
+        message = "engine cluster: pyspark is not installed; run `make cluster` (it needs Java 17 too), or use the engine local"
+        raise ConfigError(message) from None
 
     return ClusterEngine(scratch, threads)
 
@@ -35,7 +41,7 @@ ENGINES: dict[str, Callable[[Path, int], Engine]] = {"local": _local, "cluster":
 def engine(name: str, scratch: Path, threads: int = 2) -> Iterator[Engine]:
     """The engine called `name` for as long as the block runs. scratch: an existing folder for what does not fit into memory.
 
-    threads: of the local engine, and of a Spark session that is started here. Raises ConfigError for an unknown name.
+    threads: of the local engine, and of Spark's local mode. Raises ConfigError for an unknown name, or where Spark cannot be started.
     """
     if name not in ENGINES:
         raise ConfigError(f"engine {name!r} is unknown; {nearest(name, ENGINES)}")

@@ -1,4 +1,7 @@
-"""What an engine can do. Column types are given as Ibis names them: int64, float64, string, array<int64>, timestamp."""
+"""What an engine can do. Column types are given as Ibis names them: int64, float64, string, array<int64>, timestamp.
+
+Arrow tables have the types of arrow_types.py, on both engines the same for an expression.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,19 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Makes Ibis tables of files, and evaluates expressions over them. Failures are DataErrors that name what was read."""
+    """Makes Ibis tables of files, and evaluates expressions over them. Failures are DataErrors that name what was read.
+
+    notes: what the user should be told of the files that were read so far, a line each.
+    """
 
     name: str
+    notes: list[str]
 
     def parquet(self, files: Sequence[Path]) -> ir.Table:
-        """The rows of Parquet files of one schema. Columns that only some of them have are missing values elsewhere."""
+        """The rows of Parquet files. A column that only some of them have is missing values elsewhere, and a line in `notes`.
+
+        Raises DataError for a file that is missing or damaged, and for a column whose type changes between files.
+        """
 
     def text(
         self, files: Sequence[Path], columns: Mapping[str, str], *, delimiter: str = ",", header: bool = False, quote: str = ""
@@ -26,6 +36,7 @@ class Engine(Protocol):
         """The lines of delimited text files, .gz too. columns: every column of a line in order, and its type.
 
         quote: the character that encloses values with delimiters in them; none by default. An empty value is missing.
+        header: the first line of each file names `columns`, in this order; anything else is a DataError. UTF-8 only.
         """
 
     def json_lines(self, files: Sequence[Path], columns: Mapping[str, str]) -> ir.Table:
@@ -46,7 +57,7 @@ class Engine(Protocol):
     def map_groups(self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema) -> ir.Table:
         """`function` of all rows of each value of the column `by`, on the machines where they are. schema: of what it returns.
 
-        The rows of a group come in any order. `function` must be picklable.
+        A missing value is a group too. The rows of a group come in any order. `function` must be picklable.
         """
 
     def close(self) -> None:

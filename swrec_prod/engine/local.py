@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import duckdb
 import ibis
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from ibis.backends.sql.datatypes import DuckDBType
 
+from swrec_prod.engine.arrow_types import as_schema, normal, normal_schema
+from swrec_prod.engine.lines import check_files, check_headers
+from swrec_prod.engine.parquet import check_parquet, damaged
 from swrec_prod.errors import DataError
 
 MEMORY = "2GB"  # of DuckDB itself; what is larger is spilled to the scratch folder
-TYPES = {"int64": "BIGINT", "int32": "INTEGER", "float64": "DOUBLE", "string": "VARCHAR", "array<string>": "VARCHAR[]"}
+WRONG_EXPRESSIONS = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.InternalException)
+NAMELESS = {duckdb.Error, duckdb.IOException, duckdb.InvalidInputException}  # a file is at fault, and may not be named
 
 epoch_us = ibis.udf.scalar.builtin(lambda moment: None, name="epoch_us", signature=(("timestamp",), "int64"))
+epoch_ns = ibis.udf.scalar.builtin(lambda moment: None, name="epoch_ns", signature=(("timestamp",), "int64"))
+make_timestamp = ibis.udf.scalar.builtin(lambda micros: None, name="make_timestamp", signature=(("int64",), "timestamp"))
 
 
 class LocalEngine:
@@ -29,41 +37,51 @@ class LocalEngine:
     def __init__(self, scratch: Path, threads: int) -> None:
         self.con = ibis.duckdb.connect(temp_directory=str(scratch), memory_limit=MEMORY, threads=threads)
         self.con.raw_sql("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+        self.notes: list[str] = []
+        self._parquet: list[Path] = []
+        self._text: list[Path] = []
         self._names = count()
 
     def parquet(self, files: Sequence[Path]) -> ir.Table:
         """See contract.Engine."""
-        with _told():
-            return self.con.read_parquet([str(f) for f in files], union_by_name=True, hive_partitioning=False)
+        footers = check_parquet(files)
+        self.notes += footers.notes
+        self._parquet += files
+        with self._told():
+            rows = self.con.read_parquet([str(f) for f in files], union_by_name=True, hive_partitioning=False)
+        return _normal(rows, normal_schema(footers.stored))
 
     def text(
         self, files: Sequence[Path], columns: Mapping[str, str], *, delimiter: str = ",", header: bool = False, quote: str = ""
     ) -> ir.Table:
         """See contract.Engine."""
-        types = {name: TYPES[kind] for name, kind in columns.items()}
-        with _told():
-            return self.con.read_csv(
-                [str(f) for f in files], columns=types, delim=delimiter, header=header, quote=quote, escape=quote, auto_detect=False
-            )
+        check_files(files)
+        if header:
+            check_headers(files, list(columns), delimiter, quote)
+        self._text += files
+        options = {"delim": delimiter, "header": header, "quote": quote, "escape": quote, "auto_detect": False}
+        with self._told():
+            return self.con.read_csv([str(f) for f in files], columns=_types(columns), **options)
 
     def json_lines(self, files: Sequence[Path], columns: Mapping[str, str]) -> ir.Table:
         """See contract.Engine."""
-        types = {name: TYPES[kind] for name, kind in columns.items()}
-        with _told():
-            return self.con.read_json([str(f) for f in files], columns=types, format="newline_delimited")
+        check_files(files)
+        self._text += files
+        with self._told():
+            return self.con.read_json([str(f) for f in files], columns=_types(columns), format="newline_delimited")
 
     def memory(self, table: pa.Table) -> ir.Table:
         """See contract.Engine."""
-        return ibis.memtable(table)
+        return ibis.memtable(normal(table))
 
     def arrow(self, rows: ir.Table) -> pa.Table:
         """See contract.Engine."""
-        with _told():
-            return self.con.to_pyarrow(rows)
+        with self._told():
+            return as_schema(self.con.to_pyarrow(rows), rows.schema().to_pyarrow())
 
     def kept(self, rows: ir.Table) -> ir.Table:
         """See contract.Engine."""
-        with _told():
+        with self._told():
             return self.con.create_table(f"kept_{next(self._names)}", rows, temp=True)
 
     def micros(self, moment: ir.TimestampColumn) -> ir.IntegerColumn:
@@ -72,20 +90,58 @@ class LocalEngine:
 
     def map_groups(self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema) -> ir.Table:
         """See contract.Engine."""
-        table = self.arrow(rows.order_by(by))
-        groups = table.column(by).combine_chunks().dictionary_encode()
-        results = [function(table.filter(pc.equal(groups.indices, i))) for i in range(len(groups.dictionary))]
-        return ibis.memtable(pa.concat_tables([schema.empty_table(), *results]))
+        table = self.arrow(rows)
+        keys = table.column(by).combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()
+        order = np.argsort(keys, kind="stable")
+        ends = [*np.flatnonzero(np.diff(keys[order], prepend=-1)), len(keys)]
+        groups = (table.take(order[start:end]) for start, end in pairwise(ends))
+        return self.memory(pa.concat_tables([as_schema(t, schema) for t in (schema.empty_table(), *map(function, groups))]))
 
     def close(self) -> None:
         """See contract.Engine."""
         self.con.disconnect()
 
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What DuckDB cannot read, as an error of ours that names the file. A wrong expression is a fault of ours and stays as it is."""
+        try:
+            yield
+        except WRONG_EXPRESSIONS:
+            raise
+        except (duckdb.Error, pa.ArrowInvalid) as failure:
+            told = explain(str(failure))
+            if type(failure) in NAMELESS and not any(str(file) in told for file in (*self._parquet, *self._text)):
+                told = damaged(self._parquet) or f"reading {', '.join(map(str, self._text or self._parquet))}: {told}"
+            raise DataError(told) from None
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """What DuckDB cannot read, as an error of ours; its message names the file."""
-    try:
-        yield
-    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfMemoryException) as failure:
-        raise DataError(" ".join(str(failure).split())) from None
+
+def _normal(rows: ir.Table, wanted: pa.Schema) -> ir.Table:
+    """The columns with normal types. A cast of nanoseconds would round them."""
+    types, found = ibis.Schema.from_pyarrow(wanted), rows.schema().to_pyarrow()
+    changed = {}
+    for field in wanted:
+        kind, column = found.field(field.name).type, rows[field.name]
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            changed[field.name] = make_timestamp(epoch_ns(column) // 1000)
+        elif kind != field.type:
+            changed[field.name] = column.cast(types[field.name])
+    return rows.mutate(**changed)
+
+
+def explain(text: str) -> str:
+    """One line of what DuckDB says; for a delimited file its place first, and without the advice that is about DuckDB's options."""
+    where = re.search(r"CSV Error on Line: (\d+).*?^  file = ([^\n]*)", text, re.DOTALL | re.MULTILINE)
+    if where is None:
+        return " ".join(re.split(r"\n\s*(?:LINE \d|Possible)", text)[0].split())
+    place = f"{where[2]}:{where[1]}"
+    value = re.search(r"converting column \"(.*?)\"\. Could not convert string \"(.*?)\" to '(.*?)'", text, re.DOTALL)
+    if value:
+        return f"{place}: column {value[1]!r} is {value[2]!r}, expected {DuckDBType.from_string(value[3])}"
+    number = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
+    if number:
+        return f"{place}: {number[2]} values, expected {number[1]}"
+    return f"{place}: {' '.join(text.splitlines()[2].split())}"
+
+
+def _types(columns: Mapping[str, str]) -> dict[str, str]:
+    return {name: DuckDBType.to_string(ibis.dtype(kind)) for name, kind in columns.items()}

@@ -1,0 +1,48 @@
+"""What both engines would read without a word, or each in its own way, in text files: checked before they read them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from swrec_prod.errors import DataError
+
+GZIP = b"\x1f\x8b"
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """Raises DataError for a file that is not there, or ends in .gz and is not compressed."""
+    for path in files:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        if path.suffix == ".gz":
+            with path.open("rb") as file:
+                if file.read(2) != GZIP:
+                    raise DataError(f"{path}: damaged, no gzip file")
+
+
+def check_headers(files: Sequence[Path], columns: Sequence[str], delimiter: str, quote: str) -> None:
+    """Raises DataError for the first file whose first line does not name `columns` in their order."""
+    for path in files:
+        found = _split(_first_line(path), delimiter, quote)
+        if found == list(columns):
+            continue
+        if len(found) != len(columns):
+            raise DataError(f"{path}:1: the header has {len(found)} columns, expected {len(columns)}: {delimiter.join(columns)}")
+        name, wanted = next((f, c) for f, c in zip(found, columns, strict=True) if f != c)
+        raise DataError(f"{path}:1: the header has {name!r} where {wanted!r} is expected. Did the producer change?")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            return file.readline().decode("utf-8-sig").rstrip("\r\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as failure:
+        raise DataError(f"{path}:1: cannot be read: {failure}") from None
+
+
+def _split(line: str, delimiter: str, quote: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter, quotechar=quote), []) if quote else line.split(delimiter)

@@ -1,0 +1,95 @@
+"""What the footers of Parquet files say: whether the files are whole, and whether all of them have the same columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from swrec_prod.engine.arrow_types import normal_type
+from swrec_prod.errors import DataError
+
+READERS = 16  # threads: a footer is a small read, often of a network file system
+
+
+class Footers(NamedTuple):
+    """What `check_parquet` found.
+
+    stored: every column of any file. Types are normal ones (arrow_types), but for timestamps in nanoseconds and uint64, which a reader
+    has to convert, and null for a column that has no type in any file.
+    groups: the files by the columns that have no type in them (pandas writes those for a column of missing values only).
+    notes: for the user, a line each: columns that only some of the files have.
+    """
+
+    stored: pa.Schema
+    groups: dict[frozenset[str], list[Path]]
+    notes: list[str]
+
+
+def check_parquet(files: Sequence[Path]) -> Footers:
+    """Open the footer of each of the files, of which there must be one or more.
+
+    Raises DataError naming a file that is missing or damaged, or file and column where a type is not that of the file before.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        schemas = list(pool.map(_footer, files))
+    first: dict[str, tuple[pa.DataType, Path]] = {}
+    groups: dict[frozenset[str], list[Path]] = {}
+    for path, schema in zip(files, schemas, strict=True):
+        groups.setdefault(frozenset(f.name for f in schema if f.type == pa.null()), []).append(path)
+        for field in schema:
+            known, where = first.get(field.name, (pa.null(), path))
+            if known == pa.null():
+                first[field.name] = (field.type, path)
+            elif field.type not in (known, pa.null()):
+                told = f"column {field.name!r} is {field.type}, expected {known} (as in {where})"
+                raise DataError(f"{path}: {told}. Did the producer change?")
+    return Footers(pa.schema([(name, kind) for name, (kind, _) in first.items()]), groups, _partial(files, schemas))
+
+
+def damaged(files: Sequence[Path]) -> str | None:
+    """Reads the files through; the first that cannot be read, and why. For when an engine failed without saying where."""
+    for path in files:
+        try:
+            for _ in pq.ParquetFile(path).iter_batches():
+                pass
+        except (pa.ArrowException, OSError) as failure:
+            return f"{path}: damaged Parquet: {' '.join(str(failure).split())}"
+    return None
+
+
+def _footer(path: Path) -> pa.Schema:
+    """The columns of one file with the types of Footers.stored."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with pq.ParquetFile(path) as file:
+            int96 = {c.path for c in map(file.schema.column, range(len(file.schema))) if c.physical_type == "INT96"}
+            return pa.schema([(f.name, _stored_type(f.type, f.name in int96)) for f in file.schema_arrow])
+    except (pa.ArrowException, OSError) as failure:
+        raise DataError(f"{path}: damaged or no Parquet file: {' '.join(str(failure).split())}") from None
+
+
+def _stored_type(kind: pa.DataType, int96: bool) -> pa.DataType:
+    """int96: timestamps of old writers; Arrow calls them nanoseconds, engines read microseconds."""
+    nanos = pa.types.is_timestamp(kind) and kind.unit == "ns" and not int96
+    return kind if nanos or kind in (pa.uint64(), pa.null()) else normal_type(kind)
+
+
+def _partial(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> list[str]:
+    """A line for each column that only some of the files have."""
+    having: dict[str, list[int]] = {}
+    for i, schema in enumerate(schemas):
+        for name in schema.names:
+            having.setdefault(name, []).append(i)
+    notes = []
+    for name, where in having.items():
+        if len(where) < len(files):
+            lacks = next(i for i in range(len(files)) if i not in set(where))
+            share = f"in {len(where)} of {len(files)} files (in {files[where[0]]}, not in {files[lacks]})"
+            notes.append(f"column {name!r} is {share}: its values are missing elsewhere")
+    return notes

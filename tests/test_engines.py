@@ -1,0 +1,435 @@
+"""Both engines give the same values and the same Arrow schema for one expression, and the same errors for bad files."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sys
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ibis import _
+
+from swrec_prod.engine import engine
+from swrec_prod.engine.contract import Engine
+from swrec_prod.engine.parquet import check_parquet
+from swrec_prod.errors import ConfigError, DataError
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")]
+ROWS = 400
+LINE = {"i": "int64", "s": "string", "f": "float64"}
+Both = tuple[Engine, Engine]
+
+
+def log(seed: int) -> pa.Table:
+    """Impressions with missing values, equal times and negative numbers."""
+    draw = np.random.default_rng(seed)
+    some = draw.random(ROWS) < 0.1
+    tags = ["a", "b|c", "", "d|e|f", None]
+    return pa.table(
+        {
+            "row": np.arange(ROWS),
+            "user": pa.array(draw.integers(0, 20, ROWS), mask=some),
+            "item": draw.integers(-50, 50, ROWS),
+            "time": draw.integers(0, 40, ROWS) * 1_000_000 - 7_000_000,
+            "click": draw.integers(0, 2, ROWS).astype(np.int8),
+            "price": pa.array(draw.normal(size=ROWS), mask=draw.random(ROWS) < 0.1),
+            "tags": [tags[i] for i in draw.integers(0, len(tags), ROWS)],
+        }
+    )
+
+
+def items() -> pa.Table:
+    return pa.table({"item": np.arange(-30, 30), "genre": [f"genre {i % 7}: v{i}" if i % 5 else None for i in range(60)]})
+
+
+def before(rows: ir.Table) -> ir.Table:
+    """Clicks of the user strictly before the row. An empty frame counts 0 in one engine and is missing in the other."""
+    window = ibis.range_window(preceding=(None, 1), group_by="user", order_by="time")
+    return rows.mutate(clicks=(_.click == 1).ifelse(1, 0).sum().over(window).fill_null(0))
+
+
+def numbered(rows: ir.Table) -> ir.Table:
+    return rows.mutate(n=ibis.row_number().over(group_by="user", order_by=[_.time, _.row]))
+
+
+def history(rows: ir.Table) -> ir.Table:
+    return rows.mutate(items=_.item.collect().over(ibis.rows_window(preceding=3, following=0, group_by="user", order_by=[_.time, _.row])))
+
+
+def unnested(rows: ir.Table) -> ir.Table:
+    return rows.mutate(tag=_.tags.re_split("[|]")).unnest("tag", offset="at").select("row", "tag", "at")
+
+
+def counted(rows: ir.Table) -> ir.Table:
+    figures = {"n": _.count(), "clicks": _.click.sum(), "last": _.time.max(), "users": _.user.nunique(), "priced": _.price.count()}
+    return rows.group_by("tags").agg(**figures).mutate(row=_.last)
+
+
+EXPRESSIONS: dict[str, Callable[[ir.Table], ir.Table]] = {
+    "filter": lambda r: r.filter(_.item > 3, _.tags.notnull()),
+    "before": before,
+    "row_number": numbered,
+    "lag": lambda r: r.mutate(previous=_.time.lag().over(group_by="user", order_by=[_.time, _.row])),
+    "history": history,
+    "unnest": unnested,
+    "group": counted,
+    "regexp": lambda r: r.mutate(first=_.tags.re_extract(r"^(\w)\|", 1)),
+    "union": lambda r: ibis.union(r.filter(_.click == 1), r.filter(_.item < 0)).mutate(row=_.row * 10 + _.click),
+    "arithmetic": lambda r: r.mutate(day=_.time // 86_400_000_000, rest=_.item % 7, half=_.item / 2, big=_.item.cast("int64") * 10**12),
+    "moments": lambda r: r.mutate(at=(_.time // 1_000_000).as_timestamp("s")).mutate(hour=_.at.hour(), day=_.at.date()),
+    "md5": lambda r: r.mutate(key=_.row.cast("string").hexdigest("md5")),
+    "struct": lambda r: r.group_by("click").agg(l=ibis.struct({"t": _.time, "r": _.row}).collect()).mutate(l=_.l.sort(), row=_.click),
+}
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_both_engines_agree(engines: Both, name: str) -> None:
+    one, other = (e.arrow(EXPRESSIONS[name](e.memory(log(1))).order_by("row")) for e in engines)
+    if name in ("unnest", "union", "group"):
+        one, other = (in_any_order(t) for t in (one, other))
+    assert one.num_rows > 0
+    assert one.schema == other.schema
+    assert one.equals(other)
+
+
+def in_any_order(table: pa.Table) -> pa.Table:
+    return table.sort_by([(name, "ascending") for name in table.column_names])
+
+
+def test_joins_agree(engines: Both) -> None:
+    def joined(e: Engine) -> pa.Table:
+        return e.arrow(e.memory(log(3)).left_join(e.memory(items()), "item").drop("item_right").order_by("row"))
+
+    one, other = map(joined, engines)
+    assert one.equals(other) and one.schema == other.schema
+    assert one.num_rows == ROWS and 0 < one["genre"].null_count < ROWS
+
+
+def test_clicks_before_a_row_are_those_of_a_loop(each_engine: Engine) -> None:
+    rows = log(4)
+    found = each_engine.arrow(before(each_engine.memory(rows)).order_by("row"))["clicks"].to_pylist()
+    listed = rows.to_pylist()
+    assert found == [sum(b["click"] for b in listed if b["user"] == r["user"] and b["time"] < r["time"]) for r in listed]
+
+
+def test_missing_values_come_last_in_an_order(each_engine: Engine) -> None:
+    users = each_engine.arrow(each_engine.memory(log(5)).order_by(_.user.asc(), "row").select("user"))["user"].to_pylist()
+    known = [u for u in users if u is not None]
+    assert users == sorted(known) + [None] * (ROWS - len(known))
+    assert len(known) < ROWS
+
+
+def kinds() -> pa.Table:
+    """A column of each type, as expressions have them."""
+    return pa.table(
+        {
+            "i8": pa.array([1, None], pa.int8()),
+            "i32": pa.array([1, None], pa.int32()),
+            "i64": pa.array([2**62, None], pa.int64()),
+            "f32": pa.array([1.5, None], pa.float32()),
+            "f64": pa.array([float("nan"), None], pa.float64()),
+            "bool": [True, None],
+            "text": ["", None],
+            "binary": pa.array([b"\0x", None], pa.binary()),
+            "list": pa.array([["x", None], None], pa.list_(pa.field("item", pa.string()))),
+            "day": [date(2024, 1, 2), None],
+            "zoned": pa.array([1_700_000_000_123_456, None], pa.timestamp("us", "UTC")),
+            "unzoned": pa.array([1_700_000_000_123_456, None], pa.timestamp("us")),
+            "struct": pa.array([{"a": 1, "b": "x"}, None], pa.struct([("a", pa.int64()), ("b", pa.string())])),
+        }
+    )
+
+
+def same(one: pa.Table, other: pa.Table) -> bool:
+    """Equal in types and values, NaN included."""
+    return one.schema == other.schema and repr(one.to_pylist()) == repr(other.to_pylist())
+
+
+def test_a_table_comes_back_from_memory_and_from_parquet_as_it_was(each_engine: Engine, tmp_path: Path) -> None:
+    pq.write_table(kinds(), tmp_path / "all.parquet")
+    for rows in (each_engine.memory(kinds()), each_engine.parquet([tmp_path / "all.parquet"])):
+        assert same(each_engine.arrow(rows.order_by(_.i64)), kinds())
+    assert each_engine.arrow(each_engine.memory(kinds().slice(0, 0))).equals(kinds().slice(0, 0))
+
+
+def odd() -> pa.Table:
+    """Types that files have and expressions do not."""
+    return pa.table(
+        {
+            "large": pa.array(["x", None], pa.large_string()),
+            "dictionary": pa.array(["x", None]).dictionary_encode(),
+            "u8": pa.array([200, None], pa.uint8()),
+            "u32": pa.array([2**32 - 1, None], pa.uint32()),
+            "u64": pa.array([2**62, None], pa.uint64()),
+            "nanos": pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns")),
+            "zoned": pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns", "Europe/Berlin")),
+            "millis": pa.array([1_700_000_000_123, None], pa.timestamp("ms")),
+            "list": pa.array([[1], None], pa.large_list(pa.int32())),
+            "nothing": pa.nulls(2),
+        }
+    )
+
+
+def test_odd_types_become_normal_ones(each_engine: Engine, tmp_path: Path) -> None:
+    pq.write_table(odd(), tmp_path / "odd.parquet")
+    expected = pa.table(
+        {
+            "large": ["x", None],
+            "dictionary": ["x", None],
+            "u8": pa.array([200, None], pa.int16()),
+            "u32": pa.array([2**32 - 1, None]),
+            "u64": pa.array([2**62, None]),
+            "nanos": pa.array([1_700_000_000_123_456, None], pa.timestamp("us")),
+            "zoned": pa.array([1_700_000_000_123_456, None], pa.timestamp("us", "UTC")),
+            "millis": pa.array([1_700_000_000_123_000, None], pa.timestamp("us")),
+            "list": pa.array([[1], None], pa.list_(pa.field("item", pa.int32()))),
+            "nothing": pa.nulls(2, pa.string()),
+        }
+    )
+    for rows in (each_engine.memory(odd()), each_engine.parquet([tmp_path / "odd.parquet"])):
+        assert same(each_engine.arrow(rows.order_by("u8")), expected)
+
+
+def test_timestamps_of_old_writers(each_engine: Engine, tmp_path: Path) -> None:
+    moment = pa.table({"at": pa.array([1_700_000_000_123_456_000], pa.timestamp("ns"))})
+    pq.write_table(moment, tmp_path / "int96.parquet", use_deprecated_int96_timestamps=True)
+    rows = each_engine.parquet([tmp_path / "int96.parquet"])
+    assert each_engine.arrow(rows.select(t=each_engine.micros(rows["at"])))["t"].to_pylist() == [1_700_000_000_123_456]
+
+
+def test_microseconds_of_a_timestamp(each_engine: Engine) -> None:
+    moments = [datetime(1969, 12, 31, 23, 59, 59, 999_999), datetime(2024, 7, 1, 12, 0, 0, 5), None]
+    table = pa.table({"plain": pa.array(moments, pa.timestamp("us")), "zoned": pa.array(moments, pa.timestamp("us", "Asia/Tokyo"))})
+    rows = each_engine.memory(table)
+    found = each_engine.arrow(rows.select(a=each_engine.micros(rows.plain), b=each_engine.micros(rows.zoned)).order_by("a"))
+    expected = [-1, (moments[1] - datetime(1970, 1, 1)) // timedelta(microseconds=1), None]
+    assert found.to_pydict() == {"a": expected, "b": expected}
+
+
+# Parquet
+
+
+def write(folder: Path, **files: pa.Table) -> list[Path]:
+    """A file a day, in the way of a log; folders name what the files do not have as a column."""
+    paths = []
+    for name, table in files.items():
+        path = folder / f"day={name}" / "part [0].parquet"
+        path.parent.mkdir()
+        pq.write_table(table, path)
+        paths.append(path)
+    return paths
+
+
+def test_a_column_may_come_and_go_and_is_noted(each_engine: Engine, tmp_path: Path) -> None:
+    new = pa.table({"a": [2], "b": ["x"], "c": [1.5]})
+    files = write(tmp_path, one=pa.table({"a": [1]}), two=new, three=pa.table({"c": pa.array([None], pa.null()), "a": [3]}))
+    each_engine.notes.clear()
+    found = each_engine.arrow(each_engine.parquet(files).order_by("a"))
+    assert found.equals(pa.table({"a": [1, 2, 3], "b": [None, "x", None], "c": [None, 1.5, None]}))
+    assert each_engine.notes == [
+        f"column 'b' is in 1 of 3 files (in {files[1]}, not in {files[0]}): its values are missing elsewhere",
+        f"column 'c' is in 2 of 3 files (in {files[1]}, not in {files[0]}): its values are missing elsewhere",
+    ]
+
+
+def test_a_changed_type_is_named(each_engine: Engine, tmp_path: Path) -> None:
+    files = write(tmp_path, one=pa.table({"a": [1], "tab": [1]}), two=pa.table({"a": [2], "tab": ["1"]}))
+    told = f"{files[1]}: column 'tab' is string, expected int64 (as in {files[0]}). Did the producer change?"
+    with pytest.raises(DataError, match=f"^{re.escape(told)}$"):
+        each_engine.parquet(files)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 200])
+def test_a_truncated_file_is_named(each_engine: Engine, tmp_path: Path, keep: int) -> None:
+    files = write(tmp_path, one=log(1), two=log(2))
+    files[1].write_bytes(files[1].read_bytes()[:keep])
+    with pytest.raises(DataError, match=f"^{re.escape(str(files[1]))}: damaged"):
+        each_engine.parquet(files)
+
+
+def test_a_missing_file_is_named(each_engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone.parquet: no such file"):
+        each_engine.parquet([tmp_path / "gone.parquet"])
+
+
+def test_damage_inside_a_file_is_named(each_engine: Engine, tmp_path: Path) -> None:
+    files = write(tmp_path, one=log(1), two=log(2))
+    whole = files[1].read_bytes()
+    files[1].write_bytes(whole[:4] + b"\xff" * 400 + whole[404:])
+    with pytest.raises(DataError, match=re.escape(str(files[1]))) as told:
+        each_engine.arrow(each_engine.parquet(files))
+    assert "\n" not in str(told.value)
+
+
+def test_a_file_that_vanishes_is_named(each_engine: Engine, tmp_path: Path) -> None:
+    files = write(tmp_path, one=log(1), two=log(2))
+    rows = each_engine.parquet(files)
+    files[1].unlink()
+    with pytest.raises(DataError, match=re.escape(str(files[1].parent))):
+        each_engine.arrow(rows)
+
+
+def test_footers_name_the_types_as_they_are_read(tmp_path: Path) -> None:
+    footers = check_parquet(write(tmp_path, one=odd(), two=odd().select(["u8", "nothing"])))
+    assert footers.stored.field("u8").type == pa.int16() and footers.stored.field("nanos").type == pa.timestamp("ns")
+    assert list(footers.groups) == [frozenset({"nothing"})] and len(footers.notes) == 8
+
+
+# Text and JSON
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz"])
+@pytest.mark.parametrize("header", [False, True])
+def test_delimited_text(each_engine: Engine, tmp_path: Path, name: str, header: bool) -> None:
+    text = ("i::s::f\n" if header else "") + '1::a b::1.5\n-2::::\n::"x\\::-2e3\n\n3:: é |::0\n'
+    text = text if name.endswith("gz") else text.replace("\n", "\r\n")
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    found = each_engine.arrow(each_engine.text([tmp_path / name], LINE, delimiter="::", header=header).order_by("f"))
+    assert found.to_pydict() == {"i": [None, 3, 1, -2], "s": ['"x\\', " é |", "a b", None], "f": [-2000.0, 0.0, 1.5, None]}
+    assert found.schema == pa.schema([("i", pa.int64()), ("s", pa.string()), ("f", pa.float64())])
+
+
+def test_quoted_text(each_engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "quoted.csv").write_text('i,s,f\n1,"a, ""b""\nc",1\n2,"",2\n"3",d\\,\n')
+    found = each_engine.arrow(each_engine.text([tmp_path / "quoted.csv"], LINE, header=True, quote='"').order_by("i"))
+    assert found.to_pydict() == {"i": [1, 2, 3], "s": ['a, "b"\nc', None, "d\\"], "f": [1.0, 2.0, None]}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1,a,2\n2,b,x\n", "2: column 'f' is 'x', expected float64"),
+        ("1,a,2\n2,b\n", "2: 2 values, expected 3"),
+        ("1,a,2\n2,b,3\n3,c,4,5\n", "3: 4 values, expected 3"),
+        ("99999999999999999999,a,2\n", "1: column 'i' is '99999999999999999999', expected int64"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(each_engine: Engine, tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "a b.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=f"^{re.escape(f'{path}:{told}')}$"):
+        each_engine.arrow(each_engine.text([path], LINE).select("f", "i", "s"))
+
+
+@pytest.mark.parametrize(
+    ("first", "told"), [("i,f,s", "the header has 'f' where 's' is expected"), ("i,s", "the header has 2 columns, expected 3: i,s,f")]
+)
+def test_a_header_of_other_columns_is_refused(each_engine: Engine, tmp_path: Path, first: str, told: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"{first}\n1,a,2\n")
+    with pytest.raises(DataError, match=f"^{re.escape(f'{path}:1: {told}')}"):
+        each_engine.text([path], LINE, header=True)
+
+
+def test_compressed_text_that_is_cut_off_is_named(each_engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv.gz"
+    lines = "".join(f"{i},{i * 7919 % 1009},1\n" for i in range(50_000))
+    path.write_bytes(gzip.compress(lines.encode())[:-2000])
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        each_engine.arrow(each_engine.text([path], LINE))
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        each_engine.arrow(each_engine.text([path], LINE))
+
+
+@pytest.mark.parametrize("name", ["reviews.json", "reviews.json.gz"])
+def test_json_lines(each_engine: Engine, tmp_path: Path, name: str) -> None:
+    text = '{"id": 1, "name": "x", "tags": ["p", "q"], "other": {"a": 1}}\n{"id": 2, "name": ""}\n\n{"tags": [], "id": 3, "name": null}\n'
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    columns = {"id": "int64", "name": "string", "tags": "array<string>", "price": "float64"}
+    found = each_engine.arrow(each_engine.json_lines([tmp_path / name], columns).order_by("id"))
+    assert found.to_pydict() == {"id": [1, 2, 3], "name": ["x", "", None], "tags": [["p", "q"], None, []], "price": [None] * 3}
+
+
+def test_json_that_cannot_be_read_is_named(each_engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "reviews.json"
+    path.write_text('{"id": 1}\n{"id": 2\n')
+    with pytest.raises(DataError, match=re.escape(str(path))) as told:
+        each_engine.arrow(each_engine.json_lines([path], {"id": "int64"}))
+    assert "line" in str(told.value) and "\n" not in str(told.value)
+
+
+def test_names_that_spark_passes_over_are_refused(cluster_engine: Engine, tmp_path: Path) -> None:
+    pq.write_table(log(1), tmp_path / "_part.parquet")
+    with pytest.raises(DataError, match=r"_part.parquet: Spark leaves out"):
+        cluster_engine.parquet([tmp_path / "_part.parquet"])
+
+
+# Kept tables, functions of groups, faults
+
+
+def test_what_is_kept_is_read_once(each_engine: Engine, tmp_path: Path) -> None:
+    files = write(tmp_path, one=log(1))
+    kept = each_engine.kept(each_engine.parquet(files).filter(_.item > 0).mutate(twice=_.item * 2))
+    files[0].unlink()
+    items = [i for i in log(1)["item"].to_pylist() if i > 0]
+    assert each_engine.arrow(kept.order_by("row"))["twice"].to_pylist() == [2 * i for i in items]
+
+
+SPAN = pa.schema([("user", pa.int64()), ("rows", pa.int64()), ("names", pa.list_(pa.string())), ("last", pa.timestamp("us", "UTC"))])
+
+
+def test_a_function_of_groups(engines: Both) -> None:
+    def span(group: pa.Table) -> pa.Table:
+        user, moments = group["user"][0].as_py(), group["at"].to_pylist()
+        names = sorted({tag for tag in group["tags"].to_pylist() if tag})
+        return pa.Table.from_pylist([{"user": user, "rows": len(group), "names": names, "last": max(moments)}], SPAN)
+
+    def spans(e: Engine) -> pa.Table:
+        rows = e.memory(log(6)).mutate(at=(_.time // 1_000_000).as_timestamp("s"))
+        return e.arrow(e.map_groups(rows, "user", span, SPAN).order_by("user"))
+
+    one, other = map(spans, engines)
+    assert one.equals(other) and one.schema == other.schema
+    assert sum(one["rows"].to_pylist()) == ROWS and one["user"].null_count == 1
+
+
+def test_an_error_of_a_function_of_groups(each_engine: Engine) -> None:
+    def refuse(group: pa.Table) -> pa.Table:
+        raise DataError(f"user {group['user'][0]} has too many rows")
+
+    rows = each_engine.memory(pa.table({"user": [7]}))
+    with pytest.raises(DataError, match=r"^user 7 has too many rows$"):
+        each_engine.arrow(each_engine.map_groups(rows, "user", refuse, pa.schema([("user", pa.int64())])))
+
+
+def test_a_value_that_cannot_be_cast_is_told(each_engine: Engine) -> None:
+    with pytest.raises(DataError, match="'x y'") as told:
+        each_engine.arrow(each_engine.memory(pa.table({"s": ["1", "x y"]})).select(i=_.s.cast("int64")))
+    assert "\n" not in str(told.value)
+
+
+def test_an_unknown_engine_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean cluster"), engine("clustr", tmp_path):
+        pass
+
+
+def test_what_the_cluster_engine_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster_engine: Engine) -> None:
+    from pyspark.sql import SparkSession
+
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    for name in ("JAVA_HOME", "SPARK_REMOTE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="install Java 17"), engine("cluster", tmp_path):
+        pass
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    monkeypatch.delitem(sys.modules, "swrec_prod.engine.cluster")
+    with pytest.raises(ConfigError, match="run `make cluster`"), engine("cluster", tmp_path):
+        pass
+
+
+def test_nothing_is_left_in_the_scratch_folder(tmp_path: Path, cluster_engine: Engine) -> None:
+    for name in ("local", "cluster"):  # the second lives inside of the running session, and leaves it running
+        with engine(name, tmp_path) as running:
+            assert running.arrow(running.kept(running.memory(log(1)))).num_rows == ROWS
+        assert list(tmp_path.iterdir()) == []
+    assert cluster_engine.arrow(cluster_engine.memory(log(1))).num_rows == ROWS
