@@ -13,6 +13,7 @@ from standard_tables import standard_table
 
 from swrec_prod.data.data_file import DataFile
 from swrec_prod.datasets import DATASETS
+from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 
 STEMS = {"clothing": "Clothing_Shoes_and_Jewelry", "beauty": "Beauty", "health": "Health_and_Personal_Care"}
@@ -64,6 +65,12 @@ def test_the_data_file_reads_columns_that_are_there(tmp_path: Path) -> None:
     columns = set(standard_table("amazon", write(tmp_path)).column_names)
     assert {f.source for f in schema.features if f.kind != "sequence"} <= columns - {"click"}
     assert set(schema.scenario.values) == set(STEMS)
+
+
+def test_both_engines_agree(tmp_path: Path, engines: tuple[Engine, Engine]) -> None:
+    raw = write(tmp_path)
+    local, cluster = (standard_table("amazon", raw, on) for on in engines)
+    assert cluster.equals(local)
 
 
 def test_a_missing_file_or_key_is_named(tmp_path: Path) -> None:

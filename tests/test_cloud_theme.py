@@ -14,6 +14,7 @@ import pytest
 from standard_tables import standard_table
 
 from swrec_prod.data.data_file import DataFile
+from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 
 HEADER = "user_id,theme_id,item_id,leaf_cate_id,cate_level1_id,clk_cnt,reach_time"
@@ -100,6 +101,12 @@ def test_the_data_file_reads_columns_that_are_there(tmp_path: Path) -> None:
     assert columns == {"user_id", "item_id", "leaf_cate_id", "cate_level1_id", "scenario", "time", "hour", "click"}
     schema = DataFile.load("cloud-theme").features
     assert {f.source for f in schema.features if f.kind != "sequence"} <= columns - {"click", "time", "scenario"}
+
+
+def test_both_engines_agree(tmp_path: Path, engines: tuple[Engine, Engine]) -> None:
+    raw = write(tmp_path, clicks(200))
+    local, cluster = (standard_table("cloud-theme", raw, on) for on in engines)
+    assert cluster.equals(local)
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from standard_tables import standard_table
 
 from swrec_prod.data.data_file import DataFile
+from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 
 HEADERS = {  # of the three logs, in their official order
@@ -86,6 +87,12 @@ def test_nothing_that_was_written_with_the_rating_is_a_column(tmp_path: Path) ->
     schema = DataFile.load("douban").features
     assert {f.source for f in schema.features if f.kind != "sequence"} <= columns - {"click", "row", "time"}
     assert schema.scenario.values == tuple(HEADERS)
+
+
+def test_both_engines_agree(tmp_path: Path, engines: tuple[Engine, Engine]) -> None:
+    raw = write(tmp_path)
+    local, cluster = (standard_table("douban", raw, on) for on in engines)
+    assert cluster.equals(local)
 
 
 @pytest.mark.parametrize(

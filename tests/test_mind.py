@@ -10,6 +10,7 @@ import pytest
 from standard_tables import standard_table
 
 from swrec_prod.data.data_file import DataFile
+from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 
 NEWS = {  # id -> category, subcategory; N9 is shown, but is no news that news.tsv has
@@ -68,7 +69,7 @@ def test_times_and_hours_are_those_of_the_clock(tmp_path: Path) -> None:
 def test_earlier_clicks_are_the_latest_fifty_and_none_of_the_log(tmp_path: Path) -> None:
     found = rows(write(tmp_path))
     assert found["train-1", "N1"]["earlier_clicked"] == ["N7", "N8"]
-    assert found["train-2", "N2"]["earlier_clicked"] is None
+    assert found["train-2", "N2"]["earlier_clicked"] == []
     assert found["train-3", "N4"]["earlier_clicked"] == LONG.split()[-50:]
 
 
@@ -77,6 +78,12 @@ def test_the_data_file_reads_columns_that_are_there(tmp_path: Path) -> None:
     assert columns == {"user_id", "request", "time", "hour", "news_id", "subcategory", "scenario", "click", "earlier_clicked"}
     schema = DataFile.load("mind").features
     assert {f.source for f in schema.features if f.kind != "sequence"} <= columns - {"click", "time", "scenario"}
+
+
+def test_both_engines_agree(tmp_path: Path, engines: tuple[Engine, Engine]) -> None:
+    raw = write(tmp_path)
+    local, cluster = (standard_table("mind", raw, on) for on in engines)
+    assert cluster.equals(local)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

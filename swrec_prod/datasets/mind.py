@@ -71,10 +71,10 @@ def _part(engine: Engine, folder: Path) -> ir.Table:
         "user_id",
         request=ibis.literal(folder.name.rpartition("_")[2] + "-") + log.impression,
         clock=log.moment.strip().re_split("[/: ]+"),
-        earlier_clicked=earlier[ibis.greatest(earlier.length() - KEPT, 0) :],
+        earlier_clicked=earlier[ibis.greatest(earlier.length() - KEPT, 0) :].fill_null(ibis.literal([], "array<string>")),
         shown=log.shown.strip().re_split(" +"),
     )
-    hour = log.clock[3].cast("int64") % 12 + (log.clock[6] == "PM").ifelse(12, 0)
+    hour = log.clock[3].cast("int64") % 12 + log.clock[6].cases(("AM", 0), ("PM", 12))
     log = log.select("user_id", "request", "shown", "earlier_clicked", time=_micros(log.clock, hour), hour=hour).unnest("shown")
     pair = log.shown.re_split("-")
     log = log.mutate(news_id=pair[0], click=pair[1].cast("int8")).drop("shown")
