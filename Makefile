@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python -m
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster demo test lint bench bench-train proto lock clean
+.PHONY: help setup cluster demo test lint bench bench-data bench-train proto lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,7 +36,10 @@ lint: setup ## style, format and types
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 
-bench: bench-train ## all benchmarks
+bench: bench-data bench-train ## all benchmarks
+
+bench-data: setup ## speed and memory of simulate, prepare and the reader
+	@$(RUN) benchmarks.data
 
 bench-train: setup ## training speed against plain references, measured in the same run
 	@$(RUN) benchmarks.train

@@ -1,4 +1,4 @@
-"""Speed and memory of `swrec simulate`, in processes of their own. About a minute on 2 cores.
+"""Speed and memory of `swrec simulate`, in processes of their own. A minute on two cores.
 
 simulate_rows_per_s     rows/s of a log with 10 scenarios, writing included, median of the rounds
 simulate_peak_growth    peak memory of DAYS days against that of two days
@@ -6,7 +6,6 @@ simulate_peak_growth    peak memory of DAYS days against that of two days
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.record import Figure, report
+from benchmarks.record import Figure
 
 FOLDER = Path("build/bench/simulated")
 WANTED = 1_000_000  # rows/s on two cores
@@ -28,16 +27,6 @@ options, started = Simulation(days=int(sys.argv[1]), rows_per_day=int(sys.argv[2
 rows = simulate(options, Path(sys.argv[3]), overwrite=True)["rows"]
 print(json.dumps([rows / (time.perf_counter() - started), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 """
-
-
-def main() -> None:
-    """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--days", type=int, default=10)
-    parser.add_argument("--rows-per-day", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    report("bench-data", simulate_figures(options.days, options.rows_per_day, options.rounds), {"rounds": options.rounds})
 
 
 def simulate_figures(days: int = 10, rows_per_day: int = 1_000_000, rounds: int = 3) -> list[Figure]:
@@ -75,7 +64,3 @@ def _measure(days: int, rows_per_day: int) -> tuple[float, float]:
     command = [sys.executable, "-c", MEASURE, str(days), str(rows_per_day), str(FOLDER)]
     speed, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return speed, peak
-
-
-if __name__ == "__main__":
-    main()
