@@ -11,6 +11,7 @@ Nothing here is evaluated, and nothing knows which engine will do it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DAY, HOUR, SPLIT, ROW = "_day", "_hour", "_split", "row"
 HOUR_US = 3_600_000_000
+LARGEST, LAST = sys.float_info.max, chr(sys.maxunicode)
 DAY_ROWS = 2**32  # row numbers made here: day * DAY_ROWS + position in the day
 
 
@@ -43,12 +45,11 @@ def standard(engine: Engine, log: ir.Table, data_file: DataFile) -> ir.Table:
     shifted = events[schema.time].cast("int64") + data_file.offset_us
     events = events.mutate(**{schema.time: events[schema.time].cast("int64"), HOUR: shifted // HOUR_US})
     events = events.mutate(**{DAY: events[HOUR] // 24})
-    order = [events[name] for name in _order(events, schema.time)]
     if data_file.deduplicate:
-        same = ibis.window(group_by=[DAY, *data_file.deduplicate], order_by=order)
+        same = ibis.window(group_by=[DAY, *data_file.deduplicate], order_by=_order(events, schema.time))
         events = events.mutate(_copy=ibis.row_number().over(same)).filter(_["_copy"] == 0).drop("_copy")
     if ROW not in events.columns:
-        position = ibis.row_number().over(ibis.window(group_by=DAY, order_by=[events[name] for name in _order(events, schema.time)]))
+        position = ibis.row_number().over(ibis.window(group_by=DAY, order_by=_order(events, schema.time)))
         events = events.mutate(**{ROW: events[DAY] * DAY_ROWS + position})
     return events
 
@@ -74,12 +75,13 @@ def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
     counts: dict[str, ir.Value] = {"rows": _.count()}
     for label in schema.labels:
         value = events[label.column].cast("float64")
-        counts[f"positives_{label.name}"] = _.count(where=value == 1)
+        counts[f"positives_{label.name}"] = _.count(where=(value == 1).fill_null(False))
         counts[f"unusable_{label.name}"] = _.count(where=(~value.isin([0.0, 1.0])).fill_null(True))
     for i, name in enumerate(checked(schema)):
-        counts[f"missing_{i}"] = _.count(where=events[name].isnull())
+        counts[f"missing_{i}"] = _.count(where=_missing(events[name]))
     if schema.weight:
-        counts["unusable_weight"] = _.count(where=~(events[schema.weight] >= 0).fill_null(False))
+        weight = events[schema.weight].cast("float64")
+        counts["unusable_weight"] = _.count(where=_missing(weight) | ~weight.between(0, LARGEST))
     return events.group_by(**{HOUR: events[HOUR], "scenario": events[schema.scenario.column]}).agg(**counts)
 
 
@@ -99,10 +101,11 @@ def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
 def moments(events: ir.Table, column: str) -> ir.Table:
     """One row: mean, std (of the population), min and max of the numbers in `column`, null without any; `infinite`, how many are."""
     number = events.select(value=events[column].cast("float64"))
-    number = number.filter(number.value.notnull() & ~number.value.isnan())
-    known = ~number.value.isinf()
+    number = number.filter(~_missing(number.value))
+    known = number.value.abs() <= LARGEST  # Ibis finds no infinity on Spark
     statistics = {name: getattr(number.value, name)(where=known) for name in ("mean", "min", "max")}
-    return number.agg(**statistics, std=number.value.std(where=known, how="pop"), infinite=number.count(where=number.value.isinf()))
+    infinite = number.count(where=~known).fill_null(0)  # without rows Spark counts null
+    return number.agg(**statistics, std=number.value.std(where=known, how="pop"), infinite=infinite)
 
 
 def windowed(events: ir.Table, schema: FeatureSchema) -> ir.Table:
@@ -140,8 +143,15 @@ def latest(rows: ir.Table, feature: Feature) -> ir.Table:
     return happened.mutate(_age=ibis.row_number().over(newest_first)).filter(_["_age"] < feature.max_length).drop("_age")
 
 
-def _order(events: ir.Table, time: str) -> list[str]:
-    return [time, *sorted(set(events.columns) - {time, DAY, HOUR})]
+def _order(events: ir.Table, time: str) -> list[ir.Value]:
+    """Time, then all other columns. In lists, where each engine puts missing values elsewhere, they are last."""
+    columns = [events[name] for name in [time, *sorted(set(events.columns) - {time, DAY, HOUR})]]
+    return [c.map(lambda value: value.cast("string").fill_null(LAST)) if c.type().is_array() else c for c in columns]
+
+
+def _missing(column: ir.Value) -> ir.BooleanValue:
+    """Null or NaN."""
+    return column.isnull() | column.isnan() if column.type().is_floating() else column.isnull()
 
 
 def _values(events: ir.Table, feature: Feature) -> ir.Table:
