@@ -108,12 +108,14 @@ class ClusterEngine:
     def map_groups(self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema) -> ir.Table:
         """See contract.Engine."""
 
+        names = list(rows.columns)
+
         def apply(group: pa.Table) -> pa.Table:
-            return as_schema(function(normal(group)), schema)
+            return as_schema(function(normal(group).rename_columns(names)), schema)
 
         with self._told():
-            frame = self._frame(rows)
-            return self._table(frame.groupBy(f"`{by}`").applyInArrow(apply, _structure(normal_schema(schema))))
+            frame = self._frame(rows).toDF(*(f"c{i}" for i in range(len(names))))  # a name with a dot cannot be grouped
+            return self._table(frame.groupBy(f"c{names.index(by)}").applyInArrow(apply, _structure(normal_schema(schema))))
 
     def close(self) -> None:
         """See contract.Engine. Spark itself is stopped where it was started here."""
