@@ -48,22 +48,33 @@ def main() -> None:
 
 @app.command()
 def datasets(as_json: AsJson = False) -> None:
-    """What raw sources are known: rows, scenarios, licence, how to get them.
+    """What raw sources are known: rows, size, scenarios, licence, how to get them.
 
     Example: `swrec datasets`
     """
     from swrec_prod.datasets import DATASETS
 
     known = [
-        {"name": d.name, "summary": d.summary, "rows": d.rows, "scenarios": d.scenarios, "licence": d.licence, "get": d.how_to_get}
+        {
+            "name": d.name,
+            "summary": d.summary,
+            "rows": d.rows or None,
+            "size": d.size,
+            "scenarios": d.scenarios,
+            "licence": d.licence,
+            "get": d.how_to_get,
+            "data_file": f"configs/data/{d.data_file}",
+            "options": list(d.options.model_fields),
+        }
         for d in DATASETS.values()
     ]
     if as_json:
         return _print_json(known)
     for found in known:
         typer.echo(f"{found['name']}: {found['summary']}")
-        typer.echo(f"    {found['rows']:,} rows; scenarios: {found['scenarios']}")
-        typer.echo(f"    licence: {found['licence']}\n    get it: {found['get']}")
+        typer.echo(f"    {found['rows']:,} rows; download: {found['size']}" if found["rows"] else "    rows and size: yours")
+        typer.echo(f"    scenarios: {found['scenarios']}\n    licence: {found['licence']}\n    get it: {found['get']}")
+        typer.echo(f"    data file: {found['data_file']}")
 
 
 @app.command()

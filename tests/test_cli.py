@@ -23,6 +23,7 @@ from runs import DAYS, arrays, config_of, environment, history_of, metrics_of_ru
 from tiny_world import wait_for
 
 from swrec_prod.cli import app, main
+from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.movielens import PARQUET
 from swrec_prod.train.run import train
 
@@ -185,9 +186,14 @@ def test_help_lists_every_command() -> None:
 
 
 def test_datasets_are_listed_for_people_and_programs() -> None:
-    known = json.loads(swrec("datasets", "--json").out)
-    assert {"name", "summary", "rows", "scenarios", "licence", "get"} == set(known[0])
-    assert all(entry["name"] in swrec("datasets").out for entry in known)
+    known, listed = json.loads(swrec("datasets", "--json").out), swrec("datasets").out
+    assert [entry["name"] for entry in known] == list(DATASETS)
+    for entry, dataset in zip(known, DATASETS.values(), strict=True):
+        assert set(entry) == {"name", "summary", "rows", "size", "scenarios", "licence", "get", "data_file", "options"}
+        assert all(str(entry[key]) in listed for key in ("name", "summary", "size", "scenarios", "licence", "get", "data_file"))
+        assert (Path(__file__).resolve().parents[1] / entry["data_file"]).is_file()
+        assert entry["rows"] == (dataset.rows or None) and entry["options"] == list(dataset.options.model_fields)
+    assert "1,000,209 rows; download: 6 MB" in listed and "rows and size: yours" in listed and "\n    0 rows" not in listed
 
 
 # Mistakes
