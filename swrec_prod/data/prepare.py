@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from bisect import bisect
+from collections.abc import Callable, Iterable
 from datetime import date
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +34,12 @@ from swrec_prod.data.data_file import DataFile, RandomSplit
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.fit import extend, fit
 from swrec_prod.data.profile import Profile, number_of
-from swrec_prod.data.raw import RawLog, news
+from swrec_prod.data.raw import RawLog, difference, news
 from swrec_prod.data.requests import request_table
 from swrec_prod.data.spread import spread_days
 from swrec_prod.data.stream import stream_days
 from swrec_prod.data.work import Manifest, Work, begin, continued, locked, read_manifest, resume
+from swrec_prod.datasets.source import RawFile
 from swrec_prod.engine import engine as running_engine
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, SwrecError
@@ -69,13 +72,17 @@ def prepare(
     options, out = data_file.parsed_options(), out.absolute()
     with locked(out):
         existing = read_manifest(out)
-        log = RawLog.of(data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options))
+        if raw is not None and not raw.exists():
+            raise DataError(f"{raw}: no such file or folder")
+        files = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options)
+        log = RawLog.of(files if data_file.split is None else tuple(RawFile(file.path) for file in files))  # rows of all days are dealt
         source = {"data_file": data_file.identity(), "raw": log.undated}
         if existing is not None and existing["source"] != source and not overwrite:
-            raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it")
+            what = _difference(existing["source"], source)
+            raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it ({what})")
         if existing is not None and (existing["source"] != source or existing.get("format") != FORMAT):
             existing = None
-        bad = _bad_days(out, existing, progress) if existing else []
+        bad = _bad_days(out, existing, log, progress) if existing else []
         existing = None if bad is None else existing
         work = resume(out, source)
         if existing is not None and work is None and not bad and not news(log, _raw_of(existing)):
@@ -105,26 +112,33 @@ class _Preparing:
     def run(self) -> Manifest:
         """Do all that is missing and commit it."""
         todo = self._todo()
+        if todo or not self.log.has_days:
+            self._prepare(todo)
+        self._complete(Encoders.load(self.work.folder))
+        self.work.commit()
+        return self.work.manifest
+
+    def _prepare(self, todo: list[date]) -> None:
         events = self._events(todo)
         profile = Profile(self.engine.arrow(etl.profile(events, self.schema)), self.schema)
-        profile.check(self.data_file.source, self.log.place)
+        for note in dict.fromkeys(self.engine.notes):
+            self.progress(note)
+        if profile.rows or not self.work.days:
+            profile.check(self.data_file.source, self.log.place)
         if not self.log.has_days:
             todo = [day for day in profile.days if str(day) not in self.work.days]
         self._check_days(profile, todo)
         self.work.drop([str(day) for day in todo])
-        encoders = self._encoders(profile, todo)
-        self._write(encoders, profile, todo)
-        self._complete(encoders)
-        self.work.commit()
-        return self.work.manifest
+        self._write(self._encoders(profile, todo), profile, todo)
 
     def _todo(self) -> list[date]:
         """The days of a dated log that are to be prepared; of another one all that may be."""
-        changed = news(self.log, _raw_of(self.work.manifest))
+        damaged = self.work.manifest.get("damaged", {})
+        changed = news(self.log, damaged | _raw_of(self.work.manifest))
         for day, what in changed.items():
             if self.work.days:
                 self.progress(f"{day}: {what}")
-        todo = set(changed)
+        todo = set(changed) | {date.fromisoformat(day) for day in damaged.keys() - self.work.days.keys()}
         earliest = min((d for d in changed), default=date.max)
         if self.schema.of_kind("sequence"):
             behind = [d for d in self.log.by_day if d > earliest and str(d) in self.work.days]
@@ -161,7 +175,7 @@ class _Preparing:
         events = self.engine.kept(events.order_by(etl.HOUR))  # in order, a piece of the log is found without reading all of it
         if self.data_file.split is None:
             return events
-        row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].to_numpy()
+        row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].drop_null().to_numpy()
         dealt = _deal(row, self.data_file.split.random)
         self.work.manifest["splits"] = {name: int((dealt == i).sum()) for i, name in enumerate(SPLITS)}
         names = pa.array(SPLITS).take(pa.array(dealt))
@@ -184,19 +198,22 @@ class _Preparing:
             encoders = self._fit(profile)
         else:
             encoders = Encoders.load(folder)
+            profile.check_scenarios(encoders.schema.scenario, self.log.place)
             until = date.fromisoformat(manifest["fit"]["until"]) if manifest["fit"]["until"] else None
             grown = [d for d in self.log.by_day if until and until < d < todo[0] and str(d) in self.work.days] if todo else []
-            if self.data_file.vocabularies == "extend" and grown:
+            if self.data_file.vocabularies == "extend" and grown and not manifest.get("encoders"):
                 self.progress(f"extending vocabularies by {grown[0]}..{grown[-1]}")
                 encoders = extend(self.engine, self._events(grown), encoders)
                 manifest["fit"]["until"] = str(grown[-1])
-        manifest["others"] = [file_record(folder, path) for path in encoders.save(folder)]
+        encoders.save(folder)
         manifest["fingerprint"] = encoders.fingerprint()
+        manifest["encoders"] = True  # complete: if this work is cut off, the next one goes on with them
         self.work.save()
         return encoders
 
     def _fit(self, profile: Profile) -> Encoders:
         schema = self.schema if self.schema.scenario.values else self.schema.with_scenarios(tuple(profile.scenarios()))
+        profile.check_scenarios(schema.scenario, self.log.place)
         events, days = self._events(profile.days), profile.days
         if self.data_file.split is not None:
             until, rule = None, "split: train"
@@ -209,6 +226,8 @@ class _Preparing:
         if not rows:
             raise DataError(f"{self.data_file.source}: no row to fit vocabularies on ({rule}; days are {days[0]}..{days[-1]})")
         self.progress(f"fitting encoders on {rows:,} of {profile.rows:,} rows")
+        if rows == profile.rows:
+            self.progress(f"{rule}: no rows are left to judge a model on, until later days are added")
         last = None if until is None else str(max(day for day in days if day <= until))
         self.work.manifest["fit"] = {"rule": rule, "rows": rows, "until": last}
         return fit(self.engine, events, schema)
@@ -229,16 +248,24 @@ class _Preparing:
             manifest["files"] += [file | {"fitted_until": until} for file in files]
             entry = {"rows": rows, "nulls": profile.missing(day), "scenarios": profile.traffic(day, known), "raw": raw.get(day, [])}
             self.work.days[str(day)] = entry
-            say(f"{day}: {done:,} of {total:,} rows ({done / total:.0%})", last=done == total)
+            say(f"{day}: {done:,} of {total:,} rows ({done / max(total, 1):.0%})", last=done == total)
 
         write = spread_days if self.engine.name == "cluster" else stream_days
-        if todo:
-            write(self.engine, self._events, encoders, profile, todo, self.work, finished)
+        if write is spread_days and total:
+            self.progress(f"{todo[0]}..{todo[-1]}: {total:,} rows are prepared on the cluster")
+        for run in _runs([day for day in todo if profile.rows_of(day)], list(self.work.days)):
+            write(self.engine, self._events, encoders, profile, run, self.work, finished)
+        for day in todo:
+            if not profile.rows_of(day):
+                finished(day, [])
 
     def _complete(self, encoders: Encoders) -> None:
         """The held-out requests, and what the manifest says of the whole."""
         manifest, days = self.work.manifest, dict(sorted(self.work.days.items()))
-        self._requests(encoders, list(days))
+        files = [*encoders.save(self.work.folder), self._requests(encoders, list(days))]
+        manifest["others"] = [file_record(self.work.folder, path) for path in files]
+        for key in ("encoders", "damaged"):  # of the work, not of what it made
+            manifest.pop(key, None)
         manifest["files"].sort(key=lambda file: (file["day"], file["path"]))
         manifest["days"] = days
         manifest["rows"] = sum(entry["rows"] for entry in days.values())
@@ -247,7 +274,7 @@ class _Preparing:
         names = [f.name for f in self.schema.features if f.kind != "sequence"]
         manifest["nulls"] = {name: sum(entry["nulls"][name] for entry in days.values()) for name in names}
 
-    def _requests(self, encoders: Encoders, days: list[str]) -> None:
+    def _requests(self, encoders: Encoders, days: list[str]) -> Path:
         """Write requests.parquet; where the raw log no longer has all prepared days, the one that there is stays."""
         path = self.work.folder / "requests.parquet"
         if self.log.has_days and not set(map(date.fromisoformat, days)) <= self.log.by_day.keys() and path.exists():
@@ -259,8 +286,8 @@ class _Preparing:
             limit = max(sum(self.work.days[day]["rows"] for day in days) // 10, 1) if until else 2**62
             table = request_table(self.engine, events, self.data_file, encoders.schema, events.filter(held_out), limit)
             path.unlink(missing_ok=True)
-            pq.write_table(table, path, compression="zstd")
-        self.work.manifest["others"].append(file_record(self.work.folder, path))
+            pq.write_table(table, path, compression="zstd", store_schema=False)  # engines name the elements of lists in their own ways
+        return path
 
 
 def _deal(row: np.ndarray, split: RandomSplit) -> np.ndarray:
@@ -295,13 +322,35 @@ def _raw_of(manifest: Manifest) -> dict[str, Any]:
     return {day: entry["raw"] for day, entry in manifest["days"].items()}
 
 
-def _bad_days(out: Path, manifest: Manifest, progress: Progress) -> list[str] | None:
-    """The days of a prepared folder with a missing or damaged file; None when that is another file, and all must be done again."""
+def _bad_days(out: Path, manifest: Manifest, log: RawLog, progress: Progress) -> list[str] | None:
+    """The days of a prepared folder with a missing or damaged file; None when that is another file, and all must be done again.
+
+    Raises DataError when the raw log no longer has a day that must be done again.
+    """
     try:
         found = damaged(out, manifest)
     except SwrecError as failure:
+        _check_there(manifest["days"], log, str(failure))
         progress(f"repairing {out}: {failure}")
         return None
     for day, problem in found.items():
+        _check_there([day], log, f"{day}: {problem}")
         progress(f"repairing {day}: {problem}")
     return list(found)
+
+
+def _check_there(days: Iterable[str], log: RawLog, problem: str) -> None:
+    gone = [day for day in days if log.has_days and date.fromisoformat(day) not in log.by_day]
+    if gone:
+        raise DataError(f"{problem}, but the raw log no longer has {gone[0]}; bring it back, or prepare into another folder")
+
+
+def _difference(before: Manifest, now: Manifest) -> str:
+    """How two sources differ, for people."""
+    return "the data file changed" if before["data_file"] != now["data_file"] else difference(before["raw"], now["raw"])
+
+
+def _runs(days: list[date], prepared: list[str]) -> list[list[date]]:
+    """`days` in pieces that have no prepared day in between: a piece begins with the histories of all days before it."""
+    known = sorted(map(date.fromisoformat, prepared))
+    return [list(run) for _, run in groupby(days, key=lambda day: bisect(known, day))]

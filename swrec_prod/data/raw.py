@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class RawLog:
         stats = {path: _stat(path) for path in paths}
         with ThreadPoolExecutor(THREADS) as pool:
             sums = list(pool.map(file_sha256, paths))
-        names = _names(paths)
+        names = _names(files)
         found = {path: {"name": names[path], "bytes": stats[path][0], "sha256": digest} for path, digest in zip(paths, sums, strict=True)}
         return cls(files, found, stats)
 
@@ -86,11 +87,12 @@ def news(log: RawLog, prepared: Mapping[str, list[Identity]]) -> dict[date, str]
     for day, files in log.by_day.items():
         before = prepared.get(str(day))
         if before != files:
-            found[day] = "new" if before is None else _difference(before, files)
+            found[day] = "new" if before is None else difference(before, files)
     return found
 
 
-def _difference(before: list[Identity], now: list[Identity]) -> str:
+def difference(before: list[Identity], now: list[Identity]) -> str:
+    """Which files changed, came or are gone, for people."""
     old, new = ({file["name"]: file["sha256"] for file in files} for files in (before, now))
     changed = [name for name in new if name in old and old[name] != new[name]]
     added, gone = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
@@ -99,13 +101,16 @@ def _difference(before: list[Identity], now: list[Identity]) -> str:
     return ", ".join(parts)
 
 
-def _names(paths: list[Path]) -> dict[Path, str]:
-    """The paths below the folder that all of them are in: a log that moves as a whole stays the same."""
-    parents = [path.absolute().parent for path in paths]
-    root = parents[0]
-    while not all(parent.is_relative_to(root) for parent in parents):
-        root = root.parent
-    return {path: path.absolute().relative_to(root).as_posix() for path in paths}
+def _names(files: RawFiles) -> dict[Path, str]:
+    """The path of each file below the folder that all files of its day are in: a log that moves, or grows, stays the same."""
+    together: dict[date | None, list[Path]] = {}
+    for file in files:
+        together.setdefault(file.day, []).append(file.path)
+    names: dict[Path, str] = {}
+    for paths in together.values():
+        root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+        names |= {path: path.absolute().relative_to(root).as_posix() for path in paths}
+    return names
 
 
 def _stat(path: Path) -> tuple[int, int]:

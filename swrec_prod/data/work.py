@@ -50,13 +50,14 @@ class Work:
         for day in days:
             self.days.pop(day, None)
         self.manifest["files"] = [file for file in self.manifest["files"] if file["day"] in self.days]
+        self.save()  # before the files are gone
         for path in self.folder.glob("day=*"):
             if path.name.removeprefix("day=") not in self.days:
                 shutil.rmtree(path)
 
     def leave(self) -> None:
         """Called when work stops, however: what a later prepare could not go on from is removed."""
-        if not (self.folder / JOURNAL).exists():
+        if not any((self.folder / name).exists() for name in (JOURNAL, MANIFEST)):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def commit(self) -> None:
@@ -109,7 +110,7 @@ def read_manifest(out: Path) -> Manifest | None:
 def resume(out: Path, source: Manifest) -> Work | None:
     """The work on `out` that an earlier prepare of the same `source` left unfinished."""
     folder = _folder(out)
-    manifest = _read(folder / JOURNAL)
+    manifest = _read(folder / JOURNAL) or _read(folder / MANIFEST)  # complete, and killed before it became `out`
     if manifest is None or manifest.get("format") != FORMAT or manifest["source"] != source:
         shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -131,7 +132,8 @@ def continued(out: Path, manifest: Manifest, damaged: list[str]) -> Work:
     folder = _folder(out)
     folder.mkdir()
     work = Work(out, folder, manifest)
-    work.drop(damaged)
+    manifest["damaged"] = {day: manifest["days"].pop(day)["raw"] for day in damaged}
+    manifest["files"] = [file for file in manifest["files"] if file["day"] in work.days]
     for name in [file["path"] for file in (*manifest["files"], *manifest["others"])]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         link(out / name, folder / name) if name.startswith("day=") else shutil.copyfile(out / name, folder / name)

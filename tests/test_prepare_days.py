@@ -1,0 +1,273 @@
+"""A dated log over its life: days are added, come late, change, vanish or are damaged, and only what must be is prepared again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from swrec_prod.config import DataConfig, DayRanges
+from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.encode import Encoders
+from swrec_prod.data.prepare import prepare
+from swrec_prod.errors import DataError
+from tests.dated_log import SCHEMA, contents, data_file, day, day_files, manifest_of, rows_of_day, write_day, write_log, write_users
+
+WITHOUT_HISTORIES = {"features": [feature for feature in SCHEMA["features"] if feature["kind"] != "sequence"]}
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Four days."""
+    return write_log(tmp_path / "raw", 4)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def prepared(raw: Path, out: Path, **changes: Any) -> list[str]:
+    """Prepare; what it said."""
+    said: list[str] = []
+    prepare(data_file(**changes), raw, out, progress=said.append)
+    return said
+
+
+def inodes(out: Path, *days: date) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of the files of days."""
+    stats = {str(path.relative_to(out)): path.stat() for one in days for path in sorted((out / f"day={one}").iterdir())}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+def days_of(*numbers: int) -> list[date]:
+    return [day(number) for number in numbers]
+
+
+def test_adding_a_day_touches_only_that_day(raw: Path, out: Path) -> None:
+    prepared(raw, out)
+    before, bytes_before = inodes(out, *days_of(1, 2, 3, 4)), day_files(out)
+    write_day(raw, 5)
+    said = prepared(raw, out)
+    assert inodes(out, *days_of(1, 2, 3, 4)) == before
+    assert day_files(out).items() > bytes_before.items() and len(day_files(out)) == 5
+    assert said[0] == f"{day(5)}: new" and not any("again" in line for line in said)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_days_one_by_one_are_days_all_at_once(tmp_path: Path, first: int) -> None:
+    for number in range(1, 5):
+        write_log(tmp_path / "raw", number)
+        if number >= first:
+            before = inodes(tmp_path / "grown", *days_of(*range(1, number))) if number > first else {}
+            prepared(tmp_path / "raw", tmp_path / "grown", fit_until=day(1))
+            assert inodes(tmp_path / "grown", *days_of(*range(1, number))).items() >= before.items()
+    prepared(tmp_path / "raw", tmp_path / "whole", fit_until=day(1))
+    assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
+
+
+def test_running_again_is_up_to_date(raw: Path, out: Path) -> None:
+    prepared(raw, out)
+    before = inodes(out, *days_of(1, 2, 3, 4)), contents(out)
+    assert prepared(raw, out) == [f"{out}: up to date (240 rows)"]
+    assert (inodes(out, *days_of(1, 2, 3, 4)), contents(out)) == before
+
+
+def test_frozen_vocabularies_do_not_know_values_of_later_days(raw: Path, out: Path) -> None:
+    prepared(raw, out)
+    vocabularies = {name: digest for name, digest in contents(out).items() if name.startswith(("vocab", "schema"))}
+    write_day(raw, 5)
+    prepared(raw, out)
+    assert vocabularies.items() <= contents(out).items()
+    assert {file["fitted_until"] for file in manifest_of(out)["files"]} == {str(day(2))}
+    assert not {"new3", "new4", "new5"} & set(pq.read_table(out / "vocab" / "item.parquet")["value"].to_pylist())
+
+
+def test_extended_vocabularies_put_values_of_earlier_days_behind_the_known_ones(raw: Path, out: Path) -> None:
+    prepared(raw, out, vocabularies="extend")
+    known, rows = Encoders.load(out).tables["item"].values.to_pylist(), day_files(out)  # type: ignore[attr-defined]
+    assert not {"new3", "new4"} & set(known)
+    write_day(raw, 5)
+    said = prepared(raw, out, vocabularies="extend")
+    assert f"extending vocabularies by {day(3)}..{day(4)}" in said
+    grown = Encoders.load(out).tables["item"].values.to_pylist()  # type: ignore[attr-defined]
+    assert grown[: len(known)] == known and set(grown[len(known) :]) == {"new3", "new4"}
+    assert day_files(out).items() > rows.items()
+    fitted = {file["day"]: file["fitted_until"] for file in manifest_of(out)["files"]}
+    assert fitted == {str(day(n)): str(day(2 if n < 5 else 4)) for n in range(1, 6)}
+    assert Encoders.load(out).schema.feature("item").rows == len(grown) + 1
+    last = pq.ParquetFile(out / f"day={day(5)}" / "part-00000.parquet").read()["item"].to_pylist()
+    assert max(last) < len(grown) + 1
+
+
+def test_new_values_must_be_frequent_enough_too(raw: Path, out: Path) -> None:
+    features = [f | {"encoder": {"kind": "vocab", "min_count": 1000}} if f["name"] == "item" else f for f in SCHEMA["features"]]
+    for number in (4, 5):
+        write_day(raw, number)
+        prepared(raw, out, vocabularies="extend", schema={"features": features})
+    assert Encoders.load(out).tables["item"].rows == 1
+
+
+def test_days_are_judged_that_their_encoders_had_not_seen(raw: Path, out: Path) -> None:
+    prepared(raw, out, vocabularies="extend")
+    write_day(raw, 5)
+    prepared(raw, out, vocabularies="extend")
+    catalog = Catalog.open(out)
+
+    def test_days(numbers: str) -> DataConfig:
+        first, _, last = numbers.partition("..")
+        text = f"{day(int(first))}..{day(int(last or first))}"
+        return DataConfig(path=str(out), split="days", days=DayRanges(train="2024-01-01", valid="2024-01-02", test=text))
+
+    assert [file.day for file in catalog.files_of(test_days("3..5"), "test")] == days_of(3, 4, 5)  # encoded before they were fitted
+    with pytest.raises(DataError, match=f"fitted on days up to {day(2)}"):
+        catalog.files_of(test_days("2..3"), "test")
+
+
+def test_a_changed_file_is_named_and_the_days_behind_it_are_done_again(raw: Path, out: Path, tmp_path: Path) -> None:
+    prepared(raw, out)
+    before = inodes(out, *days_of(1, 2))
+    write_day(raw, 3, rows_of_day(33, 50, time=rows_of_day(3, 50)["time"]))
+    said = prepared(raw, out)
+    assert said[:2] == [
+        f"{day(3)}: part-0.parquet changed since it was prepared",
+        f"{day(4)}..{day(4)}: prepared again, as their histories reach back to {day(3)}",
+    ]
+    assert inodes(out, *days_of(1, 2)) == before
+    prepared(raw, tmp_path / "fresh")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_without_histories_only_the_changed_day_is_done_again(raw: Path, out: Path, tmp_path: Path) -> None:
+    prepared(raw, out, schema=WITHOUT_HISTORIES)
+    before = inodes(out, *days_of(1, 2, 4))
+    write_day(raw, 3, rows=50)
+    prepared(raw, out, schema=WITHOUT_HISTORIES)
+    assert inodes(out, *days_of(1, 2, 4)) == before
+    prepared(raw, tmp_path / "fresh", schema=WITHOUT_HISTORIES)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_a_late_file_and_one_that_is_gone_are_changes_of_their_day(raw: Path, out: Path, tmp_path: Path) -> None:
+    prepared(raw, out)
+    late = write_day(raw, 3, rows=20, part=1)
+    assert prepared(raw, out)[0] == f"{day(3)}: part-1.parquet came late"
+    prepared(raw, tmp_path / "fresh")
+    assert contents(out) == contents(tmp_path / "fresh")
+    late.unlink()
+    assert prepared(raw, out)[0] == f"{day(3)}: part-1.parquet is gone"
+    assert manifest_of(out)["rows"] == 240
+
+
+def test_a_day_in_between_that_comes_late(raw: Path, out: Path, tmp_path: Path) -> None:
+    kept = (raw / "log" / f"day={day(3)}").rename(tmp_path / "kept")
+    prepared(raw, out)
+    kept.rename(raw / "log" / f"day={day(3)}")
+    assert prepared(raw, out)[:2] == [f"{day(3)}: new", f"{day(4)}..{day(4)}: prepared again, as their histories reach back to {day(3)}"]
+    prepared(raw, tmp_path / "fresh")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_a_day_that_the_log_no_longer_has_stays(raw: Path, out: Path) -> None:
+    prepared(raw, out)
+    before, asked = inodes(out, *days_of(1, 2, 3, 4)), contents(out)["requests.parquet"]
+    shutil.rmtree(raw / "log" / f"day={day(1)}")
+    assert prepared(raw, out) == [f"{out}: up to date (240 rows)"]
+    write_day(raw, 5)
+    assert "requests.parquet stays as it is: the raw log no longer has all days" in prepared(raw, out)
+    assert inodes(out, *days_of(1, 2, 3, 4)) == before and contents(out)["requests.parquet"] == asked
+    assert sorted(manifest_of(out)["days"]) == [str(day(n)) for n in range(1, 6)]
+
+
+def test_a_vanished_day_behind_a_changed_one_is_an_error(raw: Path, out: Path) -> None:
+    prepared(raw, out)
+    before = contents(out)
+    shutil.rmtree(raw / "log" / f"day={day(4)}")
+    write_day(raw, 3, rows=50)
+    with pytest.raises(DataError, match=f"day {day(3)} is new or changed, and {day(4)} behind it must be prepared again, but the raw log"):
+        prepared(raw, out)
+    assert contents(out) == before
+
+
+def test_other_inputs_are_named(raw: Path, out: Path) -> None:
+    prepared(raw, out)
+    before = contents(out)
+    write_users(raw, users=7)
+    with pytest.raises(DataError, match=r"was prepared from other inputs; .*\(users\.parquet changed since it was prepared\)$"):
+        prepared(raw, out)
+    write_users(raw)
+    with pytest.raises(DataError, match=r"was prepared from other inputs; .*\(the data file changed\)$"):
+        prepared(raw, out, deduplicate=["user_id"])
+    assert contents(out) == before and prepared(raw, out) == [f"{out}: up to date (240 rows)"]
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_damaged_day_is_done_again_alone(raw: Path, out: Path, number: int) -> None:
+    prepared(raw, out)
+    whole = contents(out)
+    others = [n for n in range(1, 5) if n != number]
+    before, path = inodes(out, *days_of(*others)), out / f"day={day(number)}" / "part-00000.parquet"
+    for content in (None, path.read_bytes()[:100]):
+        path.unlink() if content is None else path.write_bytes(content)
+        said = prepared(raw, out)
+        assert said[0].startswith(f"repairing {day(number)}: {path}: ") and not any("again" in line for line in said[1:])
+        assert inodes(out, *days_of(*others)) == before and contents(out) == whole
+
+
+def test_a_damaged_day_that_the_log_no_longer_has_is_an_error(raw: Path, out: Path) -> None:
+    prepared(raw, out)
+    shutil.rmtree(raw / "log" / f"day={day(3)}")
+    (out / f"day={day(3)}" / "part-00000.parquet").unlink()
+    before = contents(out)
+    with pytest.raises(DataError, match=f"part-00000.parquet: missing, .*, but the raw log no longer has {day(3)}; bring it back"):
+        prepared(raw, out)
+    assert contents(out) == before
+
+
+def test_several_damaged_days_have_the_histories_of_the_days_between_them(raw: Path, out: Path) -> None:
+    prepared(raw, out)
+    whole = contents(out)
+    for number in (1, 3):
+        (out / f"day={day(number)}" / "part-00000.parquet").unlink()
+    prepared(raw, out)
+    assert contents(out) == whole
+
+
+def test_damaged_vocabularies_of_days_that_are_gone_are_an_error(raw: Path, out: Path) -> None:
+    prepared(raw, out)
+    shutil.rmtree(raw / "log" / f"day={day(3)}")
+    (out / "vocab" / "item.parquet").unlink()
+    before = contents(out)
+    with pytest.raises(DataError, match=f"item.parquet: missing, .*, but the raw log no longer has {day(3)}; bring it back"):
+        prepared(raw, out)
+    assert contents(out) == before
+
+
+def test_a_day_without_rows_is_a_day(raw: Path, out: Path) -> None:
+    write_day(raw, 3, rows_of_day(3).slice(0, 0))
+    prepared(raw, out)
+    assert manifest_of(out)["days"][str(day(3))]["rows"] == 0 and not (out / f"day={day(3)}").exists()
+    assert prepared(raw, out) == [f"{out}: up to date (180 rows)"]
+    assert Catalog.open(out).days == days_of(1, 2, 4)
+
+
+def test_only_one_prepare_writes_to_a_folder(raw: Path, out: Path, tmp_path: Path) -> None:
+    hold = "import sys, time; from pathlib import Path; from swrec_prod.data.work import locked\n"
+    hold += "with locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold, str(out)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "locked\n"
+        began = time.monotonic()
+        with pytest.raises(DataError, match=f"{out}: another swrec prepare is writing it"):
+            prepared(raw, out)
+        assert time.monotonic() - began < 30 and other.poll() is None and sorted(os.listdir(tmp_path)) == [".out.lock", "raw"]
+        other.kill()
+    prepared(raw, out)  # what was killed holds nothing
+    assert sorted(os.listdir(tmp_path)) == ["out", "raw"]
