@@ -1,0 +1,120 @@
+"""The documentation is true: its example runs, its commands and links exist, its tables say what the code says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pydantic
+import pytest
+import typer
+import yaml
+from runs import environment, metrics_of_run
+
+from swrec_prod.cli import app
+from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.data_file import DataFile
+from swrec_prod.datasets import DATASETS
+from swrec_prod.datasets.parquet_log import Join, ParquetOptions, Time
+from swrec_prod.schema import Encoder, EncoderKind, Feature, FeatureSchema, Scenario
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+DATA = ROOT / "docs" / "data.md"
+
+
+def blocks(page: Path) -> dict[str, str]:
+    """The fenced blocks by what their fence says: `python make_log.py`, `sh`."""
+    return dict(re.findall(r"^```(\S.*?)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL))
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Every `swrec` command line of a page, as words."""
+    for line in re.findall(r"^(?: {4})?(swrec [a-z].*)$", page.read_text(), re.MULTILINE):
+        yield shlex.split(line, comments=True)
+
+
+def described(title: str) -> set[str]:
+    """The words in code style in the first column of the table that follows `title`."""
+    table = DATA.read_text().partition(title)[2].strip().split("\n\n")[0]
+    return {name for row in table.splitlines()[2:] for name in re.findall(r"`(\S+?)`", row.split("|")[1])}
+
+
+def keys(record: type[pydantic.BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in record.model_fields.items()}
+
+
+def test_the_example_of_own_logs_runs_as_it_is_written(tmp_path: Path) -> None:
+    found = blocks(DATA)
+    for name in ("python make_log.py", "yaml my_logs.yaml", "yaml my_run.yaml", "python prepare.py"):
+        (tmp_path / name.split()[1]).write_text(found[name])
+    assert len(found["yaml my_logs.yaml"].splitlines()) <= 10
+    for line in (*found["sh"].splitlines(), "python prepare.py"):
+        words = shlex.split(line)
+        program = {"python": [sys.executable], "swrec": [sys.executable, "-m", "swrec_prod.cli"]}[words[0]]
+        done = subprocess.run([*program, *words[1:]], cwd=tmp_path, env=environment(), text=True, capture_output=True)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    assert "up to date (10,000 rows)" in done.stdout, "from Python it is the same, so there is nothing left to do"
+    catalog = Catalog.open(tmp_path / "prepared")
+    assert [str(day) for day in catalog.days] == [f"2024-05-0{i}" for i in range(1, 6)]
+    assert sum(file.rows for file in catalog.files) == 10_000
+    assert metrics_of_run(tmp_path / "run")["overall"]["rows"] == 2000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, part = target.partition("#")
+        if not path.startswith("http"):
+            assert not path or (page.parent / path).exists(), target
+            titles = re.findall(r"^#+ (.*)$", text if not path else "", re.MULTILINE)
+            assert not part or part in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for words in commands(page):
+        assert words[1] in known, words
+        options = {name for parameter in known[words[1]].params for name in parameter.opts}
+        for word in words[2:]:
+            assert not word.startswith("--") or word in options, f"{word} in {' '.join(words)}"
+            assert not word.startswith("configs/") or (ROOT / word).is_file(), word
+
+
+def test_pages_have_commands_to_check() -> None:
+    assert {words[1] for page in PAGES for words in commands(page)} >= {"datasets", "prepare", "simulate", "train", "score"}
+
+
+def test_every_key_of_a_data_file_is_described() -> None:
+    assert described("## What a data file says") == keys(DataFile)
+    assert described("Options of `parquet`:") == keys(ParquetOptions)
+    assert described("Keys of `schema`:") == keys(FeatureSchema)
+    assert described("Keys of a feature:") == keys(Feature)
+    words = set(re.findall(r"\w+", DATA.read_text()))
+    assert words >= {key for record in (Join, Time, Scenario, Encoder) for key in keys(record)} | set(get_args(EncoderKind))
+
+
+def test_defaults_are_those_of_the_code() -> None:
+    table = DATA.read_text().partition("## What a data file says")[2].partition("Keys of `schema`:")[0]
+    defaults = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", table, re.MULTILINE))
+    assert defaults.keys() == {"utc_offset", "vocabularies", "requests", "log", "time", "scenario"}
+    for name, text in defaults.items():
+        field = DataFile.model_fields.get(name) or ParquetOptions.model_fields[name]
+        default = field.default.model_dump() if isinstance(field.default, pydantic.BaseModel) else field.default
+        assert yaml.safe_load(text) == default, name
+
+
+def test_the_table_of_datasets_is_that_of_the_code() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in DATA.read_text().partition("## Datasets")[2].splitlines()]
+    listed = [row for row in rows if row[0].startswith("`") and len(row) > 1]
+    wanted = [
+        [f"`{d.name}`", d.scenarios, f"{d.rows:,}" if d.rows else "yours", d.size, d.licence, d.how_to_get] for d in DATASETS.values()
+    ]
+    assert listed == wanted
