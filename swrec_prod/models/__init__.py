@@ -11,11 +11,15 @@ import pydantic
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.inputs import Dims
 from swrec_prod.errors import ConfigError, nearest
+from swrec_prod.models.mmoe import MMoE
 from swrec_prod.models.mscan import MScan
+from swrec_prod.models.ple import PLE
 from swrec_prod.models.shared_bottom import SharedBottom
 
 MODELS: dict[str, type[ScenarioModel]] = {
+    "mmoe": MMoE,
     "mscan": MScan,
+    "ple": PLE,
     "shared_bottom": SharedBottom,
 }
 

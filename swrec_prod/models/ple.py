@@ -1,0 +1,120 @@
+"""PLE: experts of each scenario beside shared ones, in levels (Tang et al., RecSys 2020, eq. 1-8).
+
+A level maps u, the path of the row's scenario s, and v, the shared path; both are x at first. f_s are the M experts of
+scenario s, f the N shared ones, and . weighs what they say:
+
+    u' = softmax(G_s u) . [f_s(u) ; f(v)]
+    v' = softmax(G v) . [f_1 ; .. ; f_S ; f(v)]     (in all levels but the last)
+    z = MLP_s(u)                                    (after the last)
+
+Shapes: B rows, S scenarios, M and N experts, I input width of a level, H expert width, T tasks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from swrec_prod.blocks.experts import ParallelLinear, ParallelMLP, ScenarioExperts, gate, mix, own
+from swrec_prod.blocks.folding import ScenarioModel
+from swrec_prod.blocks.grouped import GroupedLinear
+from swrec_prod.blocks.inputs import Dims, Inputs, Route
+from swrec_prod.blocks.options import Norm, Rate, Width, Widths
+from swrec_prod.blocks.scenario import ScenarioMLP
+
+Scope = Literal["own", "shared_only", "all"]
+
+
+class PLE(ScenarioModel):
+    """levels: how many. num_specific: M, num_shared: N. expert: layer widths of each expert in every level, all with a
+    ReLU. tower: hidden widths of each scenario's tower. norm, dropout: of the experts; tower_norm: of the towers. "batch"
+    sees the rows of a scenario's own expert or tower only.
+
+    shared_gate_scope: which experts v' is mixed from; without effect for one level. The paper is about tasks, all of which
+    every row has, but a row has one scenario. So the default is "own", the experts of the row's scenario and the shared ones;
+    "shared_only" are the latter; "all" is the paper's: each row follows the paths of all scenarios up to the last level, so
+    that its cost grows with S (and "batch" sees all rows there). The paper's gates have no bias; ours have one.
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        levels: Width = 1,
+        num_specific: Width = 2,
+        num_shared: Width = 1,
+        expert: Widths = (64,),
+        tower: Widths = (8,),
+        shared_gate_scope: Scope = "own",
+        norm: Norm = "none",
+        tower_norm: Norm = "none",
+        dropout: Rate = 0.0,
+    ) -> None:
+        super().__init__()
+        S, lower = dims.num_scenarios, levels - 1
+        d_ins = [dims.x, *expert[-1:] * lower]
+        wide = lower if shared_gate_scope == "all" else 0
+        scopes: list[Scope | None] = [shared_gate_scope] * (lower - wide) + [None]
+        self.wide = nn.ModuleList(_WideLevel(S, num_specific, num_shared, d_ins[i], expert, norm, dropout) for i in range(wide))
+        self.levels = nn.ModuleList(
+            _Level(S, num_specific, num_shared, d_in, expert, norm, dropout, scope)
+            for d_in, scope in zip(d_ins[wide:], scopes, strict=True)
+        )
+        self.tower = ScenarioMLP(S, expert[-1], tower, dims.num_tasks, tower_norm)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits [B, T]."""
+        u, v_BH = inputs.x_BD, inputs.x_BD
+        for level in self.wide:
+            u, v_BH = level(u, v_BH)
+        if len(self.wide) > 0:
+            u = own(u, inputs.route.scenario_B)
+        for level in self.levels:
+            u, v_BH = level(u, v_BH, inputs.route)
+        return self.tower(u, inputs.route)
+
+
+class _Level(nn.Module):
+    """A level in which a row follows the path of its own scenario. scope: of the shared gate, None in the last level."""
+
+    def __init__(self, S: int, M: int, N: int, d_in: int, expert: Widths, norm: Norm, dropout: float, scope: Scope | None) -> None:
+        super().__init__()
+        self.specific = ScenarioExperts(S, M, d_in, expert, norm, dropout)
+        self.shared = ParallelMLP(N, d_in, expert, norm, dropout)
+        self.gate = GroupedLinear(S, d_in, M + N)
+        self.shared_gate = None if scope is None else nn.Linear(d_in, N)
+        self.own_gate = GroupedLinear(S, d_in, M) if scope == "own" else None
+
+    def forward(self, u_BI: Tensor, v_BI: Tensor, route: Route) -> tuple[Tensor, Tensor]:
+        """u', v': [B, H]. The last level leaves v as it is."""
+        shared_BNH = self.shared(v_BI)
+        both = torch.cat([self.specific(u_BI, route), shared_BNH], 1)
+        u_BH = mix(gate(self.gate(u_BI, route)), both)
+        if self.shared_gate is None:
+            return u_BH, v_BI
+        logit_BN = self.shared_gate(v_BI)
+        if self.own_gate is None:
+            return u_BH, mix(gate(logit_BN), shared_BNH)
+        return u_BH, mix(gate(torch.cat([self.own_gate(v_BI, route), logit_BN], 1)), both)
+
+
+class _WideLevel(nn.Module):
+    """A level in which every row follows the paths of all scenarios."""
+
+    def __init__(self, S: int, M: int, N: int, d_in: int, expert: Widths, norm: Norm, dropout: float) -> None:
+        super().__init__()
+        self.specific = ParallelMLP(S * M, d_in, expert, norm, dropout)
+        self.shared = ParallelMLP(N, d_in, expert, norm, dropout)
+        self.gate = ParallelLinear(S, d_in, M + N)
+        self.shared_gate = nn.Linear(d_in, S * M + N)
+        self.S, self.M = S, M
+
+    def forward(self, u: Tensor, v_BI: Tensor) -> tuple[Tensor, Tensor]:
+        """u: [B, I], the same for all scenarios, or [B, S, I]. u': [B, S, H], v': [B, H]."""
+        specific = self.specific(u if u.dim() == 2 else u.repeat_interleave(self.M, 1))
+        shared_BNH = self.shared(v_BI)
+        both = torch.cat([specific.unflatten(1, (self.S, self.M)), shared_BNH.unsqueeze(1).expand(-1, self.S, -1, -1)], 2)
+        v_BH = mix(gate(self.shared_gate(v_BI)), torch.cat([specific, shared_BNH], 1))
+        return mix(gate(self.gate(u)), both), v_BH
