@@ -103,6 +103,6 @@ def _find(name: str) -> Path:
         return Path(name)
     path = configs / (DATASETS[name].data_file if name in DATASETS else f"{name.replace('-', '_')}.yaml")
     if not path.is_file():
-        known = [*DATASETS, *sorted(file.stem for file in configs.glob("*.yaml"))]
+        known = dict.fromkeys([*DATASETS, *sorted(file.stem.replace("_", "-") for file in configs.glob("*.yaml"))])
         raise DataError(f"{name}: neither a known dataset nor a data file; {nearest(name, known)}")
     return path

@@ -20,7 +20,7 @@ from ibis import _
 
 from swrec_prod.data.data_file import DataFile
 from swrec_prod.engine.contract import Engine
-from swrec_prod.schema import Feature, FeatureSchema
+from swrec_prod.schema import DENSE_ENCODERS, Feature, FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -50,7 +50,8 @@ def standard(engine: Engine, log: ir.Table, data_file: DataFile) -> ir.Table:
         events = events.mutate(_copy=ibis.row_number().over(same)).filter(_["_copy"] == 0).drop("_copy")
     if ROW not in events.columns:
         position = ibis.row_number().over(ibis.window(group_by=DAY, order_by=_order(events, schema.time)))
-        events = events.mutate(**{ROW: events[DAY] * DAY_ROWS + position})
+        day = events[DAY].fill_null(0)  # a row without a time has a number too, so that it can be named and refused
+        events = events.mutate(**{ROW: day * DAY_ROWS + position})
     return events
 
 
@@ -64,13 +65,13 @@ def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = 
 
 
 def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
-    """The events with the `_split` that a table of (row, _split) deals to each of them."""
-    return events.join(split, ROW, how="inner")
+    """The events with the `_split` that a table of (row, _split) deals to each of them; none where there is no row number."""
+    return events.join(split, ROW, how="left").drop(f"{ROW}_right")
 
 
 def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
     """Counts by `_hour` and `scenario` (the raw value): `rows`; `positives_<task>`, `unusable_<task>` (neither 0 nor 1);
-    `missing_<i>` of the columns of `checked`; `unusable_weight`.
+    `missing_<i>` of the columns of `checked`; `unusable_<feature>` of `numbers`; `unusable_weight`.
     """
     counts: dict[str, ir.Value] = {"rows": _.count()}
     for label in schema.labels:
@@ -79,6 +80,8 @@ def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
         counts[f"unusable_{label.name}"] = _.count(where=(~value.isin([0.0, 1.0])).fill_null(True))
     for i, name in enumerate(checked(schema)):
         counts[f"missing_{i}"] = _.count(where=_missing(events[name]))
+    for feature in numbers(schema):
+        counts[f"unusable_{feature.name}"] = _.count(where=_unusable(events[feature.source].cast("float64"), feature))
     if schema.weight:
         weight = events[schema.weight].cast("float64")
         counts["unusable_weight"] = _.count(where=_missing(weight) | ~weight.between(0, LARGEST))
@@ -89,6 +92,11 @@ def checked(schema: FeatureSchema) -> list[str]:
     """The columns whose missing values are counted."""
     features = [f.source for f in schema.features if f.kind != "sequence"]
     return list(dict.fromkeys([ROW, schema.time, schema.user, *features]))
+
+
+def numbers(schema: FeatureSchema) -> list[Feature]:
+    """The features that are read as numbers."""
+    return [f for f in schema.features if f.kind != "sequence" and f.encoder and f.encoder.kind in (*DENSE_ENCODERS, "bucketize")]
 
 
 def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
@@ -152,6 +160,13 @@ def _order(events: ir.Table, time: str) -> list[ir.Value]:
 def _missing(column: ir.Value) -> ir.BooleanValue:
     """Null or NaN."""
     return column.isnull() | column.isnan() if column.type().is_floating() else column.isnull()
+
+
+def _unusable(number: ir.FloatingValue, feature: Feature) -> ir.BooleanValue:
+    """Infinite, or below 0 where log1p is taken."""
+    assert feature.encoder is not None
+    bad = (number < 0) | (number > LARGEST) if feature.encoder.kind == "log1p" else number.abs() > LARGEST
+    return bad & ~_missing(number)
 
 
 def _values(events: ir.Table, feature: Feature) -> ir.Table:

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.data.etl import HOUR, checked
+from swrec_prod.data.etl import HOUR, checked, numbers
 from swrec_prod.errors import DataError
-from swrec_prod.schema import FeatureSchema
+from swrec_prod.schema import Feature, FeatureSchema, Scenario
 
 EPOCH = date(1970, 1, 1)
 EARLIEST = date(1990, 1, 1)
@@ -87,18 +87,30 @@ class Profile:
             if name in ("row", self.schema.time, self.schema.user):
                 purpose = {self.schema.time: "time", self.schema.user: "user"}.get(name, "row")
                 self._refuse(f"missing_{i}", f"column {name!r} ({purpose})", "missing values; every row needs one", source, place)
-        if missing := _total(self.table.filter(pc.is_null(self.table["scenario"])), "rows"):
-            raise DataError(
-                f"{source}: column {self.schema.scenario.column!r} (scenario) has {missing} missing values; every row needs one"
-            )
+        if _total(nameless := self.table.filter(pc.is_null(self.table["scenario"])), "rows"):
+            what = f"column {self.schema.scenario.column!r} (scenario)"
+            Profile(nameless, self.schema)._refuse("rows", what, "missing values; every row needs one", source, place)
         for label in self.schema.labels:
             self._refuse(f"unusable_{label.name}", f"label column {label.column!r}", "values that are neither 0 nor 1", source, place)
+        for feature in numbers(self.schema):
+            wrong = "values that are infinite, or below 0 where log1p is taken" if _is_log(feature) else "infinite values"
+            self._refuse(f"unusable_{feature.name}", f"column {feature.source!r} (feature {feature.name})", wrong, source, place)
         if self.schema.weight:
             self._refuse("unusable_weight", f"weight column {self.schema.weight!r}", "values that are no number >= 0", source, place)
         for day in (self.days[0], self.days[-1]):
             if not EARLIEST <= day <= datetime.now(UTC).date() + timedelta(days=1):
                 when = "in the future" if day > EARLIEST else f"before {EARLIEST}"
                 raise DataError(f"{place(day)}: column {self.schema.time!r} has times on {day}, {when}; is its unit right?")
+
+    def check_scenarios(self, scenario: Scenario, place: Callable[[date], str]) -> None:
+        """Raises DataError for a value that `scenario` has no index for, before anything is made of its rows."""
+        unknown = [value for value in self.scenarios() if scenario.index(value) is None]
+        if unknown:
+            table = self.table.filter(pc.equal(self.table["scenario"], unknown[0]))
+            where = f"{place(day_of(table[HOUR][0].as_py() // 24))}: column {scenario.column!r} (scenario)"
+            known = f"{', '.join(scenario.values[:20])}{', ...' if len(scenario.values) > 20 else ''}"
+            advice = f"known: {known}; add it to the schema's scenario values, or say unseen: fallback"
+            raise DataError(f"{where} is {unknown[0]!r} in {_total(table, 'rows'):,} rows; {advice}")
 
     def _refuse(self, column: str, what: str, wrong: str, source: str, place: Callable[[date], str]) -> None:
         counts = self.table[column].to_numpy()
@@ -116,6 +128,10 @@ class Profile:
         first = number_of(day) * 24
         hours = self.table[HOUR]
         return self.table.filter(pc.and_(pc.greater_equal(hours, first), pc.less(hours, first + 24)))
+
+
+def _is_log(feature: Feature) -> bool:
+    return feature.encoder is not None and feature.encoder.kind == "log1p"
 
 
 def day_of(number: int) -> date:
