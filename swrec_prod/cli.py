@@ -1,4 +1,5 @@
-"""The command line: each command parses, calls one function and prints. Exit codes: 0 done, 2 what the user can mend, 1 a bug.
+"""The command line: each command parses, calls one function and prints. Exit codes: 0 done, 2 what the user can mend,
+130 Ctrl-C, 1 a bug.
 
 Stages are imported inside the commands: `swrec --help` is quick, works where torch does not, and OpenMP's settings are
 in place before torch is loaded. For the same reason this module may start the server, which ranks above it.
@@ -26,6 +27,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+INTERRUPTED = 130  # typer's exit code of a command that got Ctrl-C
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
@@ -36,6 +39,10 @@ def main() -> None:
     _quiet_libraries()
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        raise
     except SwrecError as failure:
         print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -108,6 +108,10 @@ class LocalEngine:
             yield
         except WRONG_EXPRESSIONS:
             raise
+        except RuntimeError as failure:  # what DuckDB makes of Ctrl-C
+            if isinstance(failure.__cause__, KeyboardInterrupt):
+                raise failure.__cause__ from None
+            raise
         except (duckdb.Error, pa.ArrowInvalid) as failure:
             told = explain(str(failure))
             if type(failure) in NAMELESS and not any(str(file) in told for file in (*self._parquet, *self._text)):
