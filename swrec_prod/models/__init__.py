@@ -11,16 +11,34 @@ import pydantic
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.inputs import Dims
 from swrec_prod.errors import ConfigError, nearest
+from swrec_prod.models.adasparse import AdaSparse
+from swrec_prod.models.adl import Adl
+from swrec_prod.models.aesm2 import AESM2
+from swrec_prod.models.epnet import EPNet
+from swrec_prod.models.hamur import Hamur
+from swrec_prod.models.m2m import M2M
 from swrec_prod.models.mmoe import MMoE
 from swrec_prod.models.mscan import MScan
+from swrec_prod.models.pepnet import PEPNet
 from swrec_prod.models.ple import PLE
+from swrec_prod.models.ppnet import PPNet
 from swrec_prod.models.shared_bottom import SharedBottom
+from swrec_prod.models.star import Star
 
 MODELS: dict[str, type[ScenarioModel]] = {
+    "adasparse": AdaSparse,
+    "adl": Adl,
+    "aesm2": AESM2,
+    "epnet": EPNet,
+    "hamur": Hamur,
+    "m2m": M2M,
     "mmoe": MMoE,
     "mscan": MScan,
+    "pepnet": PEPNet,
     "ple": PLE,
+    "ppnet": PPNet,
     "shared_bottom": SharedBottom,
+    "star": Star,
 }
 
 

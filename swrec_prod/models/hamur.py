@@ -1,0 +1,91 @@
+"""HAMUR: a network per scenario, with adapters whose weights a shared hyper-network makes from the row
+(Li et al., CIKM 2023).
+
+    H = reshape(Hyper(x)),  W_dn = U_1 H V_1,  W_up = U_2 H V_2
+    h <- h + norm(act(h W_dn + b_1) W_up + b_2)  after the last hidden layers of MLP_s,  z = MLP_s(x)
+
+W_dn and W_up are never built: ((h U) H) V costs a fiftieth of it.
+
+Shapes: B rows, D input width, K rank of H, M width of a layer, T tasks; G sets of weights: B, S, or 1 in a folded graph.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from swrec_prod.blocks.folding import ScenarioModel
+from swrec_prod.blocks.gates import Shared
+from swrec_prod.blocks.hyper import Adapter, InstanceWeights, ScenarioWeights
+from swrec_prod.blocks.inputs import Dims, Inputs
+from swrec_prod.blocks.options import Norm, Rate, Width, Widths
+from swrec_prod.blocks.scenario import ScenarioMLP, ScenarioNorm
+
+ACTS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+
+
+class Hamur(ScenarioModel):
+    """hidden: widths of each scenario's network, with `norm` and `dropout`. adapters: how many of its last hidden layers have
+    one (the paper: 1 of 2, or 2 of 7). rank: K; bottleneck: inner width of an adapter; adapter_act: what follows its first half.
+    adapter_norm: "layer", or "scenario" for running statistics of each scenario; its scale starts at 0.1, so that adapters
+    start small. hyper: hidden width of the hyper-network. hyper_cond: it reads the row, or an embedding of the scenario
+    of width scenario_dim (then it runs once a batch and folds).
+
+    The released code starts U and V at ones and H with a ReLU: all bottleneck units stay equal, half of the weights have
+    no gradient, and its norm reads the batch when it scores. Here H starts at the identity, U and V at random, the
+    hyper-network ends in a plain Linear, and a row's score is its own. Norms of the network: a row's own layer norm
+    stands for the paper's batch norm ("batch": over the rows of the scenario).
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        hidden: Widths = (256, 128),
+        adapters: Width = 1,
+        rank: Width = 35,
+        bottleneck: Width = 32,
+        adapter_act: Literal["silu", "relu", "sigmoid"] = "silu",
+        adapter_norm: Literal["layer", "scenario"] = "layer",
+        hyper: Width = 64,
+        hyper_cond: Literal["instance", "scenario"] = "instance",
+        scenario_dim: Width = 16,
+        norm: Norm = "layer",
+        dropout: Rate = 0.0,
+    ) -> None:
+        super().__init__()
+        if adapters > len(hidden):
+            raise ValueError(f"adapters: {adapters} of them do not fit behind {len(hidden)} hidden layers")
+        start, of_rows = [torch.eye(rank)], hyper_cond == "instance"
+        self.hyper: nn.Module = (
+            InstanceWeights(dims.x, hyper, start, std=0.02)
+            if of_rows
+            else ScenarioWeights(dims.num_scenarios, scenario_dim, hyper, start, std=0.02)
+        )
+        network = ScenarioMLP(dims.num_scenarios, dims.x, hidden, dims.num_tasks, norm, dropout)
+        plain, widths = len(hidden) - adapters, hidden[len(hidden) - adapters :]
+        self.plain, self.adapted, self.out = network.hidden[:plain], network.hidden[plain:], network.out
+        self.adapters = nn.ModuleList(
+            Adapter(width, rank, bottleneck, ACTS[adapter_act](), _norm(adapter_norm, dims.num_scenarios, width), of_rows)
+            for width in widths
+        )
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits [B, T]."""
+        h_BM, route = inputs.x_BD, inputs.route
+        core_GKK = self.hyper(h_BM, route)[0]
+        for layer in self.plain:
+            h_BM = layer(h_BM, route)
+        for layer, adapter in zip(self.adapted, self.adapters):  # noqa: B905, TorchScript knows no strict=
+            h_BM = adapter(layer(h_BM, route), core_GKK, route)
+        return self.out(h_BM, route)
+
+
+def _norm(kind: str, num_scenarios: int, width: int) -> nn.Module:
+    """The norm at the end of an adapter, with a small scale: a normalised adapter is as large as its scale, whatever U and V are."""
+    norm = ScenarioNorm(num_scenarios, width) if kind == "scenario" else nn.LayerNorm(width)
+    scale = norm.affine.scale if isinstance(norm, ScenarioNorm) else norm.weight
+    nn.init.constant_(scale, 0.1)
+    return norm if isinstance(norm, ScenarioNorm) else Shared(norm)

@@ -1,0 +1,83 @@
+"""M2M: the scenario generates the weights that choose among experts, and those of the tower (Zhang et al., WSDM 2022).
+
+    E_i = f(A_i Backbone(x) + a_i)                                  experts of width m; f: leaky ReLU
+    {W, w} = V f(U e_s)                                             the meta weights
+    a_ti = v f(W [E_i ; T_t] + w),  R_t = sum_i softmax_i(a_t) E_i  meta attention; T_t: the view of task t
+    L_t <- f(W L_t + w + L_t),  from L_t = R_t                      meta tower
+    z_t = MLP(L_t)
+
+Shapes: B rows, D input width, E experts, m their width, T tasks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from swrec_prod.blocks.fields import FieldTransformer
+from swrec_prod.blocks.folding import ScenarioModel
+from swrec_prod.blocks.hyper import MetaAttention, ScenarioWeights, UserWeights, generated_linear
+from swrec_prod.blocks.inputs import Dims, Inputs
+from swrec_prod.blocks.mlp import MLP
+from swrec_prod.blocks.options import Rate, Width, Widths
+
+
+class M2M(ScenarioModel):
+    """experts, expert: number E and width m. attention_layers, tower_layers: meta layers of each. head: hidden widths of the
+    last MLP, with `dropout`. backbone: "field_transformer" (the fields of a row attend to each other; token, layers,
+    heads, feedforward: its sizes) or "none". scenario_dim: width of e_s. cond: the "scenario" generates the meta weights
+    (they fold), or "scenario_user", it and the user's features (weights for every row, the paper's wider condition).
+
+    The paper's backbone attends over behaviours; ours over the fields, so that data without behaviours will do. Generators
+    are linear and start with the attention at the identity and the tower at zero; those of the public benchmark end in
+    a batch norm, and its transformer lets the rows of a batch attend to each other. The head is one for all tasks but
+    for its last Linear.
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        experts: Width = 4,
+        expert: Width = 16,
+        attention_layers: Width = 1,
+        tower_layers: Width = 1,
+        head: Widths = (64, 32),
+        backbone: Literal["field_transformer", "none"] = "field_transformer",
+        token: Width = 16,
+        layers: Width = 2,
+        heads: Width = 4,
+        feedforward: Width = 64,
+        scenario_dim: Width = 16,
+        cond: Literal["scenario", "scenario_user"] = "scenario",
+        dropout: Rate = 0.0,
+    ) -> None:
+        super().__init__()
+        m, q, self.of_rows = expert, 2 * expert, cond == "scenario_user"
+        fields = FieldTransformer(dims.fields, dims.x, token, layers, heads, feedforward) if backbone != "none" else None
+        self.backbone = nn.Identity() if fields is None else fields
+        self.experts = nn.Linear(dims.x if fields is None else fields.d_out, experts * m)
+        self.act = nn.LeakyReLU(0.1)
+        starts = [torch.eye(q), torch.zeros(q)] * attention_layers + [torch.zeros(m, m), torch.zeros(m)] * tower_layers
+        self.meta = (
+            UserWeights(dims, scenario_dim, m, starts, slope=0.1)
+            if self.of_rows
+            else ScenarioWeights(dims.num_scenarios, scenario_dim, m, starts, slope=0.1)
+        )
+        self.attention = MetaAttention(dims.num_tasks, m, attention_layers, self.act, self.of_rows)
+        self.head = MLP(m, head, dropout=dropout)
+        self.out = nn.Linear(self.head.d_out, dims.num_tasks)
+        self.shape, self.split = [experts, m], 2 * attention_layers
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits [B, T]."""
+        route = inputs.route
+        meta = self.meta(inputs.x_BD, route)
+        e_BEm = self.act(self.experts(self.backbone(inputs.x_BD))).unflatten(1, self.shape)
+        l_BTm = self.attention(e_BEm, meta[: self.split], route)
+        for at in range(self.split, len(meta), 2):
+            l_BTm = self.act(generated_linear(l_BTm, meta[at], meta[at + 1], route, self.of_rows) + l_BTm)
+        z_BTT = self.out(self.head(l_BTm.flatten(0, 1))).unflatten(0, l_BTm.shape[:2])
+        return z_BTT.diagonal(dim1=1, dim2=2)
