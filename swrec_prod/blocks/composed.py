@@ -1,0 +1,171 @@
+"""STAR's layers: what all rows share times what a group of rows has of its own. A group is a scenario or a cluster.
+
+Shapes: B rows, G groups (S scenarios), D width, I input width, O output width.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swrec_prod.blocks.grouped import GroupedLinear, SelectedLinear, grouped_linear
+from swrec_prod.blocks.inputs import Route
+from swrec_prod.blocks.ranks import sum_over_ranks
+from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm
+
+
+class ComposedLinear(nn.Module):
+    """y_i = (W * W_g) x_i + b + b_g (STAR, CIKM 2021, eq. 4-5), g the row's group. weight: [O, I], group_weight: [G, O, I].
+
+    Products are formed once a batch, never once a row. W starts as Kaiming says for `nonlinearity`, W_g at one and both
+    biases at zero: training starts from one shared network, and a group without rows stays with it.
+    """
+
+    def __init__(self, groups: int, d_in: int, d_out: int, nonlinearity: Literal["relu", "linear"] = "relu") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(d_out, d_in))
+        nn.init.kaiming_uniform_(self.weight, nonlinearity=nonlinearity)
+        self.bias = nn.Parameter(torch.zeros(d_out))
+        self.group_weight = nn.Parameter(torch.ones(groups, d_out, d_in))
+        self.group_bias = nn.Parameter(torch.zeros(groups, d_out))
+
+    def forward(self, x_BI: Tensor, route: Route) -> Tensor:
+        """[B, O]. Rows of x_BI are sorted by group, as `route` says."""
+        if torch.jit.is_scripting():
+            return _present(x_BI, self.weight, self.group_weight, self.bias + self.group_bias, route.counts)
+        return grouped_linear(x_BI, self.weight * self.group_weight, self.bias + self.group_bias, route)
+
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """The products of all scenarios, for a batch of one."""
+        return SelectedLinear(self.weight * self.group_weight, self.bias + self.group_bias)
+
+
+class ClusterLinear(ComposedLinear):
+    """ComposedLinear for groups that are not scenarios: rows of one scenario still belong to several."""
+
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """The products, computed once, for rows of any groups."""
+        groups, d_out, d_in = self.group_weight.shape
+        linear = GroupedLinear(groups, d_in, d_out)
+        linear.weight.copy_(self.weight * self.group_weight)
+        linear.bias.copy_(self.bias + self.group_bias)
+        return linear
+
+
+class ComposedMLP(nn.Module):
+    """Hidden layers ComposedLinear -> ReLU -> dropout, then a ComposedLinear to d_out."""
+
+    def __init__(
+        self,
+        groups: int,
+        d_in: int,
+        widths: Sequence[int],
+        d_out: int,
+        dropout: float = 0.0,
+        layer: type[ComposedLinear] = ComposedLinear,
+    ) -> None:
+        super().__init__()
+        outs = (d_in, *widths)
+        self.hidden = nn.ModuleList(layer(groups, i, o) for i, o in itertools.pairwise(outs))
+        self.out = layer(groups, outs[-1], d_out, "linear")
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BI: Tensor, route: Route) -> Tensor:
+        """[B, O]"""
+        for layer in self.hidden:
+            x_BI = self.dropout(layer(x_BI, route).relu_())
+        return self.out(x_BI, route)
+
+
+class ComposedAffine(ScenarioAffine):
+    """x (scale * scale[s]) + shift + shift[s]."""
+
+    def __init__(self, num_scenarios: int, width: int) -> None:
+        super().__init__(num_scenarios, width)
+        self.shared_scale = nn.Parameter(torch.ones(width))
+        self.shared_shift = nn.Parameter(torch.zeros(width))
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift of all scenarios: [S, D] each."""
+        return self.shared_scale * self.scale, self.shared_shift + self.shift
+
+    def forward(self, x_BD: Tensor, route: Route) -> Tensor:
+        """[B, D]"""
+        scale_SD, shift_SD = self.tables()
+        return x_BD * F.embedding(route.scenario_B, scale_SD) + F.embedding(route.scenario_B, shift_SD)
+
+
+class PartitionedNorm(ScenarioNorm):
+    """STAR's partitioned normalisation (CIKM 2021, eq. 2-3): each scenario's own statistics, with composed scale and shift.
+
+    A scenario's first batch of at least `min_rows` rows sets its running statistics, later ones move them by `momentum`
+    or, at first, by what makes them a plain mean. Until then a scenario has the statistics of all rows. With several
+    ranks they are those of all ranks' rows. batches: how many have counted for each scenario, [S, 1].
+    """
+
+    def __init__(self, num_scenarios: int, width: int, eps: float = 1e-6, momentum: float = 0.01, min_rows: int = 8) -> None:
+        super().__init__(num_scenarios, width, eps, momentum, min_rows)
+        self.affine = ComposedAffine(num_scenarios, width)
+        self.batches = nn.Buffer(torch.zeros(num_scenarios, 1, dtype=torch.int64))
+        self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
+
+    def statistics(self, x_BD: Tensor, scenario_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance that each scenario is normalised with: [S, D] each; moves the running ones."""
+        mean_SD, var_SD, rows_S1 = scenario_moments(x_BD, scenario_B, self.mean.shape[0])
+        enough_S1 = rows_S1 >= self.min_rows
+        self.move(mean_SD.detach(), var_SD.detach(), rows_S1, enough_S1)
+        return torch.where(enough_S1, mean_SD, self.mean), torch.where(enough_S1, var_SD, self.var)
+
+    def move(self, mean_SD: Tensor, var_SD: Tensor, rows_S1: Tensor, enough_S1: Tensor) -> None:
+        """Move the running statistics: towards the scenario's own, or, while it has none, towards those of all rows."""
+        rows = rows_S1.sum()
+        mean_D = (mean_SD * rows_S1).sum(0) / rows.clamp(min=1)
+        var_D = ((var_SD + (mean_SD - mean_D).square()) * rows_S1).sum(0) / rows.clamp(min=1)
+        all_S1 = (self.batches == 0) & ~enough_S1 & (rows >= self.min_rows)
+        seen_S1 = torch.where(enough_S1, self.batches, self.steps)
+        weight_S1 = (seen_S1 + 1).reciprocal().clamp(min=self.momentum) * (enough_S1 | all_S1).to(mean_SD.dtype)
+        unbiased_SD = var_SD * rows_S1 / (rows_S1 - 1).clamp(min=1)
+        self.mean.lerp_(torch.where(enough_S1, mean_SD, mean_D), weight_S1)
+        self.var.lerp_(torch.where(enough_S1, unbiased_SD, var_D), weight_S1)
+        self.batches.add_(enough_S1.to(torch.int64))
+        self.steps.add_((rows >= self.min_rows).to(torch.int64))
+
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """With running statistics the norm is a scale and a shift."""
+        assert isinstance(self.affine, ComposedAffine)
+        scale_SD, shift_SD = self.affine.tables()
+        affine = ScenarioAffine(*self.mean.shape)
+        affine.scale.copy_(scale_SD * (self.var + self.eps).rsqrt())
+        affine.shift.copy_(shift_SD - affine.scale * self.mean)
+        return affine
+
+
+def scenario_moments(x_BD: Tensor, scenario_B: Tensor, num_scenarios: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, biased variance ([S, D] each; zeros without rows) and rows ([S, 1]) of each scenario, in two passes."""
+    zeros_SD = x_BD.new_zeros([num_scenarios, x_BD.shape[1]])
+    ones_B1 = torch.ones_like(x_BD[:, :1])
+    sums = sum_over_ranks(x_BD.new_zeros([num_scenarios, x_BD.shape[1] + 1]).index_add(0, scenario_B, torch.cat([x_BD, ones_B1], 1)))
+    rows_S1 = sums[:, -1:]
+    mean_SD = sums[:, :-1] / rows_S1.clamp(min=1)
+    square_BD = (x_BD - F.embedding(scenario_B, mean_SD)).square()
+    var_SD = sum_over_ranks(zeros_SD.index_add(0, scenario_B, square_BD)) / rows_S1.clamp(min=1)
+    return mean_SD, var_SD, rows_S1
+
+
+def _present(x_BI: Tensor, weight_OI: Tensor, weight_GOI: Tensor, bias_GO: Tensor, counts: list[int]) -> Tensor:
+    """The loop in plain operations, for TorchScript: a small request forms the products of the groups in it only."""
+    pieces = [x_BI.new_zeros([0, weight_OI.shape[0]])]
+    start = 0
+    for g, rows in enumerate(counts):
+        if rows > 0:
+            pieces.append(torch.addmm(bias_GO[g], x_BI[start : start + rows], (weight_OI * weight_GOI[g]).t()))
+            start += rows
+    return torch.cat(pieces)

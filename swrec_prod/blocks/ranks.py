@@ -1,0 +1,31 @@
+"""Sums over all rows of a step when several ranks train on parts of them, so that two ranks learn what one would.
+
+Without a process group, and in a scripted graph, both functions return what they are given.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """The sum of every rank's `x`, with gradients. All ranks must call it equally often."""
+    if torch.jit.is_scripting():
+        return x
+    return all_reduce(x.contiguous()) if _several() else x
+
+
+def of_first_rank(x: Tensor) -> Tensor:
+    """Rank 0's `x`, on every rank; without gradient. All ranks must call it equally often."""
+    if torch.jit.is_scripting() or not _several():
+        return x
+    x = x.detach().contiguous()
+    dist.broadcast(x, 0)
+    return x
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -1,0 +1,62 @@
+"""ADL: rows are clustered, and each cluster has its own factor of a shared network (Li et al., SIGIR 2023; AdaptDHM).
+
+    x' = [x ; e_s],  k = the cluster whose centre is most like x' (no gradient passes)
+    h = ReLU((W * W_k) h + b + b_k) layer by layer from x', the last one linear: z
+
+Shapes: B rows, D input width, E width of e_s, I = D + E, K clusters, T tasks.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from swrec_prod.blocks.clusters import Clusters, Mode
+from swrec_prod.blocks.composed import ClusterLinear, ComposedMLP
+from swrec_prod.blocks.folding import ScenarioModel
+from swrec_prod.blocks.inputs import Dims, Inputs, make_route
+from swrec_prod.blocks.options import Rate, Width, Widths
+from swrec_prod.blocks.scenario import ScenarioEmbedding
+
+
+class Adl(ScenarioModel):
+    """clusters: K. fcn: hidden widths, with `dropout`. scenario_dim: width of e_s; nothing else depends on the scenario.
+    adl_mode: how centres move ("paper": as published, and they collapse; see blocks/clusters.py). momentum: of the
+    centres. temperature, warmup (batches assigned at random first): of "stable".
+
+    The public code creates biases and never adds them, loses the centres when a model is saved, and starts W_k at random,
+    so that products vanish; here biases count, centres are saved, and W_k starts at one.
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        clusters: Width = 3,
+        fcn: Widths = (64, 64),
+        scenario_dim: Width = 16,
+        adl_mode: Mode = "stable",
+        momentum: Rate = 0.9,
+        temperature: Annotated[float, Gt(0)] = 0.05,
+        warmup: Annotated[int, Ge(0)] = 200,
+        dropout: Rate = 0.0,
+    ) -> None:
+        super().__init__()
+        d_in = dims.x + scenario_dim
+        self.num_clusters = clusters
+        self.scenario = ScenarioEmbedding(dims.num_scenarios, scenario_dim)
+        self.clusters = Clusters(d_in, clusters, adl_mode, momentum, temperature, warmup)
+        self.network = ComposedMLP(clusters, d_in, fcn, dims.num_tasks, dropout, ClusterLinear)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits [B, T]."""
+        e_BE = self.scenario(inputs.route).expand(inputs.x_BD.shape[0], -1)
+        x_BI = torch.cat([inputs.x_BD, e_BE], 1)
+        k_B = self.clusters(x_BI)
+        order_B = torch.argsort(k_B, stable=True)
+        route = make_route(k_B.index_select(0, order_B), self.num_clusters)
+        z_BT = self.network(x_BI.index_select(0, order_B), route)
+        return z_BT.index_select(0, torch.argsort(order_B))
