@@ -17,6 +17,7 @@ from swrec_prod.models.aesm2 import AESM2
 from swrec_prod.models.epnet import EPNet
 from swrec_prod.models.hamur import Hamur
 from swrec_prod.models.m2m import M2M
+from swrec_prod.models.m3oe import M3oE
 from swrec_prod.models.mmoe import MMoE
 from swrec_prod.models.mscan import MScan
 from swrec_prod.models.pepnet import PEPNet
@@ -32,6 +33,7 @@ MODELS: dict[str, type[ScenarioModel]] = {
     "epnet": EPNet,
     "hamur": Hamur,
     "m2m": M2M,
+    "m3oe": M3oE,
     "mmoe": MMoE,
     "mscan": MScan,
     "pepnet": PEPNet,

@@ -84,16 +84,17 @@ class _Level(nn.Module):
         self.specific = ScenarioExperts(S, M, d_in, expert, norm, dropout)
         self.shared = ParallelMLP(N, d_in, expert, norm, dropout)
         self.gate = GroupedLinear(S, d_in, M + N)
-        self.shared_gate = None if scope is None else nn.Linear(d_in, N)
+        gated = scope == "own" or (scope == "shared_only" and N > 1)
+        self.shared_gate = nn.Linear(d_in, N) if gated else None
         self.own_gate = GroupedLinear(S, d_in, M) if scope == "own" else None
 
     def forward(self, u_BI: Tensor, v_BI: Tensor, route: Route) -> tuple[Tensor, Tensor]:
-        """u', v': [B, H]. The last level leaves v as it is."""
+        """u', v': [B, H]. Without a shared gate there is one shared expert, or v' is not read again."""
         shared_BNH = self.shared(v_BI)
         both = torch.cat([self.specific(u_BI, route), shared_BNH], 1)
         u_BH = mix(gate(self.gate(u_BI, route)), both)
         if self.shared_gate is None:
-            return u_BH, v_BI
+            return u_BH, shared_BNH[:, 0]
         logit_BN = self.shared_gate(v_BI)
         if self.own_gate is None:
             return u_BH, mix(gate(logit_BN), shared_BNH)
