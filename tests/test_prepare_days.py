@@ -271,3 +271,8 @@ def test_only_one_prepare_writes_to_a_folder(raw: Path, out: Path, tmp_path: Pat
         other.kill()
     prepared(raw, out)  # what was killed holds nothing
     assert sorted(os.listdir(tmp_path)) == ["out", "raw"]
+
+
+def test_the_order_of_keys_and_defaults_are_no_other_inputs() -> None:
+    reordered = {"join": [{"by": "user_id", "file": "users.parquet"}], "keep": {}, "log": "log/**/*.parquet"}
+    assert data_file(options=reordered).identity() == data_file(vocabularies="freeze").identity() != data_file(fit_until=day(1)).identity()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -94,7 +95,9 @@ class DataFile(Strict):
 
     def identity(self) -> str:
         """sha256 of what the file says; comments, the order of keys and defaults do not count."""
-        return hashlib.sha256(self.model_dump_json(by_alias=True, exclude_defaults=True).encode()).hexdigest()
+        content = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        content["options"] = self.parsed_options().model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _find(name: str) -> Path:

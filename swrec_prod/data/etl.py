@@ -71,7 +71,7 @@ def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
 
 def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
     """Counts by `_hour` and `scenario` (the raw value): `rows`; `positives_<task>`, `unusable_<task>` (neither 0 nor 1);
-    `missing_<i>` of the columns of `checked`; `unusable_<feature>` of `numbers`; `unusable_weight`.
+    `missing_<i>` of the columns of `checked`; `unfit_<feature>` of `numbers`; `unusable_weight`.
     """
     counts: dict[str, ir.Value] = {"rows": _.count()}
     for label in schema.labels:
@@ -81,7 +81,7 @@ def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
     for i, name in enumerate(checked(schema)):
         counts[f"missing_{i}"] = _.count(where=_missing(events[name]))
     for feature in numbers(schema):
-        counts[f"unusable_{feature.name}"] = _.count(where=_unusable(events[feature.source].cast("float64"), feature))
+        counts[f"unfit_{feature.name}"] = _.count(where=_unusable(events[feature.source].cast("float64"), feature))
     if schema.weight:
         weight = events[schema.weight].cast("float64")
         counts["unusable_weight"] = _.count(where=_missing(weight) | ~weight.between(0, LARGEST))

@@ -85,6 +85,8 @@ def prepare(
         bad = _bad_days(out, existing, log, progress) if existing else []
         existing = None if bad is None else existing
         work = resume(out, source)
+        if work is not None:
+            progress(f"{out}: going on with a prepare that was cut off; {len(work.days):,} days are there")
         if existing is not None and work is None and not bad and not news(log, _raw_of(existing)):
             progress(f"{out}: up to date ({existing['rows']:,} rows)")
             return existing
@@ -115,16 +117,19 @@ class _Preparing:
         if todo or not self.log.has_days:
             self._prepare(todo)
         self._complete(Encoders.load(self.work.folder))
+        self.log.check_unchanged()
         self.work.commit()
         return self.work.manifest
 
     def _prepare(self, todo: list[date]) -> None:
+        if self.log.has_days and self.work.days:
+            self._standard(list(self.log.by_day))  # not evaluated: only whether columns are still what they were
         events = self._events(todo)
         profile = Profile(self.engine.arrow(etl.profile(events, self.schema)), self.schema)
         for note in dict.fromkeys(self.engine.notes):
             self.progress(note)
         if profile.rows or not self.work.days:
-            profile.check(self.data_file.source, self.log.place)
+            profile.check(self._name(todo), self.log.place)
         if not self.log.has_days:
             todo = [day for day in profile.days if str(day) not in self.work.days]
         self._check_days(profile, todo)
@@ -164,8 +169,12 @@ class _Preparing:
     def _standard(self, days: list[date]) -> ir.Table:
         files = self.log.of_days(days) if self.log.has_days else self.log.files
         table = self.data_file.dataset.read(self.engine, files, self.data_file.parsed_options())
-        check_columns(self.schema, dict(table.schema().items()), self.data_file.source, self.data_file.deduplicate)
+        check_columns(self.schema, dict(table.schema().items()), self._name(days), self.data_file.deduplicate)
         return etl.standard(self.engine, table, self.data_file)
+
+    def _name(self, days: list[date]) -> str:
+        """What is read of these days, for messages."""
+        return self.log.place(days[0]) if len(days) == 1 else self.data_file.source
 
     @cached_property
     def _all_events(self) -> ir.Table:
@@ -187,7 +196,7 @@ class _Preparing:
         wrong = sorted(set(profile.days) - set(todo)) if self.log.has_days else []
         if wrong:
             raise DataError(
-                f"{self.data_file.source}: column {self.schema.time!r} has {profile.rows_of(wrong[0]):,} rows of {wrong[0]}, "
+                f"{self._name(todo)}: column {self.schema.time!r} has {profile.rows_of(wrong[0]):,} rows of {wrong[0]}, "
                 f"but the files read are of {todo[0]}..{todo[-1]}; is utc_offset {self.data_file.utc_offset} right?"
             )
 

@@ -94,7 +94,7 @@ class Profile:
             self._refuse(f"unusable_{label.name}", f"label column {label.column!r}", "values that are neither 0 nor 1", source, place)
         for feature in numbers(self.schema):
             wrong = "values that are infinite, or below 0 where log1p is taken" if _is_log(feature) else "infinite values"
-            self._refuse(f"unusable_{feature.name}", f"column {feature.source!r} (feature {feature.name})", wrong, source, place)
+            self._refuse(f"unfit_{feature.name}", f"column {feature.source!r} (feature {feature.name})", wrong, source, place)
         if self.schema.weight:
             self._refuse("unusable_weight", f"weight column {self.schema.weight!r}", "values that are no number >= 0", source, place)
         for day in (self.days[0], self.days[-1]):

@@ -65,11 +65,10 @@ class RawLog:
         return dict(sorted(found.items()))
 
     def place(self, day: date) -> str:
-        """The files that rows of `day` come from, for messages."""
-        paths = [file.path for file in self.files if file.day in (day, None)]
-        dated = [file.path for file in self.files if file.day == day]
-        shown = dated or paths
-        return str(shown[0]) if shown else str(day)
+        """The files that rows of `day` come from, for messages; those of the log when it is none of its days."""
+        of_day = [file.path for file in self.files if file.day == day]
+        paths = of_day or [file.path for file in self.files if (file.day is not None) == self.has_days]
+        return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
 
     def check_unchanged(self) -> None:
         """Raises DataError naming a file that vanished or changed since its checksum was taken."""
