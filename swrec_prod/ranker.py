@@ -51,7 +51,10 @@ def layout_of(schema: FeatureSchema, config: RunConfig) -> Layout:
     """The layout that the configured model reads. Raises ConfigError for an unknown model."""
     model = find(config.model.name)
     selected = schema if config.data.features is None else schema.select(config.data.features)
-    return Layout.of(selected, history=model.reads_history)
+    history = model.reads_history
+    if history == "optional":
+        history = bool(selected.of_kind("sequence")) and config.model.options.get("use_history", True) is not False
+    return Layout.of(selected, history=history)
 
 
 def dims_of(layout: Layout, schema: FeatureSchema) -> Dims:

@@ -191,6 +191,23 @@ def test_features_are_restricted_to_those_asked_for_and_the_tables_that_they_sha
 
 
 @pytest.mark.parametrize(
+    ("asked", "reads"),
+    [
+        (config("sar_net"), True),
+        (config("sar_net", {"use_history": False}), False),
+        (config("sar_net", data={**DATA, "features": ["item", "person"]}), False),
+        (config("shared_bottom"), False),
+        (config("mscan", {"use_saca": False}), True),
+    ],
+)
+def test_a_model_that_can_do_both_reads_behaviours_where_there_are_any(asked: RunConfig, reads: bool) -> None:
+    layout, ranker = layout_of(schema(), asked), build_ranker(schema(), asked)
+    assert (layout.history is not None) == reads
+    if asked.model.name == "sar_net":
+        assert (ranker.scorer.model.extraction is not None) == reads
+
+
+@pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
         (config("mscn"), ConfigError, "model.name: unknown model 'mscn'; did you mean mscan?"),

@@ -7,7 +7,7 @@ graph then selects one row by index. Models have nothing to add: they inherit `f
 from __future__ import annotations
 
 import copy
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -25,12 +25,12 @@ class ScenarioBlock(Protocol):
 class ScenarioModel(nn.Module):
     """What every model of the zoo is: forward(inputs: Inputs) -> logits [B, T].
 
-    reads_history: the model needs the behaviours in Inputs. debiased: it is trained with the scenario bias eliminator
-    unless the run says otherwise. A model with auxiliary losses also has
-    forward_with_losses(inputs) -> (logits [B, T], {name: scalar loss}).
+    reads_history: the model needs the behaviours in Inputs; "optional": it reads them where the data have them, unless its
+    option use_history is false. debiased: it is trained with the scenario bias eliminator unless the run says otherwise.
+    A model with auxiliary losses also has forward_with_losses(inputs) -> (logits [B, T], {name: scalar loss}).
     """
 
-    reads_history: ClassVar[bool] = False
+    reads_history: ClassVar[bool | Literal["optional"]] = False
     debiased: ClassVar[bool] = False
 
     def fold(self) -> FoldedModel:

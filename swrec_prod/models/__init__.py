@@ -12,7 +12,7 @@ from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.inputs import Dims
 from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.models.adasparse import AdaSparse
-from swrec_prod.models.adl import Adl
+from swrec_prod.models.adl import ADL
 from swrec_prod.models.aesm2 import AESM2
 from swrec_prod.models.epnet import EPNet
 from swrec_prod.models.hamur import Hamur
@@ -23,12 +23,13 @@ from swrec_prod.models.mscan import MScan
 from swrec_prod.models.pepnet import PEPNet
 from swrec_prod.models.ple import PLE
 from swrec_prod.models.ppnet import PPNet
+from swrec_prod.models.sar_net import SARNet
 from swrec_prod.models.shared_bottom import SharedBottom
-from swrec_prod.models.star import Star
+from swrec_prod.models.star import STAR
 
 MODELS: dict[str, type[ScenarioModel]] = {
     "adasparse": AdaSparse,
-    "adl": Adl,
+    "adl": ADL,
     "aesm2": AESM2,
     "epnet": EPNet,
     "hamur": Hamur,
@@ -39,8 +40,9 @@ MODELS: dict[str, type[ScenarioModel]] = {
     "pepnet": PEPNet,
     "ple": PLE,
     "ppnet": PPNet,
+    "sar_net": SARNet,
     "shared_bottom": SharedBottom,
-    "star": Star,
+    "star": STAR,
 }
 
 

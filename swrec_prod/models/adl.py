@@ -22,7 +22,7 @@ from swrec_prod.blocks.options import Rate, Width, Widths
 from swrec_prod.blocks.scenario import ScenarioEmbedding
 
 
-class Adl(ScenarioModel):
+class ADL(ScenarioModel):
     """clusters: K. fcn: hidden widths, with `dropout`. scenario_dim: width of e_s; nothing else depends on the scenario.
     adl_mode: how centres move ("paper": as published, and they collapse; see blocks/clusters.py). momentum: of the
     centres. temperature, warmup (batches assigned at random first): of "stable".

@@ -18,7 +18,7 @@ from swrec_prod.blocks.options import Rate, Width, Widths
 from swrec_prod.blocks.scenario import ConditionedMLP
 
 
-class Star(ScenarioModel):
+class STAR(ScenarioModel):
     """fcn: hidden widths of the star network, with `dropout`; aux: of the auxiliary network. scenario_dim: width of e_s.
     partitioned_norm: normalise x per scenario (off: the paper's ablation).
 
