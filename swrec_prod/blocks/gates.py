@@ -17,8 +17,10 @@ from swrec_prod.blocks.inputs import Dims, Route
 from swrec_prod.blocks.mlp import MLP
 from swrec_prod.blocks.options import Norm
 from swrec_prod.blocks.scenario import ConditionedMLP, ScenarioMLP
+from swrec_prod.errors import nearest
 
 Sharing = Literal["shared", "per_scenario"]
+Tower = Literal["shared", "last_layer", "per_scenario"]
 
 
 class Shared(nn.Module):
@@ -82,7 +84,7 @@ class PersonalGates(nn.Module):
 
 
 class GatedTower(nn.Module):
-    """h_l = dropout(ReLU(norm(W_l h_{l-1}))) * delta_l, then a Linear: [B, I] -> [B, O], shared or one tower per scenario."""
+    """h_l = dropout(ReLU(norm(W_l h_{l-1}))) * delta_l, then a Linear: [B, I] -> [B, O]. tower: see `layers`."""
 
     def __init__(
         self,
@@ -90,17 +92,12 @@ class GatedTower(nn.Module):
         d_in: int,
         widths: Sequence[int],
         d_out: int,
-        sharing: Sharing,
+        tower: Tower,
         norm: Norm = "none",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if sharing == "per_scenario":
-            self.hidden = ScenarioMLP(num_scenarios, d_in, widths, d_out, norm, dropout).hidden
-        else:
-            pairs = itertools.pairwise((d_in, *widths))
-            self.hidden = nn.ModuleList(Shared(MLP(i, (o,), norm=norm, dropout=dropout)) for i, o in pairs)
-        self.out = _linear(sharing, num_scenarios, (d_in, *widths)[-1], d_out)
+        self.hidden, self.out = layers(num_scenarios, d_in, widths, d_out, tower, norm, dropout)
 
     def forward(self, x_BI: Tensor, gates: list[Tensor], route: Route) -> Tensor:
         """[B, O]. gates: [B, H_l] for each hidden layer."""
@@ -109,12 +106,26 @@ class GatedTower(nn.Module):
         return self.out(x_BI, route)
 
 
+def layers(
+    num_scenarios: int, d_in: int, widths: Sequence[int], d_out: int, tower: Tower, norm: Norm, dropout: float
+) -> tuple[nn.ModuleList, nn.Module]:
+    """The hidden layers and the last Linear of an MLP, to be called layer(x, route): all "per_scenario", "last_layer" only, or "shared".
+
+    With layers per scenario, hundreds of scenarios mean hundreds of times the parameters, and few rows for each.
+    """
+    out = _linear("shared" if tower == "shared" else "per_scenario", num_scenarios, (d_in, *widths)[-1], d_out)
+    if tower == "per_scenario":
+        return ScenarioMLP(num_scenarios, d_in, widths, d_out, norm, dropout).hidden, out
+    pairs = itertools.pairwise((d_in, *widths))
+    return nn.ModuleList(Shared(MLP(i, (o,), norm=norm, dropout=dropout)) for i, o in pairs), out
+
+
 def prior_names(dims: Dims, prior: Sequence[str]) -> list[str]:
     """The features that PPNet's gates read as prior: those named, or user and target item. Raises ValueError."""
     known = [f.name for f in dims.fields]
     for name in prior:
         if name not in known:
-            raise ValueError(f"prior: no feature is called {name!r} (known: {', '.join(known)})")
+            raise ValueError(f"prior: no feature is called {name!r}; {nearest(name, known)}")
     names = list(prior) or [name for name in (dims.user, dims.target) if name is not None]
     if not names:
         raise ValueError("the gates read the ids of user and item, but the data have neither: name features in `prior`")

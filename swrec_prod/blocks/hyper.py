@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swrec_prod.blocks.fields import Pick
@@ -101,17 +100,17 @@ def generator(d_in: int, hidden: int, starts: Sequence[Tensor], std: float, slop
     return nn.Sequential(nn.Linear(d_in, hidden), nn.LeakyReLU(slope), last)
 
 
-def generated_linear(x_BNI: Tensor, weight_GOI: Tensor, bias_GO: Tensor | None, route: Route, of_rows: bool) -> Tensor:
-    """W_g x + b_g with the row's own g: [B, N, O]. of_rows: G is B."""
+def generated_linear(x_BNI: Tensor, weight_GIO: Tensor, bias_GO: Tensor | None, route: Route, of_rows: bool) -> Tensor:
+    """x W_g + b_g with the row's own g: [B, N, O]. of_rows: G is B."""
     if bias_GO is None:
-        bias_GO = weight_GOI.new_zeros(weight_GOI.shape[:2])
-    if weight_GOI.shape[0] == 1:
-        return F.linear(x_BNI, weight_GOI[0], bias_GO[0])
+        bias_GO = weight_GIO.new_zeros([weight_GIO.shape[0], weight_GIO.shape[2]])
+    if weight_GIO.shape[0] == 1:
+        return x_BNI @ weight_GIO[0] + bias_GO
     if of_rows:
-        return torch.baddbmm(bias_GO.unsqueeze(1), x_BNI, weight_GOI.transpose(1, 2))
+        return torch.baddbmm(bias_GO.unsqueeze(1), x_BNI, weight_GIO)
     n = x_BNI.shape[1]
-    y = grouped_linear(x_BNI.flatten(0, 1), weight_GOI, bias_GO, repeated(route, n))
-    return y.view(-1, n, weight_GOI.shape[1])
+    y = grouped_linear(x_BNI.flatten(0, 1), weight_GIO.transpose(1, 2), bias_GO, repeated(route, n))
+    return y.view(-1, n, weight_GIO.shape[2])
 
 
 def to_rows(value_G: Tensor, route: Route, of_rows: bool) -> Tensor:
@@ -139,7 +138,7 @@ class Adapter(nn.Module):
         self.act, self.norm = act, norm
 
     def forward(self, h_BM: Tensor, core_GKK: Tensor, route: Route) -> Tensor:
-        """[B, M]. core: the transpose of H."""
+        """[B, M]. core: H."""
         a_BM = self.up(self.act(self.down(h_BM, core_GKK, route)), core_GKK, route)
         return h_BM + self.norm(a_BM, route)
 
@@ -163,8 +162,8 @@ class _LowRank(nn.Module):
 class MetaAttention(nn.Module):
     """M2M's choice of experts for each task (WSDM 2022): a_ti = v Meta([E_i ; T_t]), R_t = sum_i softmax_i(a_t) E_i.
 
-    Meta is `layers` times act(W h + w) with generated W [q, q] and w [q]. The first of them is split into W_e E_i and
-    W_t T_t + w, which does not depend on the expert. T_t is learned itself: a network on a task's anchor is a constant.
+    Meta is `layers` times act(h W + w) with generated W [q, q] and w [q]. The first of them is split into E_i W_e and
+    T_t W_t + w, which does not depend on the expert. T_t is learned itself: a network on a task's anchor is a constant.
     """
 
     def __init__(self, num_tasks: int, m: int, layers: int, act: nn.Module, of_rows: bool) -> None:
@@ -181,8 +180,8 @@ class MetaAttention(nn.Module):
     def weights(self, e_BEm: Tensor, meta: list[Tensor], route: Route) -> Tensor:
         """The softmax over experts: [B, T, E]"""
         m = e_BEm.shape[2]
-        task_GTq = self.task_Tm @ meta[0][:, :, m:].transpose(1, 2) + meta[1].unsqueeze(1)
-        expert_BEq = generated_linear(e_BEm, meta[0][:, :, :m], None, route, self.of_rows)
+        task_GTq = self.task_Tm @ meta[0][:, m:] + meta[1].unsqueeze(1)
+        expert_BEq = generated_linear(e_BEm, meta[0][:, :m], None, route, self.of_rows)
         h_BTEq = self.act(expert_BEq.unsqueeze(1) + to_rows(task_GTq, route, self.of_rows).unsqueeze(2))
         for layer in range(1, self.layers):
             h_BNq = generated_linear(h_BTEq.flatten(1, 2), meta[2 * layer], meta[2 * layer + 1], route, self.of_rows)

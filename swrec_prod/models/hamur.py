@@ -17,18 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.gates import Shared
+from swrec_prod.blocks.gates import Shared, Tower, layers
 from swrec_prod.blocks.hyper import Adapter, InstanceWeights, ScenarioWeights
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.options import Norm, Rate, Width, Widths
-from swrec_prod.blocks.scenario import ScenarioMLP, ScenarioNorm
+from swrec_prod.blocks.scenario import ScenarioNorm
 
 ACTS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
 
 class Hamur(ScenarioModel):
-    """hidden: widths of each scenario's network, with `norm` and `dropout`. adapters: how many of its last hidden layers have
-    one (the paper: 1 of 2, or 2 of 7). rank: K; bottleneck: inner width of an adapter; adapter_act: what follows its first half.
+    """hidden: widths of the network, with `norm` and `dropout`. backbone: its layers are per scenario, the last one only
+    (fast with hundreds of scenarios), or shared. adapters: how many of its last hidden layers have one (the paper: 1
+    of 2, or 2 of 7). rank: K; bottleneck: inner width of an adapter; adapter_act: what follows its first half.
     adapter_norm: "layer", or "scenario" for running statistics of each scenario; its scale starts at 0.1, so that adapters
     start small. hyper: hidden width of the hyper-network. hyper_cond: it reads the row, or an embedding of the scenario
     of width scenario_dim (then it runs once a batch and folds).
@@ -44,6 +45,7 @@ class Hamur(ScenarioModel):
         dims: Dims,
         *,
         hidden: Widths = (256, 128),
+        backbone: Tower = "per_scenario",
         adapters: Width = 1,
         rank: Width = 35,
         bottleneck: Width = 32,
@@ -64,9 +66,9 @@ class Hamur(ScenarioModel):
             if of_rows
             else ScenarioWeights(dims.num_scenarios, scenario_dim, hyper, start, std=0.02)
         )
-        network = ScenarioMLP(dims.num_scenarios, dims.x, hidden, dims.num_tasks, norm, dropout)
+        network, self.out = layers(dims.num_scenarios, dims.x, hidden, dims.num_tasks, backbone, norm, dropout)
         plain, widths = len(hidden) - adapters, hidden[len(hidden) - adapters :]
-        self.plain, self.adapted, self.out = network.hidden[:plain], network.hidden[plain:], network.out
+        self.plain, self.adapted = network[:plain], network[plain:]
         self.adapters = nn.ModuleList(
             Adapter(width, rank, bottleneck, ACTS[adapter_act](), _norm(adapter_norm, dims.num_scenarios, width), of_rows)
             for width in widths

@@ -1,9 +1,9 @@
 """M2M: the scenario generates the weights that choose among experts, and those of the tower (Zhang et al., WSDM 2022).
 
-    E_i = f(A_i Backbone(x) + a_i)                                  experts of width m; f: leaky ReLU
-    {W, w} = V f(U e_s)                                             the meta weights
-    a_ti = v f(W [E_i ; T_t] + w),  R_t = sum_i softmax_i(a_t) E_i  meta attention; T_t: the view of task t
-    L_t <- f(W L_t + w + L_t),  from L_t = R_t                      meta tower
+    E_i = f(Backbone(x) A_i + a_i)                                  experts of width m; f: leaky ReLU
+    {W, w} = f(e_s U) V                                             the meta weights
+    a_ti = f([E_i ; T_t] W + w) v,  R_t = sum_i softmax_i(a_t) E_i  meta attention; T_t: the view of task t
+    L_t <- f(L_t W + w + L_t),  from L_t = R_t                      meta tower
     z_t = MLP(L_t)
 
 Shapes: B rows, D input width, E experts, m their width, T tasks.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.gates import GatedTower, PersonalGates, ScenarioGate, Sharing
+from swrec_prod.blocks.gates import GatedTower, PersonalGates, ScenarioGate, Sharing, Tower
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.options import Norm, Rate, Width, Widths
 
@@ -21,7 +21,7 @@ from swrec_prod.blocks.options import Norm, Rate, Width, Widths
 class PEPNet(ScenarioModel):
     """scenario_dim: width of the scenario embedding e_s. prior: names of the features in o (none: the user's id and the
     item's). hidden: widths H_l, with `norm` and `dropout`. gate_hidden: hidden width of every gate (null: D for EPNet, H_l
-    for PPNet). prior_dropout: of o. tower, gates: shared, or one per scenario.
+    for PPNet). prior_dropout: of o. tower: its layers are shared, the last one per scenario, or all. gates: shared, or per scenario.
 
     The paper has a tower and gates for each task; here the tasks are columns of the last layer. Tower and gates are
     shared by default, because the input's gate already brings in the scenario.
@@ -34,7 +34,7 @@ class PEPNet(ScenarioModel):
         scenario_dim: Width = 16,
         prior: tuple[str, ...] = (),
         hidden: Widths = (128, 64, 32),
-        tower: Sharing = "shared",
+        tower: Tower = "shared",
         gates: Sharing = "shared",
         gate_hidden: Width | None = None,
         prior_dropout: Rate = 0.1,

@@ -13,14 +13,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.gates import GatedTower, PersonalGates, Sharing
+from swrec_prod.blocks.gates import GatedTower, PersonalGates, Sharing, Tower
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.options import Norm, Rate, Width, Widths
 
 
 class PPNet(ScenarioModel):
     """prior: names of the features in o (none: the user's id and the item's). hidden: widths H_l, with `norm` and `dropout`.
-    tower: one per scenario, or shared; gates: likewise. With both shared the scenario is known through x only.
+    tower: its layers are per scenario, the last one only, or shared. gates: shared, or per scenario. With both shared the
+    scenario is known through x only; with hundreds of scenarios "last_layer" is the fast choice.
     gate_hidden: hidden width of every gate (null: H_l). prior_dropout: of o, so that gates do not learn rare ids by heart.
 
     The paper has a tower and gates for each task; here the scenario takes the place of the task, the gates are shared
@@ -34,7 +35,7 @@ class PPNet(ScenarioModel):
         *,
         prior: tuple[str, ...] = (),
         hidden: Widths = (128, 64, 32),
-        tower: Sharing = "per_scenario",
+        tower: Tower = "per_scenario",
         gates: Sharing = "shared",
         gate_hidden: Width | None = None,
         prior_dropout: Rate = 0.1,
