@@ -4,7 +4,7 @@
     H = reshape(Hyper(x)),  W_dn = U_1 H V_1,  W_up = U_2 H V_2
     h <- h + norm(act(h W_dn + b_1) W_up + b_2)  after the last hidden layers of MLP_s,  z = MLP_s(x)
 
-W_dn and W_up are never built: ((h U) H) V costs a fiftieth of it.
+W_dn and W_up are never built: ((h U) H) V takes 45 times fewer operations at the default widths.
 
 Shapes: B rows, D input width, K rank of H, M width of a layer, T tasks; G sets of weights: B, S, or 1 in a folded graph.
 """
@@ -87,7 +87,10 @@ class Hamur(ScenarioModel):
 
 def _norm(kind: str, num_scenarios: int, width: int) -> nn.Module:
     """The norm at the end of an adapter, with a small scale: a normalised adapter is as large as its scale, whatever U and V are."""
-    norm = ScenarioNorm(num_scenarios, width) if kind == "scenario" else nn.LayerNorm(width)
-    scale = norm.affine.scale if isinstance(norm, ScenarioNorm) else norm.weight
-    nn.init.constant_(scale, 0.1)
-    return norm if isinstance(norm, ScenarioNorm) else Shared(norm)
+    if kind == "scenario":
+        own = ScenarioNorm(num_scenarios, width)
+        nn.init.constant_(own.affine.scale, 0.1)
+        return own
+    norm = nn.LayerNorm(width)
+    nn.init.constant_(norm.weight, 0.1)
+    return Shared(norm)
