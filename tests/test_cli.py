@@ -247,6 +247,7 @@ def test_a_wrong_run_is_refused_and_leaves_nothing(words: tuple[str, ...], messa
         (("score", "{data}", "--expect", "{noise}"), "not a Parquet file"),
         (("prepare", "movielens-2m", "--out", "{empty}/out"), "did you mean movielens-1m?"),
         (("prepare", "movielens-1m", "--raw", "{empty}", "--out", "{empty}/out"), "no MovieLens-1M here; expected"),
+        (("prepare", "movielens-1m", "--raw", "{empty}/none", "--out", "{empty}/out"), "{empty}/none: no such file or folder"),
         (("prepare", "{noise}", "--out", "{empty}/out"), "not valid YAML"),
     ],
 )

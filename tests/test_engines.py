@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -405,6 +408,15 @@ def test_a_value_that_cannot_be_cast_is_told(each_engine: Engine) -> None:
     with pytest.raises(DataError, match="'x y'") as told:
         each_engine.arrow(each_engine.memory(pa.table({"s": ["1", "x y"]})).select(i=_.s.cast("int64")))
     assert "\n" not in str(told.value)
+
+
+def test_ctrl_c_ends_a_query(local_engine: Engine) -> None:
+    a, b, c = (local_engine.memory(pa.table({name: range(10_000)})) for name in "abc")
+    endless = a.cross_join(b).cross_join(c).agg(n=((_.a + _.b) * _.c % 7).sum())
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        local_engine.arrow(endless)
+    assert local_engine.arrow(a.agg(n=_.a.max())).to_pylist() == [{"n": 9_999}]
 
 
 def test_an_unknown_engine_names_the_nearest(tmp_path: Path) -> None:

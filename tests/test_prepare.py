@@ -344,6 +344,31 @@ def test_a_table_that_is_not_what_the_schema_says_is_refused(run: Any, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
+@pytest.mark.parametrize("column", ["row", "at"])
+def test_a_row_without_number_or_time_is_refused_under_a_split_too(run: Any, column: str) -> None:
+    values = [*log()[column].to_pylist()[:9], None]
+    with pytest.raises(DataError, match=rf"column '{column}' \(\w+\) has 1 missing values; every row needs one"):
+        run(log(**{"row": None, column: values}), toy(split={"random": {}}))
+
+
+def test_a_scenario_that_the_schema_lacks_is_named_before_fitting(run: Any) -> None:
+    said: list[str] = []
+    known = {"schema": {"scenario": {"column": "scenario", "values": ["home"]}}}
+    with pytest.raises(DataError, match=r"raw: column 'scenario' .* is 'cart' in 2 rows; known: home; add it"):
+        run(log(), toy(**known), progress=said.append)
+    assert not any("fitting" in line for line in said)
+    known["schema"]["scenario"]["unseen"] = "fallback"
+    out, _ = run(log(), toy(**known))
+    assert Counter(rows_of(out)["scenario"].to_pylist()) == {0: 8, 1: 2}
+
+
+def test_it_is_said_when_no_rows_are_left_to_judge_on(run: Any) -> None:
+    said: list[str] = []
+    out, _ = run(log(), toy(fit_until=date(2024, 2, 1)), progress=said.append)
+    assert "days: ..2024-02-01: no rows are left to judge a model on, until later days are added" in said
+    assert pq.read_metadata(out / "requests.parquet").num_rows == 0
+
+
 def test_nothing_to_prepare_or_to_fit_is_an_error(run: Any) -> None:
     with pytest.raises(DataError, match="the table is empty"):
         run(log().slice(0, 0))

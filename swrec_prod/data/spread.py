@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from datetime import date
 from functools import partial
@@ -49,7 +51,7 @@ def spread_days(
     lists = engine.map_groups(
         inside, "_group", partial(_with_lists, encoders, columns, carried), columns.append(pa.field("_unit", pa.int64()))
     )
-    written = engine.arrow(engine.map_groups(lists, "_unit", partial(_write, work.folder, columns), WRITTEN))
+    written = engine.arrow(engine.map_groups(lists, "_unit", partial(_write, work.folder, work.scratch, columns), WRITTEN))
     files = sorted(written.to_pylist(), key=lambda file: file["path"])
     for day in days:
         finished(day, [file for file in files if file["day"] == str(day)])
@@ -76,14 +78,19 @@ def _with_lists(encoders: Encoders, columns: pa.Schema, carries: dict[str, Carry
     return rows.part(0, len(events)).select(columns.names).cast(columns).append_column("_unit", events["_unit"])
 
 
-def _write(folder: Path, columns: pa.Schema, rows: pa.Table) -> pa.Table:
-    """Write one file; gives its record."""
+def _write(folder: Path, scratch: Path, columns: pa.Schema, rows: pa.Table) -> pa.Table:
+    """Write one file; gives its record. A cluster may do the same work twice at a time: a file comes whole, by a rename."""
     unit = rows["_unit"][0].as_py()
     rows = rows.sort_by([("time", "ascending"), ("row", "ascending")]).select(columns.names)
-    writer = DayWriter(folder, day_of(unit // PARTS), columns, first_part=unit % PARTS)
-    first = 0
-    while first < len(rows):
-        end = min(first + writer.room, len(rows))
-        writer.add(rows.slice(first, end - first))
-        first = end
-    return pa.Table.from_pylist(writer.close(), WRITTEN)
+    with tempfile.TemporaryDirectory(dir=scratch) as aside:
+        writer = DayWriter(Path(aside), day_of(unit // PARTS), columns, first_part=unit % PARTS)
+        first = 0
+        while first < len(rows):
+            end = min(first + writer.room, len(rows))
+            writer.add(rows.slice(first, end - first))
+            first = end
+        files = writer.close()
+        for file in files:
+            (folder / file["path"]).parent.mkdir(exist_ok=True)
+            os.replace(Path(aside) / file["path"], folder / file["path"])
+    return pa.Table.from_pylist(files, WRITTEN)

@@ -108,10 +108,11 @@ class LocalEngine:
             yield
         except WRONG_EXPRESSIONS:
             raise
-        except RuntimeError as failure:  # what DuckDB makes of Ctrl-C
-            if isinstance(failure.__cause__, KeyboardInterrupt):
-                raise failure.__cause__ from None
-            raise
+        except (KeyboardInterrupt, RuntimeError) as failure:
+            if not isinstance(failure.__cause__ or failure, KeyboardInterrupt):  # DuckDB makes a RuntimeError of Ctrl-C
+                raise
+            self.con.con.interrupt()  # else the query goes on, and closing waits for it
+            raise KeyboardInterrupt from None
         except (duckdb.Error, pa.ArrowInvalid) as failure:
             told = explain(str(failure))
             if type(failure) in NAMELESS and not any(str(file) in told for file in (*self._parquet, *self._text)):

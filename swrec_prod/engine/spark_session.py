@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -43,12 +44,18 @@ def open_session(scratch: Path, threads: int) -> tuple[SparkSession, bool]:
 
     threads, scratch: of local mode. Raises ConfigError where Java is missing or Spark cannot be started.
     """
+    logging.getLogger().addFilter(_is_no_talk)
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas", category=FutureWarning)
     running = SparkSession.getActiveSession()
     session = running.newSession() if running else _started(scratch, threads)
     for key, value in RESULTS.items():
         session.conf.set(key, value)
     return session, running is None
+
+
+def _is_no_talk(record: logging.LogRecord) -> bool:
+    """False for a traceback that Py4J logs by the root logger when Ctrl-C ends its talk with Java."""
+    return record.module not in ("clientserver", "java_gateway")
 
 
 def local_settings(scratch: Path, threads: int) -> Mapping[str, str]:
