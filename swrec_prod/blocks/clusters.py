@@ -17,6 +17,7 @@ Mode = Literal["stable", "paper"]
 
 ITERATIONS = 3  # of the routing, a batch
 STARVED = 1e-3  # a centre with a smaller share of the soft assignments stays where it is
+CANDIDATES = 8  # for a new centre
 DEAD = 0.005, 100  # a cluster with a smaller share of the rows for so many batches begins anew
 
 
@@ -86,7 +87,7 @@ class Clusters(nn.Module):
 
 
 def _spread_rows(x_BI: Tensor, count: int) -> Tensor:
-    """`count` rows of the batch, chosen as k-means++ does: [count, I]."""
+    """`count` rows of the batch, chosen as greedy k-means++ does: [count, I]."""
     first = torch.randint(x_BI.shape[0], (1,), device=x_BI.device)
     chosen_KI = of_first_rank(x_BI[first])
     for _ in range(count - 1):
@@ -95,6 +96,8 @@ def _spread_rows(x_BI: Tensor, count: int) -> Tensor:
 
 
 def _far_row(x_BI: Tensor, centre_KI: Tensor) -> Tensor:
-    """A row drawn with odds of its squared distance from the nearest centre, all of unit length: [I]."""
-    odds_B = (1 - (x_BI @ centre_KI.t()).amax(1)).clamp(min=1e-6)
-    return of_first_rank(x_BI[torch.multinomial(odds_B, 1)[0]])
+    """The row that leaves all rows nearest to a centre, of a few drawn with odds of their squared distance: [I]."""
+    distance_B = (1 - (x_BI @ centre_KI.t()).amax(1)).clamp(min=1e-6)
+    drawn_CI = x_BI[torch.multinomial(distance_B, CANDIDATES, replacement=True)]
+    left_BC = torch.minimum(distance_B.unsqueeze(1), 1 - x_BI @ drawn_CI.t())
+    return of_first_rank(drawn_CI[left_BC.sum(0).argmin()])

@@ -153,7 +153,7 @@ def scenario_moments(x_BD: Tensor, scenario_B: Tensor, num_scenarios: int) -> tu
     zeros_SD = x_BD.new_zeros([num_scenarios, x_BD.shape[1]])
     ones_B1 = torch.ones_like(x_BD[:, :1])
     sums = sum_over_ranks(x_BD.new_zeros([num_scenarios, x_BD.shape[1] + 1]).index_add(0, scenario_B, torch.cat([x_BD, ones_B1], 1)))
-    rows_S1 = sums[:, -1:]
+    rows_S1 = sums[:, -1:].detach()
     mean_SD = sums[:, :-1] / rows_S1.clamp(min=1)
     square_BD = (x_BD - F.embedding(scenario_B, mean_SD)).square()
     var_SD = sum_over_ranks(zeros_SD.index_add(0, scenario_B, square_BD)) / rows_S1.clamp(min=1)

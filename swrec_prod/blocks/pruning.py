@@ -1,6 +1,6 @@
 """AdaSparse's pruner: a factor for every neuron, zero for those that a row's scenario does without.
 
-Shapes: B rows, N neurons of a layer.
+Shapes: B rows, N neurons of a layer, O output width, L layers.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from swrec_prod.blocks.ranks import sum_over_ranks
 
 Form = Literal["fusion", "binarization", "scaling"]
 
@@ -79,3 +81,11 @@ class PrunedLinear(nn.Module):
         h_BN = self.activation(y_BN)
         pi_BN, keep_BN = self.pruner(h_BN, q_BN)
         return self.linear(pi_BN * h_BN), keep_BN
+
+
+def pruned_share(keeps: list[Tensor]) -> Tensor:
+    """r_l, the part of zeros in each layer's step, over the rows of all ranks: [L]."""
+    kept_L = torch.stack([keep_BN.mean() for keep_BN in keeps])
+    rows = kept_L.new_full([1], keeps[0].shape[0])
+    sums = sum_over_ranks(torch.cat([kept_L * rows, rows]))
+    return 1 - sums[:-1] / sums[-1]

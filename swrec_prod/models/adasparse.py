@@ -4,7 +4,7 @@
     pi_l = Pruner(Q_l [h_l ; e_s])
     R = 1/L sum_l lambda |r_l - r|, r_l the part of neurons that layer l prunes, r the middle of the wanted range
 
-Shapes: B rows, N neurons of a layer (D input width first), T tasks.
+Shapes: B rows, N neurons of a layer (D input width first), L layers, T tasks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.mlp import activation
 from swrec_prod.blocks.options import Norm, Rate, Width, Widths
-from swrec_prod.blocks.pruning import Form, PrunedLinear, Pruner, Ramp
+from swrec_prod.blocks.pruning import Form, PrunedLinear, Pruner, Ramp, pruned_share
 from swrec_prod.blocks.scenario import ScenarioEmbedding
 
 Positive = Annotated[float, Gt(0)]
@@ -55,6 +54,9 @@ class AdaSparse(ScenarioModel):
         dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
+        self.low, self.high = sparsity_range
+        if self.low > self.high:
+            raise ValueError(f"sparsity_range: {self.low} is above {self.high}; give the lower limit first")
         self.shares = [(*hidden, dims.num_tasks)[0], dims.x, *hidden]
         self.scenario = ScenarioEmbedding(dims.num_scenarios, scenario_dim, nn.Linear(scenario_dim, sum(self.shares), bias=False))
         activations = [nn.Identity(), *(nn.Sequential(*activation(width, norm, dropout)) for width in hidden)]
@@ -63,7 +65,6 @@ class AdaSparse(ScenarioModel):
             pruner = Pruner(i, form, Ramp(*alpha, ramp_steps), beta, epsilon, pruner_input == "both")
             self.layers.append(PrunedLinear(before, pruner, nn.Linear(i, o)))
         self.weight = Ramp(sparsity, 10 * sparsity, ramp_steps)
-        self.low, self.high = sparsity_range
         self.prunes = form != "scaling" and sparsity > 0
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -71,12 +72,11 @@ class AdaSparse(ScenarioModel):
         return self.pruned(inputs)[0]
 
     def forward_with_losses(self, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits [B, T] and the sparsity regulariser R."""
+        """Logits [B, T] and, in training, the sparsity regulariser R."""
         z_BT, keeps = self.pruned(inputs)
-        if not self.prunes:
+        if not (self.prunes and self.training):
             return z_BT, {}
-        weight = self.weight()
-        return z_BT, {"sparsity": torch.stack([self.penalty(1 - keep_BN.mean(), weight) for keep_BN in keeps]).mean()}
+        return z_BT, {"sparsity": self.penalty(pruned_share(keeps))}
 
     def pruned(self, inputs: Inputs) -> tuple[Tensor, list[Tensor]]:
         """Logits [B, T], and of each layer which neurons were kept: [B, N]."""
@@ -89,8 +89,8 @@ class AdaSparse(ScenarioModel):
                 y_BN = y_BN + shares[0]
         return y_BN, keeps
 
-    def penalty(self, r: Tensor, weight: Tensor) -> Tensor:
-        """lambda |r_l - r| of one layer, with lambda = weight |r_l - r| outside the wanted range and 0 inside."""
-        distance = (r - (self.low + self.high) / 2).abs()
-        outside = (r < self.low) | (r > self.high)
-        return weight * outside * distance.detach() * distance
+    def penalty(self, r_L: Tensor) -> Tensor:
+        """R, with lambda = weight |r_l - r| outside the wanted range and 0 inside."""
+        distance_L = (r_L - (self.low + self.high) / 2).abs()
+        outside_L = (r_L < self.low) | (r_L > self.high)
+        return (self.weight() * outside_L * distance_L.detach() * distance_L).mean()
