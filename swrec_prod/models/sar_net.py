@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from swrec_prod.blocks.experts import mix
 from swrec_prod.blocks.extraction import BehaviourExtraction
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.grouped import GroupedLinear
@@ -72,4 +73,4 @@ class SARNet(ScenarioModel):
         n_BD = self.norm(u_BD)
         e_BEH = torch.cat([self.shared(n_BD), self.specific(n_BD, inputs.route)], 1).unflatten(1, self.shape)
         g_BE = self.gate(u_BD).softmax(1)
-        return self.head(torch.bmm(g_BE.unsqueeze(1), e_BEH).squeeze(1))
+        return self.head(mix(g_BE, e_BEH))
