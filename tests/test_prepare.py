@@ -154,6 +154,11 @@ def test_the_split_is_8_to_1_to_1_and_fits_train_rows_only(prepared_age: Path) -
     assert manifest["fit"] == {"rule": "split: train", "rows": 3200, "until": None}
 
 
+def test_rows_that_share_a_number_are_not_dealt(run: Any) -> None:
+    with pytest.raises(DataError, match="column 'row' has a number twice"):
+        run(log(row=[0, 0, *range(8)]), toy(split={"random": {}}))
+
+
 def test_values_that_only_later_days_have_are_unknown(run: Any) -> None:
     out, manifest = run(log(), toy(fit_until=date(2024, 1, 3)))  # rows 0..4
     assert pq.read_table(out / "vocab" / "item.parquet")["value"].to_pylist() == ["a", "b", "c", "d"]

@@ -200,13 +200,23 @@ def test_a_vanished_day_behind_a_changed_one_is_an_error(raw: Path, out: Path) -
 def test_other_inputs_are_named(raw: Path, out: Path) -> None:
     prepared(raw, out)
     before = contents(out)
-    write_users(raw, users=7)
-    with pytest.raises(DataError, match=r"was prepared from other inputs; .*\(users\.parquet changed since it was prepared\)$"):
-        prepared(raw, out)
-    write_users(raw)
     with pytest.raises(DataError, match=r"was prepared from other inputs; .*\(the data file changed\)$"):
         prepared(raw, out, deduplicate=["user_id"])
     assert contents(out) == before and prepared(raw, out) == [f"{out}: up to date (240 rows)"]
+
+
+def test_days_keep_the_attributes_that_they_were_prepared_with(raw: Path, out: Path, tmp_path: Path) -> None:
+    prepared(raw, out)
+    before = contents(out)
+    write_users(raw, users=7)
+    assert prepared(raw, out) == [f"{out}: up to date (240 rows)"]
+    write_day(raw, 5)
+    said = prepared(raw, out)
+    assert "users.parquet changed since it was prepared: days that are prepared keep what was joined to them" in said
+    assert {name: digest for name, digest in contents(out).items() if name in before and name.startswith("day=")} == {
+        name: digest for name, digest in before.items() if name.startswith("day=")
+    }
+    assert prepared(raw, out)[-1].endswith("up to date (300 rows)")
 
 
 @pytest.mark.parametrize("number", [2, 4])

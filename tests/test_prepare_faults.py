@@ -139,11 +139,20 @@ def test_a_new_column_on_a_later_day_changes_nothing(raw: Path, out: Path, tmp_p
     assert prepared_rows(out).equals(prepared_rows(tmp_path / "without"))
 
 
-@pytest.mark.parametrize("column", ["item", "scenario", "clicked", "w", "session"])
-def test_a_missing_column_on_an_added_day_is_named(raw: Path, out: Path, column: str) -> None:
+@pytest.mark.parametrize("column", ["scenario", "clicked", "w"])
+def test_a_day_without_a_column_that_every_row_needs_is_refused(raw: Path, out: Path, column: str) -> None:
     prepare(data_file(), raw, out)
     path = write_day(raw, 4, rows_of_day(4).drop([column]))
-    refused(raw, out, str(path), f"column {column!r}", "is missing")
+    refused(raw, out, str(path), f"column {column!r}", "60")
+
+
+def test_a_feature_that_an_added_day_lacks_is_missing_there_as_if_all_were_prepared_at_once(raw: Path, out: Path, tmp_path: Path) -> None:
+    prepare(data_file(), raw, out)
+    write_day(raw, 4, rows_of_day(4).drop(["item", "session"]))
+    prepare(data_file(), raw, out)
+    assert manifest_of(out)["days"][str(day(4))]["nulls"]["item"] == 60
+    prepare(data_file(fit_until=manifest_of(out)["fit"]["until"]), raw, tmp_path / "at-once")
+    assert prepared_rows(out).equals(prepared_rows(tmp_path / "at-once"))
 
 
 def test_a_column_that_one_of_the_days_lacks_is_missing_there_and_said(raw: Path, out: Path) -> None:
@@ -213,7 +222,7 @@ def test_times_in_a_wrong_unit_are_named(raw: Path, out: Path, unit: str) -> Non
     options = {"log": "log/**/*.parquet", "join": [{"file": "users.parquet", "by": "user_id"}], "time": {"column": "time", "unit": unit}}
     for number in (1, 2, 3):
         write_day(raw, number, time=[int(moment.timestamp() * 1000) for moment in rows_of_day(number)["time"].to_pylist()])
-    refused(raw, out, str(raw / "log"), "column 'time'", "is its unit right?", options=options)
+    refused(raw, out, str(raw / "log"), "column 'time'", "is the unit or the offset wrong?", options=options)
 
 
 def test_times_out_of_order_are_fine(raw: Path, out: Path, tmp_path: Path) -> None:
@@ -227,7 +236,10 @@ def test_times_out_of_order_are_fine(raw: Path, out: Path, tmp_path: Path) -> No
 def test_a_row_of_another_day_is_named(raw: Path, out: Path) -> None:
     prepare(data_file(), raw, out)
     path = write_day(raw, 4, time=values("time", i0=MIDNIGHT, i1=MIDNIGHT)[:2] + rows_of_day(4)["time"].to_pylist()[2:])
-    refused(raw, out, str(path), f"column 'time' has 2 rows of {day(1)}", "is utc_offset +00:00 right?")
+    refused(raw, out, str(path), f"column 'time' has rows of {day(1)}, but the file is of {day(4)} (utc_offset +00:00)")
+    write_day(raw, 1, time=values("time", i0=MIDNIGHT + timedelta(days=1)))  # also where the other day is prepared at the same time
+    write_day(raw, 4)
+    refused(raw, out, f"column 'time' has rows of {day(2)}, but the file is of {day(1)}")
 
 
 @pytest.mark.parametrize("when", ["a day", "the requests", "the engine"])

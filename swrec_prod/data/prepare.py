@@ -22,6 +22,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,13 +34,13 @@ from swrec_prod.data.commit import file_record
 from swrec_prod.data.data_file import DataFile, RandomSplit
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.fit import extend, fit
-from swrec_prod.data.profile import Profile, number_of
+from swrec_prod.data.profile import Profile, day_of, number_of
 from swrec_prod.data.raw import RawLog, difference, news
 from swrec_prod.data.requests import request_table
 from swrec_prod.data.spread import spread_days
 from swrec_prod.data.stream import stream_days
 from swrec_prod.data.work import Manifest, Work, begin, continued, locked, read_manifest, resume
-from swrec_prod.datasets.source import RawFile
+from swrec_prod.datasets.source import RawFile, RawFiles
 from swrec_prod.engine import engine as running_engine
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, SwrecError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 SPLITS = ("train", "valid", "test")
+DAY_US = 24 * etl.HOUR_US
 SECONDS = 3.0  # between lines of progress
 Progress = Callable[[str], None]
 
@@ -77,20 +79,23 @@ def prepare(
         files = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options)
         log = RawLog.of(files if data_file.split is None else tuple(RawFile(file.path) for file in files))  # rows of all days are dealt
         source = {"data_file": data_file.identity(), "raw": log.undated}
-        if existing is not None and existing["source"] != source and not overwrite:
+        if existing is not None and not log.continues(existing["source"], source) and not overwrite:
             what = _difference(existing["source"], source)
             raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it ({what})")
-        if existing is not None and (existing["source"] != source or existing.get("format") != FORMAT):
+        if existing is not None and (not log.continues(existing["source"], source) or existing.get("format") != FORMAT):
             existing = None
         bad = _bad_days(out, existing, log, progress) if existing else []
         existing = None if bad is None else existing
-        work = resume(out, source)
+        work = resume(out, lambda before: log.continues(before, source))
         if work is not None:
             progress(f"{out}: going on with a prepare that was cut off; {len(work.days):,} days are there")
         if existing is not None and work is None and not bad and not news(log, _raw_of(existing)):
             progress(f"{out}: up to date ({existing['rows']:,} rows)")
             return existing
+        if existing is not None and existing["source"] != source:
+            progress(f"{_difference(existing['source'], source)}: days that are prepared keep what was joined to them")
         work = work or (continued(out, existing, bad or []) if existing else begin(out, data_file.source, source))
+        work.manifest["source"] = source
         try:
             with running_engine(engine, work.scratch) as running:
                 manifest = _Preparing(running, data_file, log, work, progress).run()
@@ -122,9 +127,9 @@ class _Preparing:
         return self.work.manifest
 
     def _prepare(self, todo: list[date]) -> None:
-        if self.log.has_days and self.work.days:
-            self._standard(list(self.log.by_day))  # not evaluated: only whether columns are still what they were
         events = self._events(todo)
+        if self.log.has_days:
+            self._check_days(todo)
         profile = Profile(self.engine.arrow(etl.profile(events, self.schema)), self.schema)
         for note in dict.fromkeys(self.engine.notes):
             self.progress(note)
@@ -132,7 +137,6 @@ class _Preparing:
             profile.check(self._name(todo), self.log.place)
         if not self.log.has_days:
             todo = [day for day in profile.days if str(day) not in self.work.days]
-        self._check_days(profile, todo)
         self.work.drop([str(day) for day in todo])
         self._write(self._encoders(profile, todo), profile, todo)
 
@@ -168,9 +172,21 @@ class _Preparing:
 
     def _standard(self, days: list[date]) -> ir.Table:
         files = self.log.of_days(days) if self.log.has_days else self.log.files
-        table = self.data_file.dataset.read(self.engine, files, self.data_file.parsed_options())
+        table = self._read(files)
+        if self.log.has_days:  # what only other days have is missing on these
+            needed = etl.needed(self.schema, list(self._types), self.data_file.deduplicate)
+            absent = [name for name in needed if name in self._types and name not in table.columns]
+            table = table.mutate(**{name: ibis.null(self._types[name]) for name in absent})
         check_columns(self.schema, dict(table.schema().items()), self._name(days), self.data_file.deduplicate)
         return etl.standard(self.engine, table, self.data_file)
+
+    def _read(self, files: RawFiles) -> ir.Table:
+        return self.data_file.dataset.read(self.engine, files, self.data_file.parsed_options())
+
+    @cached_property
+    def _types(self) -> dict[str, ibis.DataType]:
+        """The columns of the whole log; they are found in the files' footers."""
+        return dict(self._read(self.log.files).schema().items())
 
     def _name(self, days: list[date]) -> str:
         """What is read of these days, for messages."""
@@ -185,20 +201,25 @@ class _Preparing:
         if self.data_file.split is None:
             return events
         row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].drop_null().to_numpy()
+        if len(np.unique(row)) < len(row):
+            raise DataError(f"{self.data_file.source}: column 'row' has a number twice; every row of the log needs its own")
         dealt = _deal(row, self.data_file.split.random)
         self.work.manifest["splits"] = {name: int((dealt == i).sum()) for i, name in enumerate(SPLITS)}
         names = pa.array(SPLITS).take(pa.array(dealt))
         split = self.engine.memory(pa.table({etl.ROW: row, etl.SPLIT: names}))
         return self.engine.kept(etl.dealt(events, split).order_by(etl.HOUR))
 
-    def _check_days(self, profile: Profile, todo: list[date]) -> None:
-        """A file of one day must hold rows of that day only: others would be missing on theirs."""
-        wrong = sorted(set(profile.days) - set(todo)) if self.log.has_days else []
-        if wrong:
-            raise DataError(
-                f"{self._name(todo)}: column {self.schema.time!r} has {profile.rows_of(wrong[0]):,} rows of {wrong[0]}, "
-                f"but the files read are of {todo[0]}..{todo[-1]}; is utc_offset {self.data_file.utc_offset} right?"
-            )
+    def _check_days(self, todo: list[date]) -> None:
+        """Raises DataError naming a file that holds rows of another day than its own: they would be missing on theirs."""
+        span, options, offset = self.data_file.dataset.span, self.data_file.parsed_options(), self.data_file.offset_us
+        assert span is not None, "a source with files of one day can say their first and last moments"
+        for file in self.log.of_days(todo):
+            for moment in (span(file.path, options) or ()) if file.day else ():
+                day = day_of((moment + offset) // DAY_US)
+                if day != file.day:
+                    column, zone = f"column {self.schema.time!r}", f"utc_offset {self.data_file.utc_offset}"
+                    where = f"{file.path}: {column} has rows of {day}, but the file is of {file.day} ({zone})"
+                    raise DataError(f"{where}; put them into a file of their day; or is the unit or the offset wrong?")
 
     def _encoders(self, profile: Profile, todo: list[date]) -> Encoders:
         """Those of the folder, extended where that is wanted; fitted where there are none."""

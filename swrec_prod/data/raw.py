@@ -70,6 +70,14 @@ class RawLog:
         paths = of_day or [file.path for file in self.files if (file.day is not None) == self.has_days]
         return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
 
+    def continues(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+        """Whether what was prepared from the source `before` is still good for the source `now`.
+
+        Files without a day are the whole log where it has no days. Beside a log with days they are attributes, and days that are
+        prepared keep the ones that they had then: those of later days are no better for them.
+        """
+        return before == now or (self.has_days and before["data_file"] == now["data_file"])
+
     def check_unchanged(self) -> None:
         """Raises DataError naming a file that vanished or changed since its checksum was taken."""
         for path, stat in self.stats.items():

@@ -30,6 +30,8 @@ def request_table(engine: Engine, events: ir.Table, data_file: DataFile, schema:
 
     keys = [schema.request] if schema.request else [schema.user, schema.time]
     columns = dict.fromkeys([ROW, schema.time, schema.scenario.column, *keys])
+    if schema.request:
+        unseen = unseen.filter(unseen[schema.request].notnull())  # which rows were asked for together is not known of the others
     newest = unseen.order_by(ibis.desc(schema.time), ibis.desc(ROW)).limit(min(limit, CANDIDATES)).select(*columns)
     candidates = engine.arrow(newest).sort_by([(schema.time, "ascending"), (ROW, "ascending")])
     group = _groups(candidates, [schema.scenario.column, *keys])

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +107,11 @@ def read_manifest(out: Path) -> Manifest | None:
     return manifest
 
 
-def resume(out: Path, source: Manifest) -> Work | None:
-    """The work on `out` that an earlier prepare of the same `source` left unfinished."""
+def resume(out: Path, continues: Callable[[Manifest], bool]) -> Work | None:
+    """The work on `out` that an earlier prepare left unfinished, if its source is one that this one `continues`."""
     folder = _folder(out)
     manifest = _read(folder / JOURNAL) or _read(folder / MANIFEST)  # complete, and killed before it became `out`
-    if manifest is None or manifest.get("format") != FORMAT or manifest["source"] != source:
+    if manifest is None or manifest.get("format") != FORMAT or not continues(manifest["source"]):
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return Work(out, folder, manifest)

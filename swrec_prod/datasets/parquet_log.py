@@ -7,6 +7,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pydantic
 
 from swrec_prod.datasets.columns import with_attributes
@@ -153,6 +156,22 @@ def _micros(table: ir.Table, time: Time, path: Path) -> ir.Value:
     return moment.cast("int64") * MICROSECONDS[time.unit]
 
 
+def span(path: Path, options: ParquetOptions) -> tuple[int, int] | None:
+    """First and last moment of a file, in microseconds since 1970; None when it has none that can be read as such."""
+    try:
+        moments = pq.read_table(path, columns=[options.time.column], partitioning=None)[options.time.column].drop_null()
+    except (pa.ArrowException, OSError, KeyError) as failure:
+        raise DataError(f"{path}: column {options.time.column!r} cannot be read ({' '.join(str(failure).split())})") from None
+    if pa.types.is_timestamp(moments.type):
+        moments, unit = moments.cast(pa.timestamp("us", moments.type.tz), safe=False).cast(pa.int64()), "us"
+    elif pa.types.is_integer(moments.type):
+        unit = options.time.unit
+    else:
+        return None
+    found = pc.min_max(moments)
+    return (found["min"].as_py() * MICROSECONDS[unit], found["max"].as_py() * MICROSECONDS[unit]) if len(moments) else None
+
+
 PARQUET = Dataset(
     name="parquet",
     summary="your own Parquet logs, in day folders or not, with tables of user and item attributes",
@@ -165,4 +184,5 @@ PARQUET = Dataset(
     options=ParquetOptions,
     locate=locate,
     read=read,
+    span=span,
 )
