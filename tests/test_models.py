@@ -109,6 +109,15 @@ def test_gradient_reaches_every_parameter_and_input(name: str) -> None:
 
 
 @every_model
+def test_a_second_step_does_not_reach_back_into_the_first(name: str) -> None:
+    model, rows = model_of(name).train(), sorted_rows(64)
+    rows.x_BD.requires_grad_()
+    for _ in range(2):
+        training_output(model, rows.inputs(S)).backward()
+    assert all(not buffer.requires_grad for buffer in model.buffers())
+
+
+@every_model
 def test_what_lies_in_the_padding_does_not_matter(name: str) -> None:
     model, rows = model_of(name), random_rows(30)
     before = score(model, rows, S)
@@ -173,17 +182,22 @@ def test_the_folded_graph_does_not_grow_with_the_number_of_scenarios(name: str) 
     assert many == few
 
 
+# Their exact forms compare a row with every scenario: M3oE sums over the other scenarios' experts, AESM2 compares all gates.
+SCENARIO_FREE = {"m3oe": {"other_experts": "ema_expert"}}
+GROWING = {"aesm2"}
+
+
 def flops(name: str, num_scenarios: int) -> int:
     """Of a training step, on behaviours that are all of the row's own scenario: the longest S_u whatever S is."""
     torch.manual_seed(0)
-    model, rows = build(name, {}, dims(num_scenarios)), sorted_rows(2048, num_scenarios)
+    model, rows = build(name, SCENARIO_FREE.get(name, {}), dims(num_scenarios)), sorted_rows(2048, num_scenarios)
     rows.history_scenario_BN = rows.scenario_B[:, None] * rows.mask_BN
     return count_flops(lambda: training_output(model, rows.inputs(num_scenarios)).backward())
 
 
-@every_model
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - GROWING))
 def test_the_work_for_a_row_does_not_grow_with_the_number_of_scenarios(name: str) -> None:
-    assert flops(name, 64) == pytest.approx(flops(name, 4), rel=0.05)
+    assert flops(name, 68) == pytest.approx(flops(name, 20), rel=0.05)  # from 17 on one back-end, which pads widths, does both
 
 
 @every_model
