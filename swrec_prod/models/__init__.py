@@ -14,6 +14,7 @@ from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.models.adasparse import AdaSparse
 from swrec_prod.models.adl import ADL
 from swrec_prod.models.aesm2 import AESM2
+from swrec_prod.models.csii import CSII
 from swrec_prod.models.epnet import EPNet
 from swrec_prod.models.hamur import Hamur
 from swrec_prod.models.m2m import M2M
@@ -24,6 +25,7 @@ from swrec_prod.models.pepnet import PEPNet
 from swrec_prod.models.ple import PLE
 from swrec_prod.models.ppnet import PPNet
 from swrec_prod.models.sar_net import SARNet
+from swrec_prod.models.sfpnet import SFPNet
 from swrec_prod.models.shared_bottom import SharedBottom
 from swrec_prod.models.star import STAR
 
@@ -31,6 +33,7 @@ MODELS: dict[str, type[ScenarioModel]] = {
     "adasparse": AdaSparse,
     "adl": ADL,
     "aesm2": AESM2,
+    "csii": CSII,
     "epnet": EPNet,
     "hamur": Hamur,
     "m2m": M2M,
@@ -41,6 +44,7 @@ MODELS: dict[str, type[ScenarioModel]] = {
     "ple": PLE,
     "ppnet": PPNet,
     "sar_net": SARNet,
+    "sfpnet": SFPNet,
     "shared_bottom": SharedBottom,
     "star": STAR,
 }
