@@ -65,7 +65,10 @@ class DataConfig(Strict):
 
 
 class ModelConfig(pydantic.BaseModel):
-    """name: a key of MODELS; every other key is an option of that model's constructor."""
+    """name: a key of MODELS; every other key is an option of that model's constructor.
+
+    compat: `benchmark` sets the options that are not given to the form in which the public benchmark has the model.
+    """
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
     name: str

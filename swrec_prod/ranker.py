@@ -12,6 +12,7 @@ from swrec_prod.data.batch import Batch
 from swrec_prod.layout import Layout
 from swrec_prod.losses import bce, debiased_loss
 from swrec_prod.models import build, find
+from swrec_prod.models.compat import resolve
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.sparse import Embedded, SparseArch
 
@@ -53,7 +54,8 @@ def layout_of(schema: FeatureSchema, config: RunConfig) -> Layout:
     selected = schema if config.data.features is None else schema.select(config.data.features)
     history = model.reads_history
     if history == "optional":
-        history = bool(selected.of_kind("sequence")) and config.model.options.get("use_history", True) is not False
+        options = resolve(config.model.name, config.model.options)
+        history = bool(selected.of_kind("sequence")) and options.get("use_history", True) is not False
     return Layout.of(selected, history=history)
 
 

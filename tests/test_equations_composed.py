@@ -202,7 +202,8 @@ def sar_net_row(model: nn.Module, inputs: Inputs, b: int, s: int) -> Tensor:
     n = u
     if isinstance(model.norm, nn.BatchNorm1d):
         n = (u - model.norm.running_mean) / (model.norm.running_var + 1e-5).sqrt()
-    outputs = torch.cat([model.shared(n), model.specific.weight[s] @ n + model.specific.bias[s]])
+    shared, specific = model.experts.layers
+    outputs = torch.cat([shared.layer(n), specific.weight[s] @ n + specific.bias[s]])
     experts = outputs.split(outputs.numel() // g.numel())
     return model.head(sum(weight * expert for weight, expert in zip(g, experts, strict=True)))
 

@@ -15,24 +15,30 @@ from torch import Tensor, nn
 
 from swrec_prod.blocks.grouped import GroupedLinear, SelectedLinear, grouped_linear
 from swrec_prod.blocks.inputs import Route
+from swrec_prod.blocks.options import Norm
 from swrec_prod.blocks.ranks import sum_over_ranks
-from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm
+from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm, normed
+
+Init = Literal["ones", "kaiming", "xavier"]
 
 
 class ComposedLinear(nn.Module):
     """y_i = (W * W_g) x_i + b + b_g (STAR, CIKM 2021, eq. 4-5), g the row's group. weight: [O, I], group_weight: [G, O, I].
 
-    Products are formed once a batch, never once a row. W starts as Kaiming says for `nonlinearity`, W_g at one and both
-    biases at zero: training starts from one shared network, and a group without rows stays with it.
+    Products are formed once a batch, never once a row. With init "ones" W starts as Kaiming says for `nonlinearity`, W_g at
+    one and both biases at zero: training starts from one shared network, and a group without rows stays with it.
+    "kaiming" and "xavier": see _product_init.
     """
 
-    def __init__(self, groups: int, d_in: int, d_out: int, nonlinearity: Literal["relu", "linear"] = "relu") -> None:
+    def __init__(self, groups: int, d_in: int, d_out: int, nonlinearity: Literal["relu", "linear"] = "relu", init: Init = "ones") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(d_out, d_in))
         nn.init.kaiming_uniform_(self.weight, nonlinearity=nonlinearity)
         self.bias = nn.Parameter(torch.zeros(d_out))
         self.group_weight = nn.Parameter(torch.ones(groups, d_out, d_in))
         self.group_bias = nn.Parameter(torch.zeros(groups, d_out))
+        if init != "ones":
+            _product_init(self, init)
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:
         """[B, O]. Rows of x_BI are sorted by group, as `route` says."""
@@ -59,29 +65,45 @@ class ClusterLinear(ComposedLinear):
         return linear
 
 
+def _product_init(linear: ComposedLinear, init: Init) -> None:
+    """W and every W_g drawn alike, so that their products are small: as public code for STAR ("kaiming", with the output
+    width for fan-in, and biases from U(0, 1)) and for ADL ("xavier", biases at zero) does."""
+    for weight_OI in (linear.weight, *linear.group_weight):
+        if init == "xavier":
+            nn.init.xavier_uniform_(weight_OI)
+        else:
+            nn.init.kaiming_uniform_(weight_OI, mode="fan_out")
+    if init == "kaiming":
+        nn.init.uniform_(linear.bias)
+        nn.init.uniform_(linear.group_bias)
+
+
 class ComposedMLP(nn.Module):
-    """Hidden layers ComposedLinear -> ReLU -> dropout, then a ComposedLinear to d_out."""
+    """Hidden layers ComposedLinear -> norm -> ReLU -> dropout, then, where d_out is given, a ComposedLinear to it."""
 
     def __init__(
         self,
         groups: int,
         d_in: int,
         widths: Sequence[int],
-        d_out: int,
+        d_out: int | None,
         dropout: float = 0.0,
         layer: type[ComposedLinear] = ComposedLinear,
+        norm: Norm = "none",
+        init: Init = "ones",
     ) -> None:
         super().__init__()
         outs = (d_in, *widths)
-        self.hidden = nn.ModuleList(layer(groups, i, o) for i, o in itertools.pairwise(outs))
-        self.out = layer(groups, outs[-1], d_out, "linear")
+        pairs = itertools.pairwise(outs)
+        self.hidden = nn.ModuleList(normed(layer(groups, i, o, init=init), groups, o, norm) for i, o in pairs)
+        self.out = None if d_out is None else layer(groups, outs[-1], d_out, "linear", init)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:
         """[B, O]"""
         for layer in self.hidden:
             x_BI = self.dropout(layer(x_BI, route).relu_())
-        return self.out(x_BI, route)
+        return x_BI if self.out is None else self.out(x_BI, route)
 
 
 class ComposedAffine(ScenarioAffine):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.inputs import Field
+from swrec_prod.blocks.inputs import Dims, Field
 from swrec_prod.blocks.mlp import MLP
 
 
@@ -28,6 +28,14 @@ class Pick(nn.Module):
         """[B, d_out]. A split, whose backward is one concatenation."""
         pieces = x_BD.split(self.widths, 1)
         return torch.cat([pieces[i] for i in self.chosen], 1)
+
+
+def what_is_read(dims: Dims, dense: bool) -> tuple[nn.Module, int]:
+    """A module that takes from x what a model reads, and its width: x itself, or without `dense` what is embedded."""
+    if dense:
+        return nn.Identity(), dims.x
+    pick = Pick(dims.fields, [f.name for f in dims.fields if f.kind != "dense"])
+    return pick, pick.d_out
 
 
 class FieldTokens(nn.Module):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 Norm = Literal["none", "layer", "batch"]
+GateNorm = Literal["none", "batch"]
 Width = Annotated[int, Gt(0)]
 Widths = tuple[Width, ...]
 Rate = Annotated[float, Ge(0), Lt(1)]

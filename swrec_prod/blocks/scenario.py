@@ -125,6 +125,43 @@ class ScenarioNorm(nn.Module):
         return affine
 
 
+NORMS: dict[str, type[nn.Module]] = {"layer": ScenarioLayerNorm, "batch": ScenarioNorm}
+
+
+class Chain(nn.Module):
+    """Layers that read the route, one after the other: [B, I] -> [B, O]."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, route: Route) -> Tensor:
+        """[B, O]"""
+        for layer in self.layers:
+            x = layer(x, route)
+        return x
+
+
+class SideBySide(nn.Module):
+    """Layers that read the same rows and the route; what they say, side by side: [B, I] -> [B, O]."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x_BI: Tensor, route: Route) -> Tensor:
+        """[B, O]"""
+        pieces = []
+        for layer in self.layers:
+            pieces.append(layer(x_BI, route))
+        return torch.cat(pieces, 1)
+
+
+def normed(layer: nn.Module, num_scenarios: int, width: int, norm: Norm) -> nn.Module:
+    """`layer`, with a norm of its output where one is asked for; "batch" sees the rows of a scenario."""
+    return layer if norm == "none" else Chain(layer, NORMS[norm](num_scenarios, width))
+
+
 class ScenarioMLP(nn.Module):
     """One MLP per scenario: x [B, I] -> [B, O], hidden layers Linear -> norm -> ReLU -> dropout, then a Linear to d_out."""
 
@@ -146,9 +183,8 @@ class _Hidden(nn.Module):
 
     def __init__(self, num_scenarios: int, d_in: int, width: int, norm: Norm, dropout: float) -> None:
         super().__init__()
-        norms: dict[str, type[nn.Module]] = {"layer": ScenarioLayerNorm, "batch": ScenarioNorm}
         self.linear = GroupedLinear(num_scenarios, d_in, width)
-        self.norm = None if norm == "none" else norms[norm](num_scenarios, width)
+        self.norm = None if norm == "none" else NORMS[norm](num_scenarios, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:

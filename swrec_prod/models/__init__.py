@@ -14,6 +14,7 @@ from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.models.adasparse import AdaSparse
 from swrec_prod.models.adl import ADL
 from swrec_prod.models.aesm2 import AESM2
+from swrec_prod.models.compat import AllRows, resolve, scope_types
 from swrec_prod.models.csii import CSII
 from swrec_prod.models.epnet import EPNet
 from swrec_prod.models.hamur import Hamur
@@ -51,22 +52,25 @@ MODELS: dict[str, type[ScenarioModel]] = {
 
 
 def build(name: str, options: Mapping[str, Any], dims: Dims) -> ScenarioModel:
-    """The model `name` with the given options (YAML values; lists become tuples).
+    """The model `name` with the given options (YAML values; lists become tuples), and those that `compat` stands for.
 
     Raises ConfigError for an unknown model or option, a value of the wrong type or range, or data that do not fit.
     >>> build("shared_bottom", {"tower": [16]}, Dims(x=8, num_scenarios=2)).tower.hidden[0].linear.d_out
     16
     """
     model = find(name)
-    types = option_types(model)
+    options = resolve(name, options)
+    types = option_types(model) | scope_types(name)
     for key in options:
         if key not in types:
             raise ConfigError(f"model.{key}: unknown option of {name}; {nearest(key, types)}")
     checked = {key: _check(f"model.{key}", types[key], value) for key, value in options.items()}
+    scope = checked.pop("norm_scope", "routed")
     try:
-        return model(dims, **checked)
+        built = model(dims, **checked)
     except ValueError as failure:
         raise ConfigError(f"model: {failure}") from None
+    return AllRows(built) if scope == "all_rows" else built
 
 
 def find(name: str) -> type[ScenarioModel]:

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from swrec_prod.blocks.fields import what_is_read
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.mlp import activation
@@ -29,7 +30,8 @@ class AdaSparse(ScenarioModel):
     """hidden: widths, with `norm` and `dropout`. scenario_dim: width of e_s. form: of the factors, with beta and epsilon.
     pruner_input: "domain" leaves h_l out of the pruner. alpha: first and last steepness of its sigmoid. ramp_steps:
     training steps in which alpha goes from first to last, and lambda to ten times its start.
-    sparsity: lambda at the start (0: without R); sparsity_range: the wanted r_l, within which lambda is 0.
+    sparsity: lambda at the start (0: without R); sparsity_range: the wanted r_l, within which lambda is 0. dense: read the
+    dense features too.
 
     The paper leaves open the gradient of the step, how lambda grows and whether it is a constant in R: see Pruner; in a
     straight line; it is, times |r_l - r|. In the public code a pruned neuron changes its sign, alpha moves when the model
@@ -50,6 +52,7 @@ class AdaSparse(ScenarioModel):
         ramp_steps: Width = 1000,
         sparsity: Annotated[float, Ge(0)] = 0.01,
         sparsity_range: tuple[Rate, Rate] = (0.15, 0.25),
+        dense: bool = True,
         norm: Norm = "none",
         dropout: Rate = 0.0,
     ) -> None:
@@ -57,11 +60,12 @@ class AdaSparse(ScenarioModel):
         self.low, self.high = sparsity_range
         if self.low > self.high:
             raise ValueError(f"sparsity_range: {self.low} is above {self.high}; give the lower limit first")
-        self.shares = [(*hidden, dims.num_tasks)[0], dims.x, *hidden]
+        self.read, d_x = what_is_read(dims, dense)
+        self.shares = [(*hidden, dims.num_tasks)[0], d_x, *hidden]
         self.scenario = ScenarioEmbedding(dims.num_scenarios, scenario_dim, nn.Linear(scenario_dim, sum(self.shares), bias=False))
         activations = [nn.Identity(), *(nn.Sequential(*activation(width, norm, dropout)) for width in hidden)]
         self.layers = nn.ModuleList()
-        for before, (i, o) in zip(activations, itertools.pairwise((dims.x, *hidden, dims.num_tasks)), strict=True):
+        for before, (i, o) in zip(activations, itertools.pairwise((d_x, *hidden, dims.num_tasks)), strict=True):
             pruner = Pruner(i, form, Ramp(*alpha, ramp_steps), beta, epsilon, pruner_input == "both")
             self.layers.append(PrunedLinear(before, pruner, nn.Linear(i, o)))
         self.weight = Ramp(sparsity, 10 * sparsity, ramp_steps)
@@ -81,7 +85,7 @@ class AdaSparse(ScenarioModel):
     def pruned(self, inputs: Inputs) -> tuple[Tensor, list[Tensor]]:
         """Logits [B, T], and of each layer which neurons were kept: [B, N]."""
         shares = self.scenario(inputs.route).split(self.shares, 1)
-        y_BN, keeps = inputs.x_BD, []
+        y_BN, keeps = self.read(inputs.x_BD), []
         for index, layer in enumerate(self.layers):
             y_BN, keep_BN = layer(y_BN, shares[index + 1])
             keeps.append(keep_BN)

@@ -15,7 +15,8 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from swrec_prod.blocks.clusters import Clusters, Mode
-from swrec_prod.blocks.composed import ClusterLinear, ComposedMLP
+from swrec_prod.blocks.composed import ClusterLinear, ComposedMLP, Init
+from swrec_prod.blocks.fields import what_is_read
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.inputs import Dims, Inputs, make_route
 from swrec_prod.blocks.options import Rate, Width, Widths
@@ -25,7 +26,8 @@ from swrec_prod.blocks.scenario import ScenarioEmbedding
 class ADL(ScenarioModel):
     """clusters: K. fcn: hidden widths, with `dropout`. scenario_dim: width of e_s; nothing else depends on the scenario.
     adl_mode: how centres move ("paper": as published, and they collapse; see blocks/clusters.py). momentum: of the
-    centres. temperature, warmup (batches assigned at random first): of "stable".
+    centres. temperature, warmup (batches assigned at random first): of "stable". init: see ComposedLinear.
+    dense: read the dense features too.
 
     The public code creates biases and never adds them, loses the centres when a model is saved, and starts W_k at random,
     so that products vanish; here biases count, centres are saved, and W_k starts at one.
@@ -42,19 +44,22 @@ class ADL(ScenarioModel):
         momentum: Rate = 0.9,
         temperature: Annotated[float, Gt(0)] = 0.05,
         warmup: Annotated[int, Ge(0)] = 200,
+        init: Init = "ones",
+        dense: bool = True,
         dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
-        d_in = dims.x + scenario_dim
+        self.read, d_x = what_is_read(dims, dense)
+        d_in = d_x + scenario_dim
         self.num_clusters = clusters
         self.scenario = ScenarioEmbedding(dims.num_scenarios, scenario_dim)
         self.clusters = Clusters(d_in, clusters, adl_mode, momentum, temperature, warmup)
-        self.network = ComposedMLP(clusters, d_in, fcn, dims.num_tasks, dropout, ClusterLinear)
+        self.network = ComposedMLP(clusters, d_in, fcn, dims.num_tasks, dropout, ClusterLinear, init=init)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits [B, T]."""
         e_BE = self.scenario(inputs.route).expand(inputs.x_BD.shape[0], -1)
-        x_BI = torch.cat([inputs.x_BD, e_BE], 1)
+        x_BI = torch.cat([self.read(inputs.x_BD), e_BE], 1)
         k_B = self.clusters(x_BI)
         order_B = torch.argsort(k_B, stable=True)
         route = make_route(k_B.index_select(0, order_B), self.num_clusters)

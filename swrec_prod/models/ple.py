@@ -21,16 +21,17 @@ from swrec_prod.blocks.experts import ParallelLinear, ParallelMLP, ScenarioExper
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Dims, Inputs, Route
-from swrec_prod.blocks.options import Norm, Rate, Width, Widths
-from swrec_prod.blocks.scenario import ScenarioMLP
+from swrec_prod.blocks.options import GateNorm, Norm, Rate, Width, Widths
+from swrec_prod.blocks.scenario import ScenarioMLP, normed
 
 Scope = Literal["own", "shared_only", "all"]
 
 
 class PLE(ScenarioModel):
     """levels: how many. num_specific: M, num_shared: N. expert: layer widths of each expert in every level, all with a
-    ReLU. tower: hidden widths of each scenario's tower. norm, dropout: of the experts; tower_norm: of the towers. "batch"
-    sees the rows of a scenario's own expert or tower only.
+    ReLU. tower: hidden widths of each scenario's tower. norm, dropout: of the experts; tower_norm: of the towers;
+    gate_norm: of the logits of G_s in levels where a row follows its own path. "batch" sees the rows of a scenario's own
+    expert, tower or gate only.
 
     shared_gate_scope: which experts v' is mixed from; without effect for one level. The paper is about tasks, all of which
     every row has, but a row has one scenario. So the default is "own", the experts of the row's scenario and the shared ones;
@@ -50,6 +51,7 @@ class PLE(ScenarioModel):
         shared_gate_scope: Scope = "own",
         norm: Norm = "none",
         tower_norm: Norm = "none",
+        gate_norm: GateNorm = "none",
         dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ class PLE(ScenarioModel):
         scopes: list[Scope | None] = [shared_gate_scope] * (lower - wide) + [None]
         self.wide = nn.ModuleList(_WideLevel(S, num_specific, num_shared, d_ins[i], expert, norm, dropout) for i in range(wide))
         self.levels = nn.ModuleList(
-            _Level(S, num_specific, num_shared, d_in, expert, norm, dropout, scope)
+            _Level(S, num_specific, num_shared, d_in, expert, norm, dropout, gate_norm, scope)
             for d_in, scope in zip(d_ins[wide:], scopes, strict=True)
         )
         self.tower = ScenarioMLP(S, expert[-1], tower, dims.num_tasks, tower_norm)
@@ -79,11 +81,22 @@ class PLE(ScenarioModel):
 class _Level(nn.Module):
     """A level in which a row follows the path of its own scenario. scope: of the shared gate, None in the last level."""
 
-    def __init__(self, S: int, M: int, N: int, d_in: int, expert: Widths, norm: Norm, dropout: float, scope: Scope | None) -> None:
+    def __init__(
+        self,
+        S: int,
+        M: int,
+        N: int,
+        d_in: int,
+        expert: Widths,
+        norm: Norm,
+        dropout: float,
+        gate_norm: GateNorm,
+        scope: Scope | None,
+    ) -> None:
         super().__init__()
         self.specific = ScenarioExperts(S, M, d_in, expert, norm, dropout)
         self.shared = ParallelMLP(N, d_in, expert, norm, dropout)
-        self.gate = GroupedLinear(S, d_in, M + N)
+        self.gate = normed(GroupedLinear(S, d_in, M + N), S, M + N, gate_norm)
         gated = scope == "own" or (scope == "shared_only" and N > 1)
         self.shared_gate = nn.Linear(d_in, N) if gated else None
         self.own_gate = GroupedLinear(S, d_in, M) if scope == "own" else None

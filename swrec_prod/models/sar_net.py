@@ -10,24 +10,29 @@ Shapes: B rows, D width of u, E experts, H their width, T tasks.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from swrec_prod.blocks.experts import mix
 from swrec_prod.blocks.extraction import BehaviourExtraction
+from swrec_prod.blocks.fields import what_is_read
 from swrec_prod.blocks.folding import ScenarioModel
+from swrec_prod.blocks.gates import Shared
 from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.mlp import MLP
 from swrec_prod.blocks.options import Norm, Width, Widths
-from swrec_prod.blocks.scenario import ScenarioAffine
+from swrec_prod.blocks.scenario import Chain, ScenarioAffine, ScenarioNorm, SideBySide
 
 
 class SARNet(ScenarioModel):
     """use_history: read the behaviours where the data have them. attention: hidden widths of the item attention;
     renorm_attention: see BehaviourExtraction. scenario_dim: width of a scenario's embedding in the attention.
     shared_experts, specific_experts, expert: how many for all, how many for each scenario, and their width H; norm: of
-    their input, without weights, as the experts are linear. head: hidden widths of the MLP behind them.
+    their input, without weights, as the experts are linear; "each": a batch norm with weights before every expert. head:
+    hidden widths of the MLP behind them, with `head_norm`. transform_init: of beta and gamma. dense: read dense features.
 
     The scenario's embedding is not part of u: constant in a scenario, it would only move gamma_s. The bias networks and
     the loss weights of the paper need a log of interventions: give weights of rows in the data instead. The paper's
@@ -49,28 +54,46 @@ class SARNet(ScenarioModel):
         specific_experts: Width = 2,
         expert: Width = 16,
         head: Widths = (32, 32),
-        norm: Norm = "none",
+        norm: Norm | Literal["each"] = "none",
+        head_norm: Norm = "none",
+        transform_init: Literal["identity", "random"] = "identity",
+        dense: bool = True,
     ) -> None:
         super().__init__()
         scenarios, reads = dims.num_scenarios, use_history and dims.item > 0
-        d_in = dims.x + (dims.item if reads else 0)
+        self.read, d_x = what_is_read(dims, dense)
+        d_in = d_x + (dims.item if reads else 0)
         self.extraction = BehaviourExtraction(scenarios, scenario_dim, dims.item, attention, renorm_attention) if reads else None
         self.transform = ScenarioAffine(scenarios, d_in)
-        norms = {"none": nn.Identity(), "layer": nn.LayerNorm(d_in, elementwise_affine=False), "batch": nn.BatchNorm1d(d_in, affine=False)}
-        self.norm = norms[norm]
-        self.shared = nn.Linear(d_in, shared_experts * expert)
-        self.specific = GroupedLinear(scenarios, d_in, specific_experts * expert)
+        if transform_init == "random":
+            nn.init.uniform_(self.transform.scale, -((6 / (1 + d_in)) ** 0.5), (6 / (1 + d_in)) ** 0.5)
+            nn.init.uniform_(self.transform.shift)
+        norms = {"layer": nn.LayerNorm(d_in, elementwise_affine=False), "batch": nn.BatchNorm1d(d_in, affine=False)}
+        self.norm = norms.get(norm, nn.Identity())
+        make = _normed_experts if norm == "each" else _experts
+        self.experts = make(scenarios, shared_experts, specific_experts, d_in, expert)
         self.gate = nn.Linear(d_in, shared_experts + specific_experts)
-        self.head = MLP(expert, head, dims.num_tasks)
+        self.head = MLP(expert, head, dims.num_tasks, head_norm)
         self.shape = [shared_experts + specific_experts, expert]
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits [B, T]."""
-        u_BD = inputs.x_BD
+        u_BD = self.read(inputs.x_BD)
         if self.extraction is not None:
             u_BD = torch.cat([u_BD, self.extraction(inputs)], 1)
         u_BD = self.transform(u_BD, inputs.route)
-        n_BD = self.norm(u_BD)
-        e_BEH = torch.cat([self.shared(n_BD), self.specific(n_BD, inputs.route)], 1).unflatten(1, self.shape)
+        e_BEH = self.experts(self.norm(u_BD), inputs.route).unflatten(1, self.shape)
         g_BE = self.gate(u_BD).softmax(1)
         return self.head(mix(g_BE, e_BEH))
+
+
+def _experts(S: int, shared: int, specific: int, d_in: int, width: int) -> nn.Module:
+    """All experts as two products, what they say side by side: [B, D] -> [B, E H]."""
+    return SideBySide(Shared(nn.Linear(d_in, shared * width)), GroupedLinear(S, d_in, specific * width))
+
+
+def _normed_experts(S: int, shared: int, specific: int, d_in: int, width: int) -> nn.Module:
+    """The same with a batch norm before every expert, over the rows of the scenario where the expert is a scenario's."""
+    for_all = (Shared(nn.Sequential(nn.BatchNorm1d(d_in), nn.Linear(d_in, width))) for _ in range(shared))
+    for_one = (Chain(ScenarioNorm(S, d_in), GroupedLinear(S, d_in, width)) for _ in range(specific))
+    return SideBySide(*for_all, *for_one)

@@ -9,18 +9,25 @@ Shapes: B rows, D input width, T tasks.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Ge
 from torch import Tensor
 
-from swrec_prod.blocks.composed import ComposedMLP, PartitionedNorm
+from swrec_prod.blocks.composed import ComposedMLP, Init, PartitionedNorm
 from swrec_prod.blocks.folding import ScenarioModel
+from swrec_prod.blocks.gates import Shared
 from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.options import Rate, Width, Widths
+from swrec_prod.blocks.mlp import MLP
+from swrec_prod.blocks.options import Norm, Rate, Widths
 from swrec_prod.blocks.scenario import ConditionedMLP
 
 
 class STAR(ScenarioModel):
-    """fcn: hidden widths of the star network, with `dropout`; aux: of the auxiliary network. scenario_dim: width of e_s.
-    partitioned_norm: normalise x per scenario (off: the paper's ablation).
+    """fcn: hidden widths of the star network, with `dropout`; aux: of the auxiliary network. norm: of the hidden layers of
+    both, in the star network with weights, and for "batch" with the rows, of the scenario only. scenario_dim: width of e_s
+    (0: the auxiliary network does not see the scenario). partitioned_norm: normalise x per scenario (off: the paper's
+    ablation). star_init: see ComposedLinear. rectify: the last layer of the star network ends as a hidden one does.
 
     The paper does not say how W starts: W_s and the scale start at one, so that all scenarios begin as one network. The
     public code normalises every scenario with the whole batch's statistics, when it scores too, adds a ReLU to the last
@@ -33,14 +40,19 @@ class STAR(ScenarioModel):
         *,
         fcn: Widths = (128, 64, 32),
         aux: Widths = (32,),
-        scenario_dim: Width = 16,
+        scenario_dim: Annotated[int, Ge(0)] = 16,
         partitioned_norm: bool = True,
+        star_init: Init = "ones",
+        rectify: bool = False,
+        norm: Norm = "none",
         dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
-        self.norm = PartitionedNorm(dims.num_scenarios, dims.x) if partitioned_norm else None
-        self.star = ComposedMLP(dims.num_scenarios, dims.x, fcn, dims.num_tasks, dropout)
-        self.aux = ConditionedMLP(dims.num_scenarios, scenario_dim, dims.x, aux, dims.num_tasks)
+        S, D, T = dims.num_scenarios, dims.x, dims.num_tasks
+        self.norm = PartitionedNorm(S, D) if partitioned_norm else None
+        widths, d_out = ((*fcn, T), None) if rectify else (fcn, T)
+        self.star = ComposedMLP(S, D, widths, d_out, dropout, norm=norm, init=star_init)
+        self.aux = ConditionedMLP(S, scenario_dim, D, aux, T, norm) if scenario_dim else Shared(MLP(D, aux, T, norm))
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits [B, T]."""
