@@ -1,6 +1,6 @@
 """CSII: rows that pass other scenarios' experts, through filters of what transfers, and the attention over what these say.
 
-Shapes: B rows, S scenarios, M other scenarios (targets) that a row visits, R = B M visits, D width of x, P fields,
+Shapes: B rows, S scenarios, M other scenarios (targets) that a row visits, R = B (M + 1) visits with those at home, D width of x, P fields,
 H expert width, K slots of an expert, W = H / K, A key width.
 """
 
@@ -72,7 +72,7 @@ class Targets(nn.Module):
 class TransferFilter(nn.Module):
     """r * y for a row of scenario s that visits t, with y = x * (1 + a_s * b_t) + g_t and, for each field p,
 
-        r_p = exp(-rms(y_p - v_tp))                 (CSII, sec. 3.2; rms: Euclidean distance / sqrt(width of p))
+        r_p = exp(-rms(y_p - v_tp))                 (rms: Euclidean distance / sqrt(width of p))
 
     v_t: the learned anchor of t, near which features transfer. y starts near x and v at 0. Without fields x is one field.
     """
@@ -90,18 +90,18 @@ class TransferFilter(nn.Module):
         self.member = nn.Buffer(member_PD, persistent=False)
         self.mean = nn.Buffer((member_PD / member_PD.sum(1, keepdim=True)).t().contiguous(), persistent=False)
 
-    def forward(self, x_RD: Tensor, source_R: Tensor, target_R: Tensor) -> Tensor:
-        """[R, D]. source, target: the scenarios s and t, int64 [R], or [1] for all rows."""
-        scale_RD = 1 + F.embedding(source_R, self.source) * F.embedding(target_R, self.target)
-        y_RD = x_RD * scale_RD + F.embedding(target_R, self.shift)
-        square_RP = (y_RD - F.embedding(target_R, self.anchor)).square() @ self.mean
-        return y_RD * ((-(square_RP + 1e-8).sqrt()).exp() @ self.member)  # 1e-8: a gradient at distance 0
+    def forward(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """[..., D]. source, target: the scenarios s and t, int64; their dimensions, and those of x [..., D], broadcast."""
+        y = x * (1 + F.embedding(source, self.source) * F.embedding(target, self.target)) + F.embedding(target, self.shift)
+        square = (y - F.embedding(target, self.anchor)).square() @ self.mean
+        return y * ((-(square + 1e-8).sqrt()).exp() @ self.member)  # 1e-8: a gradient at distance 0
 
 
 class CrossExperts(nn.Module):
     """What F_s says of x, and what each F_t says of the filtered x: one expert F for each scenario, the same on both paths.
 
-    widths: of an expert's layers, all with a ReLU. Visits are sorted by target, so that they cost what B M rows cost.
+    widths: of an expert's layers, all with a ReLU. Rows at home and visits are sorted together, so that the experts' weights are
+    read once and the cost is that of B (M + 1) rows.
     """
 
     def __init__(
@@ -114,18 +114,15 @@ class CrossExperts(nn.Module):
 
     def forward(self, x_BD: Tensor, target_BM: Tensor, route: Route) -> tuple[Tensor, Tensor]:
         """h [B, H] and u [B, M, H]. target: the scenarios to visit."""
-        h_BH = self.experts(x_BD, route).squeeze(1)
         rows, visits = target_BM.shape
-        if visits == 0:  # there is one scenario
-            return h_BH, h_BH.new_zeros([rows, 0, h_BH.shape[1]])
-        target_R, order_R = target_BM.flatten().sort(stable=True)
-        row_R = order_R.div(visits, rounding_mode="floor")
-        y_RD = self.filter(x_BD.index_select(0, row_R), route.scenario_B.index_select(0, row_R), target_R)
-        u_RH = self.experts(y_RD, make_route(target_R, self.num_scenarios)).squeeze(1)
-        return h_BH, u_RH.index_select(0, order_R.argsort()).view(rows, visits, -1)
+        y_BMD = self.filter(x_BD.unsqueeze(1), route.scenario_B.unsqueeze(1), target_BM)
+        visited_R, order_R = torch.cat([route.scenario_B, target_BM.flatten()]).sort(stable=True)
+        x_RD = torch.cat([x_BD, y_BMD.flatten(0, 1)]).index_select(0, order_R)
+        u_RH = self.experts(x_RD, make_route(visited_R, self.num_scenarios)).squeeze(1).index_select(0, order_R.argsort())
+        return u_RH[:rows], u_RH[rows:].view(rows, visits, u_RH.shape[1])
 
     def folded(self) -> nn.Module:
-        """For a batch of one scenario: M plain networks."""
+        """For a batch of one scenario: M + 1 plain networks."""
         return _OneSource(copy.deepcopy(self.filter), fold_blocks(self.experts))
 
 
@@ -147,7 +144,7 @@ class _OneSource(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """u_agg = sum_t softmax_t(q . k_t / sqrt(A)) v_t with q from [h ; e_s], k_t and v_t from what is inside u_t (CSII, sec. 3.3).
+    """u_agg = sum_t softmax_t(q . k_t / sqrt(A)) v_t with q from [h ; e_s], k_t and v_t from what is inside u_t.
 
     Inside: u_t is cut into K slots, which attend to each other; their mean is u^_t. Each slot has projections of its own:
     with one for all, the mean would not know one slot from another. Raises ValueError where `slots` does not divide H.
