@@ -21,6 +21,7 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.data_file import DataFile
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.parquet_log import Join, ParquetOptions, Time
+from swrec_prod.models import MODELS
 from swrec_prod.schema import Encoder, EncoderKind, Feature, FeatureSchema, Scenario
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,3 +119,10 @@ def test_the_table_of_datasets_is_that_of_the_code() -> None:
         [f"`{d.name}`", d.scenarios, f"{d.rows:,}" if d.rows else "yours", d.size, d.licence, d.how_to_get] for d in DATASETS.values()
     ]
     assert listed == wanted
+
+
+def test_every_model_is_in_the_table_of_models() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", (ROOT / "docs" / "models.md").read_text(), re.MULTILINE)
+    reads = {False: "no", True: "yes", "optional": "if there are any"}
+    assert dict(rows) == {name: reads[model.reads_history] for name, model in MODELS.items()}
+    assert len(rows) == len(MODELS) == 17
