@@ -139,6 +139,52 @@ def test_moments_of_every_kind(tmp_path: Path, local_engine: Engine, kind: pa.Da
     assert (value if isinstance(value, int) else value.replace(tzinfo=UTC)) in (MAY_1 * 1_000_000, datetime(2024, 5, 1, tzinfo=UTC))
 
 
+def test_which_files_are_joined_is_settled_where_they_are_found(tmp_path: Path, local_engine: Engine) -> None:
+    for day in (1, 2):  # called like the table of attributes
+        write(tmp_path / f"day=2024-05-0{day}" / "users.parquet", time=[MAY_1 + (day - 1) * 86_400], user_id=[day])
+    write(tmp_path / "users.parquet", user_id=[1, 2], city=["Oslo", "Rome"])
+    for file in ("users.parquet", "*.parquet"):
+        found = read(tmp_path, local_engine, join=[{"file": file, "by": "user_id"}], time={"unit": "s"})
+        assert found.select(["user_id", "city"]).to_pydict() == {"user_id": [1, 2], "city": ["Oslo", "Rome"]}
+
+
+def test_a_log_that_is_all_joined_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "log.parquet", time=[1], user_id=[1])
+    with pytest.raises(DataError, match=r"no file matches options\.log .*, but for those that options\.join names: \*\.parquet"):
+        PARQUET.locate(tmp_path, tmp_path, options(join=[{"file": "*.parquet", "by": "user_id"}]))
+
+
+def test_a_file_is_joined_once(raw: Path) -> None:
+    twice = [{"file": "users.parquet", "by": "user_id"}, {"file": "user*.parquet", "by": "user_id"}]
+    with pytest.raises(DataError, match=r"users\.parquet: options\.join finds it by 'users\.parquet' and again by 'user\*\.parquet'"):
+        PARQUET.locate(raw, raw, options(log="log/**/*.parquet", join=twice))
+
+
+@pytest.mark.parametrize(
+    "given_options",
+    [
+        {"log": "log/**/*.parquet", "join": [{"file": "truth/*/*.parquet", "by": "row"}]},
+        {"log": "**/*.parquet"},
+        {"log": "truth/**/*.parquet"},
+    ],
+)
+def test_the_truth_of_a_simulation_is_refused(raw: Path, given_options: Mapping[str, Any]) -> None:
+    write(raw / "truth" / "day=2024-05-01" / "part-0.parquet", row=[1], interest=[0.5])
+    assert PARQUET.locate(raw, raw, options(log="truth/**/*.parquet"))  # a folder of this name is nothing by itself
+    (raw / "simulation.yaml").write_text("seed: 1\n")
+    with pytest.raises(DataError, match=r"truth/day=2024-05-01/part-0\.parquet: is the hidden truth of a simulation"):
+        PARQUET.locate(raw, raw, options(**given_options))
+    with pytest.raises(DataError, match="is the hidden truth of a simulation"):
+        PARQUET.locate(raw / "truth", raw, options())
+    assert PARQUET.locate(raw, raw, options(log="log/**/*.parquet", join=JOINS))
+
+
+def test_a_file_without_the_time_is_named(tmp_path: Path) -> None:
+    assert PARQUET.span is not None
+    with pytest.raises(DataError, match=r"log\.parquet: column 'time', the time, is missing; did you mean times\?"):
+        PARQUET.span(write(tmp_path / "log.parquet", times=[1]), options())
+
+
 def test_rows_are_kept_by_values_of_the_log_and_of_attributes(raw: Path, local_engine: Engine) -> None:
     some: dict[str, Any] = {"log": "log/**/*.parquet", "join": JOINS, "time": {"unit": "ms"}}
     assert read(raw, local_engine, keep={"scenario": [1, 3]}, **some)["scenario"].to_pylist() == ["1", "3", "3"]

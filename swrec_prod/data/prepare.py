@@ -77,7 +77,9 @@ def prepare(
         if raw is not None and not raw.exists():
             raise DataError(f"{raw}: no such file or folder")
         files = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options)
-        log = RawLog.of(files if data_file.split is None else tuple(RawFile(file.path) for file in files))  # rows of all days are dealt
+        if data_file.split is not None:  # rows of all days are dealt
+            files = tuple(RawFile(file.path, table=file.table) for file in files)
+        log = RawLog.of(files)
         source = {"data_file": data_file.identity(), "raw": log.undated}
         if existing is not None and not log.continues(existing["source"], source) and not overwrite:
             what = _difference(existing["source"], source)

@@ -71,22 +71,45 @@ class ParquetOptions(Strict):
 
 
 def locate(raw: Path | None, cache: Path, options: ParquetOptions) -> RawFiles:
-    """The log's files with their days, and the joined ones. Raises DataError saying what was looked for."""
+    """The log's files with their days, and the joined ones. Raises DataError saying what was looked for.
+
+    The hidden truth of a simulation is refused: a model that reads it has nothing left to learn.
+    """
     if raw is None:
         raise DataError("parquet: these are your own files; give their folder with --raw DIR")
     if not raw.exists():
         raise DataError(f"{raw}: no such folder or file")
     root = raw if raw.is_dir() else raw.parent
-    joined = {join.file: sorted(path for path in root.glob(join.file) if path.is_file()) for join in options.join}
-    for file, paths in joined.items():
-        if not paths:
-            raise DataError(f"{root}: no {file} here, which options.join names")
-    attributes = {path for paths in joined.values() for path in paths}
+    table_of = _attributes(root, options)
     found = raw.glob(options.log) if raw.is_dir() else (raw,)
-    log = sorted(path for path in found if path.is_file() and path not in attributes)
+    log = sorted(path for path in found if path.is_file() and path not in table_of)
     if not log:
-        raise DataError(f"{raw}: no file matches options.log {options.log!r}")
-    return (*_with_days(log, root), *(RawFile(path) for path in sorted(attributes)))
+        others = f", but for those that options.join names: {', '.join(sorted(set(table_of.values())))}" if table_of else ""
+        raise DataError(f"{raw}: no file matches options.log {options.log!r}{others}")
+    _refuse_truth([*log, *table_of])
+    return (*_with_days(log, root), *(RawFile(path, table=table) for path, table in sorted(table_of.items())))
+
+
+def _attributes(root: Path, options: ParquetOptions) -> dict[Path, str]:
+    """The files of each table of attributes, with the table that they are of. Raises DataError for none, and for one of two tables."""
+    table_of: dict[Path, str] = {}
+    for join in options.join:
+        paths = sorted(path for path in root.glob(join.file) if path.is_file())
+        if not paths:
+            raise DataError(f"{root}: no {join.file} here, which options.join names")
+        for path in paths:
+            if path in table_of:
+                raise DataError(f"{path}: options.join finds it by {table_of[path]!r} and again by {join.file!r}; each file is joined once")
+            table_of[path] = join.file
+    return table_of
+
+
+def _refuse_truth(paths: list[Path]) -> None:
+    """Raises DataError naming a file of a simulation's truth."""
+    for folder, path in {path.resolve().parent: path for path in paths}.items():
+        for above in (folder, *folder.parents):
+            if above.name == "truth" and (above.parent / "simulation.yaml").is_file():
+                raise DataError(f"{path}: is the hidden truth of a simulation, which is not to be read; name its log: log/**/*.parquet")
 
 
 def _with_days(log: list[Path], root: Path) -> RawFiles:
@@ -121,12 +144,11 @@ def _date_or_none(year: str, month: str, day: str) -> date | None:
 
 def read(engine: Engine, files: RawFiles, options: ParquetOptions) -> ir.Table:
     """The log with its attributes; `time` in microseconds. Raises DataError naming a column that is missing or of a wrong type."""
-    joined = {join.file: [file.path for file in files if file.path.match(join.file)] for join in options.join}
-    attributes = {path for paths in joined.values() for path in paths}
-    log = [file.path for file in files if file.path not in attributes]
+    log = [file.path for file in files if file.table is None]
     table = engine.parquet(log)
     for join in options.join:
-        table = with_attributes(table, engine.parquet(joined[join.file]), join.by, join.file)
+        attributes = engine.parquet([file.path for file in files if file.table == join.file])
+        table = with_attributes(table, attributes, join.by, join.file)
     for column, values in options.keep.items():
         table = _kept(table, column, values, log[0])
     if options.scenario in table.columns and table[options.scenario].type().is_integer():
@@ -159,8 +181,11 @@ def _micros(table: ir.Table, time: Time, path: Path) -> ir.Value:
 def span(path: Path, options: ParquetOptions) -> tuple[int, int] | None:
     """First and last moment of a file, in microseconds since 1970; None when it has none that can be read as such."""
     try:
+        columns = pq.read_schema(path).names
+        if options.time.column not in columns:
+            raise DataError(f"{path}: column {options.time.column!r}, the time, is missing; {nearest(options.time.column, columns)}")
         moments = pq.read_table(path, columns=[options.time.column], partitioning=None)[options.time.column].drop_null()
-    except (pa.ArrowException, OSError, KeyError) as failure:
+    except (pa.ArrowException, OSError) as failure:
         raise DataError(f"{path}: column {options.time.column!r} cannot be read ({' '.join(str(failure).split())})") from None
     if pa.types.is_timestamp(moments.type):
         moments, unit = moments.cast(pa.timestamp("us", moments.type.tz), safe=False).cast(pa.int64()), "us"

@@ -26,10 +26,12 @@ class RawFile:
 
     day: the one day that all rows of the file are of, where the source says so (a log in day folders): such a day is prepared, and
     found changed, by itself. None: rows of several days, or of none; when such a file changes, everything is prepared again.
+    table: the table of attributes that the file is of, as the options call it; None for a file of the log.
     """
 
     path: Path
     day: date | None = None
+    table: str | None = None
 
 
 RawFiles = tuple[RawFile, ...]
