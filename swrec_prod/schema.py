@@ -155,6 +155,11 @@ class FeatureSchema(Strict):
         twice = [name for name, n in Counter(f.name for f in self.features).items() if n > 1]
         if twice:
             raise ValueError(f"feature {twice[0]!r} is defined twice")
+        told = {label.column: label.name for label in self.labels}
+        for feature in self.features:
+            if feature.kind != "sequence" and feature.source in told:
+                wrong = f"feature {feature.name!r} reads column {feature.source!r}, which is the label {told[feature.source]!r}"
+                raise ValueError(f"{wrong}; a feature is what is known before the impression")
         ids = {f.name: f for f in self.features if f.kind in ("id", "bag") and f.shared_with is None}
         for feature in self.features:
             if feature.kind != "dense" and feature.table not in ids:

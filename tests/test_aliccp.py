@@ -128,6 +128,13 @@ def test_a_missing_file_is_named(raw: Path, local_engine: Engine) -> None:
         ALI_CCP.locate(None, raw, OPTIONS)
 
 
+def test_a_visit_on_two_lines_is_named(raw: Path, local_engine: Engine) -> None:
+    with (raw / "common_features_train.csv").open("a") as stream:
+        stream.write(line("bbbf", features=user(3)) + "\n")
+    with pytest.raises(DataError, match=r"common_features_train\.csv: common_feature_index bbbf is there more than once"):
+        read(raw, local_engine)
+
+
 @pytest.mark.parametrize("wrong", ["3,yes,0,aaa0,0,", "3,1,0,aaa0"])
 def test_a_line_of_another_layout_fails(raw: Path, local_engine: Engine, wrong: str) -> None:
     with (raw / "sample_skeleton_train.csv").open("a") as stream:

@@ -71,6 +71,10 @@ class DataFile(Strict):
             raise ValueError("vocabularies: extend is for logs that grow by days, not for data with a split column")
         if self.source not in DATASETS:
             raise ValueError(f"source {self.source!r} is unknown; {nearest(self.source, DATASETS)}")
+        for feature in self.features.features:
+            if feature.kind != "sequence" and feature.source in self.dataset.outcomes:
+                wrong = f"feature {feature.name!r} reads column {feature.source!r}"
+                raise ValueError(f"{wrong}, which {self.source} knows only after the impression; it may be a label")
         return self
 
     @classmethod

@@ -19,6 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swrec_prod.datasets.columns import with_attributes
 from swrec_prod.datasets.source import Dataset, RawFile, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
@@ -60,7 +61,8 @@ def locate(raw: Path | None, cache: Path, options: AliCcpOptions) -> RawFiles:
 def read(engine: Engine, files: RawFiles, options: AliCcpOptions) -> ir.Table:
     """The standard table: row, time, scenario, click, conversion, and a column f<field> for each field: f101 is the user, f205 the item.
 
-    USER_BAGS and SAMPLE_BAGS are lists, everything is a string. Lines of the common files join with samples of the same split only.
+    USER_BAGS and SAMPLE_BAGS are lists, everything is a string. Lines of the common files join with samples of the same split only; a
+    visit on two lines, which would multiply its samples, fails when the table is evaluated.
     """
     import ibis
 
@@ -82,7 +84,7 @@ def _split(engine: Engine, paths: dict[str, Path], split: str) -> ir.Table:
         conversion=samples["conversion"] * samples["click"],
         **_fields(samples, SAMPLE_FIELDS, SAMPLE_BAGS),
     )
-    return rows.left_join(visits, "common_feature_index", rname="{name}_right").drop("common_feature_index", "common_feature_index_right")
+    return with_attributes(rows, visits, ("common_feature_index",), f"common_features_{split}.csv").drop("common_feature_index")
 
 
 def _time(samples: ir.Table, split: str) -> ir.Value:
@@ -123,4 +125,5 @@ ALI_CCP = Dataset(
     options=AliCcpOptions,
     locate=locate,
     read=read,
+    outcomes=("click", "conversion"),
 )

@@ -76,4 +76,5 @@ AMAZON = Dataset(
     options=AmazonOptions,
     locate=locate,
     read=read,
+    outcomes=("click",),
 )

@@ -102,4 +102,5 @@ CLOUD_THEME = Dataset(
     options=CloudThemeOptions,
     locate=locate,
     read=read,
+    outcomes=("click",),
 )

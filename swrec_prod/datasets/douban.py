@@ -124,4 +124,5 @@ DOUBAN = Dataset(
     options=DoubanOptions,
     locate=locate,
     read=read,
+    outcomes=("click",),
 )

@@ -151,6 +151,7 @@ def _edition(edition: str, folder: str, md5: str, rows: int, size: str, summary:
         options=KuaiRandOptions,
         locate=partial(locate, edition, folder, md5),
         read=read,
+        outcomes=("click", *OUTCOMES[1:]),  # is_click is called click
     )
 
 

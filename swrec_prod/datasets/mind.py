@@ -105,4 +105,5 @@ MIND = Dataset(
     options=MindOptions,
     locate=locate,
     read=read,
+    outcomes=("click",),
 )

@@ -227,4 +227,5 @@ MOVIELENS_1M = Dataset(
     options=MovieLensOptions,
     locate=locate,
     read=read,
+    outcomes=("click", "rating"),
 )
