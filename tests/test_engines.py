@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
@@ -22,6 +23,7 @@ from ibis import _
 
 from swrec_prod.engine import engine
 from swrec_prod.engine.contract import Engine
+from swrec_prod.engine.local import LocalEngine
 from swrec_prod.engine.parquet import check_parquet
 from swrec_prod.errors import ConfigError, DataError
 
@@ -280,6 +282,16 @@ def test_a_file_that_vanishes_is_named(each_engine: Engine, tmp_path: Path) -> N
         each_engine.arrow(rows)
 
 
+@pytest.mark.parametrize("second", [["row", "Item"], ["row", "item", "ITEM"]])
+def test_names_that_differ_in_capital_letters_only_are_refused(each_engine: Engine, tmp_path: Path, second: list[str]) -> None:
+    columns = log(1).select(["row", "item", "user"][: len(second)])
+    one, two = write(tmp_path, one=log(1), two=columns.rename_columns(second))
+    with pytest.raises(DataError, match=f"^{re.escape(str(two))}: column '{second[-1]}' and column 'item' .*in {re.escape(str(one))}"):
+        each_engine.parquet([one, two])
+    with pytest.raises(DataError, match=r"column 'row' is there 2 times; rename all but one"):
+        each_engine.parquet(write(tmp_path, twice=columns.rename_columns(["row"] * len(second)).select([0, 1])))
+
+
 def test_footers_name_the_types_as_they_are_read(tmp_path: Path) -> None:
     footers = check_parquet(write(tmp_path, one=odd(), two=odd().select(["u8", "nothing"])))
     assert footers.stored.field("u8").type == pa.int16() and footers.stored.field("nanos").type == pa.timestamp("ns")
@@ -374,7 +386,11 @@ def test_what_is_kept_is_read_once(each_engine: Engine, tmp_path: Path) -> None:
     kept = each_engine.kept(each_engine.parquet(files).filter(_.item > 0).mutate(twice=_.item * 2))
     files[0].unlink()
     items = [i for i in log(1)["item"].to_pylist() if i > 0]
+    other = each_engine.kept(kept.filter(_.item > 3))
+    each_engine.forget(other)
     assert each_engine.arrow(kept.order_by("row"))["twice"].to_pylist() == [2 * i for i in items]
+    with pytest.raises(Exception, match=other.op().name):  # each engine says in its own way that there is no such table
+        each_engine.arrow(other)
 
 
 SPAN = pa.schema([("user", pa.int64()), ("rows", pa.int64()), ("names", pa.list_(pa.string())), ("last", pa.timestamp("us", "UTC"))])
@@ -404,10 +420,35 @@ def test_an_error_of_a_function_of_groups(each_engine: Engine) -> None:
         each_engine.arrow(each_engine.map_groups(rows, "user", refuse, pa.schema([("user", pa.int64())])))
 
 
+def test_a_worker_with_another_python_is_told(cluster_engine: Engine) -> None:
+    def lacks(group: pa.Table) -> pa.Table:
+        raise ModuleNotFoundError("No module named 'pyarrow'")
+
+    rows = cluster_engine.memory(pa.table({"user": [7]}))
+    with pytest.raises(ConfigError, match=r"workers: No module named 'pyarrow'; PYSPARK_PYTHON must name a Python with the pack") as told:
+        cluster_engine.arrow(cluster_engine.map_groups(rows, "user", lacks, pa.schema([("user", pa.int64())])))
+    assert "\n" not in str(told.value)
+
+
 def test_a_value_that_cannot_be_cast_is_told(each_engine: Engine) -> None:
     with pytest.raises(DataError, match="'x y'") as told:
         each_engine.arrow(each_engine.memory(pa.table({"s": ["1", "x y"]})).select(i=_.s.cast("int64")))
     assert "\n" not in str(told.value)
+
+
+def test_a_full_disk_is_no_fault_of_a_file(tmp_path: Path) -> None:
+    files = write(tmp_path, one=log(1))
+    with engine("local", tmp_path, 1) as running:
+        assert isinstance(running, LocalEngine)
+        rows = running.parquet(files)
+        with pytest.raises(OSError) as told, running._told():
+            running.con.raw_sql("COPY (SELECT range FROM range(1000000)) TO '/dev/full' (FORMAT csv)")
+        assert told.value.errno == errno.ENOSPC
+        running.con.raw_sql("SET memory_limit = '20MB'; SET max_temp_directory_size = '1MB'")
+        many = rows.cross_join(rows.select(other="row")).cross_join(rows.select(third="row").limit(10))
+        with pytest.raises(OSError) as told:
+            running.kept(many.mutate(key=(_.row * 7919 + _.other * 31 + _.third).cast("string").hexdigest("md5")).order_by("key"))
+        assert told.value.errno == errno.ENOSPC and not isinstance(told.value, DataError)
 
 
 def test_ctrl_c_ends_a_query(local_engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import tempfile
@@ -28,7 +29,7 @@ from swrec_prod.engine.lines import check_files, check_headers
 from swrec_prod.engine.local import LocalEngine
 from swrec_prod.engine.parquet import check_parquet
 from swrec_prod.engine.spark_session import open_session
-from swrec_prod.errors import DataError
+from swrec_prod.errors import ConfigError, DataError, SwrecError
 
 NO_CHARACTER = "\0"
 READ_AS = {pa.uint64(): pa.decimal128(20, 0)}  # what Spark has no type for; nanoseconds are int64 (see RESULTS)
@@ -47,7 +48,7 @@ class ClusterEngine:
         self._session, self._started = open_session(self._scratch, threads)
         self.con = ibis.pyspark.connect(self._session)
         self.notes: list[str] = []
-        self._kept: list[DataFrame] = []
+        self._kept: dict[str, DataFrame] = {}
         self._names = count()
         self._again: dict[Path, Callable[[LocalEngine], ir.Table]] = {}
 
@@ -97,9 +98,15 @@ class ClusterEngine:
         """See contract.Engine. Kept on the executors, in memory and on disk; what is lost with one of them is computed again."""
         with self._told():
             frame = self._frame(rows).persist(StorageLevel.MEMORY_AND_DISK)
-            self._kept.append(frame)
             frame.count()
-            return self._table(frame)
+            table = self._table(frame)
+            self._kept[table.get_name()] = frame
+            return table
+
+    def forget(self, rows: ir.Table) -> None:
+        """See contract.Engine."""
+        self._kept.pop(rows.get_name()).unpersist()
+        self._session.catalog.dropTempView(rows.get_name())
 
     def micros(self, moment: ir.TimestampColumn) -> ir.IntegerColumn:
         """See contract.Engine."""
@@ -119,7 +126,7 @@ class ClusterEngine:
 
     def close(self) -> None:
         """See contract.Engine. Spark itself is stopped where it was started here."""
-        for frame in self._kept:
+        for frame in self._kept.values():
             frame.unpersist()
         if self._started:
             self._session.stop()
@@ -164,11 +171,13 @@ class ClusterEngine:
         except (AnalysisException, ParseException):
             raise
         except PythonException as failure:
-            ours = re.findall(r"^swrec_prod\.errors\.\w+: (.*)", str(failure), re.MULTILINE)
-            if not ours:
+            told = worker_failure(str(failure))
+            if told is None:
                 raise
-            raise DataError(ours[-1]) from None
+            raise told from None
         except (Py4JJavaError, PySparkException, pa.ArrowInvalid) as failure:
+            if "No space left on device" in str(failure):
+                raise OSError(errno.ENOSPC, "No space left on device for what is spilled", str(self._scratch)) from None
             file, reason = explain(str(failure))
             if file is not None:
                 self._find_line(file)
@@ -180,6 +189,18 @@ class ClusterEngine:
             with closing(LocalEngine(self._scratch, 1)) as local:
                 rows = self._again[file](local)
                 local.arrow(rows.agg([rows[name].count().name(name) for name in rows.columns]))
+
+
+def worker_failure(text: str) -> SwrecError | None:
+    """What failed in a Python of the cluster, of its traceback: an error of ours, or a Python that is unlike this one."""
+    ours = re.findall(r"^swrec_prod\.errors\.\w+: (.*)", text, re.MULTILINE)
+    if ours:
+        return DataError(ours[-1])
+    unlike = re.findall(r"^(?:[\w.]+\.)?(?:ModuleNotFoundError: |\w+: \[PYTHON_VERSION_MISMATCH\] )(.*)", text, re.MULTILINE)
+    if unlike:
+        wanted = "PYSPARK_PYTHON must name a Python with the packages and version of this one on every machine"
+        return ConfigError(f"engine cluster: in Python of the workers: {unlike[-1].rstrip('.')}; {wanted}")
+    return None
 
 
 def explain(text: str) -> tuple[Path | None, str]:

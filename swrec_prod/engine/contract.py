@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Makes Ibis tables of files, and evaluates expressions over them. Failures are DataErrors that name what was read.
+    """Makes Ibis tables of files, and evaluates expressions over them. Failures are DataErrors that name what was read; a full disk
+    is an OSError with ENOSPC.
 
     notes: what the user should be told of the files that were read so far, a line each.
     """
@@ -50,6 +51,9 @@ class Engine(Protocol):
 
     def kept(self, rows: ir.Table) -> ir.Table:
         """Evaluate once and keep the result, on disk where it is large, until the engine is closed."""
+
+    def forget(self, rows: ir.Table) -> None:
+        """Give back the room of a table of `kept`, which cannot be read any more."""
 
     def micros(self, moment: ir.TimestampColumn) -> ir.IntegerColumn:
         """Microseconds since 1970 of a timestamp; one without a zone is UTC."""

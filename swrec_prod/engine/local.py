@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from swrec_prod.engine.parquet import check_parquet, damaged
 from swrec_prod.errors import DataError
 
 MEMORY = "2GB"  # of DuckDB itself; what is larger is spilled to the scratch folder
+FULL = ("No space left on device", "max_temp_directory_size")  # said of the disk, and of the share of it that DuckDB leaves free
 WRONG_EXPRESSIONS = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.InternalException)
 NAMELESS = {duckdb.Error, duckdb.IOException, duckdb.InvalidInputException}  # a file is at fault, and may not be named
 
@@ -38,6 +40,7 @@ class LocalEngine:
         self.con = ibis.duckdb.connect(temp_directory=str(scratch), memory_limit=MEMORY, threads=threads)
         self.con.raw_sql("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
         self.notes: list[str] = []
+        self._scratch = scratch
         self._parquet: list[Path] = []
         self._text: list[Path] = []
         self._names = count()
@@ -84,6 +87,10 @@ class LocalEngine:
         with self._told():
             return self.con.create_table(f"kept_{next(self._names)}", rows, temp=True)
 
+    def forget(self, rows: ir.Table) -> None:
+        """See contract.Engine."""
+        self.con.raw_sql(f"DROP TABLE {rows.get_name()}")
+
     def micros(self, moment: ir.TimestampColumn) -> ir.IntegerColumn:
         """See contract.Engine."""
         return epoch_us(moment)
@@ -103,7 +110,10 @@ class LocalEngine:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What DuckDB cannot read, as an error of ours that names the file. A wrong expression is a fault of ours and stays as it is."""
+        """What DuckDB cannot read, as an error of ours that names the file. A wrong expression is a fault of ours and stays as it is.
+
+        A full disk is an OSError, as it is when files are written.
+        """
         try:
             yield
         except WRONG_EXPRESSIONS:
@@ -114,6 +124,8 @@ class LocalEngine:
             self.con.con.interrupt()  # else the query goes on, and closing waits for it
             raise KeyboardInterrupt from None
         except (duckdb.Error, pa.ArrowInvalid) as failure:
+            if any(word in str(failure) for word in FULL):
+                raise OSError(errno.ENOSPC, "No space left on device for what is spilled", str(self._scratch)) from None
             told = explain(str(failure))
             if type(failure) in NAMELESS and not any(str(file) in told for file in (*self._parquet, *self._text)):
                 told = damaged(self._parquet) or f"reading {', '.join(map(str, self._text or self._parquet))}: {told}"

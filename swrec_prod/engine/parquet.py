@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,10 +34,12 @@ class Footers(NamedTuple):
 def check_parquet(files: Sequence[Path]) -> Footers:
     """Open the footer of each of the files, of which there must be one or more.
 
-    Raises DataError naming a file that is missing or damaged, or file and column where a type is not that of the file before.
+    Raises DataError naming a file that is missing or damaged, or file and column where a type is not that of the file before, or a
+    name differs from another in capital letters only: SQL would take both for one.
     """
     with ThreadPoolExecutor(READERS) as pool:
         schemas = list(pool.map(_footer, files))
+    _check_names(files, schemas)
     first: dict[str, tuple[pa.DataType, Path]] = {}
     groups: dict[frozenset[str], list[Path]] = {}
     for path, schema in zip(files, schemas, strict=True):
@@ -78,6 +81,18 @@ def _stored_type(kind: pa.DataType, int96: bool) -> pa.DataType:
     """int96: timestamps of old writers; Arrow calls them nanoseconds, engines read microseconds."""
     nanos = pa.types.is_timestamp(kind) and kind.unit == "ns" and not int96
     return kind if nanos or kind in (pa.uint64(), pa.null()) else normal_type(kind)
+
+
+def _check_names(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> None:
+    known: dict[str, tuple[str, Path]] = {}
+    for path, schema in zip(files, schemas, strict=True):
+        for name, times in Counter(schema.names).items():
+            other, where = known.setdefault(name.lower(), (name, path))
+            if other != name:
+                told = f"column {name!r} and column {other!r} (in {where}) differ in capital letters only"
+                raise DataError(f"{path}: {told}; write them alike, or rename one")
+            if times > 1:
+                raise DataError(f"{path}: column {name!r} is there {times} times; rename all but one")
 
 
 def _partial(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> list[str]:
