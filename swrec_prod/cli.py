@@ -89,7 +89,7 @@ def prepare(
     data: Annotated[str, typer.Argument(help="A dataset's name, or a data file (configs/data/*.yaml).")],
     out: Annotated[Path, typer.Option(help="Folder for the prepared days.")],
     raw: Annotated[Path | None, typer.Option(help="The raw log; fetched where left out and the licence allows.")] = None,
-    engine: Annotated[str, typer.Option(help="local: DuckDB in this process; cluster: an existing Spark cluster.")] = "local",
+    engine: Annotated[str, typer.Option(metavar="local|cluster", help="DuckDB in this process, or an existing Spark cluster.")] = "local",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:

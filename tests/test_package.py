@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -161,10 +162,10 @@ def test_an_export_sweeps_what_a_killed_one_left(tmp_path):
     ended.wait()
     alive = os.getppid()
     for pid in (ended.pid, alive):
-        (tmp_path / f".1.tmp-{pid}").mkdir()
+        (tmp_path / f".1.tmp-{platform.node()}-{pid}").mkdir()
     with staged(tmp_path / "1"):
         pass
-    assert {path.name for path in tmp_path.iterdir()} == {"1", f".1.tmp-{alive}"}
+    assert {path.name for path in tmp_path.iterdir()} == {"1", f".1.tmp-{platform.node()}-{alive}"}
 
 
 def test_a_version_that_appears_meanwhile_is_not_replaced(tmp_path):

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from swrec_prod.data.data_file import DataFile
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.pack import Ragged
 from swrec_prod.data.prepare import prepare
+from swrec_prod.data.requests import last_days
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.movielens import MOVIELENS_1M, MovieLensOptions, rating_log
 from swrec_prod.datasets.source import RawFile
@@ -154,9 +156,11 @@ def test_the_split_is_8_to_1_to_1_and_fits_train_rows_only(prepared_age: Path) -
     assert manifest["fit"] == {"rule": "split: train", "rows": 3200, "until": None}
 
 
-def test_rows_that_share_a_number_are_not_dealt(run: Any) -> None:
+def test_rows_that_share_a_number_are_refused(run: Any) -> None:
     with pytest.raises(DataError, match="column 'row' has a number twice"):
         run(log(row=[0, 0, *range(8)]), toy(split={"random": {}}))
+    with pytest.raises(DataError, match="raw: column 'row' has 2 values that several rows share; every row of the log needs its own"):
+        run(log(row=[*range(8), 1, 0]))
 
 
 def test_values_that_only_later_days_have_are_unknown(run: Any) -> None:
@@ -226,6 +230,31 @@ def test_requests_are_held_out_and_whole(run: Any) -> None:
     groups = Counter(row // 4 for row in asked["row"].to_pylist())
     assert set(groups.values()) == {4}
     assert [row // 4 for row in asked["row"].to_pylist()] == [group for group in groups for _ in range(4)]  # side by side
+
+
+def test_requests_are_of_every_scenario_and_none_is_cut(run: Any) -> None:
+    """A scenario that is rare, or was seen before the others only, has its requests too; one of three rows is never cut to two."""
+    at = [START + timedelta(days=i // 300, minutes=i // 3) for i in range(600)]
+    scenario = ["home"] * 303 + ["cart"] * 3 + ["home"] * 294
+    many = {name: (log()[name].to_pylist() * 60) for name in ("clicked", "item", "price")}
+    for keys in ({}, {"schema": {"request": "session"}}):
+        table = log(row=list(range(600)), at=at, who=["u"] * 600, scenario=scenario, session=[i // 3 for i in range(600)], **many)
+        out, _ = run(table, toy(requests={"per_scenario": 40}, **keys), out=f"out-{len(keys)}")
+        rows = pq.read_table(out / "requests.parquet")
+        assert [row for row, of in zip(rows["row"].to_pylist(), rows["scenario"].to_pylist(), strict=True) if of == "cart"] == [
+            303,
+            304,
+            305,
+        ]
+        assert set(Counter(row // 3 for row in rows["row"].to_pylist()).values()) == {3} and min(rows["row"].to_pylist()) >= 300
+
+
+def test_candidates_are_read_from_the_last_days_that_have_enough_of_each_scenario() -> None:
+    days = {"1": {"a": 9, "b": 1}, "2": {"a": 5}, "3": {"a": 5, "b": 2}, "4": {"a": 5}}
+    assert last_days(days, {"a": 5}, False) == ["4"] and last_days(days, {"a": 5}, True) == ["3", "4"]
+    assert last_days(days, {"a": 6, "b": 2}, False) == ["3", "4"] and last_days(days, {"a": 1, "b": 3}, False) == list(days)
+    assert last_days(days, {"a": 5, "c": 8}, False) == ["4"]  # c is of days that were fitted
+    assert last_days({}, {"a": 5}, True) == []
 
 
 def test_requests_are_rows_that_were_not_fitted(run: Any) -> None:
@@ -301,7 +330,7 @@ def test_a_folder_of_other_things_is_never_touched(run: Any, tmp_path: Path) -> 
 
 def test_a_run_that_fails_or_is_killed_leaves_nothing(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
-    leftover, running = tmp_path / f".out.tmp-{int(killed.stdout)}", tmp_path / f".out.tmp-{os.getppid()}"
+    leftover, running = (tmp_path / f".out.tmp-{platform.node()}-{pid}" for pid in (int(killed.stdout), os.getppid()))
     for folder in (leftover, running):
         (folder / "day=2024-01-01").mkdir(parents=True)
     monkeypatch.setattr(stream, "day_slices", lambda days: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -16,9 +17,11 @@ import pytest
 
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.commit import temporary
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.prepare import prepare
-from swrec_prod.errors import DataError
+from swrec_prod.data.work import locked
+from swrec_prod.errors import ConfigError, DataError
 from tests.dated_log import SCHEMA, contents, data_file, day, day_files, manifest_of, rows_of_day, write_day, write_log, write_users
 
 WITHOUT_HISTORIES = {"features": [feature for feature in SCHEMA["features"] if feature["kind"] != "sequence"]}
@@ -208,11 +211,15 @@ def test_other_inputs_are_named(raw: Path, out: Path) -> None:
 def test_days_keep_the_attributes_that_they_were_prepared_with(raw: Path, out: Path, tmp_path: Path) -> None:
     prepared(raw, out)
     before = contents(out)
+    earlier = manifest_of(out)["source"]["raw"]
     write_users(raw, users=7)
-    assert prepared(raw, out) == [f"{out}: up to date (240 rows)"]
+    changed = "users.parquet changed since it was prepared: days that are prepared keep what was joined to them"
+    assert prepared(raw, out) == [changed, f"{out}: up to date (240 rows)"]
     write_day(raw, 5)
-    said = prepared(raw, out)
-    assert "users.parquet changed since it was prepared: days that are prepared keep what was joined to them" in said
+    assert changed in prepared(raw, out)
+    joined = {name: entry["attributes"] for name, entry in manifest_of(out)["days"].items()}
+    assert joined == {str(day(n)): earlier for n in range(1, 5)} | {str(day(5)): manifest_of(out)["source"]["raw"]}
+    assert earlier != manifest_of(out)["source"]["raw"]
     assert {name: digest for name, digest in contents(out).items() if name in before and name.startswith("day=")} == {
         name: digest for name, digest in before.items() if name.startswith("day=")
     }
@@ -281,6 +288,36 @@ def test_only_one_prepare_writes_to_a_folder(raw: Path, out: Path, tmp_path: Pat
         other.kill()
     prepared(raw, out)  # what was killed holds nothing
     assert sorted(os.listdir(tmp_path)) == ["out", "raw"]
+
+
+def test_a_lock_that_its_holder_removed_before_it_was_taken_is_none(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock, path = fcntl.flock, out.parent / f".{out.name}.lock"
+
+    def late(file: Any, how: int) -> None:
+        monkeypatch.undo()
+        path.unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(out):
+        with pytest.raises(DataError, match="another swrec prepare is writing it"), locked(out):
+            pass
+        assert path.exists()
+
+
+def test_an_unknown_engine_is_refused_before_anything_is_read(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"engine 'spark' is unknown; .*local.*cluster"):
+        prepare(data_file(), tmp_path / "absent", out, engine="spark")
+
+
+def test_what_runs_on_another_machine_left_is_not_swept(raw: Path, out: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    mine, other = temporary(out, "old").name.removesuffix(str(os.getpid())), f".{out.name}.old-another-machine-"
+    for prefix in (mine, other):
+        (out.parent / f"{prefix}{ended.pid}").mkdir()
+    prepared(raw, out)
+    assert sorted(os.listdir(out.parent)) == [f"{other}{ended.pid}", "out", "raw"]
 
 
 def test_the_order_of_keys_and_defaults_are_no_other_inputs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +21,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from swrec_prod.data import encode, stream
 from swrec_prod.data import prepare as preparing
-from swrec_prod.data import stream
 from swrec_prod.data.prepare import prepare
 from swrec_prod.engine.local import LocalEngine
 from swrec_prod.errors import DataError
-from tests.dated_log import MIDNIGHT, contents, data_file, day, manifest_of, prepared_rows, rows_of_day, write_day, write_log
+from tests.dated_log import MIDNIGHT, contents, data_file, day, manifest_of, prepared_rows, rows_of_day, write_day, write_log, write_users
 
 
 @pytest.fixture
@@ -295,6 +296,83 @@ def test_a_killed_prepare_goes_on_where_it_stopped(raw: Path, out: Path, tmp_pat
         (out / path.relative_to(tmp_path / ".out.partial")).stat().st_mtime_ns == at for path, at in finished.items()
     )
     assert contents(out) == contents(tmp_path / "whole") and sorted(os.listdir(tmp_path)) == ["data.yaml", "out", "raw", "whole"]
+
+
+def kill(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, call: Callable[[], Any]) -> None:
+    """End `call` as a kill does, where it asks for `name`."""
+
+    def killed(*args: Any, **more: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(where, name, killed)
+        call()
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_killed_prepare_whose_attributes_changed_begins_again(
+    raw: Path, out: Path, tmp_path: Path, added: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if added:
+        prepare(data_file(), raw, out)
+        write_day(raw, 4)
+    kill(monkeypatch, preparing, "request_table", lambda: prepare(data_file(), raw, out))
+    write_users(raw, users=3)
+    if added:
+        shutil.copytree(out, tmp_path / "unbroken")
+    said: list[str] = []
+    prepare(data_file(), raw, out, progress=said.append)
+    prepare(data_file(), raw, tmp_path / "unbroken")
+    assert f"{out}: a prepare that was cut off begins again: users.parquet changed since it was prepared" in said
+    assert contents(out) == contents(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("moment", ["vocabularies", "requests"])
+def test_killed_while_it_extends_vocabularies(raw: Path, out: Path, tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = data_file(vocabularies="extend")
+    prepare(file, raw, out)
+    shutil.copytree(out, tmp_path / "unbroken")
+    write_day(raw, 4)
+    prepare(file, raw, tmp_path / "unbroken")
+    where, name = (encode.pq, "write_table") if moment == "vocabularies" else (preparing, "request_table")
+    kill(monkeypatch, where, name, lambda: prepare(file, raw, out))
+    prepare(file, raw, out)
+    assert contents(out) == contents(tmp_path / "unbroken")
+
+
+def test_a_prepared_day_that_is_damaged_while_work_on_it_is_cut_off_is_done_again(
+    raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(data_file(), raw, out)
+    shutil.copytree(out, tmp_path / "unbroken")
+    write_day(raw, 4)
+    prepare(data_file(), raw, tmp_path / "unbroken")
+    kill(monkeypatch, preparing, "request_table", lambda: prepare(data_file(), raw, out))
+    damage_a_page(out / f"day={day(2)}" / "part-00000.parquet")  # the unfinished work has a hard link to it
+    prepare(data_file(), raw, out)
+    assert contents(out) == contents(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("column", ["item", "near", "author", "price", "visits", "session"])
+@pytest.mark.parametrize("added", [False, True])
+def test_a_column_without_a_value_on_one_day_is_missing_there(raw: Path, out: Path, tmp_path: Path, column: str, added: bool) -> None:
+    if added:
+        prepare(data_file(), raw, out)
+    number = 4 if added else 3
+    write_day(raw, number, **{column: pa.nulls(60)})  # no type, as pandas writes it
+    prepare(data_file(), raw, out)
+    write_day(raw, number, **{column: pa.nulls(60, rows_of_day(number).schema.field(column).type)})
+    prepare(data_file(fit_until=day(2)), raw, tmp_path / "typed")
+    assert prepared_rows(out).equals(prepared_rows(tmp_path / "typed"))
+
+
+@pytest.mark.parametrize("column", ["item", "near", "author", "price", "visits", "session"])
+def test_a_column_without_a_value_on_any_day_is_missing(raw: Path, out: Path, column: str) -> None:
+    for number in (1, 2, 3):
+        write_day(raw, number, **{column: pa.nulls(60)})
+    prepare(data_file(), raw, out)
+    if column in manifest_of(out)["nulls"]:
+        assert manifest_of(out)["nulls"][column] == 180
 
 
 def test_killed_between_its_last_two_steps(raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,17 +22,31 @@ def committed(out: Path) -> Iterator[Path]:
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out)
-    folder = out.parent / f".{out.name}.tmp-{os.getpid()}"
+    folder = temporary(out, "tmp")
     folder.mkdir()
     try:
         yield folder
-        old = out.parent / f".{out.name}.old-{os.getpid()}"
+        old = temporary(out, "old")
         if out.exists():
             os.rename(out, old)
         os.rename(folder, out)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write; when the block ends well it becomes `path`, which is never seen half written.
+
+    Its name is the same each time, so that one which a killed run left is written over.
+    """
+    aside = path.with_name(f".{path.name}.aside")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:
@@ -44,13 +60,23 @@ def file_record(root: Path, path: Path) -> dict[str, Any]:
     return {"path": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
+def temporary(out: Path, mark: str) -> Path:
+    """A folder beside `out` of this process alone, on a disk that several machines may share."""
+    return out.parent / f"{_of_this_machine(out, mark)}{os.getpid()}"
+
+
 def remove_leftovers(out: Path) -> None:
-    """Remove the temporary folders of runs of `out` that are no longer alive."""
+    """Remove the temporary folders of runs of `out` on this machine that are no longer alive; of others nobody knows here."""
     for mark in ("tmp", "old"):
-        for path in out.parent.glob(f".{out.name}.{mark}-*"):
-            pid = path.name.rpartition("-")[2]
+        prefix = _of_this_machine(out, mark)
+        for path in out.parent.glob(f"{glob.escape(prefix)}*"):
+            pid = path.name.removeprefix(prefix)
             if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _of_this_machine(out: Path, mark: str) -> str:
+    return f".{out.name}.{mark}-{platform.node()}-"
 
 
 def _alive(pid: int) -> bool:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from swrec_prod.data.commit import replaced
 from swrec_prod.data.pack import Column, Ragged
 from swrec_prod.data.tables import Buckets, Hashing, Scaler, Table, Vocabulary, joined
 from swrec_prod.data.values import Values, lists
@@ -108,17 +109,20 @@ class Encoders:
         return Encoders(schema, tables, {f.name: self.scalers[f.name] for f in schema.of_kind("dense")})
 
     def save(self, folder: Path) -> list[Path]:
-        """Write schema.yaml and vocab/ into `folder` and return the files; the same encoders are the same bytes."""
+        """Write schema.yaml and vocab/ into `folder` and return the files, each whole; the same encoders are the same bytes."""
         (folder / "vocab").mkdir(parents=True, exist_ok=True)
         files = [folder / "schema.yaml", folder / "vocab" / STATE]
-        self.schema.save(files[0])
-        files[1].write_text(json.dumps(self._state(), indent=1) + "\n")
+        with replaced(files[0]) as path:
+            self.schema.save(path)
+        with replaced(files[1]) as path:
+            path.write_text(json.dumps(self._state(), indent=1) + "\n")
         for name, table in self.tables.items():
             if isinstance(table, Vocabulary):
                 ids = pa.array(np.arange(1, table.rows, dtype=np.int32))
                 content = pa.table({"id": ids, "value": table.values, "count": table.counts})
                 files.append(folder / "vocab" / f"{name}.parquet")
-                pq.write_table(content, files[-1], compression="zstd")
+                with replaced(files[-1]) as path:
+                    pq.write_table(content, path, compression="zstd")
         return files
 
     @classmethod

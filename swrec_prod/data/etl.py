@@ -2,6 +2,7 @@
 
     standard    one row an event: needed columns, time in microseconds, day and hour, duplicates dropped, a stable row number
     profile     what there is, an hour and scenario at a time: rows, positives, missing and unusable values
+    repeated    row numbers that are not of one row
     counts, moments   what vocabularies and scalers are fitted on
     windowed    for every row, how many behaviours of its user happened strictly before it
     latest      the last behaviours of every user in days that are prepared already
@@ -12,7 +13,7 @@ Nothing here is evaluated, and nothing knows which engine will do it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import ibis
@@ -24,6 +25,7 @@ from swrec_prod.schema import DENSE_ENCODERS, Feature, FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+    from ibis.expr.datatypes import DataType
 
 DAY, HOUR, SPLIT, ROW = "_day", "_hour", "_split", "row"
 HOUR_US = 3_600_000_000
@@ -64,6 +66,27 @@ def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = 
     return list(dict.fromkeys([*names, *more]))
 
 
+def serving_types(schema: FeatureSchema, found: Mapping[str, DataType], untyped: Set[str]) -> dict[str, DataType]:
+    """Types that serve for the columns `untyped`, of which no file has a value: int64 for numbers, else those that ids are made of.
+
+    found: all columns, with their types; that of a column without a type is string.
+    """
+    kinds = {ROW: "int64", schema.user: "string", **{label.column: "int64" for label in schema.labels}}
+    if schema.weight:
+        kinds[schema.weight] = "int64"
+    for feature in schema.of_kind("id", "bag"):
+        owner = found.get(schema.feature(feature.table).source)
+        element = "string" if owner is None or schema.feature(feature.table).source in untyped else _scalar(owner)
+        kinds[feature.source] = f"array<{element}>" if feature.kind == "bag" else str(element)
+    for feature in numbers(schema):
+        kinds[feature.source] = "array<int64>" if feature.kind == "bag" else "int64"
+    return {name: ibis.dtype(kind) for name, kind in kinds.items() if name in untyped and name in found and found[name].is_string()}
+
+
+def _scalar(kind: DataType) -> DataType:
+    return kind.value_type if kind.is_array() else kind
+
+
 def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
     """The events with the `_split` that a table of (row, _split) deals to each of them; none where there is no row number."""
     return events.join(split, ROW, how="left").drop(f"{ROW}_right")
@@ -86,6 +109,12 @@ def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
         weight = events[schema.weight].cast("float64")
         counts["unusable_weight"] = _.count(where=_missing(weight) | ~weight.between(0, LARGEST))
     return events.group_by(**{HOUR: events[HOUR], "scenario": events[schema.scenario.column]}).agg(**counts)
+
+
+def repeated(events: ir.Table) -> ir.Table:
+    """One row: `rows`, how many row numbers several rows have, and `day`, the first day of those."""
+    numbers = events.group_by(ROW).agg(rows=_.count(), day=_[DAY].min()).filter(_.rows > 1)
+    return numbers.agg(rows=_.count(), day=_.day.min())
 
 
 def checked(schema: FeatureSchema) -> list[str]:

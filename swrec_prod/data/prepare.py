@@ -15,9 +15,10 @@ from __future__ import annotations
 import errno
 import time
 from bisect import bisect
-from collections.abc import Callable, Iterable
-from datetime import date
-from functools import cached_property
+from collections import Counter
+from collections.abc import Callable
+from datetime import date, timedelta
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,28 +29,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swrec_prod.data import etl
-from swrec_prod.data.catalog import FORMAT, damaged
+from swrec_prod.data.catalog import FORMAT
 from swrec_prod.data.check import check_columns
-from swrec_prod.data.commit import file_record
+from swrec_prod.data.commit import file_record, replaced
 from swrec_prod.data.data_file import DataFile, RandomSplit
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.fit import extend, fit
-from swrec_prod.data.profile import Profile, day_of, number_of
+from swrec_prod.data.profile import Profile, check_numbers, day_of, number_of
 from swrec_prod.data.raw import RawLog, difference, news
-from swrec_prod.data.requests import request_table
+from swrec_prod.data.requests import last_days, limits, request_table
 from swrec_prod.data.spread import spread_days
 from swrec_prod.data.stream import stream_days
-from swrec_prod.data.work import Manifest, Work, begin, continued, locked, read_manifest, resume
+from swrec_prod.data.work import Manifest, Work, bad_days, begin, check_there, continued, locked, read_manifest, resume, settle
 from swrec_prod.datasets.source import RawFile, RawFiles
+from swrec_prod.engine import check_name
 from swrec_prod.engine import engine as running_engine
 from swrec_prod.engine.contract import Engine
-from swrec_prod.errors import DataError, SwrecError
+from swrec_prod.errors import DataError
+from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 SPLITS = ("train", "valid", "test")
 DAY_US = 24 * etl.HOUR_US
+DAY = timedelta(days=1)
 SECONDS = 3.0  # between lines of progress
 Progress = Callable[[str], None]
 
@@ -72,7 +76,9 @@ def prepare(
     always. engine: see swrec_prod.engine. progress: takes a line now and then.
     """
     options, out = data_file.parsed_options(), out.absolute()
+    check_name(engine)
     with locked(out):
+        settle(out)
         existing = read_manifest(out)
         if raw is not None and not raw.exists():
             raise DataError(f"{raw}: no such file or folder")
@@ -86,18 +92,19 @@ def prepare(
             raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it ({what})")
         if existing is not None and (not log.continues(existing["source"], source) or existing.get("format") != FORMAT):
             existing = None
-        bad = _bad_days(out, existing, log, progress) if existing else []
+        bad = bad_days(out, existing, log, progress) if existing else []
         existing = None if bad is None else existing
-        work = resume(out, lambda before: log.continues(before, source))
+        work = resume(out, lambda before: _goes_on(before, source, out, progress))
         if work is not None:
+            lost = work.manifest.get("damaged", {}).keys() - work.days.keys()
+            check_there(sorted(lost), log, f"{work.folder}: a day is damaged")
             progress(f"{out}: going on with a prepare that was cut off; {len(work.days):,} days are there")
+        if existing is not None and existing["source"] != source:
+            progress(f"{_difference(existing['source'], source)}: days that are prepared keep what was joined to them")
         if existing is not None and work is None and not bad and not news(log, _raw_of(existing)):
             progress(f"{out}: up to date ({existing['rows']:,} rows)")
             return existing
-        if existing is not None and existing["source"] != source:
-            progress(f"{_difference(existing['source'], source)}: days that are prepared keep what was joined to them")
-        work = work or (continued(out, existing, bad or []) if existing else begin(out, data_file.source, source))
-        work.manifest["source"] = source
+        work = work or (continued(out, existing | {"source": source}, bad or []) if existing else begin(out, data_file.source, source))
         try:
             with running_engine(engine, work.scratch) as running:
                 manifest = _Preparing(running, data_file, log, work, progress).run()
@@ -117,6 +124,7 @@ class _Preparing:
     def __init__(self, engine: Engine, data_file: DataFile, log: RawLog, work: Work, progress: Progress) -> None:
         self.engine, self.data_file, self.log, self.work, self.progress = engine, data_file, log, work, progress
         self.schema = data_file.features
+        self._numbered = False  # by the source; numbers made by etl.standard are unique
 
     def run(self) -> Manifest:
         """Do all that is missing and commit it."""
@@ -137,6 +145,8 @@ class _Preparing:
             self.progress(note)
         if profile.rows or not self.work.days:
             profile.check(self._name(todo), self.log.place)
+            if self._numbered:
+                check_numbers(self.engine.arrow(etl.repeated(events)), self.log.place)
         if not self.log.has_days:
             todo = [day for day in profile.days if str(day) not in self.work.days]
         self.work.drop([str(day) for day in todo])
@@ -175,11 +185,13 @@ class _Preparing:
     def _standard(self, days: list[date]) -> ir.Table:
         files = self.log.of_days(days) if self.log.has_days else self.log.files
         table = self._read(files)
-        if self.log.has_days:  # what only other days have is missing on these
-            needed = etl.needed(self.schema, list(self._types), self.data_file.deduplicate)
-            absent = [name for name in needed if name in self._types and name not in table.columns]
-            table = table.mutate(**{name: ibis.null(self._types[name]) for name in absent})
+        found, without = dict(table.schema().items()), self.log.untyped(files)
+        needed = etl.needed(self.schema, list(self._types), self.data_file.deduplicate)
+        kinds = {name: self._types[name] for name in needed if name in self._types}  # what only other days have is missing on these
+        absent = {name: kind for name, kind in kinds.items() if name not in found or (name in without and found[name] != kind)}
+        table = table.mutate(**{name: ibis.null(kind) for name, kind in absent.items()})
         check_columns(self.schema, dict(table.schema().items()), self._name(days), self.data_file.deduplicate)
+        self._numbered = etl.ROW in table.columns
         return etl.standard(self.engine, table, self.data_file)
 
     def _read(self, files: RawFiles) -> ir.Table:
@@ -188,7 +200,8 @@ class _Preparing:
     @cached_property
     def _types(self) -> dict[str, ibis.DataType]:
         """The columns of the whole log; they are found in the files' footers."""
-        return dict(self._read(self.log.files).schema().items())
+        found = dict(self._read(self.log.files).schema().items())
+        return found | etl.serving_types(self.schema, found, self.log.untyped(self.log.files))
 
     def _name(self, days: list[date]) -> str:
         """What is read of these days, for messages."""
@@ -237,7 +250,7 @@ class _Preparing:
                 self.progress(f"extending vocabularies by {grown[0]}..{grown[-1]}")
                 encoders = extend(self.engine, self._events(grown), encoders)
                 manifest["fit"]["until"] = str(grown[-1])
-        encoders.save(folder)
+        manifest["others"] = [file_record(folder, path) for path in encoders.save(folder)]
         manifest["fingerprint"] = encoders.fingerprint()
         manifest["encoders"] = True  # complete: if this work is cut off, the next one goes on with them
         self.work.save()
@@ -279,10 +292,10 @@ class _Preparing:
             self.log.check_unchanged()
             manifest["files"] += [file | {"fitted_until": until} for file in files]
             entry = {"rows": rows, "nulls": profile.missing(day), "scenarios": profile.traffic(day, known), "raw": raw.get(day, [])}
-            self.work.days[str(day)] = entry
+            self.work.days[str(day)] = entry | ({"attributes": self.log.undated} if self.log.has_days else {})
             say(f"{day}: {done:,} of {total:,} rows ({done / max(total, 1):.0%})", last=done == total)
 
-        write = spread_days if self.engine.name == "cluster" else stream_days
+        write = spread_days if self.engine.name == "cluster" else partial(stream_days, kept=not self.log.has_days)
         if write is spread_days and total:
             self.progress(f"{todo[0]}..{todo[-1]}: {total:,} rows are prepared on the cluster")
         for run in _runs([day for day in todo if profile.rows_of(day)], list(self.work.days)):
@@ -306,6 +319,20 @@ class _Preparing:
         names = [f.name for f in self.schema.features if f.kind != "sequence"]
         manifest["nulls"] = {name: sum(entry["nulls"][name] for entry in days.values()) for name in names}
 
+    def _unseen(self, days: list[str], schema: FeatureSchema) -> tuple[ir.Table, dict[str, int]]:
+        """The events that requests are chosen from, and of how many of each scenario; of a dated log the last held-out days only."""
+        found = {day: {name: entry["rows"] for name, entry in self.work.days[day]["scenarios"].items()} for day in days}
+        until = self.work.manifest["fit"]["until"]
+        rows = dict(sum(map(Counter, found.values()), Counter()))
+        limit = limits(rows, self.data_file.requests.per_scenario, 10 if until else 1)
+        if until is None:
+            events = self._events([])
+            return events.filter(events[etl.SPLIT] == "test"), limit
+        held_out = {day: rows for day, rows in found.items() if day > until}
+        last = last_days(held_out, limit, schema.request is not None) or days[-1:]
+        events = self._events([date.fromisoformat(day) for day in last])
+        return events.filter(events[etl.DAY] >= number_of(max(date.fromisoformat(last[0]), date.fromisoformat(until) + DAY))), limit
+
     def _requests(self, encoders: Encoders, days: list[str]) -> Path:
         """Write requests.parquet; where the raw log no longer has all prepared days, the one that there is stays."""
         path = self.work.folder / "requests.parquet"
@@ -313,12 +340,10 @@ class _Preparing:
             self.progress("requests.parquet stays as it is: the raw log no longer has all days")
         else:
             events = self._events([date.fromisoformat(day) for day in days])
-            until = self.work.manifest["fit"]["until"]
-            held_out = events[etl.DAY] > number_of(date.fromisoformat(until)) if until else events[etl.SPLIT] == "test"
-            limit = max(sum(self.work.days[day]["rows"] for day in days) // 10, 1) if until else 2**62
-            table = request_table(self.engine, events, self.data_file, encoders.schema, events.filter(held_out), limit)
-            path.unlink(missing_ok=True)
-            pq.write_table(table, path, compression="zstd", store_schema=False)  # engines name the elements of lists in their own ways
+            unseen, limit = self._unseen(days, encoders.schema)
+            table = request_table(self.engine, events, self.data_file, encoders.schema, unseen, limit)
+            with replaced(path) as aside:
+                pq.write_table(table, aside, compression="zstd", store_schema=False)  # engines name the elements of lists in their own ways
         return path
 
 
@@ -354,27 +379,11 @@ def _raw_of(manifest: Manifest) -> dict[str, Any]:
     return {day: entry["raw"] for day, entry in manifest["days"].items()}
 
 
-def _bad_days(out: Path, manifest: Manifest, log: RawLog, progress: Progress) -> list[str] | None:
-    """The days of a prepared folder with a missing or damaged file; None when that is another file, and all must be done again.
-
-    Raises DataError when the raw log no longer has a day that must be done again.
-    """
-    try:
-        found = damaged(out, manifest)
-    except SwrecError as failure:
-        _check_there(manifest["days"], log, str(failure))
-        progress(f"repairing {out}: {failure}")
-        return None
-    for day, problem in found.items():
-        _check_there([day], log, f"{day}: {problem}")
-        progress(f"repairing {day}: {problem}")
-    return list(found)
-
-
-def _check_there(days: Iterable[str], log: RawLog, problem: str) -> None:
-    gone = [day for day in days if log.has_days and date.fromisoformat(day) not in log.by_day]
-    if gone:
-        raise DataError(f"{problem}, but the raw log no longer has {gone[0]}; bring it back, or prepare into another folder")
+def _goes_on(before: Manifest, source: Manifest, out: Path, progress: Progress) -> bool:
+    """Whether work that was cut off is of the same inputs; days of one prepare never have attributes of several."""
+    if before != source:
+        progress(f"{out}: a prepare that was cut off begins again: {_difference(before, source)}")
+    return before == source
 
 
 def _difference(before: Manifest, now: Manifest) -> str:

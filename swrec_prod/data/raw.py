@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from swrec_prod.data.commit import file_sha256
 from swrec_prod.datasets.source import RawFiles
@@ -70,11 +75,28 @@ class RawLog:
         paths = of_day or [file.path for file in self.files if (file.day is not None) == self.has_days]
         return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
 
+    def untyped(self, files: RawFiles) -> set[str]:
+        """The columns that have no type in any of these files: what pandas writes where a column has missing values only."""
+        footers = [self._footers[file.path] for file in files if file.path in self._footers]
+        return set().union(*(without for _, without in footers)) - set().union(*(typed for typed, _ in footers))
+
+    @cached_property
+    def _footers(self) -> dict[Path, tuple[set[str], set[str]]]:
+        """Of each Parquet file the columns with a type and those without; those of one that is damaged are told where it is read."""
+        found = {}
+        for path in (file.path for file in self.files if file.path.suffix == ".parquet"):
+            with contextlib.suppress(pa.ArrowException, OSError):
+                schema = pq.read_schema(path)
+                without = {field.name for field in schema if pa.types.is_null(field.type)}
+                found[path] = (set(schema.names) - without, without)
+        return found
+
     def continues(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         """Whether what was prepared from the source `before` is still good for the source `now`.
 
         Files without a day are the whole log where it has no days. Beside a log with days they are attributes, and days that are
-        prepared keep the ones that they had then: those of later days are no better for them.
+        prepared keep the ones that they had then: those of later days are no better for them. (Of a prepare that was cut off, no day
+        is prepared yet in this sense: with other attributes it begins again.)
         """
         return before == now or (self.has_days and before["data_file"] == now["data_file"])
 

@@ -11,13 +11,15 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from swrec_prod.data.catalog import FORMAT, MANIFEST
-from swrec_prod.data.commit import remove_leftovers
-from swrec_prod.errors import DataError
+from swrec_prod.data.catalog import FORMAT, MANIFEST, damaged
+from swrec_prod.data.commit import remove_leftovers, temporary
+from swrec_prod.data.raw import RawLog
+from swrec_prod.errors import DataError, SwrecError
 
 JOURNAL, SCRATCH = "journal.json", "scratch"
 Manifest = dict[str, Any]
@@ -55,6 +57,11 @@ class Work:
             if path.name.removeprefix("day=") not in self.days:
                 shutil.rmtree(path)
 
+    def forget(self, days: list[str]) -> None:
+        """Damaged days are to be prepared again."""
+        self.manifest["damaged"] = self.manifest.get("damaged", {}) | {day: self.days[day]["raw"] for day in days}
+        self.drop(days)
+
     def leave(self) -> None:
         """Called when work stops, however: what a later prepare could not go on from is removed."""
         if not any((self.folder / name).exists() for name in (JOURNAL, MANIFEST)):
@@ -63,13 +70,8 @@ class Work:
     def commit(self) -> None:
         """Make this folder OUT; the manifest is the last file written. Files of OUT that are not linked here are gone then."""
         _write(self.folder / MANIFEST, self.manifest)
-        (self.folder / JOURNAL).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
-        old = self.out.parent / f".{self.out.name}.old-{os.getpid()}"
-        if self.out.exists():
-            os.rename(self.out, old)
-        os.rename(self.folder, self.out)
-        shutil.rmtree(old, ignore_errors=True)
+        (self.folder / JOURNAL).unlink(missing_ok=True)  # from here on it is complete
+        _place(self.folder, self.out)
 
 
 @contextlib.contextmanager
@@ -77,16 +79,27 @@ def locked(out: Path) -> Iterator[None]:
     """Only one prepare writes to `out` at a time. Raises DataError when another one does."""
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.parent / f".{out.name}.lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{out}: another swrec prepare is writing it") from None
+    with _held(path, out):
         try:
             remove_leftovers(out)
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _held(path: Path, out: Path) -> TextIO:
+    """The open lock file. One that its holder removed before it was locked here locks nothing, and a new one is taken."""
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return file
+        except BlockingIOError:
+            file.close()
+            raise DataError(f"{out}: another swrec prepare is writing it") from None
+        file.close()
 
 
 def read_manifest(out: Path) -> Manifest | None:
@@ -107,14 +120,29 @@ def read_manifest(out: Path) -> Manifest | None:
     return manifest
 
 
-def resume(out: Path, continues: Callable[[Manifest], bool]) -> Work | None:
-    """The work on `out` that an earlier prepare left unfinished, if its source is one that this one `continues`."""
+def settle(out: Path) -> None:
+    """Make OUT of work that was complete when it was killed, in the last steps of `Work.commit`."""
     folder = _folder(out)
-    manifest = _read(folder / JOURNAL) or _read(folder / MANIFEST)  # complete, and killed before it became `out`
-    if manifest is None or manifest.get("format") != FORMAT or not continues(manifest["source"]):
-        shutil.rmtree(folder, ignore_errors=True)
-        return None
-    return Work(out, folder, manifest)
+    complete = _read(folder / MANIFEST) is not None and not (folder / JOURNAL).exists()
+    if complete and (not out.exists() or _read(out / MANIFEST) is not None):
+        _place(folder, out)
+
+
+def resume(out: Path, same: Callable[[Manifest], bool]) -> Work | None:
+    """The work on `out` that an earlier prepare left unfinished, if its source is the `same`; else it is removed.
+
+    Its damaged days are forgotten, and all of it where what belongs to all days is damaged or half written.
+    """
+    folder = _folder(out)
+    manifest = _read(folder / JOURNAL)
+    if manifest is not None and manifest.get("format") == FORMAT and same(manifest["source"]):
+        with contextlib.suppress(DataError):
+            work, bad = Work(out, folder, manifest), damaged(folder, manifest)
+            if bad:
+                work.forget(list(bad))
+            return work
+    shutil.rmtree(folder, ignore_errors=True)
+    return None
 
 
 def begin(out: Path, dataset: str, source: Manifest) -> Work:
@@ -141,12 +169,46 @@ def continued(out: Path, manifest: Manifest, damaged: list[str]) -> Work:
     return work
 
 
+def bad_days(out: Path, manifest: Manifest, log: RawLog, progress: Callable[[str], None]) -> list[str] | None:
+    """The days of a prepared folder with a missing or damaged file; None when that is another file, and all must be done again.
+
+    Raises DataError when the raw log no longer has a day that must be done again.
+    """
+    try:
+        found = damaged(out, manifest)
+    except SwrecError as failure:
+        check_there(manifest["days"], log, str(failure))
+        progress(f"repairing {out}: {failure}")
+        return None
+    for day, problem in found.items():
+        check_there([day], log, f"{day}: {problem}")
+        progress(f"repairing {day}: {problem}")
+    return list(found)
+
+
+def check_there(days: Iterable[str], log: RawLog, problem: str) -> None:
+    """Raises DataError when the raw log no longer has one of these days, which must be prepared again because of `problem`."""
+    gone = [day for day in days if log.has_days and date.fromisoformat(day) not in log.by_day]
+    if gone:
+        raise DataError(f"{problem}, but the raw log no longer has {gone[0]}; bring it back, or prepare into another folder")
+
+
 def link(source: Path, target: Path) -> None:
     """A hard link, or a copy where the file system has none."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _place(folder: Path, out: Path) -> None:
+    """Complete work becomes `out`; what was there goes."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    old = temporary(out, "old")
+    if out.exists():
+        os.rename(out, old)
+    os.rename(folder, out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _folder(out: Path) -> Path:

@@ -37,14 +37,19 @@ def _cluster(scratch: Path, threads: int) -> Engine:
 ENGINES: dict[str, Callable[[Path, int], Engine]] = {"local": _local, "cluster": _cluster}
 
 
+def check_name(name: str) -> None:
+    """Raises ConfigError for an unknown engine, before any work is done for it."""
+    if name not in ENGINES:
+        raise ConfigError(f"engine {name!r} is unknown; {nearest(name, ENGINES)}")
+
+
 @contextmanager
 def engine(name: str, scratch: Path, threads: int = 2) -> Iterator[Engine]:
     """The engine called `name` for as long as the block runs. scratch: an existing folder for what does not fit into memory.
 
     threads: of the local engine, and of Spark's local mode. Raises ConfigError for an unknown name, or where Spark cannot be started.
     """
-    if name not in ENGINES:
-        raise ConfigError(f"engine {name!r} is unknown; {nearest(name, ENGINES)}")
+    check_name(name)
     running = ENGINES[name](scratch, threads)
     try:
         yield running

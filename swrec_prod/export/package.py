@@ -32,7 +32,7 @@ import pydantic
 import torch
 
 from swrec_prod.config import Quantize
-from swrec_prod.data.commit import remove_leftovers
+from swrec_prod.data.commit import remove_leftovers, temporary
 from swrec_prod.data.encode import STATE, Encoders
 from swrec_prod.errors import PackageError
 from swrec_prod.strict import Strict, parse
@@ -136,7 +136,7 @@ def staged(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
-    folder = path.parent / f".{path.name}.tmp-{os.getpid()}"
+    folder = temporary(path, "tmp")
     folder.mkdir()
     try:
         yield folder
