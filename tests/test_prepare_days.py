@@ -310,6 +310,14 @@ def test_an_unknown_engine_is_refused_before_anything_is_read(out: Path, tmp_pat
         prepare(data_file(), tmp_path / "absent", out, engine="spark")
 
 
+def test_a_folder_below_the_raw_log_is_no_part_of_it(raw: Path) -> None:
+    options = {"options": {"log": "**/*.parquet", "join": [{"file": "users.parquet", "by": "user_id"}]}}
+    (raw / ".hidden").mkdir()
+    shutil.copy(raw / "log" / f"day={day(1)}" / "part-0.parquet", raw / ".hidden" / f"{day(1)}.parquet")
+    prepared(raw, raw / "out", **options)
+    assert prepared(raw, raw / "out", **options) == [f"{raw / 'out'}: up to date (240 rows)"]
+
+
 def test_what_runs_on_another_machine_left_is_not_swept(raw: Path, out: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -21,6 +21,7 @@ from swrec_prod.strict import Strict
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+PREPARED = ("manifest.json", "schema.yaml")  # in the folder that prepare makes
 MICROSECONDS = {"us": 1, "ms": 1_000, "s": 1_000_000}
 DAY_FOLDER = re.compile(r"^(?:day|date|dt|ds)=(\d{4})-?(\d{2})-?(\d{2})$")
 DATE_IN_NAME = re.compile(r"(?<![0-9A-Za-z])(\d{4})([-_]?)(\d{2})\2(\d{2})(?![0-9A-Za-z])")
@@ -82,12 +83,20 @@ def locate(raw: Path | None, cache: Path, options: ParquetOptions) -> RawFiles:
     root = raw if raw.is_dir() else raw.parent
     table_of = _attributes(root, options)
     found = raw.glob(options.log) if raw.is_dir() else (raw,)
-    log = sorted(path for path in found if path.is_file() and path not in table_of)
+    paths = [path for path in found if path.is_file() and path not in table_of]
+    other = {folder for folder in {path.parent for path in paths} if _is_no_log(folder, root)}
+    log = sorted(path for path in paths if path.parent not in other)
     if not log:
         others = f", but for those that options.join names: {', '.join(sorted(set(table_of.values())))}" if table_of else ""
         raise DataError(f"{raw}: no file matches options.log {options.log!r}{others}")
     _refuse_truth([*log, *table_of])
     return (*_with_days(log, root), *(RawFile(path, table=table) for path, table in sorted(table_of.items())))
+
+
+def _is_no_log(folder: Path, root: Path) -> bool:
+    """Whether a folder is hidden, or in what `swrec prepare` wrote: --out may lie below --raw."""
+    between = [folder, *folder.parents][: len(folder.relative_to(root).parts)]
+    return any(part.name.startswith(".") or all((part / name).is_file() for name in PREPARED) for part in between)
 
 
 def _attributes(root: Path, options: ParquetOptions) -> dict[Path, str]:
