@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swrec_prod.data import prepare as preparing
 from swrec_prod.data import spread, stored, stream
 from swrec_prod.data.behaviours import Behaviours, Carry, sequence
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.prepare import prepare
 from swrec_prod.engine.contract import Engine
+from swrec_prod.engine.local import LocalEngine
 from tests.dated_log import MIDNIGHT, contents, data_file, day, day_files, manifest_of, prepared_rows, write_day, write_log
 
 SEQUENCES = {"seen": (None, 4), "clicks": ("click", 3), "buys": ("buy", None)}
@@ -110,6 +112,24 @@ def test_both_engines_add_a_day_alike_and_cut_it_into_files_alike(
 def test_chunks_may_be_cut_anywhere(raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(stream, "CHUNK_ROWS", rows)
     prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(out)
+
+
+def test_a_day_of_several_chunks_is_evaluated_once(raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Duplicates and row numbers take the whole day: evaluated for every chunk, a day would cost the square of its rows."""
+    asked: list[list[date]] = []
+    forgotten: list[str] = []
+
+    def counted(engine: Engine, events: Any, *rest: Any, **options: Any) -> None:
+        stream.stream_days(engine, lambda days: (asked.append(days), events(days))[1], *rest, **options)
+
+    forget = LocalEngine.forget
+    monkeypatch.setattr(LocalEngine, "forget", lambda self, rows: (forgotten.append(rows.op().name), forget(self, rows)))
+    monkeypatch.setattr(preparing, "stream_days", counted)
+    monkeypatch.setattr(stream, "CHUNK_ROWS", 20)
+    prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / "out")
+    assert sorted(days for days in asked[1:]) == [[day(number)] for number in range(1, 6)]
+    assert len(forgotten) >= 5
     assert contents(tmp_path / "out") == contents(out)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.data.etl import HOUR, checked, numbers
+from swrec_prod.data.etl import HOUR, ROW, checked, numbers
 from swrec_prod.errors import DataError
 from swrec_prod.schema import Feature, FeatureSchema, Scenario
 
@@ -38,6 +38,20 @@ class Profile:
     def rows_of(self, day: date) -> int:
         """The rows of one day."""
         return int(self._of(day)["rows"].to_numpy().sum())
+
+    def runs(self, days: list[date], limit: int) -> Iterator[list[date]]:
+        """`days` in pieces of at most `limit` rows, or one day."""
+        run: list[date] = []
+        rows = 0
+        for day in days:
+            size = self.rows_of(day)
+            if run and rows + size > limit:
+                yield run
+                run, rows = [], 0
+            run.append(day)
+            rows += size
+        if run:
+            yield run
 
     def chunks(self, days: list[date], limit: int) -> Iterator[tuple[int, int, int]]:
         """Runs of hours [first, end) of at most `limit` rows, or one hour, over `days` (in order), with their rows."""
@@ -128,6 +142,17 @@ class Profile:
         first = number_of(day) * 24
         hours = self.table[HOUR]
         return self.table.filter(pc.and_(pc.greater_equal(hours, first), pc.less(hours, first + 24)))
+
+
+def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:
+    """Raises DataError when rows share a row number, of the evaluated etl.repeated: which of them comes first nobody could say.
+
+    place: names where the rows of a day come from, for the message.
+    """
+    found = repeated.to_pylist()[0]
+    if found["rows"]:
+        where = f"{place(day_of(found['day']))}: column {ROW!r}"
+        raise DataError(f"{where} has {found['rows']:,} values that several rows share; every row of the log needs its own")
 
 
 def _is_log(feature: Feature) -> bool:

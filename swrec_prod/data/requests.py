@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from swrec_prod.data.data_file import DataFile
 from swrec_prod.data.etl import DAY, ROW, behaved
+from swrec_prod.data.pack import spread
 from swrec_prod.data.profile import day_of
 from swrec_prod.data.stored import MICROSECONDS
 from swrec_prod.engine.contract import Engine
@@ -18,31 +21,70 @@ from swrec_prod.schema import Feature, FeatureSchema
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-CANDIDATES = 1_000_000  # at most so many of the latest held-out rows are chosen from
+CANDIDATES = 1_000_000  # about so many rows are chosen from, at most
+UNSEEN = "(unseen)"  # scenarios that the schema does not list, together
+Counts = dict[str, int]
 
 
-def request_table(engine: Engine, events: ir.Table, data_file: DataFile, schema: FeatureSchema, unseen: ir.Table, limit: int) -> pa.Table:
+def limits(rows: Counts, per_scenario: int, part: int) -> Counts:
+    """Of how many of the latest held-out rows of each scenario to choose: of a `part`-th of its `rows`, of the last days then."""
+    most = max(CANDIDATES // max(len(rows), 1), per_scenario)
+    return {scenario: min(max(count // part, 1), most) for scenario, count in rows.items()}
+
+
+def last_days(days: Mapping[str, Counts], limit: Counts, whole: bool) -> list[str]:
+    """Of held-out days, in order, with the rows of their scenarios: the latest ones, that have `limit` rows of each scenario.
+
+    whole: one day more, for requests that begin before midnight.
+    """
+    wanted = {name: min(limit[name], sum(found.get(name, 0) for found in days.values())) for name in limit}
+    names = list(days)
+    first = len(names)
+    while first and any(count > 0 for count in wanted.values()):
+        first -= 1
+        wanted = {name: count - days[names[first]].get(name, 0) for name, count in wanted.items()}
+    return names[max(first - whole, 0) :]
+
+
+def request_table(
+    engine: Engine, events: ir.Table, data_file: DataFile, schema: FeatureSchema, unseen: ir.Table, limit: Counts
+) -> pa.Table:
     """Rows with raw values: row, time, user, day, scenario, label_<task>, features by name, sequences as lists.
 
-    events: etl.standard. unseen: those of them that the encoders have not seen; the latest `limit` are chosen from. schema: resolved.
+    events: etl.standard. unseen: those of them that the encoders have not seen and that are chosen from: the latest whole requests
+    that begin among `limit` rows of each scenario (see `limits`). schema: resolved.
     """
-    import ibis
-
-    keys = [schema.request] if schema.request else [schema.user, schema.time]
-    columns = dict.fromkeys([ROW, schema.time, schema.scenario.column, *keys])
-    if schema.request:
-        unseen = unseen.filter(unseen[schema.request].notnull())  # which rows were asked for together is not known of the others
-    newest = unseen.order_by(ibis.desc(schema.time), ibis.desc(ROW)).limit(min(limit, CANDIDATES)).select(*columns)
-    candidates = engine.arrow(newest).sort_by([(schema.time, "ascending"), (ROW, "ascending")])
-    group = _groups(candidates, [schema.scenario.column, *keys])
+    candidates = _candidates(engine, unseen, schema, limit)
+    group = _groups(candidates, [schema.scenario.column, *_keys(schema)])
     scenario = pc.index_in(candidates[schema.scenario.column], pa.array(schema.scenario.values)).fill_null(-1).to_numpy()
     requests = data_file.requests
     picked = pick_rows(np.arange(len(group)), group, scenario, requests.per_scenario, requests.seed)
     rows = candidates[ROW].take(pa.array(picked))
     chosen = engine.memory(pa.table({ROW: rows}))
-    raw = engine.arrow(events.semi_join(chosen, ROW))
+    raw = engine.arrow(unseen.semi_join(chosen, ROW))
     raw = raw.take(pc.index_in(rows.combine_chunks(), raw[ROW].combine_chunks()))
     return _as_sent(engine, events, schema, raw)
+
+
+def _keys(schema: FeatureSchema) -> list[str]:
+    """The columns that rows of one request share, besides the scenario."""
+    return [schema.request] if schema.request else [schema.user, schema.time]
+
+
+def _candidates(engine: Engine, unseen: ir.Table, schema: FeatureSchema, limit: Counts) -> pa.Table:
+    """row, time, scenario and keys of the latest requests of each scenario, by (time, row); none is cut."""
+    keys, name = _keys(schema), schema.scenario.column
+    if schema.request:
+        unseen = unseen.filter(unseen[schema.request].notnull())  # which rows were asked for together is not known of the others
+    group = ibis.ifelse(unseen[name].isin(schema.scenario.values), unseen[name], UNSEEN)
+    rows = unseen.select(*dict.fromkeys([ROW, schema.time, name, *keys]), _group=group)
+    newest = rows[schema.time].max().over(ibis.window(group_by=[name, *keys])) if schema.request else rows[schema.time]
+    rows = rows.mutate(_newest=newest)
+    before = ibis.rank().over(ibis.window(group_by="_group", order_by=[ibis.desc("_newest"), name, *keys]))  # equal within a request
+    wanted = engine.memory(pa.table({"_of": pa.array(list(limit), pa.string()), "_limit": pa.array(list(limit.values()), pa.int64())}))
+    rows = rows.mutate(_before=before).join(wanted, [("_group", "_of")])
+    rows = rows.filter(rows["_before"] < rows["_limit"]).select(*dict.fromkeys([ROW, schema.time, name, *keys]))
+    return engine.arrow(rows).sort_by([(schema.time, "ascending"), (ROW, "ascending")])
 
 
 def pick_rows(candidates: np.ndarray, group: np.ndarray, scenario: np.ndarray, per_scenario: int, seed: int) -> np.ndarray:
@@ -71,31 +113,58 @@ def _as_sent(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.Ta
     columns["scenario"] = raw[schema.scenario.column]
     columns |= {f"label_{label.name}": raw[label.column].cast(pa.int8()) for label in schema.labels}
     columns |= {f.name: raw[f.source] for f in schema.features if f.kind != "sequence"}
-    for feature in schema.of_kind("sequence"):
-        columns |= _behaviours(engine, events, schema, feature, raw)
-    return pa.table(columns)
+    return pa.table(columns | _histories(engine, events, schema, raw))
 
 
-def _behaviours(engine: Engine, events: ir.Table, schema: FeatureSchema, feature: Feature, raw: pa.Table) -> dict[str, pa.Array]:
-    """The raw behaviours of the picked rows, oldest first, as lists."""
+def _histories(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.Table) -> dict[str, pa.Array]:
+    """The raw behaviours of the picked rows, oldest first, as lists, for all sequence features."""
+    sequences = schema.of_kind("sequence")
+    if not sequences:
+        return {}
+    bounds = raw.select([schema.user, schema.time]).group_by(schema.user).aggregate([(schema.time, "min"), (schema.time, "max")])
+    first, last = bounds[f"{schema.time}_min"], bounds[f"{schema.time}_max"]
+    people = engine.memory(pa.table({"_user": bounds[schema.user], "_first": first, "_last": last}))
+    mine = events.join(people, events[schema.user] == people["_user"])
+    mine = engine.kept(mine.filter(mine[schema.time] < mine["_last"]))  # once for all features, of all days
+    columns: dict[str, pa.Array] = {}
+    for feature in sequences:
+        columns |= _behaviours(engine, mine, schema, feature, raw)
+    engine.forget(mine)
+    return columns
+
+
+def _behaviours(engine: Engine, mine: ir.Table, schema: FeatureSchema, feature: Feature, raw: pa.Table) -> dict[str, pa.Array]:
+    """Lists of one feature. mine: events of the users of the picked rows, with the first moment of those rows in `_first`."""
     sources = {"item": schema.feature(feature.table).source, "scenario": schema.scenario.column, "time": schema.time}
-    people = engine.memory(pa.table({schema.user: pc.unique(raw[schema.user])}))
-    happened = events.filter(behaved(events, schema, feature)).semi_join(people, schema.user)
+    happened = mine.filter(behaved(mine, schema, feature))
+    if feature.max_length is not None:  # before a user's first picked row no more than its list holds
+        early = happened[schema.time] < happened["_first"]
+        age = ibis.row_number().over(ibis.window(group_by=[schema.user, early], order_by=[ibis.desc(schema.time), ibis.desc(ROW)]))
+        happened = happened.mutate(_early=early, _age=age)
+        happened = happened.filter(~happened["_early"] | (happened["_age"] < feature.max_length))
     found = engine.arrow(happened.select(*dict.fromkeys([schema.user, ROW, *sources.values()])))
     found = found.sort_by([(schema.user, "ascending"), (schema.time, "ascending"), (ROW, "ascending")])
-    known, time = found[schema.user].to_pylist(), found[schema.time].to_numpy()
-    begins = {user: i for i, user in reversed(list(enumerate(known)))}
-    ends = {user: i + 1 for i, user in enumerate(known)}
-    lists: list[np.ndarray] = []
-    for user, moment in zip(raw[schema.user].to_pylist(), raw[schema.time].to_pylist(), strict=True):
-        begin, end = begins.get(user, 0), ends.get(user, 0)
-        stop = begin + int(np.searchsorted(time[begin:end], moment, side="left"))
-        lists.append(np.arange(begin if feature.max_length is None else max(begin, stop - feature.max_length), stop))
-    index = pa.array(np.concatenate([np.zeros(0, np.int64), *lists]))
-    offsets = pa.array(np.concatenate(([0], np.cumsum([len(one) for one in lists]))).astype(np.int32))
-    flat = {part: found[source].take(index).combine_chunks() for part, source in sources.items()}
+    index, offsets = _lists(found, raw, schema, feature.max_length)
+    flat = {part: found[source].take(pa.array(index)).combine_chunks() for part, source in sources.items()}
     flat["time"] = flat["time"].cast(MICROSECONDS)
+    offsets = pa.array(offsets.astype(np.int32))
     return {f"{feature.name}.{part}": pa.ListArray.from_arrays(offsets, values) for part, values in flat.items()}
+
+
+def _lists(found: pa.Table, raw: pa.Table, schema: FeatureSchema, longest: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Index and offsets of the behaviours `found`, by (user, time, row), of each picked row: those strictly before it."""
+    users = pc.unique(raw[schema.user])
+    users = users.take(pc.sort_indices(users))
+    code = np.concatenate([pc.index_in(table[schema.user], users).to_numpy() for table in (found, raw)])
+    time = np.concatenate([table[schema.time].to_numpy() for table in (found, raw)])
+    is_found = np.arange(len(code)) < len(found)
+    order = np.lexsort((is_found, time, code))  # of one moment the picked row is first
+    end = np.empty(len(code), np.int64)
+    end[order] = np.cumsum(is_found[order])
+    end = end[len(found) :]
+    start = np.searchsorted(code[: len(found)], code[len(found) :])
+    start = start if longest is None else np.maximum(start, end - longest)
+    return spread(start, end - start)
 
 
 def _groups(rows: pa.Table, columns: list[str]) -> np.ndarray:

@@ -14,11 +14,12 @@ from swrec_prod.data import etl
 from swrec_prod.data.behaviours import Carry
 from swrec_prod.data.encode import Encoders
 from swrec_prod.data.prefetch import prefetched
-from swrec_prod.data.profile import Profile, day_of, number_of
+from swrec_prod.data.profile import Profile, day_of
 from swrec_prod.data.rows import Carries, Rows, prepared_rows
 from swrec_prod.data.stored import DayWriter, stored_schema
 from swrec_prod.data.work import Work
 from swrec_prod.engine.contract import Engine
+from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -29,16 +30,17 @@ Finished = Callable[[date, list[dict[str, Any]]], None]
 
 
 def stream_days(
-    engine: Engine, events: EventsOf, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished
+    engine: Engine, events: EventsOf, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished, kept: bool
 ) -> None:
     """Write `days` into the folder of `work`; `finished` is told of each day, with its files' records.
 
     events: gives etl.standard of some days; asked for a chunk's days at a time, so that no chunk reads the files of others.
+    kept: what it gives is evaluated already.
     """
     schema = stored_schema(encoders.schema, etl.SPLIT in events(days[:1]).columns)
     carries = _carries(engine, encoders, work, days[0])
     writer: DayWriter | None = None
-    with closing(prefetched(_chunks(engine, events, encoders, profile, days), 1, name="engine")) as chunks:
+    with closing(prefetched(_chunks(engine, events, encoders.schema, profile, days, kept), 1, name="engine")) as chunks:
         for chunk in chunks:
             rows, carries = prepared_rows(encoders, chunk, carries)
             for day, first, last in day_slices(rows.day):
@@ -67,13 +69,23 @@ def _append(writer: DayWriter, rows: Rows, first: int, last: int) -> None:
         first = end
 
 
-def _chunks(engine: Engine, events: EventsOf, encoders: Encoders, profile: Profile, days: list[date]) -> Generator[pa.Table, None, None]:
-    """The events of `days` by (time, row), with how many behaviours of the chunk came before; at most CHUNK_ROWS, or an hour."""
-    schema = encoders.schema
-    for first, end, _ in profile.chunks(days, CHUNK_ROWS):
-        within = events([day for day in days if first // 24 <= number_of(day) <= (end - 1) // 24])
-        inside = within.filter((within[etl.HOUR] >= first) & (within[etl.HOUR] < end))
-        yield engine.arrow(etl.windowed(inside, schema).order_by([schema.time, etl.ROW])).combine_chunks()
+def _chunks(
+    engine: Engine, events: EventsOf, schema: FeatureSchema, profile: Profile, days: list[date], kept: bool
+) -> Generator[pa.Table, None, None]:
+    """The events of `days` by (time, row), with how many behaviours of the chunk came before; at most CHUNK_ROWS, or an hour.
+
+    A chunk is of whole days, or of one day that is too large for one. Such a day is evaluated once: duplicates and row numbers are
+    those of the whole day.
+    """
+    for run in profile.runs(days, CHUNK_ROWS):
+        chunks = list(profile.chunks(run, CHUNK_ROWS))
+        once = len(chunks) > 1 and not kept
+        within = engine.kept(events(run).order_by(etl.HOUR)) if once else events(run)
+        for first, end, _ in chunks:
+            inside = within.filter((within[etl.HOUR] >= first) & (within[etl.HOUR] < end))
+            yield engine.arrow(etl.windowed(inside, schema).order_by([schema.time, etl.ROW])).combine_chunks()
+        if once:
+            engine.forget(within)
 
 
 def _carries(engine: Engine, encoders: Encoders, work: Work, first: date) -> Carries:
