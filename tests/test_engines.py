@@ -292,6 +292,14 @@ def test_names_that_differ_in_capital_letters_only_are_refused(each_engine: Engi
         each_engine.parquet(write(tmp_path, twice=columns.rename_columns(["row"] * len(second)).select([0, 1])))
 
 
+def test_a_number_that_no_int64_holds_is_told(local_engine: Engine, tmp_path: Path) -> None:
+    files = write(tmp_path, one=pa.table({"hash": pa.array([1, 2**63], pa.uint64()), "row": [1, 2]}))
+    rows = local_engine.parquet(files)
+    assert local_engine.arrow(rows.select("row")).num_rows == 2
+    with pytest.raises(DataError, match=r"column 'hash' has the value 9223372036854775808, expected less than 2\^63; write it as a string"):
+        local_engine.arrow(rows)
+
+
 def test_footers_name_the_types_as_they_are_read(tmp_path: Path) -> None:
     footers = check_parquet(write(tmp_path, one=odd(), two=odd().select(["u8", "nothing"])))
     assert footers.stored.field("u8").type == pa.int16() and footers.stored.field("nanos").type == pa.timestamp("ns")

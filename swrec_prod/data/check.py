@@ -34,6 +34,11 @@ def check_columns(schema: FeatureSchema, columns: Mapping[str, DataType], source
         raise DataError(f"{source}: column {schema.time!r} is {time}, expected timestamp, or int64 microseconds since 1970")
     if not scenario.is_string():
         raise DataError(f"{source}: column {schema.scenario.column!r} is {scenario}, expected string")
+    for column in (schema.user, schema.request):
+        if column and not _names(columns[column]):
+            raise DataError(f"{source}: column {column!r} is {columns[column]}, expected string or integer (it names users or requests)")
+    if schema.weight and not _number(columns[schema.weight]):
+        raise DataError(f"{source}: weight column {schema.weight!r} is {columns[schema.weight]}, expected integer or floating numbers")
     for label in schema.labels:
         if not (columns[label.column].is_numeric() or columns[label.column].is_boolean()):
             raise DataError(f"{source}: label column {label.column!r} is {columns[label.column]}, expected 0 and 1")
@@ -51,8 +56,11 @@ def _check_features(schema: FeatureSchema, columns: Mapping[str, DataType], sour
             )
         value = _value(kind)
         numeric = feature.kind == "dense" or (feature.encoder is not None and feature.encoder.kind == "bucketize")
-        if not (value.is_null() or (value.is_numeric() if numeric else value.is_string() or value.is_integer())):
-            expected = "numbers" if numeric else "string or integer to make ids of"
+        if feature.kind == "bag" and numeric:
+            raise DataError(f"{source}: feature {feature.name!r}: bucketize takes one number a row, expected vocab or hash for a bag")
+        if not (_number(value) if numeric else _names(value)):
+            numbers = "floating numbers" if value.is_decimal() else "numbers"
+            expected = numbers if numeric else "string or integer to make ids of"
             raise DataError(f"{source}: column {feature.source!r} is {kind}, expected {expected} (feature {feature.name!r})")
         owner = next((f for f in schema.features if f.name == feature.table and f is not feature), None)
         if owner is not None and _value(columns[owner.source]).is_string() != value.is_string():
@@ -61,6 +69,15 @@ def _check_features(schema: FeatureSchema, columns: Mapping[str, DataType], sour
     for feature in schema.of_kind("sequence"):
         if schema.feature(feature.table).kind != "id":
             raise SchemaError(f"schema {schema.name}: sequence {feature.name!r}: item {feature.table!r} is a bag, expected an id feature")
+
+
+def _names(kind: DataType) -> bool:
+    return kind.is_string() or kind.is_integer() or kind.is_null()
+
+
+def _number(kind: DataType) -> bool:
+    """Decimals are none: the encoder reads what a computer computes with."""
+    return kind.is_integer() or kind.is_floating() or kind.is_null()
 
 
 def _value(kind: DataType) -> DataType:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 # Numbers of text files are read as float64 first: exports write whole numbers as 4.0 where a column has missing values.
+EXACT = 2.0**53  # from here on float64 has not every whole number
 IN_TEXT = {"int64": "float64", "float64": "float64", "string": "string"}
 
 
@@ -22,12 +23,14 @@ def typed_columns(engine: Engine, files: Sequence[Path], types: Mapping[str, str
     """The columns `types` (name -> int64, float64 or string) of Parquet files, or of comma-separated text files with a header.
 
     Text values may be quoted by ". Other columns are left out. Raises DataError naming a file and the column that it lacks.
+    A whole number of 2^53 or more in a text file fails when the table is evaluated.
     """
     import ibis
 
     if files[0].suffix == ".parquet":
         return _chosen(engine.parquet(files), types, files[0])
-    tables = [_chosen(_text(engine, path, types), types, path) for path in files]
+    read_as = {name: IN_TEXT[kind] for name, kind in types.items()}
+    tables = [_whole(_chosen(_text(engine, path, types), read_as, path), types, path) for path in files]
     return ibis.union(*tables) if len(tables) > 1 else tables[0]
 
 
@@ -41,6 +44,18 @@ def _chosen(table: ir.Table, types: Mapping[str, str], path: Path) -> ir.Table:
         if name not in table.columns:
             raise DataError(f"{path}: column {name!r} is missing; {nearest(name, table.columns)}")
     return table.select(**{name: table[name].cast(kind) for name, kind in types.items()})
+
+
+def _whole(table: ir.Table, types: Mapping[str, str], path: Path) -> ir.Table:
+    """The columns int64 of what was read as numbers; a number that float64 may have rounded fails, with its column."""
+    import ibis
+
+    columns = {}
+    for name in (name for name, kind in types.items() if kind == "int64"):
+        number = table[name]
+        said = ibis.literal(f"{path}: column {name} has ") + number.cast("string") + ", expected less than 2^53"
+        columns[name] = (number.abs() >= EXACT).ifelse(said.cast("int64"), number.cast("int64"))
+    return table.mutate(**columns)
 
 
 def header_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:

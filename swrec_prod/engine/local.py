@@ -149,6 +149,9 @@ def explain(text: str) -> str:
     """One line of what DuckDB says; for a delimited file its place first, and without the advice that is about DuckDB's options."""
     where = re.search(r"CSV Error on Line: (\d+).*?^  file = ([^\n]*)", text, re.DOTALL | re.MULTILINE)
     if where is None:
+        large = re.search(r"Type UINT64 with value (\d+) can't be cast .* from source column ([^\n]+)", text)
+        if large:
+            return f"column {large[2]!r} has the value {large[1]}, expected less than 2^63; write it as a string"
         return " ".join(re.split(r"\n\s*(?:LINE \d|Possible)", text)[0].split())
     place = f"{where[2]}:{where[1]}"
     value = re.search(r"converting column \"(.*?)\"\. Could not convert string \"(.*?)\" to '(.*?)'", text, re.DOTALL)
