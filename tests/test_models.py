@@ -13,13 +13,14 @@ from swrec_prod.errors import ConfigError
 from swrec_prod.models import MODELS, build, option_types
 
 S = 3
+KNOWS_SCENARIO = {"dnn": {"scenario_as_feature": True}}  # without it, a plain network
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
 
 
 def model_of(name: str, num_scenarios: int = S, seed: int = 0) -> nn.Module:
     """A trained-looking model in eval mode: buffers have moved, biases are not at their start."""
     torch.manual_seed(seed)
-    model = build(name, {}, dims(num_scenarios))
+    model = build(name, KNOWS_SCENARIO.get(name, {}), dims(num_scenarios))
     for step in range(3):
         model(sorted_rows(64, num_scenarios, seed=step).inputs(num_scenarios))
     return model.eval()
@@ -324,3 +325,14 @@ def test_mscan_without_co_attention_reads_only_its_own_scenario() -> None:
         model = build("mscan", {"use_saca": use_saca}, dims()).eval()
         same = torch.allclose(score(model, changed, S), score(model, rows, S))
         assert same is not use_saca
+
+
+def test_a_plain_dnn_is_the_same_network_for_all_scenarios() -> None:
+    torch.manual_seed(0)
+    model, rows = build("dnn", {"hidden": [8, 4]}, dims()).eval(), sorted_rows(20)
+    first, second, out = (layer for layer in model.net.layer if isinstance(layer, nn.Linear))
+    expected = out(second(first(rows.x_BD).relu()).relu())
+    torch.testing.assert_close(model(rows.inputs(S)), expected)
+    torch.testing.assert_close(torch.jit.script(model)(rows.inputs(S)), expected)
+    one = rows.of(1)
+    torch.testing.assert_close(model.fold()(one.inputs(S), torch.tensor(1)), expected[rows.scenario_B == 1])

@@ -16,6 +16,7 @@ from swrec_prod.models.adl import ADL
 from swrec_prod.models.aesm2 import AESM2
 from swrec_prod.models.compat import AllRows, resolve, scope_types
 from swrec_prod.models.csii import CSII
+from swrec_prod.models.dnn import DNN
 from swrec_prod.models.epnet import EPNet
 from swrec_prod.models.hamur import Hamur
 from swrec_prod.models.m2m import M2M
@@ -35,6 +36,7 @@ MODELS: dict[str, type[ScenarioModel]] = {
     "adl": ADL,
     "aesm2": AESM2,
     "csii": CSII,
+    "dnn": DNN,
     "epnet": EPNet,
     "hamur": Hamur,
     "m2m": M2M,
