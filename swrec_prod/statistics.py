@@ -18,6 +18,7 @@ Shapes: N rows, R seeds, K clusters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,20 +41,34 @@ class Difference(NamedTuple):
     p: float
 
 
-def auc_difference(labels: np.ndarray, a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None, level: float = 0.95) -> Difference:
+def auc_difference(
+    labels: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    clusters: np.ndarray | None = None,
+    level: float = 0.95,
+    same_seeds: bool = False,
+) -> Difference:
     """Mean AUC of a's seeds minus that of b's on the same rows, paired by row; the variance is the module's.
 
     labels: [N] of {0, 1}, or probabilities: such a row is positive with that weight and negative with the rest; a, b: scores [N]
-    or [R, N], finite, any scale, R may differ; clusters: [N] ids of any type, None for independent rows. Raises SingleClassError
-    when all labels are equal, MetricError when fewer than two clusters have a row of either class or the inputs are not that.
+    or [R, N], finite, any scale, R may differ; clusters: [N] ids of any type, None for independent rows; same_seeds: the r-th of a
+    and of b are two scores of one trained model, so that they are paired too. Raises SingleClassError when all labels are equal,
+    MetricError when fewer than two clusters have a row of either class or the inputs are not that.
     >>> labels = np.array([0, 0, 0, 1, 1])
-    >>> auc_difference(labels, np.array([1, 2, 3, 3, 4]), np.array([1, 2, 3, 2, 4])).value.__round__(4)
+    >>> round(auc_difference(labels, np.array([1, 2, 3, 3, 4]), np.array([1, 2, 3, 2, 4])).value, 4)
     0.1667
     """
     rows = _Rows.of(labels, clusters)
-    first, second = _seeds_of(rows, a), _seeds_of(rows, b)
-    value = first.value - second.value
-    error, freedom = _error(rows, first.components_2K - second.components_2K, first, second)
+    (auc_a, parts_a), (auc_b, parts_b) = (_components(rows, scores) for scores in (a, b))
+    if same_seeds:
+        if len(auc_a) != len(auc_b):
+            raise MetricError(f"same seeds need as many scores of both sides, not {len(auc_a)} and {len(auc_b)}")
+        sides = [_Seeds.of(rows, auc_a - auc_b, parts_a - parts_b)]
+    else:
+        sides = [_Seeds.of(rows, auc_a, parts_a), _Seeds.of(rows, -auc_b, -parts_b)]
+    value = sum(side.value for side in sides)
+    error, freedom = _error(rows, sides)
     if not error:  # no row tells the models apart, or every row says the same
         return Difference(value, error, value, value, float(value == 0))
     reach = error * float(stdtrit(freedom, 0.5 + level / 2))
@@ -66,8 +81,8 @@ def auc_mean(labels: np.ndarray, a: np.ndarray, clusters: np.ndarray | None = No
     labels, a, clusters and the errors raised are those of `auc_difference`.
     """
     rows = _Rows.of(labels, clusters)
-    seeds = _seeds_of(rows, a)
-    error, freedom = _error(rows, seeds.components_2K, seeds)
+    seeds = _Seeds.of(rows, *_components(rows, a))
+    error, freedom = _error(rows, [seeds])
     value = seeds.value
     if not 0 < value < 1:
         return Interval(value, error, value, value)
@@ -112,47 +127,51 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class _Seeds:
-    """value: mean AUC; components_2K: mean residual components of positives and of negatives, summed over clusters;
-    excess: variance of `value` from seeds beyond the components; freedom: degrees of freedom of it (0: one seed)."""
+    """value: mean over seeds; components_2K: their mean residual components; excess: variance of `value` from seeds beyond what
+    the components explain; freedom: degrees of freedom of it (0: one seed)."""
 
     value: float
     components_2K: np.ndarray
     excess: float
     freedom: int
 
-
-def _seeds_of(rows: _Rows, scores: np.ndarray) -> _Seeds:
-    """scores: [N] or [R, N]."""
-    scores = np.atleast_2d(np.asarray(scores))
-    if scores.ndim != 2 or scores.shape[1] != len(rows.labels_N) or not len(scores):
-        raise MetricError(f"scores {scores.shape} must be [{len(rows.labels_N)}] or [seeds, {len(rows.labels_N)}], as the labels")
-    if not np.isfinite(scores).all():
-        raise MetricError(f"{(~np.isfinite(scores)).sum()} of {scores.size} scores are not finite numbers")
-    found = [_components(rows, seed) for seed in scores]
-    aucs, parts = np.array([auc for auc, _ in found]), [part for _, part in found]
-    mean, freedom = np.mean(parts, axis=0), len(found) - 1
-    if not freedom:
-        return _Seeds(float(aucs[0]), mean, 0.0, 0)
-    explained = sum(rows.variance(part - mean) for part in parts) / freedom
-    return _Seeds(float(aucs.mean()), mean, max(0.0, float(aucs.var(ddof=1)) - explained) / len(found), freedom)
+    @classmethod
+    def of(cls, rows: _Rows, auc_R: np.ndarray, components_R2K: np.ndarray) -> _Seeds:
+        mean_2K, freedom = components_R2K.mean(0), len(auc_R) - 1
+        if not freedom:
+            return cls(float(auc_R[0]), mean_2K, 0.0, 0)
+        explained = sum(rows.variance(part_2K - mean_2K) for part_2K in components_R2K) / freedom
+        return cls(float(auc_R.mean()), mean_2K, max(0.0, float(auc_R.var(ddof=1)) - explained) / len(auc_R), freedom)
 
 
-def _components(rows: _Rows, scores: np.ndarray) -> tuple[float, np.ndarray]:
+def _components(rows: _Rows, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AUC [R], and residual components [R, 2, K]: of positives and of negatives. scores: [N] or [R, N]."""
+    scores_RN = np.atleast_2d(np.asarray(scores))
+    if scores_RN.ndim != 2 or scores_RN.shape[1] != len(rows.labels_N) or not len(scores_RN):
+        raise MetricError(f"scores {scores_RN.shape} must be [{len(rows.labels_N)}] or [seeds, {len(rows.labels_N)}], as the labels")
+    wrong = ~np.isfinite(scores_RN)
+    if wrong.any():
+        raise MetricError(f"{wrong.sum()} of {wrong.size} scores are not finite numbers")
+    auc_R, components_R = zip(*(_components_of_seed(rows, scores_N) for scores_N in scores_RN), strict=True)
+    return np.array(auc_R), np.stack(components_R)
+
+
+def _components_of_seed(rows: _Rows, scores_N: np.ndarray) -> tuple[float, np.ndarray]:
     """AUC of one seed, and its components less the AUC, over the size of their class, summed over clusters: [2, K]."""
-    labels = rows.labels_N
-    positives, negatives = labels.sum(), (1 - labels).sum()
-    rank_N = np.unique(scores, return_inverse=True)[1]
-    above, below = np.bincount(rank_N, labels), np.bincount(rank_N, 1 - labels)
-    outranked = (np.cumsum(below) - 0.5 * below)[rank_N] / negatives
-    outranking = (positives - np.cumsum(above) + 0.5 * above)[rank_N] / positives
-    auc = float(labels @ outranked / positives)
-    residuals = (labels * (outranked - auc) / positives, (1 - labels) * (outranking - auc) / negatives)
-    return auc, np.stack([_summed(part, rows.cluster_N) for part in residuals])
+    labels_N = rows.labels_N
+    positives, negatives = labels_N.sum(), (1 - labels_N).sum()
+    rank_N = np.unique(scores_N, return_inverse=True)[1]
+    above, below = np.bincount(rank_N, labels_N), np.bincount(rank_N, 1 - labels_N)
+    outranked_N = (np.cumsum(below) - 0.5 * below)[rank_N] / negatives
+    outranking_N = (positives - np.cumsum(above) + 0.5 * above)[rank_N] / positives
+    auc = float(labels_N @ outranked_N / positives)
+    residuals = (labels_N * (outranked_N - auc) / positives, (1 - labels_N) * (outranking_N - auc) / negatives)
+    return auc, np.stack([_summed(part_N, rows.cluster_N) for part_N in residuals])
 
 
-def _error(rows: _Rows, components_2K: np.ndarray, *sides: _Seeds) -> tuple[float, float]:
-    """Standard error, and degrees of freedom by Satterthwaite, where those of rows are as good as infinite."""
-    variance = rows.variance(components_2K) + sum(side.excess for side in sides)
+def _error(rows: _Rows, sides: Sequence[_Seeds]) -> tuple[float, float]:
+    """Standard error of the sum of `sides`, and Satterthwaite's degrees of freedom, where those of rows are as good as infinite."""
+    variance = rows.variance(np.sum([side.components_2K for side in sides], axis=0)) + sum(side.excess for side in sides)
     uncertain = sum(side.excess**2 / side.freedom for side in sides if side.excess)
     return float(np.sqrt(max(variance, 0.0))), min(variance**2 / uncertain, MANY) if uncertain else MANY
 

@@ -144,6 +144,21 @@ def test_seeds_of_unequal_quality_widen_the_interval_and_a_mean_of_them_is_cover
     assert np.median(widths) > 1, "four seeds here know less than the rows of one seed claim"
 
 
+def test_two_scores_of_one_model_are_paired_by_seed():
+    labels, a, _, user = drawn(4, seeds=3)
+    better = a + 0.05 * labels
+    better[0] += np.random.default_rng(1).normal(size=3000)
+    one_by_one = [auc_difference(labels, x, y, user) for x, y in zip(better, a, strict=True)]
+    paired, unpaired = (auc_difference(labels, better, a, user, same_seeds=same) for same in (True, False))
+    assert paired.value == pytest.approx(np.mean([found.value for found in one_by_one]), abs=1e-12)
+    assert paired.value == pytest.approx(unpaired.value, abs=1e-12)
+    assert auc_difference(labels, a, a + 1, user, same_seeds=True) == (0, 0, 0, 0, 1)
+    one = auc_difference(labels, better[1], a[1], user, same_seeds=True)
+    assert one == pytest.approx(one_by_one[1], abs=1e-12), "one seed is paired by rows, and there is nothing else to pair"
+    with pytest.raises(MetricError, match="not 3 and 2"):
+        auc_difference(labels, better, a[:2], user, same_seeds=True)
+
+
 def test_a_clear_difference_has_a_small_p():
     labels, a, b, user = drawn(9)
     found = auc_difference(labels, a + labels, b, user)
