@@ -14,9 +14,9 @@ from swrec_prod.blocks.domain_experts import DomainExperts
 from swrec_prod.blocks.experts import own
 from swrec_prod.blocks.folding import fold_blocks
 from swrec_prod.blocks.inputs import Inputs, Route, make_route
+from swrec_prod.blocks.selection import chosen_softmax, scores
 from swrec_prod.errors import ConfigError
 from swrec_prod.models import build
-from swrec_prod.models.aesm2 import chosen_softmax, scores
 
 S = 3
 
@@ -76,7 +76,7 @@ def test_mmoe_is_its_equation() -> None:
 
 
 def specific(level: nn.Module, x: Tensor, s: int) -> list[Tensor]:
-    """f_s of a _Level with one layer an expert."""
+    """f_s of a level with one layer an expert."""
     linear = level.specific.layers[0].linears[0]
     return list((linear.weight[s] @ x + linear.bias[s]).relu().view(level.specific.layers[0].num_experts, -1))
 
