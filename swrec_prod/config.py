@@ -39,15 +39,22 @@ class DataConfig(Strict):
     """Which prepared rows. path: what `swrec prepare` wrote. split: `random` reads the split column, `days` reads `days`.
 
     days: train ends before valid begins, and valid before test, so that every part is judged by the days before it.
-    features: the features to use (default: all in the schema). shuffle_rows: how many rows are shuffled together;
-    data smaller than this are read once and shuffled as a whole.
+    features: the features to use (default: all in the schema). scenarios: rows of these alone, in all parts (default: of all).
+    shuffle_rows: how many rows are shuffled together; data smaller than this are read once and shuffled as a whole.
     """
 
     path: str
     split: Literal["random", "days"] = "days"
     days: DayRanges | None = None
     features: tuple[str, ...] | None = None
+    scenarios: tuple[str, ...] | None = pydantic.Field(None, min_length=1)
     shuffle_rows: int = pydantic.Field(2_000_000, ge=1)
+
+    @pydantic.field_validator("scenarios", mode="before")
+    @classmethod
+    def _are_names(cls, value: Any) -> Any:
+        numbers = isinstance(value, (list, tuple))  # YAML reads a scenario 1 as a number
+        return tuple(str(name) if type(name) is int else name for name in value) if numbers else value
 
     @pydantic.model_validator(mode="after")
     def _days_given(self) -> DataConfig:

@@ -17,9 +17,16 @@ LAYOUT = Layout.of(SCHEMA, history=True)
 
 
 def reader(
-    folder: Path, batch_size: int = 16, *, split: str = "days", window: int = 10**6, layout: Layout = LAYOUT, **options: Any
+    folder: Path,
+    batch_size: int = 16,
+    *,
+    split: str = "days",
+    window: int = 10**6,
+    layout: Layout = LAYOUT,
+    scenarios: tuple[str, ...] | None = None,
+    **options: Any,
 ) -> Reader:
     """A reader of the folder's training rows, shuffled and without threads unless told otherwise."""
     days = {"days": ALL_DAYS} if split == "days" else {}
-    data = DataConfig(path=str(folder), split=split, shuffle_rows=window, **days)  # type: ignore[arg-type]
+    data = DataConfig(path=str(folder), split=split, shuffle_rows=window, scenarios=scenarios, **days)  # type: ignore[arg-type]
     return Reader(Catalog.open(folder), layout, "train", data, batch_size, **({"shuffle": True, "prefetch": 0} | options))

@@ -22,7 +22,7 @@ from swrec_prod.data.batch import Batch, Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.prefetch import mapped, prefetched
 from swrec_prod.data.reader import Reader
-from swrec_prod.errors import DataError
+from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.layout import Layout
 
 
@@ -103,6 +103,46 @@ def test_epochs_before_the_start_are_over_and_later_ones_are_whole(tmp_path: Pat
     at = reader(folder, 10, start=Position(1, 20))
     assert [len(row_ids(at.epoch(n))) for n in range(4)] == [0, 2, 4, 4]
     assert [b.position for b in at.epoch(1)] == [Position(1, 30), Position(1, 40)]
+
+
+# Rows of some scenarios alone
+
+
+def rows_of(folder: Path, split: str, indices: set[int]) -> list[int]:
+    """The training rows of these scenarios, as a plain loop over the files finds them."""
+    raw = [row for f in Catalog.open(folder).files for row in pq.ParquetFile(f.path).read().to_pylist()]
+    return [r["row"] for r in raw if r["scenario"] in indices and (split == "days" or r["split"] == "train")]
+
+
+@pytest.mark.parametrize("split", ["days", "random"])
+@pytest.mark.parametrize("window", [10**6, 60])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_take_every_row_of_the_scenarios_once(tmp_path: Path, split: str, window: int, world_size: int) -> None:
+    folder = days_of_sizes(tmp_path / "toy", [130, 1, 140], row_group=25)
+    for names, indices in ((("cart",), {1}), (("search", "home"), {0, 2})):
+        options = {"split": split, "window": window, "scenarios": names, "world_size": world_size}
+        ranks = [reader(folder, 4, rank=rank, **options) for rank in range(world_size)]
+        epochs = [list(r.epoch(1)) for r in ranks]
+        expected = rows_of(folder, split, indices)
+        assert sorted(row for epoch in epochs for batch in epoch for row in batch.row_B.tolist()) == sorted(expected)
+        assert {len(epoch) for epoch in epochs} == {len(ranks[0])} and ranks[0].rows == len(expected)
+        rest = [reader(folder, 4, rank=rank, start=epochs[0][2].position, **options).epoch(1) for rank in range(world_size)]
+        assert [row_ids(left) for left in rest] == [row_ids(iter(epoch[3:])) for epoch in epochs]
+
+
+def test_scenarios_in_file_order_are_a_filter(tmp_path: Path) -> None:
+    folder = days_of_sizes(tmp_path / "toy", [60, 70], row_group=25)
+    for window in (10**6, 30):
+        found = row_ids(reader(folder, 500, scenarios=("home",), shuffle=False, window=window).epoch(0))
+        assert [row for batch in found for row in batch] == rows_of(folder, "days", {0})
+
+
+def test_scenarios_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.scenarios: 'cort' is no scenario of .*; did you mean cart\?"):
+        reader(days_of_sizes(tmp_path / "toy", [30]), scenarios=("home", "cort"))
+    only = with_column("scenario", pa.array([1] * 30, pa.int32()))(rows_table(30))
+    with pytest.raises(DataError, match="toy: train of scenario 'home' has no rows"):
+        reader(write_prepared(tmp_path / "cart" / "toy", [only]), scenarios=("home",))
 
 
 # Threads

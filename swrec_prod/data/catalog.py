@@ -11,7 +11,7 @@ from typing import Any
 
 from swrec_prod.config import DataConfig, SplitName, day_range
 from swrec_prod.data.commit import file_sha256
-from swrec_prod.errors import DataError
+from swrec_prod.errors import ConfigError, DataError, nearest
 from swrec_prod.schema import FeatureSchema
 
 MANIFEST = "manifest.json"
@@ -93,6 +93,14 @@ class Catalog:
         if part != "train":
             self._check_unseen(f"data.days.{part} {text}", files)
         return files
+
+    def scenarios_of(self, data: DataConfig) -> tuple[int, ...] | None:
+        """The indices of `data.scenarios`; None where it leaves them open. Raises ConfigError naming an unknown one."""
+        names = self.schema.scenario.names
+        for name in data.scenarios or ():
+            if name not in names:
+                raise ConfigError(f"data.scenarios: {name!r} is no scenario of {self.root}; {nearest(name, names)}")
+        return None if data.scenarios is None else tuple(names.index(name) for name in data.scenarios)
 
     def verify(self) -> None:
         """Compare every file's SHA-256 with the manifest. Raises DataError naming the first file that differs."""

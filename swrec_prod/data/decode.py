@@ -60,10 +60,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Reads pieces of prepared files. part: keep the rows whose `split` is this; None: all rows."""
+    """Reads pieces of prepared files. Kept are the rows whose `split` is `part` and whose scenario is in `scenarios`; None: any."""
 
     record: Record
     part: str | None = None
+    scenarios: tuple[int, ...] | None = None
 
     def whole_files(self, files: Sequence[DayFile]) -> list[Piece]:
         """The files as pieces, unopened: how many of their rows belong to the part, decoding tells."""
@@ -88,15 +89,14 @@ class Decoder:
         with _parquet(file) as parquet:
             self._check_types(file, parquet.schema_arrow)
             counts = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
-            if self.part is not None:
-                splits = [_columns(parquet, file, [g], ["split"])["split"] for g in range(len(counts))]
-                counts = [int(_equal(split, self.part).sum()) for split in splits]
+            if chosen_by := self._chosen_by:
+                counts = [int(self._keep(_columns(parquet, file, [g], chosen_by)).sum()) for g in range(len(counts))]
         return [Piece(file, rows, (g,)) for g, rows in enumerate(counts)]
 
     def _read(self, part: Part) -> tuple[pa.Table, np.ndarray | None]:
         """Rows of one file, and which of them to keep (bool, one a row; None: all of them)."""
         piece, file = part.piece, part.piece.file
-        names = [*self.record.types, *(["split"] if self.part is not None else [])]
+        names = list(dict.fromkeys([*self.record.types, *self._chosen_by]))
         with _parquet(file) as parquet:
             self._check_types(file, parquet.schema_arrow)
             groups = range(parquet.num_row_groups) if piece.groups is None else piece.groups
@@ -104,16 +104,30 @@ class Decoder:
         for name, column in zip(names, table.columns, strict=True):
             if column.null_count:
                 raise DataError(f"{file.path}: column {name!r} has {column.null_count} nulls, expected none")
-        if self.part is None:
+        if not self._chosen_by:
             _check_count(piece, table.num_rows)
             return table.slice(part.first, part.last - part.first), None
-        keep = _equal(table["split"], self.part)
+        keep = self._keep(table)
         if piece.groups is None:
             return table, keep
         places = np.flatnonzero(keep)
         _check_count(piece, len(places))
         first, last = int(places[part.first]), int(places[part.last - 1]) + 1
         return table.slice(first, last - first), keep[first:last]
+
+    @property
+    def _chosen_by(self) -> list[str]:
+        """The columns that say which rows to keep."""
+        return [*(["split"] if self.part is not None else []), *(["scenario"] if self.scenarios is not None else [])]
+
+    def _keep(self, table: pa.Table) -> np.ndarray:
+        """Which rows to keep, bool [rows]; there is something to choose by."""
+        keep = np.ones(table.num_rows, bool)
+        if self.part is not None:
+            keep &= _equal(table["split"], self.part)
+        if self.scenarios is not None:
+            keep &= np.isin(table["scenario"].to_numpy(), self.scenarios)
+        return keep
 
     def _check_types(self, file: DayFile, found: pa.Schema) -> None:
         expected = self.record.types | ({"split": pa.string()} if self.part is not None else {})

@@ -59,11 +59,12 @@ class Reader:
     ) -> None:
         self.layout, self.shuffle, self.seed, self.start, self.prefetch, self.pin = layout, shuffle, seed, start, prefetch, pin
         self._shares = Shares(rank, world_size, batch_size, shuffle)
-        self._decoder = Decoder(Record(catalog.schema, layout), part if data.split == "random" else None)
+        of_split = part if data.split == "random" else None
+        self._decoder = Decoder(Record(catalog.schema, layout), of_split, catalog.scenarios_of(data))
         self._kept: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
         self._open(catalog.files_of(data, part), data.shuffle_rows)
         self.rows = sum(self._sizes)
-        self._check(f"{catalog.root}: {part}")
+        self._check(f"{catalog.root}: {part}{f' of {_told(data.scenarios)}' if data.scenarios else ''}")
         if self._kept is None and len(self._windows) == 1:
             span = self._shares.of(self.rows).span
             self._kept = span, self._decoder.decode(self._windows[0], span)
@@ -146,3 +147,7 @@ class Reader:
             left = share.rows - share.begin
             if left < world_size:
                 raise DataError(f"{name}: the run resumes with {left} rows left of a window for {world_size} ranks; use fewer ranks")
+
+
+def _told(scenarios: Sequence[str]) -> str:
+    return f"scenario {scenarios[0]!r}" if len(scenarios) == 1 else f"{len(scenarios)} scenarios"
