@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from swrec_prod.blocks.grouped import GroupedLinear, SelectedLinear, grouped_linear
 from swrec_prod.blocks.inputs import Route
 from swrec_prod.blocks.options import Norm
-from swrec_prod.blocks.ranks import sum_over_ranks
-from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm, normed
+from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm, normed, scenario_moments
 
 Init = Literal["ones", "kaiming", "xavier"]
 
@@ -168,18 +167,6 @@ class PartitionedNorm(ScenarioNorm):
         affine.scale.copy_(scale_SD * (self.var + self.eps).rsqrt())
         affine.shift.copy_(shift_SD - affine.scale * self.mean)
         return affine
-
-
-def scenario_moments(x_BD: Tensor, scenario_B: Tensor, num_scenarios: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, biased variance ([S, D] each; zeros without rows) and rows ([S, 1]) of each scenario, in two passes."""
-    zeros_SD = x_BD.new_zeros([num_scenarios, x_BD.shape[1]])
-    ones_B1 = torch.ones_like(x_BD[:, :1])
-    sums = sum_over_ranks(x_BD.new_zeros([num_scenarios, x_BD.shape[1] + 1]).index_add(0, scenario_B, torch.cat([x_BD, ones_B1], 1)))
-    rows_S1 = sums[:, -1:].detach()
-    mean_SD = sums[:, :-1] / rows_S1.clamp(min=1)
-    square_BD = (x_BD - F.embedding(scenario_B, mean_SD)).square()
-    var_SD = sum_over_ranks(zeros_SD.index_add(0, scenario_B, square_BD)) / rows_S1.clamp(min=1)
-    return mean_SD, var_SD, rows_S1
 
 
 def _present(x_BI: Tensor, weight_OI: Tensor, weight_GOI: Tensor, bias_GO: Tensor, counts: list[int]) -> Tensor:

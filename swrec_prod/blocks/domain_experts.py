@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from swrec_prod.blocks.experts import parallel_linear
 from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Route
+from swrec_prod.blocks.ranks import of_first_rank
 from swrec_prod.blocks.scenario import ScenarioLayerNorm
 
 Others = Literal["exact", "sampled", "ema_expert"]
@@ -52,7 +53,7 @@ class DomainExperts(nn.Module):
             return self.average(x_BI)
         drawn_E = torch.arange(weights[0].shape[0], device=x_BI.device)
         if self.training and self.samples < drawn_E.shape[0]:
-            drawn_E = torch.randperm(drawn_E.shape[0], device=x_BI.device)[: self.samples]
+            drawn_E = of_first_rank(torch.randperm(drawn_E.shape[0], device=x_BI.device)[: self.samples])
             weights = [weight.index_select(0, drawn_E) for weight in weights]
         own_drawn_B1 = (scenario_B.unsqueeze(1) == drawn_E).sum(1, keepdim=True)
         return (_say(x_BI, weights).sum(1) - own_drawn_B1 * own_BH) / (drawn_E.shape[0] - own_drawn_B1)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Route
+from swrec_prod.blocks.mlp import BatchNorm
 from swrec_prod.blocks.options import Norm
 from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm
 
@@ -173,7 +174,7 @@ def _normalise_each(x_BF: Tensor, num_experts: int) -> Tensor:
 def _parallel_norm(num_experts: int, width: int, norm: Norm) -> nn.Module | None:
     if norm == "none":
         return None
-    return nn.BatchNorm1d(width) if norm == "batch" else _EachLayerNorm(num_experts, width)
+    return BatchNorm(width) if norm == "batch" else _EachLayerNorm(num_experts, width)
 
 
 def _scenario_norm(num_scenarios: int, num_experts: int, width: int, norm: Norm) -> nn.Module | None:

@@ -15,17 +15,21 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     """The sum of every rank's `x`, with gradients. All ranks must call it equally often."""
     if torch.jit.is_scripting():
         return x
-    return all_reduce(x.contiguous()) if _several() else x
+    return all_reduce(x.contiguous()) if several_ranks() else x
 
 
 def of_first_rank(x: Tensor) -> Tensor:
     """Rank 0's `x`, on every rank; without gradient. All ranks must call it equally often."""
-    if torch.jit.is_scripting() or not _several():
+    if torch.jit.is_scripting():
         return x
-    x = x.detach().contiguous()
+    return _broadcast(x.detach().contiguous()) if several_ranks() else x
+
+
+def several_ranks() -> bool:
+    """Whether this process trains together with others."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _broadcast(x: Tensor) -> Tensor:
     dist.broadcast(x, 0)
     return x
-
-
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

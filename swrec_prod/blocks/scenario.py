@@ -20,6 +20,7 @@ from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Route
 from swrec_prod.blocks.mlp import activation
 from swrec_prod.blocks.options import Norm
+from swrec_prod.blocks.ranks import sum_over_ranks
 
 
 class ScenarioEmbedding(nn.Module):
@@ -86,7 +87,7 @@ class ScenarioNorm(nn.Module):
     """Batch normalisation over the rows of the same scenario (STAR's partitioned normalisation, CIKM 2021, eq. 2-3).
 
     A scenario with fewer than `min_rows` rows in the batch is normalised with its running statistics, and leaves them
-    as they are. momentum: weight of the new batch, as in nn.BatchNorm1d. Statistics are those of one process.
+    as they are. momentum: weight of the new batch, as in nn.BatchNorm1d. With several ranks the batch is all ranks' rows.
     """
 
     def __init__(self, num_scenarios: int, width: int, eps: float = 1e-5, momentum: float = 0.1, min_rows: int = 8) -> None:
@@ -103,17 +104,13 @@ class ScenarioNorm(nn.Module):
         return self.affine((x_BD - F.embedding(route.scenario_B, mean_SD)) * scale_BD, route)
 
     def statistics(self, x_BD: Tensor, scenario_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance of each scenario, in two passes; moves the running ones."""
-        zeros_SD = torch.zeros_like(self.mean)
-        rows_S1 = zeros_SD[:, :1].index_add(0, scenario_B, torch.ones_like(x_BD[:, :1]))
-        n_S1 = rows_S1.clamp(min=1)
-        mean_SD = zeros_SD.index_add(0, scenario_B, x_BD) / n_S1
-        var_SD = zeros_SD.index_add(0, scenario_B, (x_BD - F.embedding(scenario_B, mean_SD)).square()) / n_S1
+        """Mean and biased variance that each scenario is normalised with: [S, D] each; moves the running ones."""
+        mean_SD, var_SD, rows_S1 = scenario_moments(x_BD, scenario_B, self.mean.shape[0])
         enough_S1 = rows_S1 >= self.min_rows
         weight_S1 = self.momentum * enough_S1.to(x_BD.dtype)
         used = torch.where(enough_S1, mean_SD, self.mean), torch.where(enough_S1, var_SD, self.var)
         self.mean.lerp_(mean_SD.detach(), weight_S1)
-        self.var.lerp_((var_SD * n_S1 / (n_S1 - 1).clamp(min=1)).detach(), weight_S1)
+        self.var.lerp_((var_SD * rows_S1 / (rows_S1 - 1).clamp(min=1)).detach(), weight_S1)
         return used
 
     @torch.no_grad()
@@ -123,6 +120,21 @@ class ScenarioNorm(nn.Module):
         affine.scale.mul_((self.var + self.eps).rsqrt())
         affine.shift.sub_(affine.scale * self.mean)
         return affine
+
+
+def scenario_moments(x_BD: Tensor, scenario_B: Tensor, num_scenarios: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, biased variance ([S, D] each; zeros without rows) and rows ([S, 1]) of each scenario, in two passes.
+
+    Of all ranks' rows, and with gradients to them: every rank must call it in every step, whatever scenarios it has.
+    """
+    zeros_SD = x_BD.new_zeros([num_scenarios, x_BD.shape[1]])
+    rows_S1 = zeros_SD[:, :1].index_add(0, scenario_B, torch.ones_like(x_BD[:, :1]))
+    sums = sum_over_ranks(torch.cat([zeros_SD.index_add(0, scenario_B, x_BD), rows_S1], 1))
+    rows_S1 = sums[:, -1:].detach()
+    mean_SD = sums[:, :-1] / rows_S1.clamp(min=1)
+    square_BD = (x_BD - F.embedding(scenario_B, mean_SD)).square()
+    var_SD = sum_over_ranks(zeros_SD.index_add(0, scenario_B, square_BD)) / rows_S1.clamp(min=1)
+    return mean_SD, var_SD, rows_S1
 
 
 NORMS: dict[str, type[nn.Module]] = {"layer": ScenarioLayerNorm, "batch": ScenarioNorm}

@@ -22,7 +22,7 @@ from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.gates import Shared
 from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import MLP
+from swrec_prod.blocks.mlp import MLP, BatchNorm
 from swrec_prod.blocks.options import Norm, Width, Widths
 from swrec_prod.blocks.scenario import Chain, ScenarioAffine, ScenarioNorm, SideBySide
 
@@ -68,7 +68,7 @@ class SARNet(ScenarioModel):
         if transform_init == "random":
             nn.init.uniform_(self.transform.scale, -((6 / (1 + d_in)) ** 0.5), (6 / (1 + d_in)) ** 0.5)
             nn.init.uniform_(self.transform.shift)
-        norms = {"layer": nn.LayerNorm(d_in, elementwise_affine=False), "batch": nn.BatchNorm1d(d_in, affine=False)}
+        norms = {"layer": nn.LayerNorm(d_in, elementwise_affine=False), "batch": BatchNorm(d_in, affine=False)}
         self.norm = norms.get(norm, nn.Identity())
         make = _normed_experts if norm == "each" else _experts
         self.experts = make(scenarios, shared_experts, specific_experts, d_in, expert)
@@ -94,6 +94,6 @@ def _experts(S: int, shared: int, specific: int, d_in: int, width: int) -> nn.Mo
 
 def _normed_experts(S: int, shared: int, specific: int, d_in: int, width: int) -> nn.Module:
     """The same with a batch norm before every expert, over the rows of the scenario where the expert is a scenario's."""
-    for_all = (Shared(nn.Sequential(nn.BatchNorm1d(d_in), nn.Linear(d_in, width))) for _ in range(shared))
+    for_all = (Shared(nn.Sequential(BatchNorm(d_in), nn.Linear(d_in, width))) for _ in range(shared))
     for_one = (Chain(ScenarioNorm(S, d_in), GroupedLinear(S, d_in, width)) for _ in range(specific))
     return SideBySide(*for_all, *for_one)
