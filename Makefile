@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python -m
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster demo test lint bench bench-data bench-train proto lock clean
+.PHONY: help setup cluster demo test lint bench bench-data bench-train bench-models proto lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,13 +36,16 @@ lint: setup ## style, format and types
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 
-bench: bench-data bench-train ## all benchmarks
+bench: bench-data bench-train bench-models ## all benchmarks
 
 bench-data: setup ## speed and memory of simulate, prepare and the reader
 	@$(RUN) benchmarks.data
 
 bench-train: setup ## training speed against plain references, measured in the same run
 	@$(RUN) benchmarks.train
+
+bench-models: setup ## what a row costs with 3, 30, 100 and 355 scenarios, for every model
+	@$(RUN) benchmarks.models
 
 proto: setup ## serving/ranking_pb2*.py from serving/ranking.proto
 	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. serving/ranking.proto
