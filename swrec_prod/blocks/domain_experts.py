@@ -1,6 +1,6 @@
-"""M3oE's domain experts: the expert of the row's scenario and the mean of all the others (Zhang et al., SIGIR 2024).
+"""M3oE's experts of scenarios and of tasks: the one that is the row's, and the mean of the others (Zhang et al., SIGIR 2024).
 
-Shapes: B rows, S scenarios, E experts, I input width, H output width.
+Shapes: B rows, S scenarios, T tasks, E experts, I input width, H output width.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.experts import parallel_linear
+from swrec_prod.blocks.experts import ParallelMLP, parallel_linear
 from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Route
 from swrec_prod.blocks.ranks import of_first_rank
@@ -61,6 +61,22 @@ class DomainExperts(nn.Module):
     def weights(self) -> list[Tensor]:
         """Weight, bias, scale and shift of all experts, [S, ...] each."""
         return [self.linear.weight, self.linear.bias, self.norm.affine.scale, self.norm.affine.shift]
+
+
+class TaskExperts(nn.Module):
+    """alpha (beta f_t(x) + (1 - beta) mean of f_j(x) over j != t) for each task t, of at least two; alpha, beta learned numbers."""
+
+    def __init__(self, num_tasks: int, d_in: int, width: int) -> None:
+        super().__init__()
+        self.experts = ParallelMLP(num_tasks, d_in, (width,), "layer")
+        self.alpha = nn.Parameter(torch.ones(()))
+        self.share = nn.Parameter(torch.ones(()))
+
+    def forward(self, x_BI: Tensor) -> Tensor:
+        """[B, T, H]"""
+        f_BTH = self.experts(x_BI)
+        others_BTH = (f_BTH.sum(1, keepdim=True) - f_BTH) / (f_BTH.shape[1] - 1)
+        return self.alpha.sigmoid() * torch.lerp(others_BTH, f_BTH, self.share.sigmoid())
 
 
 class _AverageExpert(nn.Module):

@@ -11,14 +11,18 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from swrec_prod.blocks.fields import Pick
+from swrec_prod.blocks.gates import Shared
 from swrec_prod.blocks.grouped import grouped_linear
 from swrec_prod.blocks.inputs import Dims, Route
-from swrec_prod.blocks.scenario import ScenarioEmbedding
+from swrec_prod.blocks.scenario import ScenarioEmbedding, ScenarioNorm
+
+AdapterNorm = Literal["layer", "scenario"]
 
 
 class ScenarioWeights(nn.Module):
@@ -141,6 +145,17 @@ class Adapter(nn.Module):
         """[B, M]. core: H."""
         a_BM = self.up(self.act(self.down(h_BM, core_GKK, route)), core_GKK, route)
         return h_BM + self.norm(a_BM, route)
+
+
+def small_norm(kind: AdapterNorm, num_scenarios: int, width: int) -> nn.Module:
+    """The norm at the end of an adapter, with a small scale: a normalised adapter is as large as its scale, whatever U and V are."""
+    if kind == "scenario":
+        own = ScenarioNorm(num_scenarios, width)
+        nn.init.constant_(own.affine.scale, 0.1)
+        return own
+    norm = nn.LayerNorm(width)
+    nn.init.constant_(norm.weight, 0.1)
+    return Shared(norm)
 
 
 class _LowRank(nn.Module):

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.gates import Shared, Tower, layers
-from swrec_prod.blocks.hyper import Adapter, InstanceWeights, ScenarioWeights
+from swrec_prod.blocks.gates import Tower, layers
+from swrec_prod.blocks.hyper import Adapter, AdapterNorm, InstanceWeights, ScenarioWeights, small_norm
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.options import Norm, Rate, Width, Widths
-from swrec_prod.blocks.scenario import ScenarioNorm
 
 ACTS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
@@ -50,7 +49,7 @@ class Hamur(ScenarioModel):
         rank: Width = 35,
         bottleneck: Width = 32,
         adapter_act: Literal["silu", "relu", "sigmoid"] = "silu",
-        adapter_norm: Literal["layer", "scenario"] = "layer",
+        adapter_norm: AdapterNorm = "layer",
         hyper: Width = 64,
         hyper_cond: Literal["instance", "scenario"] = "instance",
         scenario_dim: Width = 16,
@@ -70,7 +69,7 @@ class Hamur(ScenarioModel):
         plain, widths = len(hidden) - adapters, hidden[len(hidden) - adapters :]
         self.plain, self.adapted = network[:plain], network[plain:]
         self.adapters = nn.ModuleList(
-            Adapter(width, rank, bottleneck, ACTS[adapter_act](), _norm(adapter_norm, dims.num_scenarios, width), of_rows)
+            Adapter(width, rank, bottleneck, ACTS[adapter_act](), small_norm(adapter_norm, dims.num_scenarios, width), of_rows)
             for width in widths
         )
 
@@ -83,14 +82,3 @@ class Hamur(ScenarioModel):
         for layer, adapter in zip(self.adapted, self.adapters):  # noqa: B905, TorchScript knows no strict=
             h_BM = adapter(layer(h_BM, route), core_GKK, route)
         return self.out(h_BM, route)
-
-
-def _norm(kind: str, num_scenarios: int, width: int) -> nn.Module:
-    """The norm at the end of an adapter, with a small scale: a normalised adapter is as large as its scale, whatever U and V are."""
-    if kind == "scenario":
-        own = ScenarioNorm(num_scenarios, width)
-        nn.init.constant_(own.affine.scale, 0.1)
-        return own
-    norm = nn.LayerNorm(width)
-    nn.init.constant_(norm.weight, 0.1)
-    return Shared(norm)

@@ -18,7 +18,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from swrec_prod.blocks.composed import ComposedLinear
-from swrec_prod.blocks.domain_experts import DomainExperts, Others
+from swrec_prod.blocks.domain_experts import DomainExperts, Others, TaskExperts
 from swrec_prod.blocks.experts import ParallelMLP, gate, mix
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.grouped import GroupedLinear
@@ -76,19 +76,3 @@ class M3oE(ScenarioModel):
         if self.task is not None:
             m_BTH = m_BTH + self.task(h_BH)
         return torch.cat([tower(m_BTH[:, t], route) for t, tower in enumerate(self.towers)], 1)
-
-
-class TaskExperts(nn.Module):
-    """alpha_t (beta_t f_t(h) + (1 - beta_t) mean of f_j(h) over the other tasks), for at least two tasks."""
-
-    def __init__(self, num_tasks: int, d_in: int, width: int) -> None:
-        super().__init__()
-        self.experts = ParallelMLP(num_tasks, d_in, (width,), "layer")
-        self.alpha = nn.Parameter(torch.ones(()))
-        self.share = nn.Parameter(torch.ones(()))
-
-    def forward(self, h_BI: Tensor) -> Tensor:
-        """[B, T, H]"""
-        f_BTH = self.experts(h_BI)
-        others_BTH = (f_BTH.sum(1, keepdim=True) - f_BTH) / (f_BTH.shape[1] - 1)
-        return self.alpha.sigmoid() * torch.lerp(others_BTH, f_BTH, self.share.sigmoid())
