@@ -42,6 +42,7 @@ class Predictor:
         self.tasks = package.manifest.tasks
         self.encoder = RequestEncoder(package.layout, package.encoders, max_candidates)
         self._programs = package.programs
+        self._after = package.layout.after
         self.quick = False
         self._scenario = package.encoders.schema.scenario
         self._index = {value: i for i, value in enumerate(self._scenario.values)}
@@ -63,7 +64,7 @@ class Predictor:
         packed = self.encoder.encode(request, scenario)
         logits = self._programs.one(packed, scenario)
         with torch.inference_mode():
-            probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength).numpy()
+            probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
         interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
         return Scored(probability, score, interest, logits.scenario_BT.numpy(), strength)
 

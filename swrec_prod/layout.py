@@ -18,7 +18,7 @@ from swrec_prod.schema import Feature, FeatureSchema
 
 @dataclass(frozen=True)
 class Layout:
-    """The order of features in a batch. tasks: label names; num_scenarios: S."""
+    """The order of features in a batch. tasks: label names; num_scenarios: S; after: FeatureSchema.after."""
 
     pooled: tuple[Feature, ...]
     target: Feature | None
@@ -26,6 +26,7 @@ class Layout:
     dense: tuple[Feature, ...]
     tasks: tuple[str, ...]
     num_scenarios: int
+    after: tuple[int, ...]
 
     @classmethod
     def of(cls, schema: FeatureSchema, *, history: bool) -> Layout:
@@ -39,7 +40,7 @@ class Layout:
         sequence = sequences[0] if history else None
         target = schema.feature(sequence.table) if sequence else None
         pooled = tuple(f for f in schema.of_kind("id", "bag") if f is not target)
-        return cls(pooled, target, sequence, schema.of_kind("dense"), schema.tasks, schema.scenario.size)
+        return cls(pooled, target, sequence, schema.of_kind("dense"), schema.tasks, schema.scenario.size, schema.after)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ class Scores(Protocol):
 def bce(scores: Scores, labels_BT: Tensor, weight_B: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of the label logits: summed over tasks, averaged over rows, sum_i w_i l_i / sum_i w_i.
 
+    With chained logits (blocks.entire_space) this is ESMM's L(pCTR) + L(pCTCVR), over all rows (Ma et al., SIGIR 2018, eq. 4).
     Every row counts the same, so a scenario counts by its traffic. labels_BT: [B, T] in {0, 1}, as float;
     weight_B: [B] >= 0, default 1. All weights zero: 0, not NaN.
     """

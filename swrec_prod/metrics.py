@@ -277,7 +277,7 @@ def summarise(
     over the scenarios that have a value. With several tasks the first is at the top level, and `tasks` holds every
     task's record by its name. Raises MetricError for an index without a name or tasks that do not fit the logits.
     """
-    labels_NT, logits_NT = (np.asarray(a).reshape(len(users), -1) for a in (labels, logits))
+    labels_NT, logits_NT = (a[:, None] if a.ndim == 1 else a for a in map(np.asarray, (labels, logits)))
     num_tasks = logits_NT.shape[1]
     if len(tasks or "1") != num_tasks or labels_NT.shape != logits_NT.shape:
         raise MetricError(f"labels {labels_NT.shape} and logits {logits_NT.shape} do not fit tasks {list(tasks)}")

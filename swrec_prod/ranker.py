@@ -35,7 +35,8 @@ class Ranker(nn.Module):
         if self.alpha is None:
             loss = bce(scores, batch.labels_BT, batch.weight_B)
         else:
-            loss = debiased_loss(scores, batch.labels_BT, batch.weight_B, self.alpha)
+            of_labels = scores._replace(scenario_BT=self.scorer.chain(scores.scenario_BT))  # both terms are against the label
+            loss = debiased_loss(of_labels, batch.labels_BT, batch.weight_B, self.alpha)
         for weighted in auxiliary.values():
             loss = loss + weighted
         return loss, scores
@@ -100,4 +101,4 @@ def build_ranker(schema: FeatureSchema, config: RunConfig, device: torch.device 
         debias.strengths(schema.scenario.names)  # a scenario without c is said before training, not after
     eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
     sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
-    return Ranker(sparse, Scorer(model, eliminator).to(device), debias.alpha if debias else None)
+    return Ranker(sparse, Scorer(model, eliminator, layout.after).to(device), debias.alpha if debias else None)

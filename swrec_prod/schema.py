@@ -132,10 +132,19 @@ class Scenario(Strict):
 
 
 class Label(Strict):
-    """One task: `column` of the raw log holds {0, 1}."""
+    """One task: `column` of the raw log holds {0, 1}.
+
+    `after` names a label before it in the list: this outcome can only follow that one, so that it is 0 where that one is 0.
+    """
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     column: str
+    after: str | None = None
+
+    @pydantic.model_serializer(mode="wrap")
+    def _plain(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`after` where there is one: schemas without it keep the fingerprint that they had before there was such a key."""
+        return {key: value for key, value in handler(self).items() if key != "after" or value is not None}
 
 
 class FeatureSchema(Strict):
@@ -173,6 +182,16 @@ class FeatureSchema(Strict):
                 raise ValueError(f"sequence {feature.name!r}: where {feature.where!r} is not a label; {nearest(feature.where, self.tasks)}")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _order_of_labels(self) -> FeatureSchema:
+        for i, label in enumerate(self.labels):
+            if label.after is None or label.after in self.tasks[:i]:
+                continue
+            if label.after in self.tasks:
+                raise ValueError(f"label {label.name!r} is after {label.after!r}, which has to stand before it in labels")
+            raise ValueError(f"label {label.name!r}: after {label.after!r} is not a label; {nearest(label.after, self.tasks)}")
+        return self
+
     @classmethod
     def load(cls, path: str | Path) -> FeatureSchema:
         """Read a schema file. Raises SchemaError naming the key and what would be right."""
@@ -186,6 +205,16 @@ class FeatureSchema(Strict):
     def tasks(self) -> tuple[str, ...]:
         """Label names in order: the T of logits [B, T]."""
         return tuple(label.name for label in self.labels)
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """For each of the T tasks the index of the one that it follows, -1 for one that may happen by itself."""
+        return tuple(self.tasks.index(label.after) if label.after else -1 for label in self.labels)
+
+    @property
+    def chained(self) -> tuple[tuple[Label, Label], ...]:
+        """(label, the label that it is after) for every label that follows another."""
+        return tuple((label, self.labels[first]) for label, first in zip(self.labels, self.after, strict=True) if first >= 0)
 
     def of_kind(self, *kinds: Kind) -> tuple[Feature, ...]:
         """The features of the given kinds, in file order."""

@@ -196,7 +196,8 @@ def test_the_profile_counts_rows_labels_and_missing_values(each_engine: Engine) 
     bad = {"clicked": [None, 2, 1, 0] * 100, "w": [1.0, -1.0, None, float("nan"), float("inf")] * 80, "who": [1, 2, 3, 4, None] * 80}
     for name, values in bad.items():
         table = table.set_column(table.column_names.index(name), name, pa.array(values[: len(table)]))
-    schema = FeatureSchema.model_validate(SCHEMA)
+    click, buy = SCHEMA["labels"]
+    schema = FeatureSchema.model_validate(SCHEMA | {"labels": [click, buy | {"after": "click"}]})
     found = each_engine.arrow(etl.profile(etl.standard(each_engine, each_engine.memory(table), data_file()), schema))
     naive: dict[tuple[int, str], Counter[str]] = {}
     columns = etl.checked(schema)
@@ -205,6 +206,7 @@ def test_the_profile_counts_rows_labels_and_missing_values(each_engine: Engine) 
         count["rows"] += 1
         count["positives_click"] += row["clicked"] == 1
         count["positives_buy"] += row["bought"]
+        count["early_buy"] += row["bought"] and row["clicked"] == 0
         count["unusable_click"] += row["clicked"] not in (0, 1)
         count["unusable_weight"] += row["w"] is None or not 0 <= row["w"] < math.inf
         for i, name in enumerate(columns):

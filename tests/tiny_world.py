@@ -74,10 +74,10 @@ def raw_rows(requests: int = 60, seed: int = 0) -> pa.Table:
     return table.append_column("row", pa.array(np.arange(len(rows)) + 100))
 
 
-def prepare(folder: Path) -> pa.Table:
+def prepare(folder: Path, schema: FeatureSchema = SCHEMA) -> pa.Table:
     """Write the parts of a prepared folder that export reads; returns its request rows."""
     rows = raw_rows()
-    encoders = Encoders.fit(SCHEMA, rows, np.ones(len(rows), bool))
+    encoders = Encoders.fit(schema, rows, np.ones(len(rows), bool))
     encoders.save(folder)
     (folder / "fingerprint").write_text(encoders.fingerprint())
     pq.write_table(rows, folder / "requests.parquet")

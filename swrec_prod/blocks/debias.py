@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from swrec_prod.blocks.entire_space import EntireSpace, chained
 from swrec_prod.blocks.folding import fold_blocks, one_scenario
 from swrec_prod.blocks.inputs import Inputs, Route
 from swrec_prod.blocks.mlp import MLP
@@ -21,6 +22,7 @@ class Scores(NamedTuple):
 
     logit_BT: of the label, y_uis = y_m sigmoid(y_s) (eq. 8), or y_m without eliminator; sigmoid gives the probability.
     interest_BT: y_m, the user's interest. scenario_BT: y_s, the scenario's direct influence; [B, 0] without eliminator.
+    Of a task that follows another, y_m and y_s are given that one; the label's logit is not (blocks.entire_space).
     """
 
     logit_BT: Tensor
@@ -41,12 +43,13 @@ class ScenarioBiasEliminator(nn.Module):
 
 
 class Scorer(nn.Module):
-    """A model and, where wanted, the eliminator: Inputs -> Scores."""
+    """A model and, where wanted, the eliminator: Inputs -> Scores. after: which task follows which (FeatureSchema.after)."""
 
-    def __init__(self, model: nn.Module, eliminator: ScenarioBiasEliminator | None = None) -> None:
+    def __init__(self, model: nn.Module, eliminator: ScenarioBiasEliminator | None = None, after: Sequence[int] = ()) -> None:
         super().__init__()
         self.model = model
         self.eliminator = eliminator
+        self.chain = EntireSpace(after) if after else nn.Identity()
 
     def forward(self, inputs: Inputs) -> Scores:
         """The scores of a batch, rows sorted by scenario."""
@@ -63,9 +66,9 @@ class Scorer(nn.Module):
     def scores(self, interest_BT: Tensor, route: Route) -> Scores:
         """The scores of rows whose y_m is known."""
         if self.eliminator is None:
-            return Scores(interest_BT, interest_BT, interest_BT[:, :0])
+            return Scores(self.chain(interest_BT), interest_BT, interest_BT[:, :0])
         scenario_BT = self.eliminator(route).expand_as(interest_BT)
-        return Scores(interest_BT * scenario_BT.sigmoid(), interest_BT, scenario_BT)
+        return Scores(self.chain(interest_BT * scenario_BT.sigmoid()), interest_BT, scenario_BT)
 
     def fold(self) -> FoldedScorer:
         """An eval copy for batches of one scenario; equals the scorer to rounding."""
@@ -84,11 +87,12 @@ class FoldedScorer(nn.Module):
         return self.scorer(one_scenario(inputs, scenario))
 
 
-def ranking_score(scores: Scores, c: float | Tensor) -> Tensor:
-    """y_db = sigmoid(y_s) (y_m - c), eq. 12: [B, T]; y_m without eliminator.
+def ranking_score(scores: Scores, c: float | Tensor, after: Sequence[int] = ()) -> Tensor:
+    """y_db = sigmoid(y_s) (y_m - c), eq. 12: [B, T]; the label's logit without eliminator.
 
-    c: the counterfactual reference of y_m, a number or broadcastable to [B, T]. Within a scenario c never changes the order.
+    c: the counterfactual reference of y_m, a number or broadcastable to [B, T]. after: FeatureSchema.after; a task that
+    follows another has the chain of both scores. Within a scenario c never changes the order of a task that follows none.
     """
     if scores.scenario_BT.shape[1] == 0:
-        return scores.interest_BT
-    return scores.scenario_BT.sigmoid() * (scores.interest_BT - c)
+        return scores.logit_BT
+    return chained(scores.scenario_BT.sigmoid() * (scores.interest_BT - c), list(after))

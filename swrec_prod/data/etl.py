@@ -93,14 +93,18 @@ def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
 
 
 def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
-    """Counts by `_hour` and `scenario` (the raw value): `rows`; `positives_<task>`, `unusable_<task>` (neither 0 nor 1);
-    `missing_<i>` of the columns of `checked`; `unfit_<feature>` of `numbers`; `unusable_weight`.
+    """Counts by `_hour` and `scenario` (the raw value): `rows`; `positives_<task>`, `unusable_<task>` (neither 0 nor 1),
+    `early_<task>` (1 where the label that it is after is 0); `missing_<i>` of the columns of `checked`; `unfit_<feature>` of
+    `numbers`; `unusable_weight`.
     """
     counts: dict[str, ir.Value] = {"rows": _.count()}
     for label in schema.labels:
         value = events[label.column].cast("float64")
         counts[f"positives_{label.name}"] = _.count(where=(value == 1).fill_null(False))
         counts[f"unusable_{label.name}"] = _.count(where=(~value.isin([0.0, 1.0])).fill_null(True))
+    for label, first in schema.chained:
+        early = (events[label.column].cast("float64") == 1) & (events[first.column].cast("float64") == 0)
+        counts[f"early_{label.name}"] = _.count(where=early.fill_null(False))
     for i, name in enumerate(checked(schema)):
         counts[f"missing_{i}"] = _.count(where=_missing(events[name]))
     for feature in numbers(schema):

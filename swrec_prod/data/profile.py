@@ -106,6 +106,9 @@ class Profile:
             Profile(nameless, self.schema)._refuse("rows", what, "missing values; every row needs one", source, place)
         for label in self.schema.labels:
             self._refuse(f"unusable_{label.name}", f"label column {label.column!r}", "values that are neither 0 nor 1", source, place)
+        for label, first in self.schema.chained:
+            wrong = f"values of 1 where {first.column!r} is 0, though it is after it; mend these rows, or leave `after: {first.name}` out"
+            self._refuse(f"early_{label.name}", f"label column {label.column!r}", wrong, source, place)
         for feature in numbers(self.schema):
             wrong = "values that are infinite, or below 0 where log1p is taken" if _is_log(feature) else "infinite values"
             self._refuse(f"unfit_{feature.name}", f"column {feature.source!r} (feature {feature.name})", wrong, source, place)

@@ -58,14 +58,15 @@ def data_file(options: Simulation) -> dict[str, Any]:
     features.append(
         {"name": "history", "kind": "sequence", "side": "user", "item": "item_id", "where": "click", "max_length": options.history_length}
     )
-    labels = ["click", "conversion"] if options.conversions else ["click"]
+    labels = [{"name": "click", "column": "click"}]
+    labels += [{"name": "conversion", "column": "conversion", "after": "click"}] if options.conversions else []
     schema = {
         "name": "simulated",
         "time": "time",
         "user": "user_id",
         "request": "session",
         "scenario": {"column": "scenario", "values": _scenario_names(options)},
-        "labels": [{"name": label, "column": label} for label in labels],
+        "labels": labels,
         "features": features,
     }
     join = [{"file": f"{side}s.parquet", "by": f"{side}_id"} for side in ("user", "item")]

@@ -3,9 +3,13 @@
     row int64, day string, scenario string, user      who was shown what, where and when
     label_<task>, prob_<task>, score_<task>           what happened, the calibrated probability, the ranking score
     interest_logit, scenario_logit                    models with the causal split; suffixed _<task> with several tasks
+    logit_<task>_given_<first>                        tasks that follow another (the schema's `after`): of P(task | first)
 
 With the split, logit = interest * sigmoid(scenario) and score = sigmoid(scenario) * (interest - c), so that any other c
 can be tried on the file (`rescored`). Without it, score is the logit.
+
+What is said of a task that follows another, prob and score, is said of every row: P(first) P(task | first). Its
+split is given the first one, and its score is the chain of both tasks' scores. The last column says which task that is.
 
 Shapes: N rows, T tasks.
 """
@@ -29,14 +33,16 @@ KEYS = ("row", "day", "scenario", "user")
 
 
 class Split(NamedTuple):
-    """The causal split of one task. interest: y_m, scenario: y_s; float64 [N] logits."""
+    """The causal split of one task. interest: y_m, scenario: y_s; float64 [N] logits. first: that of the task that it follows."""
 
     interest: np.ndarray
     scenario: np.ndarray
+    first: Split | None = None
 
     def rescored(self, c: float | np.ndarray) -> np.ndarray:
-        """The ranking score sigmoid(y_s) * (y_m - c) (M-scan eq. 12) for another counterfactual reference c."""
-        return sigmoid(self.scenario) * (self.interest - c)
+        """The ranking score sigmoid(y_s) * (y_m - c) (M-scan eq. 12) for another counterfactual reference c, chained with the first's."""
+        own = sigmoid(self.scenario) * (self.interest - c)
+        return own if self.first is None else _both(self.first.rescored(c), own)
 
 
 def predictions_table(
@@ -48,32 +54,41 @@ def predictions_table(
     labels_NT: np.ndarray,
     logit_NT: np.ndarray,
     tasks: Sequence[str],
+    after: Sequence[int] = (),
     interest_NT: np.ndarray | None = None,
     scenario_NT: np.ndarray | None = None,
     c: float | Mapping[str, float] = 0.0,
 ) -> pa.Table:
     """The predictions of N rows as a table.
 
-    row: int64 [N]; day, user, scenario: columns of N values; labels_NT of {0, 1}. interest_NT, scenario_NT: y_m and y_s
-    of a model with the causal split (both or neither). c: the counterfactual reference, one or one a scenario value.
+    row: int64 [N]; day, user, scenario: columns of N values; labels_NT of {0, 1}; logit_NT of the labels. after:
+    FeatureSchema.after. interest_NT, scenario_NT: y_m and y_s (both or neither), [N, 0] the latter without the causal split;
+    needed with it, and where a task follows another. c: the counterfactual reference, one or one a scenario value.
     Raises DataError when the shapes do not fit, or c lacks a scenario.
     """
     if labels_NT.shape != (len(row), len(tasks)) or logit_NT.shape != labels_NT.shape:
         raise DataError(f"predictions: labels {labels_NT.shape} and logits {logit_NT.shape} are not {len(row)} rows of {', '.join(tasks)}")
     if (interest_NT is None) != (scenario_NT is None):
         raise DataError("predictions: the causal split needs interest and scenario logits, and only one is given")
+    if interest_NT is None and max(after, default=-1) >= 0:
+        raise DataError("predictions: a task follows another, and its own logits (interest) are not given")
     columns: dict[str, Any] = dict(zip(KEYS, (row, day, scenario, user), strict=True))
     c_N = c if isinstance(c, (int, float)) else _of_scenario(c, scenario)
+    splits: list[Split] = []
     for t, task in enumerate(tasks):
-        logit = np.asarray(logit_NT[:, t], np.float32)
+        first, logit = after[t] if after else -1, np.asarray(logit_NT[:, t], np.float32)
         columns[f"label_{task}"] = np.asarray(labels_NT[:, t], np.float32)
         columns[f"prob_{task}"] = sigmoid(logit).astype(np.float32)
         columns[f"score_{task}"] = logit
-        if interest_NT is not None and scenario_NT is not None:
-            split = Split(np.asarray(interest_NT[:, t], np.float64), np.asarray(scenario_NT[:, t], np.float64))
-            columns[f"score_{task}"] = split.rescored(c_N).astype(np.float32)
-            for name, logits in zip(_split_names(task, tasks), split, strict=True):
-                columns[name] = logits.astype(np.float32)
+        own = None if interest_NT is None else np.asarray(interest_NT[:, t], np.float64)
+        if own is not None and scenario_NT is not None and scenario_NT.shape[1]:
+            split = Split(own, np.asarray(scenario_NT[:, t], np.float64))
+            splits.append(split._replace(first=splits[first] if first >= 0 else None))
+            columns[f"score_{task}"] = splits[-1].rescored(c_N).astype(np.float32)
+            columns |= dict(zip(_split_names(task, tasks), (logits.astype(np.float32) for logits in split[:2]), strict=True))
+            own = split.rescored(0.0)
+        if own is not None and first >= 0:
+            columns[_given(task, tasks[first])] = own.astype(np.float32)
     return pa.table(columns)
 
 
@@ -108,12 +123,18 @@ def tasks_of(table: pa.Table) -> tuple[str, ...]:
     return tuple(name.removeprefix("label_") for name in table.column_names if name.startswith("label_"))
 
 
+def first_of(table: pa.Table, task: str) -> str | None:
+    """The task that `task` follows, or None for one that may happen by itself."""
+    return next((first for first in tasks_of(table) if _given(task, first) in table.column_names), None)
+
+
 def split_of(table: pa.Table, task: str) -> Split | None:
-    """The causal split of `task`, or None for a model without one."""
-    names = _split_names(task, tasks_of(table))
+    """The causal split of `task`, with that of the task that it follows, or None for a model without one."""
+    names, first = _split_names(task, tasks_of(table)), first_of(table, task)
     if not set(names) <= set(table.column_names):
         return None
-    return Split(*(table[name].to_numpy().astype(np.float64) for name in names))
+    interest, scenario = (table[name].to_numpy().astype(np.float64) for name in names)
+    return Split(interest, scenario, split_of(table, first) if first else None)
 
 
 def logit_of(table: pa.Table, task: str) -> np.ndarray:
@@ -133,12 +154,22 @@ def codes_of(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
 
 
 def metrics_of(table: pa.Table) -> dict[str, Any]:
-    """The metrics of metrics.json for a predictions table (see `metrics.summarise`)."""
+    """The metrics of metrics.json for a predictions table (see `metrics.summarise`).
+
+    A task that follows another is judged on all rows, and its record in `tasks` has one more, `given_<first>`: the same
+    figures of P(task | first) on the rows where the first one happened.
+    """
     tasks = tasks_of(table)
     labels_NT = np.stack([table[f"label_{task}"].to_numpy() for task in tasks], axis=1)
     logits_NT = np.stack([logit_of(table, task) for task in tasks], axis=1)
-    scenarios, values = codes_of(table, "scenario")
-    return summarise(labels_NT, logits_NT, codes_of(table, "user")[0], scenarios, values, tasks)
+    users, (scenarios, values) = codes_of(table, "user")[0], codes_of(table, "scenario")
+    found = summarise(labels_NT, logits_NT, users, scenarios, values, tasks)
+    for t, task in enumerate(tasks):
+        first = first_of(table, task)
+        if first is not None:
+            rows, logits = labels_NT[:, tasks.index(first)] == 1, table[_given(task, first)].to_numpy()
+            found["tasks"][task][f"given_{first}"] = summarise(labels_NT[rows, t], logits[rows], users[rows], scenarios[rows], values)
+    return found
 
 
 def bookkeeping(folder: str | Path, files: Sequence[str | Path], rows: np.ndarray, tasks: Sequence[str]) -> pa.Table:
@@ -198,6 +229,15 @@ def _of_scenario(c: Mapping[str, float], scenario: Any) -> np.ndarray:
         if value not in c:
             raise DataError(f"predictions: no c for scenario {value!r}; {nearest(value, c)}")
     return np.array([c[value] for value in values], np.float64)[codes]
+
+
+def _both(first: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """The logit of sigmoid(first) sigmoid(then), as blocks.entire_space.both; judging a file needs no torch."""
+    return -np.logaddexp(np.logaddexp(-first, -then), -first - then)
+
+
+def _given(task: str, first: str) -> str:
+    return f"logit_{task}_given_{first}"
 
 
 def _split_names(task: str, tasks: Sequence[str]) -> tuple[str, str]:

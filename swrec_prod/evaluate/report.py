@@ -149,6 +149,9 @@ def _quality_cards(metrics: Mapping[str, Any], judged: Judged | None) -> Iterato
     for task, record in list(metrics.get("tasks", {}).items())[1:]:
         positives = count(record["overall"]["positives"])
         yield Card(f"AUC of {task}", _figure(record["overall"], "auc", 4), f"{positives} positive rows")
+        for given in (name for name in record if name.startswith("given_")):
+            alone, first = record[given]["overall"], given.removeprefix("given_")
+            yield Card(f"AUC of {task} given {first}", _figure(alone, "auc", 4), f"on {several(alone['rows'], 'row')} with {first}")
 
 
 def _auc_note(judged: Judged | None) -> str:

@@ -47,7 +47,6 @@ def judge_rows(
     files = [file.path.relative_to(catalog.root) for file in catalog.files_of(data or config.data, part)]
     known = bookkeeping(catalog.root, files, scored["row"], tasks)
     debias = debias_of(config)
-    split = {"interest_NT": scored["interest"], "scenario_NT": scored["scenario_logit"]} if debias else {}
     table = predictions_table(
         row=scored["row"],
         day=known["day"],
@@ -56,8 +55,10 @@ def judge_rows(
         labels_NT=scored["labels"],
         logit_NT=scored["logit"],
         tasks=tasks,
+        after=catalog.schema.after,
+        interest_NT=scored["interest"],
+        scenario_NT=scored["scenario_logit"],
         c=debias.strengths(catalog.schema.scenario.names) if debias else 0.0,
-        **split,
     )
     return table, metrics_of(table)
 

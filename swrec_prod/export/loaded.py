@@ -7,7 +7,7 @@ Shapes: B rows, T tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -37,9 +37,9 @@ class Logits(NamedTuple):
     interest_BT: Tensor
     scenario_BT: Tensor
 
-    def ranking_score(self, c: float) -> Tensor:
-        """What to rank by, [B, T], as blocks.debias.ranking_score defines it."""
-        return debias.ranking_score(debias.Scores(*self), c)
+    def ranking_score(self, c: float, after: Sequence[int]) -> Tensor:
+        """What to rank by, [B, T], as blocks.debias.ranking_score defines it. after: of the package's layout."""
+        return debias.ranking_score(debias.Scores(*self), c, after)
 
 
 @dataclass(frozen=True)
