@@ -20,7 +20,7 @@ from torchrec.optim.keyed import KeyedOptimizer
 
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.errors import CheckpointError
+from swrec_prod.errors import CheckpointError, ConfigError
 from swrec_prod.ranker import Ranker, build_ranker
 
 STATE_FILE = "state.json"
@@ -68,19 +68,37 @@ def load_weights(path: Path, ranker: Ranker) -> None:
 def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
     """The trained ranker of a RUN_DIR with its best weights, unsharded and in eval mode, its configuration and its data.
 
-    Raises CheckpointError when `run_dir` holds no checkpoint, or its data have been prepared otherwise since.
+    Raises CheckpointError when `run_dir` holds no checkpoint, or its data have been prepared otherwise since; ConfigError when
+    it holds a model for every scenario.
     """
+    config = config_of(run_dir)
+    if config.strategy.name != "mix":
+        models = ", ".join(sorted(path.name for path in run_dir.glob("scenarios/*"))) or "none yet"
+        raise ConfigError(
+            f"{run_dir}: strategy {config.strategy.name} has a model for every scenario; name one in {run_dir}/scenarios: {models}"
+        )
+    catalog = Catalog.open(config.data.path)
+    ranker = build_ranker(catalog.schema, config)
+    load_weights(best(run_dir, catalog), ranker)
+    return ranker.eval(), config, catalog
+
+
+def config_of(run_dir: Path) -> RunConfig:
+    """What was trained in a RUN_DIR. Raises CheckpointError when it is none."""
     if not (run_dir / "run.yaml").exists():
         raise CheckpointError(f"{run_dir}: not a run directory: no run.yaml; `swrec train RUN.yaml --out {run_dir}` makes one")
-    config = RunConfig.load(run_dir / "run.yaml")
+    return RunConfig.load(run_dir / "run.yaml")
+
+
+def best(run_dir: Path, catalog: Catalog) -> Path:
+    """The checkpoint of a RUN_DIR that validated best.
+
+    Raises CheckpointError when there is none yet, or it was trained on data that were prepared otherwise than `catalog`.
+    """
     newest = latest(run_dir / "checkpoints")
     if newest is None:
         raise CheckpointError(f"{run_dir}: no checkpoint yet; run swrec train again, it goes on where it stopped")
-    catalog = Catalog.open(config.data.path)
-    best = read_state(newest, catalog)["fit"]["best_step"]
-    ranker = build_ranker(catalog.schema, config)
-    load_weights(newest.with_name(f"step-{best:08d}"), ranker)
-    return ranker.eval(), config, catalog
+    return newest.with_name(f"step-{read_state(newest, catalog)['fit']['best_step']:08d}")
 
 
 def read_state(path: Path, catalog: Catalog | None = None) -> dict[str, Any]:

@@ -117,17 +117,19 @@ class DebiasConfig(Strict):
 
 
 class TrainConfig(Strict):
-    """How the model is fitted. Rates: lr_sparse for the fused row-wise Adagrad of the tables, lr_dense for Adam.
+    """How the model is fitted. Rates: lr_sparse for the fused row-wise Adagrad of the tables (0: they stay as they are), lr_dense for Adam.
 
     batch_size: rows a rank and step. patience: validations without a better AUC before training stops.
     threads: OpenMP threads a rank (0: OMP_NUM_THREADS, else cores / local ranks). evals_per_epoch: validations, evenly spread.
     replicate_kib: tables up to this size (KiB) are kept whole on every rank instead of being placed on one.
+    begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed). They are validated first, and kept
+    where nothing later is better.
     """
 
     seed: int = pydantic.Field(1, ge=0)
     epochs: int = pydantic.Field(3, ge=1)
     batch_size: int = pydantic.Field(4096, ge=1)
-    lr_sparse: float = pydantic.Field(0.05, gt=0)
+    lr_sparse: float = pydantic.Field(0.05, ge=0)
     lr_dense: float = pydantic.Field(1e-3, gt=0)
     weight_decay: float = pydantic.Field(0.0, ge=0)
     embedding_std: float = pydantic.Field(0.01, gt=0)
@@ -135,6 +137,33 @@ class TrainConfig(Strict):
     threads: int = pydantic.Field(0, ge=0)
     evals_per_epoch: int = pydantic.Field(1, ge=1)
     replicate_kib: int = pydantic.Field(64, ge=0)
+    begin: str | None = None
+
+
+class StrategyConfig(Strict):
+    """Which rows train which model (M-scan, app. A.2). name: `mix`, one model on the rows of all scenarios; `single`, a model for
+    every scenario on its rows alone; `finetune`, mix first, and then for every scenario a model that goes on from mix's best weights
+    on the rows of that scenario.
+
+    Of finetune: scope, whether the tables move too, or what lies above them only; lr_factor, by which both rates are multiplied;
+    epochs at most. Where a scenario's validation never gets better, its model is mix.
+    """
+
+    name: Literal["mix", "single", "finetune"] = "mix"
+    scope: Literal["all", "dense_only"] = "all"
+    lr_factor: float = pydantic.Field(0.1, gt=0)
+    epochs: int = pydantic.Field(3, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _for_finetune(self) -> StrategyConfig:
+        for key in ("scope", "lr_factor", "epochs") if self.name != "finetune" else ():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is an option of finetune, not of {self.name}")
+        return self
+
+    @pydantic.model_serializer(mode="wrap")
+    def _what_counts(self, dump: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {**dump(self), "name": self.name} if self.name == "finetune" else {"name": self.name}
 
 
 class ExportConfig(Strict):
@@ -150,6 +179,7 @@ class RunConfig(Strict):
     model: ModelConfig
     debias: DebiasConfig | None = None
     train: TrainConfig = TrainConfig()
+    strategy: StrategyConfig = StrategyConfig()
     export: ExportConfig = ExportConfig()
 
     @classmethod

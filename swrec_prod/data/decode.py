@@ -15,11 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from swrec_prod.data.catalog import DayFile
+from swrec_prod.config import DataConfig, SplitName
+from swrec_prod.data.catalog import Catalog, DayFile
 from swrec_prod.data.pack import Column, Ragged, spread
 from swrec_prod.data.prefetch import mapped
 from swrec_prod.data.record import INT, LABELS, LIST, Record
 from swrec_prod.errors import DataError, nearest
+from swrec_prod.layout import Layout
 
 THREADS = 2  # pieces read at once; a prepared day may be tiny, and then opening it costs more than its rows
 
@@ -65,6 +67,11 @@ class Decoder:
     record: Record
     part: str | None = None
     scenarios: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, catalog: Catalog, layout: Layout, part: SplitName, data: DataConfig) -> Decoder:
+        """Of the rows of a part, in `catalog.files_of(data, part)`. Raises ConfigError when data.scenarios names an unknown one."""
+        return cls(Record(catalog.schema, layout), part if data.split == "random" else None, catalog.scenarios_of(data))
 
     def whole_files(self, files: Sequence[DayFile]) -> list[Piece]:
         """The files as pieces, unopened: how many of their rows belong to the part, decoding tells."""

@@ -23,7 +23,7 @@ from swrec_prod.data.decode import Decoder, Window
 from swrec_prod.data.lanes import Share, Shares
 from swrec_prod.data.pack import pack
 from swrec_prod.data.prefetch import prefetched
-from swrec_prod.data.record import LABELS, Record
+from swrec_prod.data.record import LABELS
 from swrec_prod.data.windows import cut
 from swrec_prod.errors import DataError
 from swrec_prod.layout import Layout
@@ -59,8 +59,7 @@ class Reader:
     ) -> None:
         self.layout, self.shuffle, self.seed, self.start, self.prefetch, self.pin = layout, shuffle, seed, start, prefetch, pin
         self._shares = Shares(rank, world_size, batch_size, shuffle)
-        of_split = part if data.split == "random" else None
-        self._decoder = Decoder(Record(catalog.schema, layout), of_split, catalog.scenarios_of(data))
+        self._decoder = Decoder.of(catalog, layout, part, data)
         self._kept: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
         self._open(catalog.files_of(data, part), data.shuffle_rows)
         self.rows = sum(self._sizes)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from swrec_prod.checkpoint import load_run
+from swrec_prod.checkpoint import config_of, load_run
 from swrec_prod.config import DataConfig, DayRanges, RunConfig, SplitName, day_range
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
+from swrec_prod.errors import DataError
+from swrec_prod.evaluate.models import models_of
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import bookkeeping, metrics_of, predictions_table
 from swrec_prod.ranker import debias_of, layout_of
@@ -21,33 +23,43 @@ from swrec_prod.ranker import debias_of, layout_of
 def evaluate(run_dir: Path, *, part: SplitName = "test", days: str | None = None) -> tuple[pa.Table, dict[str, Any]]:
     """Score a part of the run's data (or a range of days) with its best weights, in this process.
 
+    A run with a model for every scenario scores each row with its own scenario's.
     Returns the predictions and the metrics, with scored_rows, scored_seconds and scored_rows_per_second beside them (rows and
     seconds without `scored_` are those of training, in the run's metrics.json).
     Raises CheckpointError when `run_dir` holds no trained run.
     """
-    ranker, config, catalog = load_run(run_dir)
+    data = config_of(run_dir).data
+    data = data if days is None else _of_days(data, days)
     part = part if days is None else "train"  # days of one's own choice may be days that encoders and model have seen
-    data = config.data if days is None else _of_days(config.data, days)
+    judged = [_judge(folder, part, rows) for folder, rows in models_of(run_dir, data, part).items()]
+    if not judged:
+        raise DataError(f"{data.path}: {days or part} has no rows")
+    table = pa.concat_tables(found for found, _ in judged).sort_by("row")
+    rows, seconds = len(table), sum(seconds for _, seconds in judged)
+    return table, {**metrics_of(table), "scored_rows": rows, "scored_seconds": seconds, "scored_rows_per_second": rows / seconds}
+
+
+def _judge(run_dir: Path, part: SplitName, data: DataConfig) -> tuple[pa.Table, float]:
+    """The predictions of one model, and the seconds that it took to score."""
+    ranker, config, catalog = load_run(run_dir)
     reader = Reader(catalog, layout_of(catalog.schema, config), part, data, config.train.batch_size, shuffle=False)
     started = time.perf_counter()
     scored = score_rows(ranker, reader.epoch(0))
     seconds = time.perf_counter() - started
-    table, metrics = judge_rows(catalog, config, part, scored, data)
-    rows = len(scored["row"])
-    return table, {**metrics, "scored_rows": rows, "scored_seconds": seconds, "scored_rows_per_second": rows / seconds}
+    return predictions_of(catalog, config, part, scored, data), seconds
 
 
-def judge_rows(
+def predictions_of(
     catalog: Catalog, config: RunConfig, part: SplitName, scored: dict[str, np.ndarray], data: DataConfig | None = None
-) -> tuple[pa.Table, dict[str, Any]]:
-    """Predictions and metrics of rows that `score_rows` has scored, ordered by row id."""
+) -> pa.Table:
+    """The predictions of rows that `score_rows` has scored, ordered by row id."""
     order = np.argsort(scored["row"])
     scored = {name: values[order] for name, values in scored.items()}
     tasks = catalog.schema.tasks
     files = [file.path.relative_to(catalog.root) for file in catalog.files_of(data or config.data, part)]
     known = bookkeeping(catalog.root, files, scored["row"], tasks)
     debias = debias_of(config)
-    table = predictions_table(
+    return predictions_table(
         row=scored["row"],
         day=known["day"],
         user=known["user"],
@@ -60,7 +72,6 @@ def judge_rows(
         scenario_NT=scored["scenario_logit"],
         c=debias.strengths(catalog.schema.scenario.names) if debias else 0.0,
     )
-    return table, metrics_of(table)
 
 
 def _of_days(data: DataConfig, days: str) -> DataConfig:

@@ -6,10 +6,10 @@ torch is imported inside the functions: `before_torch` has to run before the fir
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from swrec_prod.doctor import TRIO, cuda_kernels, installed
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,22 @@ def gather_rows(parts: dict[str, np.ndarray], ranks: Ranks) -> dict[str, np.ndar
     everyone: list[dict[str, np.ndarray]] = [{} for _ in range(ranks.world_size)]
     dist.all_gather_object(everyone, parts)
     return {name: np.concatenate([part[name] for part in everyone]) for name in parts}
+
+
+def on_main(ranks: Ranks, action: Callable[[], T]) -> T:
+    """What `action` gives on the main rank, on every rank; its error likewise, so that no rank is left waiting."""
+    import torch.distributed as dist
+
+    box: list[Any] = [None, None]
+    if ranks.is_main:
+        try:
+            box[0] = action()
+        except Exception as failure:  # handed on below, on every rank
+            box[1] = failure
+    dist.broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]
 
 
 def _threads(local_world_size: int) -> int:

@@ -1,4 +1,7 @@
-"""RUN_DIR: run.yaml, checkpoints/, history.jsonl, metrics.json, predictions.parquet, tensorboard/, log.txt."""
+"""RUN_DIR: run.yaml, checkpoints/, history.jsonl, metrics.json, predictions.parquet, tensorboard/, log.txt.
+
+With a model for every scenario the checkpoints are in RUN_DIRs below it: strategies.py.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class RunFolder:
             return
         if (self.path / METRICS_FILE).exists():
             raise ConfigError(f"{self.path}: holds a finished run; choose another --out, or give --overwrite to replace it")
-        if any(self.checkpoints.glob("step-*")) and (found := RunConfig.load(run_file)) != config:
+        if any(self.path.rglob("checkpoints/step-*")) and (found := RunConfig.load(run_file)) != config:
             changed = difference(found, config)
             raise ConfigError(f"{self.path}: holds an unfinished run with another {changed}; choose another --out, or give --overwrite")
 

@@ -25,7 +25,8 @@ from swrec_prod.train.distributed import Ranks, gather_rows, seed_masks, share_b
 class FitState:
     """How far the fit is: everything beside the tensors that a resumed run needs.
 
-    best_value: valid_auc of the best validation (minus its valid_logloss where all labels are equal). misses: validations since.
+    best_value: valid_auc of the best validation (minus its valid_logloss where all labels are equal). best_epoch: how manieth
+    validation after training that was, 0 for the weights that the run began with. misses: validations since.
     rows, seconds: trained rows of all ranks and the time that they took.
     """
 
@@ -134,7 +135,8 @@ def judge(state: FitState, found: dict[str, float], train_loss: float) -> bool:
     value = found.get("valid_auc", -found["valid_logloss"])
     better = value > state.best_value
     if better:
-        state.best_value, state.best_step, state.best_epoch, state.misses = value, state.step, len(state.history) + 1, 0
+        trained = sum(record["step"] > 0 for record in state.history) + (state.step > 0)
+        state.best_value, state.best_step, state.best_epoch, state.misses = value, state.step, trained, 0
     else:
         state.misses += 1
     speed = state.rows / max(state.seconds, 1e-9)

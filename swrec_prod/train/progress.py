@@ -17,26 +17,34 @@ from swrec_prod.train.loop import FitState
 LINE_EVERY_S = 10.0
 
 
-class RunLog:
+class Log:
     """The main rank's voice. Other ranks are given a folder of None and say nothing."""
 
-    def __init__(self, run_dir: Path | None, total_rows: int, epochs: int) -> None:
-        self.run_dir, self.total_rows, self.epochs = run_dir, total_rows, epochs
+    def __init__(self, run_dir: Path | None) -> None:
+        self.run_dir = run_dir
         self.console = Console(quiet=run_dir is None, highlight=False)
+
+    def say(self, text: str) -> None:
+        """A line for the user and for log.txt."""
+        if self.run_dir is None:
+            return
+        self.console.print(text, soft_wrap=True)
+        with open(self.run_dir / "log.txt", "a") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+
+class RunLog(Log):
+    """The same, with the steps and validations of one fit."""
+
+    def __init__(self, run_dir: Path | None, total_rows: int, epochs: int) -> None:
+        super().__init__(run_dir)
+        self.total_rows, self.epochs = total_rows, epochs
         self.losses: list[float] = []
         self._started = self._said = time.perf_counter()
         self._rows = 0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._board = SummaryWriter(str(run_dir / "tensorboard")) if run_dir else None
-
-    def say(self, text: str) -> None:
-        """A line for the user and for log.txt."""
-        if self.run_dir is None:
-            return
-        (self._bar.console if self._bar else self.console).print(text, soft_wrap=True)
-        with open(self.run_dir / "log.txt", "a") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def step(self, state: FitState, rows: int, loss: float) -> None:
         """Called after every step. loss: NaN where it was not read from the device."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch.distributed as dist
 
 from swrec_prod import checkpoint
 from swrec_prod.config import RunConfig, SplitName
@@ -16,48 +15,58 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.evaluate.predictions import write_predictions
-from swrec_prod.evaluate.run import judge_rows
+from swrec_prod.evaluate.predictions import metrics_of, write_predictions
+from swrec_prod.evaluate.run import predictions_of
 from swrec_prod.ranker import build_ranker, debias_of, layout_of
-from swrec_prod.train.distributed import Ranks, gather_rows, process_group
+from swrec_prod.train.distributed import Ranks, gather_rows, on_main, process_group
 from swrec_prod.train.folder import RunFolder
 from swrec_prod.train.loop import Fit, FitState, judge
 from swrec_prod.train.optim import make_optimizer
 from swrec_prod.train.progress import RunLog, told
 from swrec_prod.train.shard import shard
+from swrec_prod.train.strategies import train_scenarios
 
 
 def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dict[str, Any], bool]:
-    """Fit, restore the best weights, score the test rows; gives the metrics (also in out/metrics.json) and whether this is the main rank.
+    """Train as config.strategy says; gives the metrics (also in out/metrics.json) and whether this is the main rank.
 
     A run that was cut off goes on from its last checkpoint. Raises ConfigError when `out` holds a finished run or one of
     another configuration, DataError when the prepared data are not as the configuration says, MetricError when training
     diverges. Nothing is written before data, model and `out` have been found to fit together.
     """
-    catalog = Catalog.open(config.data.path)
     config = config.model_copy(update={"debias": debias_of(config)})  # run.yaml says what was trained, not what was left open
-    folder = RunFolder(out)
     with process_group(config.train.threads) as ranks:
-        _on_main(ranks, lambda: folder.check(config, overwrite=overwrite))
-        newest = None if overwrite else checkpoint.latest(folder.checkpoints)
-        state = FitState(**checkpoint.read_state(newest, catalog)["fit"]) if newest else FitState()
-        readers = {part: make_reader(catalog, config, part, ranks, state.position) for part in get_args(SplitName)}
-        fit = make_fit(catalog, config, readers, ranks)
-        _on_main(ranks, lambda: folder.claim(config, overwrite=overwrite))  # only now: what is refused leaves nothing behind
-        log = RunLog(out if ranks.is_main else None, readers["train"].rows, config.train.epochs)
-        try:
-            log.say(_opening(config, readers, ranks))
-            if newest:
-                checkpoint.restore(newest, fit.model, fit.optimizer)
-                log.say(f"resuming from {newest.name}: {state.rows:,} rows trained")
-            _fit(config, folder, catalog.fingerprint, fit, state, log)
-            log.say(f"best: step {state.best_step}, {told(state.best)}; scoring {readers['test'].rows:,} test rows")
-            scored = gather_rows(score_rows(fit.model, readers["test"].epoch(0), ranks.device), ranks)
-            metrics = _on_main(ranks, lambda: _finish(config, folder, catalog, scored, state))
-            log.say(f"wrote {out / 'metrics.json'} and {out / 'predictions.parquet'}")
-            return metrics, ranks.is_main
-        finally:
-            log.close()
+        if config.strategy.name == "mix":
+            metrics = train_rows(config, out, ranks, overwrite=overwrite)
+        else:
+            metrics = train_scenarios(config, out, ranks, train_rows, overwrite=overwrite)
+        return metrics, ranks.is_main
+
+
+def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = False) -> dict[str, Any]:
+    """One model on the rows of `config.data`: fit, restore the best weights, score the test rows; gives the metrics."""
+    catalog, folder = Catalog.open(config.data.path), RunFolder(out)
+    on_main(ranks, lambda: folder.check(config, overwrite=overwrite))
+    newest = None if overwrite else checkpoint.latest(folder.checkpoints)
+    state = FitState(**checkpoint.read_state(newest, catalog)["fit"]) if newest else FitState()
+    readers = {part: make_reader(catalog, config, part, ranks, state.position) for part in get_args(SplitName)}
+    begin = Path(config.train.begin) if config.train.begin and not newest else None
+    fit = make_fit(catalog, config, readers, ranks, begin)
+    on_main(ranks, lambda: folder.claim(config, overwrite=overwrite))  # only now: what is refused leaves nothing behind
+    log = RunLog(out if ranks.is_main else None, readers["train"].rows, config.train.epochs)
+    try:
+        log.say(_opening(config, readers, ranks))
+        if newest:
+            checkpoint.restore(newest, fit.model, fit.optimizer)
+            log.say(f"resuming from {newest.name}: {state.rows:,} rows trained")
+        _fit(config, folder, catalog.fingerprint, fit, state, log)
+        log.say(f"best: step {state.best_step}, {told(state.best)}; scoring {readers['test'].rows:,} test rows")
+        scored = gather_rows(score_rows(fit.model, readers["test"].epoch(0), ranks.device), ranks)
+        metrics = on_main(ranks, lambda: _finish(config, folder, catalog, scored, state))
+        log.say(f"wrote {out / 'metrics.json'} and {out / 'predictions.parquet'}")
+        return metrics
+    finally:
+        log.close()
 
 
 def make_reader(catalog: Catalog, config: RunConfig, part: SplitName, ranks: Ranks, start: Position) -> Reader:
@@ -78,9 +87,12 @@ def make_reader(catalog: Catalog, config: RunConfig, part: SplitName, ranks: Ran
     )
 
 
-def make_fit(catalog: Catalog, config: RunConfig, readers: Mapping[str, Reader], ranks: Ranks) -> Fit:
-    """A fresh sharded model with its optimiser and readers."""
-    model = shard(build_ranker(catalog.schema, config, ranks.device), config.train, ranks)
+def make_fit(catalog: Catalog, config: RunConfig, readers: Mapping[str, Reader], ranks: Ranks, begin: Path | None = None) -> Fit:
+    """A fresh sharded model with its optimiser and readers. begin: the RUN_DIR whose best weights it has, instead of drawn ones."""
+    ranker = build_ranker(catalog.schema, config, ranks.device)
+    if begin:
+        checkpoint.load_weights(checkpoint.best(begin, catalog), ranker)
+    model = shard(ranker, config.train, ranks)
     return Fit(model, make_optimizer(model, config.train), readers["train"], readers["valid"], ranks)
 
 
@@ -93,18 +105,25 @@ def save(folder: Path, fit: Fit, state: FitState, fingerprint: str) -> Path:
 def _fit(config: RunConfig, folder: RunFolder, fingerprint: str, fit: Fit, state: FitState, log: RunLog) -> None:
     """Epochs until the budget or the patience is spent; leaves the best weights in the model."""
     patience = config.train.patience
+    if config.train.begin and not state.history:
+        _judge(config, folder, fingerprint, fit, state, log)
     while state.epoch < config.train.epochs and state.misses < patience:
         for _ in fit.epoch(state, config.train.evals_per_epoch, log.step):
-            better = judge(state, _validate(fit, config, state), log.mean_loss())
-            saved = save(folder.checkpoints, fit, state, fingerprint)
-            if fit.ranks.is_main:
-                checkpoint.keep_only(folder.checkpoints, saved, folder.of_step(state.best_step))
-                folder.write_history(state.history)
-            log.validated(state.history[-1], better)
+            _judge(config, folder, fingerprint, fit, state, log)
             if state.misses >= patience:
                 log.say(f"no better validation for {patience} time(s) in a row: stopping early")
                 break
     checkpoint.restore(folder.of_step(state.best_step), fit.model, fit.optimizer)
+
+
+def _judge(config: RunConfig, folder: RunFolder, fingerprint: str, fit: Fit, state: FitState, log: RunLog) -> None:
+    """Validate the weights as they are, and keep them and the best."""
+    better = judge(state, _validate(fit, config, state), log.mean_loss())
+    saved = save(folder.checkpoints, fit, state, fingerprint)
+    if fit.ranks.is_main:
+        checkpoint.keep_only(folder.checkpoints, saved, folder.of_step(state.best_step))
+        folder.write_history(state.history)
+    log.validated(state.history[-1], better)
 
 
 def _validate(fit: Fit, config: RunConfig, state: FitState) -> dict[str, float]:
@@ -122,11 +141,11 @@ def _finish(config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict
     Beside the figures: rows, seconds and rows_per_second of training (all ranks); steps; best_step, best_epoch,
     best_valid_auc (null where the validation rows have one class only) and best_valid_logloss.
     """
-    table, judged = judge_rows(catalog, config, "test", scored)
+    table = predictions_of(catalog, config, "test", scored)
     write_predictions(table, folder.path / "predictions.parquet")
     speed = {"rows": state.rows, "seconds": state.seconds, "rows_per_second": state.rows / max(state.seconds, 1e-9)}
     valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
-    metrics = {**judged, **speed, "best_step": state.best_step, "best_epoch": state.best_epoch, **valid, "steps": state.step}
+    metrics = {**metrics_of(table), **speed, "best_step": state.best_step, "best_epoch": state.best_epoch, **valid, "steps": state.step}
     folder.write_metrics(metrics)
     return metrics
 
@@ -135,17 +154,3 @@ def _opening(config: RunConfig, readers: Mapping[str, Reader], ranks: Ranks) -> 
     rows = ", ".join(f"{part} {reader.rows:,}" for part, reader in readers.items())
     where = f"{ranks.world_size} rank(s) on {ranks.device.type}"
     return f"{config.model.name} on {config.data.path}: {rows} rows; {where}, batch {config.train.batch_size} a rank"
-
-
-def _on_main(ranks: Ranks, action: Callable[[], Any]) -> Any:
-    """What `action` gives on the main rank, on every rank; its error likewise, so that no rank is left waiting."""
-    box: list[Any] = [None, None]
-    if ranks.is_main:
-        try:
-            box[0] = action()
-        except Exception as failure:  # handed on below, on every rank
-            box[1] = failure
-    dist.broadcast_object_list(box)
-    if box[1] is not None:
-        raise box[1]
-    return box[0]

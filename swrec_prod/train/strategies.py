@@ -1,0 +1,162 @@
+"""A model for every scenario: the strategies Single and Finetune (Zhu et al., WWW 2024, app. A.2), made of ordinary runs.
+
+    RUN_DIR/mix/                                 finetune: the run on the rows of all scenarios
+    RUN_DIR/scenarios/<value>/                   the run on the rows of one scenario
+    RUN_DIR/predictions.parquet, metrics.json    all test rows, each scored by the model of its own scenario
+
+Notable choices. Each of these folders is a whole RUN_DIR, which can be evaluated and exported alone. What is finished is not
+trained again, so that a strategy that was cut off goes on where it stopped. The paper does not say how Finetune is tuned, nor what
+is done for a scenario without rows: StrategyConfig has what we do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from swrec_prod import checkpoint
+from swrec_prod.config import RunConfig, SplitName, StrategyConfig
+from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.counts import scenario_counts
+from swrec_prod.errors import DataError
+from swrec_prod.evaluate.models import MIX, grouped, read_metrics
+from swrec_prod.evaluate.predictions import metrics_of, read_predictions, write_predictions
+from swrec_prod.ranker import build_ranker
+from swrec_prod.train.distributed import Ranks, on_main
+from swrec_prod.train.folder import METRICS_FILE, RunFolder
+from swrec_prod.train.progress import Log
+
+Run = Callable[[RunConfig, Path, Ranks], Any]  # an ordinary run: configuration, RUN_DIR
+SPENT = ("rows", "seconds", "steps")
+BEST = ("best_step", "best_epoch", "best_valid_auc", "best_valid_logloss")
+
+
+class Plan(NamedTuple):
+    """own: the scenarios that get a model of their own. others: those that mix scores, and why."""
+
+    own: list[str]
+    others: dict[str, str]
+
+
+def train_scenarios(config: RunConfig, out: Path, ranks: Ranks, run: Run, *, overwrite: bool = False) -> dict[str, Any]:
+    """Train as the strategies single and finetune say, by calling `run` for one folder after the other; gives the metrics.
+
+    Raises DataError, before anything is trained, when single is asked for and a scenario has too few rows; and what `run` raises.
+    """
+    catalog, folder = Catalog.open(config.data.path), RunFolder(out)
+
+    def check() -> Plan:
+        folder.check(config, overwrite=overwrite)
+        build_ranker(catalog.schema, config)  # a model that does not fit the data is told now
+        return plan_of(catalog, config, ranks.world_size)
+
+    plan = on_main(ranks, check)
+    on_main(ranks, lambda: folder.claim(config, overwrite=overwrite))
+    log = Log(out if ranks.is_main else None)
+    for value, reason in plan.others.items():
+        log.say(f"scenario {value} keeps mix: {reason}")
+    for path, its_config in runs_of(config, out, plan).items():
+        log.say(f"{config.strategy.name}: {path}")
+        if on_main(ranks, lambda path=path: _finished(path, catalog)):  # type: ignore[misc]
+            log.say("finished before")
+        else:
+            run(its_config, path, ranks)
+    metrics = on_main(ranks, lambda: _finish(config, folder, plan))
+    log.say(f"wrote {out / METRICS_FILE} and {out / 'predictions.parquet'}")
+    return metrics
+
+
+def plan_of(catalog: Catalog, config: RunConfig, world_size: int) -> Plan:
+    """Who gets a model, of the scenarios that have rows, or are named in data.scenarios.
+
+    Raises DataError when there are none, or single is asked for and one of them cannot be trained.
+    """
+    single = config.strategy.name == "single"
+    counts = {part: scenario_counts(catalog, config.data, part) for part in get_args(SplitName)}
+    named = config.data.scenarios or [name for name in catalog.schema.scenario.names if any(of[name][0] for of in counts.values())]
+    if not named:
+        raise DataError(f"{catalog.root}: no rows in any part")
+    reasons = {name: _lacks({part: of[name] for part, of in counts.items()}, world_size, single) for name in named}
+    lacking = {name: reason for name, reason in reasons.items() if reason}
+    for name, reason in lacking.items() if single else ():
+        remedy = "leave it out with data.scenarios, or use finetune, which keeps mix for it"
+        raise DataError(f"{catalog.root}: scenario {name!r} cannot have a model of its own: {reason}; {remedy}")
+    return Plan([name for name in named if name not in lacking], lacking)
+
+
+def runs_of(config: RunConfig, out: Path, plan: Plan) -> dict[Path, RunConfig]:
+    """The ordinary runs that the strategy is made of, by their folders, in the order in which they are trained."""
+    plain = config.model_copy(update={"strategy": StrategyConfig()})
+    runs, strategy = {}, config.strategy
+    if strategy.name == "finetune":
+        runs[out / MIX] = plain
+        tuned = {
+            "lr_sparse": config.train.lr_sparse * strategy.lr_factor if strategy.scope == "all" else 0.0,
+            "lr_dense": config.train.lr_dense * strategy.lr_factor,
+            "epochs": strategy.epochs,
+            "begin": str((out / MIX).resolve()),  # whatever --out is called when the run goes on
+        }
+        plain = plain.model_copy(update={"train": config.train.model_copy(update=tuned)})
+    for value in plan.own:
+        runs[out / folder_of(value)] = plain.model_copy(update={"data": config.data.model_copy(update={"scenarios": (value,)})})
+    return runs
+
+
+def folder_of(value: str) -> str:
+    """scenarios/<value>, below RUN_DIR; what a folder's name cannot have is written as in URLs.
+
+    >>> folder_of("home"), folder_of("a/b"), folder_of("..")
+    ('scenarios/home', 'scenarios/a%2Fb', 'scenarios/%2E.')
+    """
+    return "scenarios/" + (re.sub(r'[/\\:*?"<>|%\x00-\x1f]|^\.', lambda found: f"%{ord(found[0]):02X}", value) or "%")
+
+
+def _lacks(counts: Mapping[str, tuple[int, int]], world_size: int, single: bool) -> str:
+    """Why a scenario cannot be trained and judged, given its rows and positives in every part; "" if it can."""
+    told = ", ".join(f"{rows} {part}" for part, (rows, _) in counts.items())
+    if min(rows for rows, _ in counts.values()) < world_size:
+        return f"{told} rows, and every part needs {'some' if world_size == 1 else f'one for each of {world_size} ranks'}"
+    for part in ("train",) if single else ("train", "valid"):  # a single run without an AUC goes by the logloss, as any run does
+        rows, positives = counts[part]
+        if positives in (0, rows):
+            return f"all {rows} {part} rows have the label {positives // rows}"
+    return ""
+
+
+def _finished(path: Path, catalog: Catalog) -> bool:
+    """Whether there is nothing to do. Raises CheckpointError when the data have been prepared otherwise since."""
+    if not (path / METRICS_FILE).exists():
+        return False
+    checkpoint.best(path, catalog)
+    return True
+
+
+def _finish(config: RunConfig, folder: RunFolder, plan: Plan) -> dict[str, Any]:
+    """Predictions and metrics.json of all test rows, each scored by its own scenario's model.
+
+    Beside the figures: rows, seconds, rows_per_second and steps of all runs together; strategy; and in `runs`, for every scenario,
+    the folder (below RUN_DIR) of the run that scores it, its best_*, and for those that keep mix the reason.
+    """
+    models = {value: MIX for value in plan.others} | {value: folder_of(value) for value in plan.own}
+    table = pa.concat_tables(_predictions(folder.path / path, values) for path, values in grouped(models).items()).sort_by("row")
+    write_predictions(table, folder.path / "predictions.parquet")
+    done = {path.relative_to(folder.path).as_posix(): read_metrics(path) for path in runs_of(config, folder.path, plan)}
+    spent: dict[str, Any] = {name: sum(metrics[name] for metrics in done.values()) for name in SPENT}
+    spent["rows_per_second"] = spent["rows"] / max(spent["seconds"], 1e-9)
+    runs = {value: {"folder": path, **{name: done[path][name] for name in BEST}} for value, path in models.items()}
+    for value, reason in plan.others.items():
+        runs[value]["reason"] = reason
+    metrics = {**metrics_of(table), **spent, "strategy": config.strategy.name, "runs": runs}
+    folder.write_metrics(metrics)
+    return metrics
+
+
+def _predictions(path: Path, scenarios: Sequence[str]) -> pa.Table:
+    """What a run says of the test rows of some scenarios."""
+    table = read_predictions(path / "predictions.parquet")
+    return table.filter(pc.is_in(table["scenario"], pa.array(scenarios, table.schema.field("scenario").type)))
