@@ -22,7 +22,7 @@ from swrec_prod.data.data_file import DataFile
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.parquet_log import Join, ParquetOptions, Time
 from swrec_prod.models import MODELS
-from swrec_prod.schema import Encoder, EncoderKind, Feature, FeatureSchema, Scenario
+from swrec_prod.schema import Encoder, EncoderKind, Feature, FeatureSchema, Label, Scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -99,7 +99,7 @@ def test_every_key_of_a_data_file_is_described() -> None:
     assert described("Keys of `schema`:") == keys(FeatureSchema)
     assert described("Keys of a feature:") == keys(Feature)
     words = set(re.findall(r"\w+", DATA.read_text()))
-    assert words >= {key for record in (Join, Time, Scenario, Encoder) for key in keys(record)} | set(get_args(EncoderKind))
+    assert words >= {key for record in (Join, Time, Scenario, Label, Encoder) for key in keys(record)} | set(get_args(EncoderKind))
 
 
 def test_defaults_are_those_of_the_code() -> None:
