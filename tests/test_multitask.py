@@ -16,7 +16,7 @@ import pytest
 import torch
 from batches import dims, sorted_rows
 from dated_log import data_file, rows_of_day, write_day, write_users
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 from tiny_world import SCHEMA, STRENGTHS, catalog_of, eager_logits, make_config, make_ranker
@@ -33,6 +33,7 @@ from swrec_prod.data.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import DataError, SchemaError
 from swrec_prod.evaluate.predictions import first_of, logit_of, metrics_of, predictions_table, read_predictions, split_of, write_predictions
+from swrec_prod.evaluate.report import write_report
 from swrec_prod.export.run import export_package
 from swrec_prod.losses import bce
 from swrec_prod.models import build
@@ -64,6 +65,7 @@ def random_logits(after: tuple[int, ...], seed: int, rows: int = 8, spread: floa
 # The chain
 
 
+@settings(deadline=None)
 @given(after=AFTER, seed=st.integers(0, 10_000))
 def test_a_chained_logit_is_that_of_the_product_of_probabilities(after: tuple[int, ...], seed: int) -> None:
     z_NT = random_logits(after, seed)
@@ -74,6 +76,7 @@ def test_a_chained_logit_is_that_of_the_product_of_probabilities(after: tuple[in
     np.testing.assert_allclose(single.numpy(), got.numpy(), rtol=1e-5, atol=1e-5)
 
 
+@settings(deadline=None)
 @given(after=AFTER, seed=st.integers(0, 10_000))
 def test_its_gradient_is_that_of_the_naive_form(after: tuple[int, ...], seed: int) -> None:
     leaves = [torch.from_numpy(random_logits(after, seed)).requires_grad_() for _ in range(2)]
@@ -84,6 +87,7 @@ def test_its_gradient_is_that_of_the_naive_form(after: tuple[int, ...], seed: in
     torch.testing.assert_close(leaves[0].grad, leaves[1].grad, rtol=1e-6, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(a=st.integers(-80, 80), b=st.integers(-80, 80))
 def test_extreme_logits_have_exact_values_and_bounded_gradients(a: int, b: int) -> None:
     first, then = (torch.tensor(float(z), requires_grad=True) for z in (a, b))
@@ -116,6 +120,7 @@ def test_tasks_that_follow_none_are_left_alone() -> None:
     assert torch.equal(EntireSpace((-1, 0, -1))(z_BT)[:, [0, 2]], z_BT[:, [0, 2]])
 
 
+@settings(deadline=None)
 @given(tasks=st.integers(1, 3), weighted=st.booleans(), seed=st.integers(0, 1000))
 def test_the_loss_is_esmms(tasks: int, weighted: bool, seed: int) -> None:
     """L(pCTR) + L(pCTR pCVR) + ..., all over every row (Ma et al., eq. 4)."""
@@ -331,3 +336,5 @@ def test_a_run_on_a_simulated_log_is_consistent(tmp_path: Path, debias: dict[str
     judged = metrics["tasks"]["conversion"]
     assert judged["given_click"]["overall"]["rows"] == metrics["overall"]["positives"] < judged["overall"]["rows"] == len(table)
     assert math.isfinite(judged["overall"]["logloss"])
+    write_report(tmp_path / "run", tmp_path / "page.html")
+    assert "AUC of conversion given click" in (tmp_path / "page.html").read_text()

@@ -74,21 +74,17 @@ def predictions_table(
         raise DataError("predictions: a task follows another, and its own logits (interest) are not given")
     columns: dict[str, Any] = dict(zip(KEYS, (row, day, scenario, user), strict=True))
     c_N = c if isinstance(c, (int, float)) else _of_scenario(c, scenario)
-    splits: list[Split] = []
+    splits = _splits(interest_NT, scenario_NT, after)
     for t, task in enumerate(tasks):
-        first, logit = after[t] if after else -1, np.asarray(logit_NT[:, t], np.float32)
+        logit = np.asarray(logit_NT[:, t], np.float32)
         columns[f"label_{task}"] = np.asarray(labels_NT[:, t], np.float32)
         columns[f"prob_{task}"] = sigmoid(logit).astype(np.float32)
-        columns[f"score_{task}"] = logit
-        own = None if interest_NT is None else np.asarray(interest_NT[:, t], np.float64)
-        if own is not None and scenario_NT is not None and scenario_NT.shape[1]:
-            split = Split(own, np.asarray(scenario_NT[:, t], np.float64))
-            splits.append(split._replace(first=splits[first] if first >= 0 else None))
-            columns[f"score_{task}"] = splits[-1].rescored(c_N).astype(np.float32)
-            columns |= dict(zip(_split_names(task, tasks), (logits.astype(np.float32) for logits in split[:2]), strict=True))
-            own = split.rescored(0.0)
-        if own is not None and first >= 0:
-            columns[_given(task, tasks[first])] = own.astype(np.float32)
+        columns[f"score_{task}"] = splits[t].rescored(c_N).astype(np.float32) if splits else logit
+        if splits:
+            columns |= dict(zip(_split_names(task, tasks), (half.astype(np.float32) for half in splits[t][:2]), strict=True))
+        if interest_NT is not None and after and after[t] >= 0:
+            own = splits[t]._replace(first=None).rescored(0.0) if splits else interest_NT[:, t]
+            columns[_given(task, tasks[after[t]])] = own.astype(np.float32)
     return pa.table(columns)
 
 
@@ -229,6 +225,17 @@ def _of_scenario(c: Mapping[str, float], scenario: Any) -> np.ndarray:
         if value not in c:
             raise DataError(f"predictions: no c for scenario {value!r}; {nearest(value, c)}")
     return np.array([c[value] for value in values], np.float64)[codes]
+
+
+def _splits(interest_NT: np.ndarray | None, scenario_NT: np.ndarray | None, after: Sequence[int]) -> list[Split]:
+    """The causal split of each task, with that of the one that it follows; [] for a model without."""
+    splits: list[Split] = []
+    if interest_NT is None or scenario_NT is None or not scenario_NT.shape[1]:
+        return splits
+    for t in range(scenario_NT.shape[1]):
+        first = splits[after[t]] if after and after[t] >= 0 else None
+        splits.append(Split(interest_NT[:, t].astype(np.float64), scenario_NT[:, t].astype(np.float64), first))
+    return splits
 
 
 def _both(first: np.ndarray, then: np.ndarray) -> np.ndarray:
