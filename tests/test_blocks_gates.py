@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from swrec_prod.blocks.fields import EncoderLayer, FieldTokens, FieldTransformer, Pick
+from swrec_prod.blocks.fields import FieldTokens, Pick
 from swrec_prod.blocks.folding import fold_blocks
 from swrec_prod.blocks.gates import GatedTower, PersonalGates, ScenarioGate, Shared, Sharing, Tower
 from swrec_prod.blocks.grouped import GroupedLinear
@@ -59,42 +59,6 @@ def test_tokens_are_one_linear_a_field() -> None:
 
 def test_without_fields_x_is_one_token() -> None:
     assert FieldTokens((), 7, 4)(torch.randn(3, 7)).shape == (3, 1, 4)
-
-
-def test_an_encoder_layer_is_torchs_own() -> None:
-    torch.manual_seed(0)
-    ours, reference = EncoderLayer(8, 4, 12), nn.TransformerEncoderLayer(8, 4, 12, 0.0, batch_first=True, norm_first=True)
-    with torch.no_grad():
-        for norm in (ours.before_attention, ours.before_mlp):
-            norm.weight.normal_()
-        reference.self_attn.in_proj_weight.copy_(ours.qkv.weight)
-        reference.self_attn.in_proj_bias.copy_(ours.qkv.bias)
-    pairs = (
-        (reference.self_attn.out_proj, ours.out),
-        (reference.linear1, ours.mlp[0]),
-        (reference.linear2, ours.mlp[2]),
-        (reference.norm1, ours.before_attention),
-        (reference.norm2, ours.before_mlp),
-    )
-    for theirs, mine in pairs:
-        theirs.load_state_dict(mine.state_dict())
-    t_BPd = torch.randn(5, 3, 8)
-    torch.testing.assert_close(ours(t_BPd), reference(t_BPd), atol=1e-5, rtol=1e-5)
-
-
-def test_heads_must_divide_the_token() -> None:
-    with pytest.raises(ValueError, match="3 attention heads do not divide a token of width 8"):
-        EncoderLayer(8, 3, 4)
-
-
-def test_fields_attend_within_their_row_only() -> None:
-    block, x_BD = FieldTransformer(FIELDS, WIDTH, 8, 2, 4, 16), torch.randn(5, WIDTH)
-    before = block(x_BD)
-    x_BD[3, 0] += 1  # the user's field
-    after = block(x_BD)
-    torch.testing.assert_close(after[[0, 1, 2, 4]], before[[0, 1, 2, 4]])
-    changed = (after[3] != before[3]).view(4, 8).any(1)
-    assert changed.all(), "a field must be seen by every other field of its row"
 
 
 # Gates

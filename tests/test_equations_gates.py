@@ -26,7 +26,8 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("hamur", {"backbone": "last_layer"}),
     ("hamur", {"adapter_norm": "scenario", "norm": "batch", "adapter_act": "relu"}),
     ("m2m", {"backbone": "none", "attention_layers": 2, "tower_layers": 3}),
-    ("m2m", {"cond": "scenario_user", "tower_layers": 2}),
+    ("m2m", {"cond": "scenario_user", "tower_layers": 2, "use_history": False}),
+    ("m2m", {"cond": "scenario_user", "backbone": "field_transformer", "history_layers": 2, "positions": 2}),
 )
 every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{n}-{'-'.join(map(str, o))}" for n, o in VARIANTS])
 
@@ -109,12 +110,14 @@ def test_hamur_is_its_equations(cond: str) -> None:
         torch.testing.assert_close(got, model.out.weight[s] @ h + model.out.bias[s], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("backbone", ["field_transformer", "none"])
-def test_m2m_is_its_equations(backbone: str) -> None:
-    model, rows = model_of("m2m", {"backbone": backbone, "tower_layers": 2}), sorted_rows(20)
+@pytest.mark.parametrize("use_history", [False, True])
+@pytest.mark.parametrize("backbone", ["auto", "field_transformer", "none"])
+def test_m2m_is_its_equations(backbone: str, use_history: bool) -> None:
+    model, rows = model_of("m2m", {"backbone": backbone, "tower_layers": 2, "use_history": use_history}), sorted_rows(20)
     q, m, act = 32, 16, model.act
-    for (x, s), got in zip(rows_of(rows), model(rows.inputs(S)), strict=True):
-        experts = act(model.experts(model.backbone(x[None])[0])).view(4, m)
+    read = model.backbone.behaviours(rows.inputs(S)) if use_history else torch.zeros(20, 0)
+    for (x, s), v_n, got in zip(rows_of(rows), read, model(rows.inputs(S)), strict=True):
+        experts = act(model.experts(torch.cat([model.backbone.fields(x[None])[0], v_n]))).view(4, m)
         sizes = (q * q, q, m * m, m, m * m, m)
         W, w, *tower = model.meta.net(model.meta.weight[s]).split(sizes)
         for t in range(2):

@@ -1,4 +1,4 @@
-"""The fields of a row: picked out of x, or as tokens that attend to each other.
+"""The fields of a row: picked out of x, or as tokens of one width.
 
 Shapes: B rows, D input width, P fields, d token width, w width of a field, n fields of one width.
 """
@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swrec_prod.blocks.inputs import Dims, Field
-from swrec_prod.blocks.mlp import MLP
 
 
 class Pick(nn.Module):
@@ -74,46 +72,3 @@ class _SameWidth(nn.Module):
         n, size, _ = self.weight.shape
         x_nBw = self.pick(x_BD).view(-1, n, size).transpose(0, 1)
         return torch.baddbmm(self.bias.unsqueeze(1), x_nBw, self.weight).transpose(0, 1)
-
-
-class FieldTransformer(nn.Module):
-    """The fields of the same row attend to each other: [B, D] -> [B, P d] after `layers` pre-norm encoder layers."""
-
-    def __init__(self, fields: Sequence[Field], d_in: int, width: int, layers: int, heads: int, feedforward: int) -> None:
-        super().__init__()
-        self.tokens = FieldTokens(fields, d_in, width)
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, feedforward) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        self.d_out = self.tokens.d_out
-
-    def forward(self, x_BD: Tensor) -> Tensor:
-        """[B, P d]"""
-        t_BPd = self.tokens(x_BD)
-        for layer in self.layers:
-            t_BPd = layer(t_BPd)
-        return self.norm(t_BPd).flatten(1)
-
-
-class EncoderLayer(nn.Module):
-    """t + Attention(norm(t)), then t + MLP(norm(t)). Raises ValueError where the heads do not divide the width."""
-
-    def __init__(self, width: int, heads: int, feedforward: int) -> None:
-        super().__init__()
-        if width % heads:
-            raise ValueError(f"{heads} attention heads do not divide a token of width {width}")
-        self.heads = heads
-        self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = MLP(width, (feedforward,), width)
-
-    def forward(self, t_BPd: Tensor) -> Tensor:
-        """[B, P, d]"""
-        t_BPd = t_BPd + self.attend(self.before_attention(t_BPd))
-        return t_BPd + self.mlp(self.before_mlp(t_BPd).flatten(0, 1)).view_as(t_BPd)
-
-    def attend(self, t_BPd: Tensor) -> Tensor:
-        """Multi-head self-attention: [B, P, d]"""
-        rows, tokens, width = t_BPd.shape
-        q, k, v = self.qkv(t_BPd).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.out(mixed.transpose(1, 2).reshape(rows, tokens, width))

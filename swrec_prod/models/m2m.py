@@ -1,6 +1,7 @@
 """M2M: the scenario generates the weights that choose among experts, and those of the tower (Zhang et al., WSDM 2022).
 
-    E_i = f(Backbone(x) A_i + a_i)                                  experts of width m; f: leaky ReLU
+    F = [x ; v]                                                     v: the row's behaviours, for its item and scenario
+    E_i = f(F A_i + a_i)                                            experts of width m; f: leaky ReLU
     {W, w} = f(e_s U) V                                             the meta weights
     a_ti = f([E_i ; T_t] W + w) v,  R_t = sum_i softmax_i(a_t) E_i  meta attention; T_t: the view of task t
     L_t <- f(L_t W + w + L_t),  from L_t = R_t                      meta tower
@@ -16,25 +17,30 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swrec_prod.blocks.fields import FieldTransformer
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.hyper import MetaAttention, ScenarioWeights, UserWeights, generated_linear
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.mlp import MLP
 from swrec_prod.blocks.options import Rate, Width, Widths
+from swrec_prod.blocks.transformer import Backbone, Kind
 
 
 class M2M(ScenarioModel):
     """experts, expert: number E and width m. attention_layers, tower_layers: meta layers of each. head: hidden widths of the
-    last MLP, with `dropout`. backbone: "field_transformer" (the fields of a row attend to each other; token, layers,
-    heads, feedforward: its sizes) or "none". scenario_dim: width of e_s. cond: the "scenario" generates the meta weights
-    (they fold), or "scenario_user", it and the user's features (weights for every row, the paper's wider condition).
+    last MLP, with `dropout`. scenario_dim: width of e_s. cond: the "scenario" generates the meta weights (they fold), or
+    "scenario_user", it and the user's features (weights for every row, the paper's wider condition).
 
-    The paper's backbone attends over behaviours; ours over the fields, so that data without behaviours will do. Generators
-    are linear and start with the attention at the identity and the tower at zero; those of the public benchmark end in
-    a batch norm, and its transformer lets the rows of a batch attend to each other. The head is one for all tasks but
-    for its last Linear.
+    use_history: F holds what a transformer over the behaviours makes of them, where the data have any; history_layers,
+    positions: see BehaviourTransformer. backbone: beside it F holds x as it is ("none": with behaviours, the paper's F), or
+    after its fields have attended to each other ("field_transformer", `layers` of them); "auto" is the former with
+    behaviours and the latter without. token, heads, feedforward: sizes of both transformers.
+
+    The paper's query of behaviours is the scenario; ours is the target item too. Generators are linear and start with the
+    attention at the identity and the tower at zero; those of the public benchmark end in a batch norm, and its
+    transformer lets the rows of a batch attend to each other. The head is one for all tasks but for its last Linear.
     """
+
+    reads_history = "optional"
 
     def __init__(
         self,
@@ -45,20 +51,24 @@ class M2M(ScenarioModel):
         attention_layers: Width = 1,
         tower_layers: Width = 1,
         head: Widths = (64, 32),
-        backbone: Literal["field_transformer", "none"] = "field_transformer",
+        use_history: bool = True,
+        backbone: Kind = "auto",
         token: Width = 16,
         layers: Width = 2,
         heads: Width = 4,
         feedforward: Width = 64,
+        history_layers: Width = 1,
+        positions: Width = 64,
         scenario_dim: Width = 16,
         cond: Literal["scenario", "scenario_user"] = "scenario",
         dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
         m, q, self.of_rows = expert, 2 * expert, cond == "scenario_user"
-        fields = FieldTransformer(dims.fields, dims.x, token, layers, heads, feedforward) if backbone != "none" else None
-        self.backbone = nn.Identity() if fields is None else fields
-        self.experts = nn.Linear(dims.x if fields is None else fields.d_out, experts * m)
+        reads = use_history and dims.item > 0
+        sizes = token, layers, history_layers, heads, feedforward, positions
+        self.backbone = Backbone(dims, backbone, reads, scenario_dim, *sizes)
+        self.experts = nn.Linear(self.backbone.d_out, experts * m)
         self.act = nn.LeakyReLU(0.1)
         starts = [torch.eye(q), torch.zeros(q)] * attention_layers + [torch.zeros(m, m), torch.zeros(m)] * tower_layers
         self.meta = (
@@ -75,7 +85,7 @@ class M2M(ScenarioModel):
         """Logits [B, T]."""
         route = inputs.route
         meta = self.meta(inputs.x_BD, route)
-        e_BEm = self.act(self.experts(self.backbone(inputs.x_BD))).unflatten(1, self.shape)
+        e_BEm = self.act(self.experts(self.backbone(inputs))).unflatten(1, self.shape)
         l_BTm = self.attention(e_BEm, meta[: self.split], route)
         for at in range(self.split, len(meta), 2):
             l_BTm = self.act(generated_linear(l_BTm, meta[at], meta[at + 1], route, self.of_rows) + l_BTm)
