@@ -24,7 +24,7 @@ from swrec_prod.train.loop import FitState
 from swrec_prod.train.shard import replicated_tables
 
 CASES = ("shared_bottom", "mscan", "weighted")  # of every one: the same whatever the ranks
-NORM = {"name": "shared_bottom", "norm": "batch", "tower_norm": "batch", "dropout": 0.2}  # every rank sees a batch of its own
+NORM = {"name": "shared_bottom", "norm": "batch", "tower_norm": "batch", "dropout": 0.2}  # every rank has masks of its own
 RANKS_PY = Path(__file__).with_name("ranks.py")
 
 # The second rank fails after two batches, as with a damaged file of its own.

@@ -98,8 +98,8 @@ def seed_masks(seed: int, step: int, ranks: Ranks) -> None:
 def share_buffers(model: nn.Module, ranks: Ranks) -> None:
     """Give all ranks the same dense buffers: the mean of running statistics, the largest of counters.
 
-    Every rank trains with the batch statistics of its own rows; without this it would also validate with its own running
-    ones, and a checkpoint would hold those of a single rank. Buffers of the sharded tables are left alone.
+    Blocks keep theirs alike in every step (blocks/ranks.py). State that a rank has from its own rows would be used by that
+    rank alone when it validates, and a checkpoint would hold a single rank's. Buffers of the sharded tables are left alone.
     """
     import torch
     import torch.distributed as dist
