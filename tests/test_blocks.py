@@ -54,6 +54,20 @@ def test_grouped_linear_is_one_linear_a_scenario(counts: list[int], d_in: int, d
         torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("d_in", [8, 129])  # 40 matrices of 129 x 97 would be padded: the loop takes them
+def test_many_scenarios_give_the_same_whatever_back_end_suits_them(d_in: int) -> None:
+    torch.manual_seed(0)
+    linear, route = GroupedLinear(40, d_in, 97), route_of([3, 0, 1, 2] * 10)
+    x_BI, weight = torch.randn(60, d_in, requires_grad=True), torch.randn(60, 97)
+    leaves = (x_BI, linear.weight, linear.bias)
+    got, *others = [linear(x_BI, route), *(grouped_linear(*leaves, route, backend) for backend in BACKENDS)]
+    expected = gradients(got, weight, *leaves)
+    for other in others:
+        torch.testing.assert_close(got, other, atol=1e-5, rtol=1e-5)
+        for ours, reference in zip(expected, gradients(other, weight, *leaves), strict=True):
+            torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_scenario_without_rows_has_a_zero_gradient(backend: Backend) -> None:
     linear = GroupedLinear(4, 8, 4, backend)
