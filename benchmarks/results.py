@@ -178,7 +178,8 @@ def _fit_one(run: Run) -> float:
     shutil.rmtree(aside, ignore_errors=True)
     with redirect_stdout(io.StringIO()):  # its log.txt has it
         metrics, _ = train(run.config, aside)
-    shutil.rmtree(aside / "checkpoints")  # hundreds of runs; what is judged is in the predictions
+    for checkpoints in list(aside.rglob("checkpoints")):  # of hundreds of runs; what is judged is in the predictions
+        shutil.rmtree(checkpoints)
     run.config.save(aside / "asked.yaml")
     shutil.rmtree(run.folder, ignore_errors=True)
     aside.rename(run.folder)

@@ -89,22 +89,34 @@ class ModelConfig(pydantic.BaseModel):
 class DebiasConfig(Strict):
     """The scenario bias eliminator. alpha: weight of the scenario loss.
 
-    c: default counterfactual reference of the ranking score (M-scan, eq. 12): one number, or one for every scenario.
+    c: default counterfactual reference of the ranking score (M-scan, eq. 12): one number, or one for every scenario. Or what to fit
+    once the model is trained, on validation rows that are scored in every scenario: `fit`, one number; `fit_each`, one for every
+    scenario. The run's own run.yaml then has the numbers.
     """
 
     alpha: float = pydantic.Field(0.1, ge=0)
-    c: float | dict[str, float] = 0.0
+    c: float | dict[str, float] | Literal["fit", "fit_each"] = 0.0
 
     @pydantic.field_validator("c", mode="before")
     @classmethod
     def _is_c(cls, value: Any) -> Any:
+        if value in ("fit", "fit_each"):
+            return value
         for c in value.values() if isinstance(value, dict) else [value]:
             if isinstance(c, bool) or not isinstance(c, (int, float)) or not math.isfinite(c):
-                raise ValueError(f"expected a finite number, or one for every scenario, not {c!r}")
+                raise ValueError(f"expected a finite number, one for every scenario, fit or fit_each, not {c!r}")
         return {str(name): c for name, c in value.items()} if isinstance(value, dict) else value  # YAML reads a scenario 1 as a number
 
+    @property
+    def to_fit(self) -> bool:
+        """Whether c is still to be fitted."""
+        return isinstance(self.c, str)
+
     def strengths(self, scenarios: Sequence[str]) -> dict[str, float]:
-        """c of every scenario. Raises ConfigError when c is given by scenario and lacks one, or names another."""
+        """c of every scenario; 0 where it is still to be fitted. Raises ConfigError when c is given by scenario and lacks one, or
+        names another."""
+        if isinstance(self.c, str):
+            return dict.fromkeys(scenarios, 0.0)
         if not isinstance(self.c, dict):
             return dict.fromkeys(scenarios, self.c)
         for name in self.c:

@@ -44,7 +44,7 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
     run = read_run(run_dir)
     judged, why_not = _judged(run.predictions)
     given = (run.config.get("debias") or {}).get("c", 0.0)
-    c = None if isinstance(given, dict) else float(given)
+    c = float(given) if isinstance(given, (int, float)) else None  # one for each scenario, or one for each model of a strategy
     drawn = [
         pictures.learning_curve(run.history),
         *(_judged_pictures(judged, c) if judged else [absent("Pictures of the predictions", why_not)]),

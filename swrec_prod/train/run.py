@@ -14,12 +14,13 @@ from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import MetricError
+from swrec_prod.evaluate.counterfactual import fitted, look_elsewhere, spacing
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import metrics_of, write_predictions
 from swrec_prod.evaluate.run import predictions_of
 from swrec_prod.ranker import build_ranker, debias_of, layout_of
 from swrec_prod.train.distributed import Ranks, gather_rows, on_main, process_group
-from swrec_prod.train.folder import RunFolder
+from swrec_prod.train.folder import RUN_FILE, RunFolder
 from swrec_prod.train.loop import Fit, FitState, judge
 from swrec_prod.train.optim import make_optimizer
 from swrec_prod.train.progress import RunLog, told
@@ -60,6 +61,7 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
             checkpoint.restore(newest, fit.model, fit.optimizer)
             log.say(f"resuming from {newest.name}: {state.rows:,} rows trained")
         _fit(config, folder, catalog.fingerprint, fit, state, log)
+        config = fit_c(config, catalog, fit, log)
         log.say(f"best: step {state.best_step}, {told(state.best)}; scoring {readers['test'].rows:,} test rows")
         scored = gather_rows(score_rows(fit.model, readers["test"].epoch(0), ranks.device), ranks)
         metrics = on_main(ranks, lambda: _finish(config, folder, catalog, scored, state))
@@ -135,8 +137,20 @@ def _validate(fit: Fit, config: RunConfig, state: FitState) -> dict[str, float]:
         raise MetricError(f"training diverged before step {state.step}: {failure}; lower {rates}") from None
 
 
+def fit_c(config: RunConfig, catalog: Catalog, fit: Fit, log: RunLog) -> RunConfig:
+    """The configuration with the numbers that debias.c asks for, from validation rows; as it is where c is given."""
+    if not (config.debias and config.debias.to_fit):
+        return config
+    names = catalog.schema.scenario.names
+    every = spacing(len(fit.valid), config.train.batch_size, len(names))
+    own = look_elsewhere(fit.model, fit.valid.epoch(0), len(names), every, fit.ranks.device)
+    debias = fitted(config.debias, own.over_ranks(lambda parts: gather_rows(parts, fit.ranks)), names)
+    log.say(f"c fitted on {len(names)} scenarios: {debias.c}")
+    return config.model_copy(update={"debias": debias})
+
+
 def _finish(config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict[str, np.ndarray], state: FitState) -> dict[str, Any]:
-    """Predictions and metrics.json of the test rows.
+    """Predictions, the resolved run.yaml and metrics.json of the test rows.
 
     Beside the figures: rows, seconds and rows_per_second of training (all ranks); steps; best_step, best_epoch,
     best_valid_auc (null where the validation rows have one class only) and best_valid_logloss.
@@ -146,6 +160,7 @@ def _finish(config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict
     speed = {"rows": state.rows, "seconds": state.seconds, "rows_per_second": state.rows / max(state.seconds, 1e-9)}
     valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
     metrics = {**metrics_of(table), **speed, "best_step": state.best_step, "best_epoch": state.best_epoch, **valid, "steps": state.step}
+    config.save(folder.path / RUN_FILE)  # with the c that was fitted
     folder.write_metrics(metrics)
     return metrics
 
