@@ -24,13 +24,13 @@ from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.options import Width, Widths
+from swrec_prod.blocks.options import Rate, Width, Widths
 from swrec_prod.blocks.scenario import ScenarioMLP
 
 
 class M3oE(ScenarioModel):
     """star: width of r; hidden: of h. num_experts: N. expert: width of all experts. tower: hidden widths of the towers, of
-    which every scenario has one for each task.
+    which every scenario has one for each task. dropout: after the layers of h and of the towers.
 
     other_experts: the mean over the other scenarios' experts. "exact" is the paper's and costs a row S experts, fine to about
     32 scenarios. Beyond, "sampled" takes part in the mean only `samples` scenarios a batch, in training; "ema_expert" lets one
@@ -53,18 +53,19 @@ class M3oE(ScenarioModel):
         tower: Widths = (32,),
         other_experts: Others = "exact",
         samples: Annotated[int, Ge(2)] = 8,
+        dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
         S, self.T = dims.num_scenarios, dims.num_tasks
         self.star = ComposedLinear(S, dims.x, star, "linear")
-        self.star_map = MLP(star, (hidden,), norm="layer")
-        self.skip = MLP(dims.x, (hidden,), norm="layer")
+        self.star_map = MLP(star, (hidden,), norm="layer", dropout=dropout)
+        self.skip = MLP(dims.x, (hidden,), norm="layer", dropout=dropout)
         self.experts = ParallelMLP(num_experts, hidden, (expert,), "layer")
         self.gate = GroupedLinear(S, hidden, self.T * num_experts)
         self.domain = DomainExperts(S, hidden, expert, other_experts, samples)
         self.alpha_d = nn.Parameter(torch.ones(()))
         self.task = TaskExperts(self.T, hidden, expert) if self.T > 1 else None
-        self.towers = nn.ModuleList(ScenarioMLP(S, expert, tower, 1, "layer") for _ in range(self.T))
+        self.towers = nn.ModuleList(ScenarioMLP(S, expert, tower, 1, "layer", dropout) for _ in range(self.T))
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits [B, T]."""
