@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from swrec_prod.errors import CheckpointError, ConfigError, DataError, SwrecError, nearest
+from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch
 
 app = typer.Typer(
@@ -214,14 +214,13 @@ def export(
     """
     from swrec_prod.checkpoint import load_run
     from swrec_prod.config import Quantize
+    from swrec_prod.evaluate.models import read_metrics
     from swrec_prod.export.run import export_package
 
     if quantize is not None and quantize not in get_args(Quantize):
         raise ConfigError(f"--quantize {quantize}: {nearest(quantize, get_args(Quantize))}")
     ranker, config, catalog = load_run(run_dir)
-    if not (run_dir / "metrics.json").is_file():
-        raise CheckpointError(f"{run_dir}: training has not finished: no metrics.json; run swrec train again, it goes on where it stopped")
-    metrics = _read_json(run_dir / "metrics.json")
+    metrics = read_metrics(run_dir)
     export_package(ranker, config, catalog, to, quantize or config.export.quantize, metrics, typer.echo)  # type: ignore[arg-type]
 
 

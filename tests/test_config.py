@@ -57,6 +57,16 @@ def test_no_range_is_needed_where_the_split_is_random_and_one_for_each_part_else
         parse(DataConfig, {"path": "p", "days": {"train": "2024-01-01", "valid": "2024-01-02"}}, "run.yaml: data")
 
 
+def test_scenarios_are_names_though_yaml_reads_numbers() -> None:
+    def scenarios(given: object) -> object:
+        return parse(DataConfig, {"path": "p", "split": "random", "scenarios": given}, "run.yaml: data").scenarios
+
+    assert scenarios([1, "02", "home"]) == ("1", "02", "home") and scenarios(None) is None
+    for wrong in ([], "home", [True]):
+        with pytest.raises(ConfigError, match=r"run\.yaml: data: scenarios"):
+            scenarios(wrong)
+
+
 @pytest.mark.parametrize("file", sorted((CONFIGS / "run").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_run_files_judge_by_days_that_their_data_files_do_not_fit(file: Path) -> None:
     data = RunConfig.load(file).data

@@ -124,6 +124,7 @@ def test_evaluate_scores_each_row_as_its_own_run_does(run: Path) -> None:
     np.testing.assert_allclose(table["score_click"].to_numpy(), predictions(run)["score_click"], atol=1e-6)
     assert table["row"].to_pylist() == predictions(run)["row"].tolist()
     assert metrics["overall"]["auc"] == pytest.approx(metrics_of_run(run)["overall"]["auc"], abs=1e-9)
+    assert evaluate(run, days="2024-01-01")[0]["row"].to_pylist() == list(range(900))
     valid = evaluate(run, part="valid")[1]
     for value, told in metrics_of_run(run)["runs"].items():
         assert valid["scenarios"][value]["auc"] == pytest.approx(told["best_valid_auc"], abs=1e-6)
