@@ -18,6 +18,7 @@ from swrec_prod.blocks.clusters import DEAD, Clusters
 from swrec_prod.blocks.composed import ClusterLinear, ComposedLinear, ComposedMLP, PartitionedNorm
 from swrec_prod.blocks.extraction import BehaviourExtraction, ScenarioPairs, TargetAttention
 from swrec_prod.blocks.folding import fold_blocks, one_scenario
+from swrec_prod.blocks.grouped import LARGE
 from swrec_prod.blocks.inputs import Route, make_route
 from swrec_prod.blocks.pruning import Form, Pruner, Ramp
 
@@ -44,9 +45,8 @@ def one_of(scenario: int, num_scenarios: int = 3) -> Route:
 # Composed weights
 
 
-@settings(max_examples=30, deadline=None)
-@given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=20).filter(any), d_in=st.integers(1, 7), d_out=st.integers(1, 7))
-def test_composed_linear_is_a_product_for_each_row(counts: list[int], d_in: int, d_out: int) -> None:
+def check_composed_linear(counts: list[int], d_in: int, d_out: int) -> None:
+    """Value, gradients and script of a ComposedLinear against a product for each row."""
     torch.manual_seed(0)
     route, linear = route_of(counts), shaken(ComposedLinear(len(counts), d_in, d_out))
     x_BI = torch.randn(sum(counts), d_in, requires_grad=True)
@@ -63,6 +63,19 @@ def test_composed_linear_is_a_product_for_each_row(counts: list[int], d_in: int,
     for one, other in zip(ours, reference, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
     torch.testing.assert_close(torch.jit.script(linear)(x_BI, route), expected, **CLOSE)
+
+
+@settings(max_examples=30, deadline=None)
+@given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=20).filter(any), d_in=st.integers(1, 7), d_out=st.integers(1, 7))
+def test_composed_linear_is_a_product_for_each_row(counts: list[int], d_in: int, d_out: int) -> None:
+    check_composed_linear(counts, d_in, d_out)
+
+
+@pytest.mark.parametrize("counts", [[2, 0, 1], [0, 1, 3] * 7])
+def test_large_products_that_are_formed_one_by_one_are_the_same(counts: list[int]) -> None:
+    d_in, d_out = 129, 128
+    assert d_in * d_out > LARGE
+    check_composed_linear(counts, d_in, d_out)
 
 
 def test_groups_begin_as_one_network_whose_scale_lasts() -> None:

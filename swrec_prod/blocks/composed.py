@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from swrec_prod.blocks.grouped import GroupedLinear, SelectedLinear, grouped_linear
+from swrec_prod.blocks.grouped import LARGE, GroupedLinear, SelectedLinear, grouped_linear, pieces, zero_absent
 from swrec_prod.blocks.inputs import Route
 from swrec_prod.blocks.options import Norm
 from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm, normed, scenario_moments
@@ -43,7 +44,7 @@ class ComposedLinear(nn.Module):
         """[B, O]. Rows of x_BI are sorted by group, as `route` says."""
         if torch.jit.is_scripting():
             return _present(x_BI, self.weight, self.group_weight, self.bias + self.group_bias, route.counts)
-        return grouped_linear(x_BI, self.weight * self.group_weight, self.bias + self.group_bias, route)
+        return composed_linear(x_BI, self.weight, self.group_weight, self.bias + self.group_bias, route)
 
     @torch.no_grad()
     def folded(self) -> nn.Module:
@@ -167,6 +168,46 @@ class PartitionedNorm(ScenarioNorm):
         affine.scale.copy_(scale_SD * (self.var + self.eps).rsqrt())
         affine.shift.copy_(shift_SD - affine.scale * self.mean)
         return affine
+
+
+def composed_linear(x_BI: Tensor, weight_OI: Tensor, weight_GOI: Tensor, bias_GO: Tensor, route: Route) -> Tensor:
+    """(W * W_g) x + b_g: [B, O]. Large products are formed one by one, in memory that stays in the cache."""
+    if weight_OI.numel() > LARGE and weight_OI.device.type == "cpu":
+        return _ProductLoop.apply(x_BI, weight_OI, weight_GOI, bias_GO, route.scenario_B, route.counts)
+    return grouped_linear(x_BI, weight_OI * weight_GOI, bias_GO, route)
+
+
+class _ProductLoop(torch.autograd.Function):
+    """The loop over groups as one node of the graph; backward forms the products again instead of keeping them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_BI: Tensor, weight_OI: Tensor, weight_GOI: Tensor, bias_GO: Tensor, group_B: Tensor, counts: list[int]
+    ) -> Tensor:
+        assert sum(counts) == x_BI.shape[0], "the route is another batch's"
+        ctx.save_for_backward(x_BI, weight_OI, weight_GOI, group_B)
+        ctx.counts = counts
+        y_BO, product_OI = x_BI.new_empty(x_BI.shape[0], weight_OI.shape[0]), torch.empty_like(weight_OI)
+        for x, y, own_OI, bias in pieces(counts, [x_BI, y_BO], [weight_GOI, bias_GO]):
+            torch.mul(weight_OI, own_OI, out=product_OI)
+            torch.addmm(bias, x, product_OI.t(), out=y)
+        return y_BO
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BO: Tensor) -> tuple[Tensor | None, ...]:
+        x_BI, weight_OI, weight_GOI, group_B = ctx.saved_tensors
+        grad_x, product_OI = torch.empty_like(x_BI), torch.empty_like(weight_OI)
+        grad_weight, grad_group = torch.zeros_like(weight_OI), torch.empty_like(weight_GOI)
+        grad_bias = grad_BO.new_zeros(weight_GOI.shape[:2]).index_add_(0, group_B, grad_BO)
+        zero_absent(ctx.counts, grad_group)
+        for grad, x, of_x, own_OI, of_own in pieces(ctx.counts, [grad_BO, x_BI, grad_x], [weight_GOI, grad_group]):
+            torch.mul(weight_OI, own_OI, out=product_OI)
+            torch.mm(grad, product_OI, out=of_x)
+            torch.mm(grad.t(), x, out=product_OI)  # now the gradient of the product
+            grad_weight.addcmul_(product_OI, own_OI)
+            torch.mul(product_OI, weight_OI, out=of_own)
+        return grad_x, grad_weight, grad_group, grad_bias, None, None
 
 
 def _present(x_BI: Tensor, weight_OI: Tensor, weight_GOI: Tensor, bias_GO: Tensor, counts: list[int]) -> Tensor:
