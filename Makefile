@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python -m
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster demo test lint bench bench-data bench-train bench-models proto lock clean
+.PHONY: help setup cluster demo test lint bench bench-data bench-train bench-models results proto lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +46,9 @@ bench-train: setup ## training speed against plain references, measured in the s
 
 bench-models: setup ## what a row costs with 3, 30, 100 and 355 scenarios, for every model
 	@$(RUN) benchmarks.models
+
+results: setup ## every model on every protocol of configs/results.yaml (hours; goes on where it stopped), then docs/results.md
+	@$(RUN) benchmarks.results
 
 proto: setup ## serving/ranking_pb2*.py from serving/ranking.proto
 	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. serving/ranking.proto

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import pydantic
 
+from swrec_prod.cli import quiet_libraries
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.strict import Strict, load, parse
@@ -152,7 +153,7 @@ def prepare(name: str, protocol: Protocol, raw: Path | None) -> None:
 def fit(runs: Sequence[Run], jobs: int) -> None:
     """Train `runs`, some side by side; one that fails is told and the others go on."""
     started, failed = time.perf_counter(), []
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=before_torch)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
     with pool:
         waiting: dict[Future[float], Run] = {pool.submit(_fit_one, run): run for run in runs}
         for done, future in enumerate(as_completed(waiting), 1):
@@ -168,6 +169,12 @@ def fit(runs: Sequence[Run], jobs: int) -> None:
             )
     if failed:
         raise ConfigError(f"{len(failed)} of {len(runs)} runs failed, the first: {failed[0]}")
+
+
+def _begin() -> None:
+    """What every worker does once."""
+    before_torch()
+    quiet_libraries()
 
 
 def _fit_one(run: Run) -> float:

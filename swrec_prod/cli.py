@@ -36,7 +36,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 def main() -> None:
     """Entry point of the `swrec` command."""
     before_torch()
-    _quiet_libraries()
+    quiet_libraries()
     try:
         app()
     except SystemExit as end:
@@ -51,6 +51,13 @@ def main() -> None:
             raise
         print(f"{type(failure).__name__}: {failure.filename}: {failure.strerror}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def quiet_libraries() -> None:
+    """Silence what torch and torchrec say of their own internals on every run: no user can act on it."""
+    for name in ("torchrec", "torch.fx._symbolic_trace"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|torchrec|fbgemm_gpu)(\.|$)")
 
 
 @app.command()
@@ -281,13 +288,6 @@ def doctor() -> None:
     from swrec_prod.doctor import main as examine
 
     raise SystemExit(examine())
-
-
-def _quiet_libraries() -> None:
-    """Silence what torch and torchrec say of their own internals on every run: no user can act on it."""
-    for name in ("torchrec", "torch.fx._symbolic_trace"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(torch|torchrec|fbgemm_gpu)(\.|$)")
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

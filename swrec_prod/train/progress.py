@@ -57,7 +57,8 @@ class RunLog(Log):
             return
         now = time.perf_counter()
         speed = self._rows / max(now - self._started, 1e-9)
-        text = f"loss {self.mean_loss():.4f}  {speed:,.0f} rows/s"
+        mean = self.mean_loss()  # NaN until the first loss after a validation has been read
+        text = f"{speed:,.0f} rows/s" if math.isnan(mean) else f"loss {mean:.4f}  {speed:,.0f} rows/s"
         if self.console.is_terminal:
             self._advance(state, text)
         elif now - self._said > LINE_EVERY_S:
