@@ -25,11 +25,10 @@ from typing import Any, NamedTuple
 
 import pydantic
 
-from swrec_prod.cli import quiet_libraries
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.strict import Strict, load, parse
-from swrec_prod.train.distributed import before_torch
+from swrec_prod.train.distributed import before_torch, quiet_libraries
 
 GRID = Path("configs/results.yaml")
 RUNS = Path("build/results/runs")

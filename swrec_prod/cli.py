@@ -8,16 +8,14 @@ in place before torch is loaded. For the same reason this module may start the s
 from __future__ import annotations
 
 import json
-import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
 from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
-from swrec_prod.train.distributed import before_torch
+from swrec_prod.train.distributed import before_torch, quiet_libraries
 
 app = typer.Typer(
     help="Train and serve multi-scenario recommendation models.",
@@ -51,13 +49,6 @@ def main() -> None:
             raise
         print(f"{type(failure).__name__}: {failure.filename}: {failure.strerror}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def quiet_libraries() -> None:
-    """Silence what torch and torchrec say of their own internals on every run: no user can act on it."""
-    for name in ("torchrec", "torch.fx._symbolic_trace"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(torch|torchrec|fbgemm_gpu)(\.|$)")
 
 
 @app.command()

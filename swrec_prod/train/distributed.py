@@ -5,7 +5,9 @@ torch is imported inside the functions: `before_torch` has to run before the fir
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +45,13 @@ def before_torch() -> None:
     Spinning OpenMP threads turn a 3 ms step into 100 ms on a busy host; waiting passively costs nothing.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def quiet_libraries() -> None:
+    """Silence what torch and torchrec say of their own internals on every run: no user can act on it."""
+    for name in ("torchrec", "torch.fx._symbolic_trace"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|torchrec|fbgemm_gpu)(\.|$)")
 
 
 @contextmanager
