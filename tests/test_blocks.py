@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from swrec_prod.blocks import grouped
 from swrec_prod.blocks.attention import CoAttention, same_scenario
 from swrec_prod.blocks.folding import fold_blocks
 from swrec_prod.blocks.grouped import Backend, GroupedLinear, grouped_linear
@@ -68,8 +69,9 @@ def test_many_scenarios_give_the_same_whatever_back_end_suits_them(d_in: int) ->
             torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_scenario_without_rows_has_a_zero_gradient(backend: Backend) -> None:
+@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), ("loop", grouped.HUGE), ("grouped_mm", grouped.HUGE)])
+def test_a_scenario_without_rows_has_a_zero_gradient(backend: Backend, huge: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped, "HUGE", huge)
     linear = GroupedLinear(4, 8, 4, backend)
     linear(torch.randn(5, 8), route_of([2, 0, 3, 0])).sum().backward()  # sum() sends an expanded gradient
     for value in (linear.weight, linear.bias):
@@ -78,7 +80,9 @@ def test_a_scenario_without_rows_has_a_zero_gradient(backend: Backend) -> None:
         assert (value.grad[[0, 2]] != 0).any()
 
 
-def test_the_loop_passes_gradcheck() -> None:
+@pytest.mark.parametrize("huge", [0, grouped.HUGE])  # 0: every gradient lies in huge pages
+def test_the_loop_passes_gradcheck(huge: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped, "HUGE", huge)
     weight, bias = torch.randn(3, 2, 4, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
     x, route = torch.randn(6, 4, dtype=torch.float64), route_of([1, 0, 5])
     leaves = tuple(t.requires_grad_() for t in (x, weight, bias))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from swrec_prod.blocks.grouped import LARGE, GroupedLinear, SelectedLinear, grouped_linear, pieces, zero_absent
+from swrec_prod.blocks.grouped import LARGE, GroupedLinear, SelectedLinear, gradient_of, grouped_linear, pieces
 from swrec_prod.blocks.inputs import Route
 from swrec_prod.blocks.options import Norm
 from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm, normed, scenario_moments
@@ -198,9 +198,8 @@ class _ProductLoop(torch.autograd.Function):
     def backward(ctx: Any, grad_BO: Tensor) -> tuple[Tensor | None, ...]:
         x_BI, weight_OI, weight_GOI, group_B = ctx.saved_tensors
         grad_x, product_OI = torch.empty_like(x_BI), torch.empty_like(weight_OI)
-        grad_weight, grad_group = torch.zeros_like(weight_OI), torch.empty_like(weight_GOI)
+        grad_weight, grad_group = torch.zeros_like(weight_OI), gradient_of(weight_GOI, ctx.counts)
         grad_bias = grad_BO.new_zeros(weight_GOI.shape[:2]).index_add_(0, group_B, grad_BO)
-        zero_absent(ctx.counts, grad_group)
         for grad, x, of_x, own_OI, of_own in pieces(ctx.counts, [grad_BO, x_BI, grad_x], [weight_GOI, grad_group]):
             torch.mul(weight_OI, own_OI, out=product_OI)
             torch.mm(grad, product_OI, out=of_x)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from swrec_prod.blocks.inputs import Route
 Backend = Literal["auto", "loop", "grouped_mm"]
 
 LOOP_LIMIT = 16  # on a CPU at B = 4096 the loop is the faster one up to here, grouped_mm from 32 scenarios on
+HUGE = 1 << 25  # bytes; smaller tensors the C library takes from memory freed before
 LARGE = 12_288  # numbers in one scenario's weights, from which on copying those of all scenarios costs more than a loop
 
 
@@ -86,11 +88,20 @@ def pieces(counts: Sequence[int], of_rows: Sequence[Tensor], of_scenarios: Seque
     return (found for rows, found in zip(counts, zip(*views, strict=True), strict=True) if rows > 0)
 
 
-def zero_absent(counts: Sequence[int], grad_S: Tensor) -> None:
-    """Set a gradient [S, ...] to zero where a scenario has no rows."""
+def gradient_of(weight_S: Tensor, counts: Sequence[int]) -> Tensor:
+    """A tensor for the gradient of [S, ...]: zero where a scenario has no rows, and not yet written where it has.
+
+    On a CPU a large one is new to the process each time, and four fifths of the time to write it went by while the system
+    cleared its pages one by one. numpy, unlike torch, asks for huge pages.
+    """
+    if weight_S.device.type == "cpu" and weight_S.nbytes >= HUGE and weight_S.is_contiguous():
+        grad_S = torch.from_numpy(np.empty(weight_S.nbytes, np.uint8)).view(weight_S.dtype).view(weight_S.shape)
+    else:
+        grad_S = torch.empty_like(weight_S)
     absent = [s for s, rows in enumerate(counts) if rows == 0]
     if absent:
         grad_S[absent] = 0
+    return grad_S
 
 
 class _Loop(torch.autograd.Function):
@@ -110,8 +121,7 @@ class _Loop(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_BO: Tensor) -> tuple[Tensor | None, ...]:
         x_BI, weight_SOI, scenario_B = ctx.saved_tensors
-        grad_weight = torch.empty_like(weight_SOI)
-        zero_absent(ctx.counts, grad_weight)
+        grad_weight = gradient_of(weight_SOI, ctx.counts)
         grad_bias = grad_BO.new_zeros(weight_SOI.shape[:2]).index_add_(0, scenario_B, grad_BO)
         for grad, x, of_weight in pieces(ctx.counts, [grad_BO, x_BI], [grad_weight]):
             torch.mm(grad.t(), x, out=of_weight)
