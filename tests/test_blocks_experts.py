@@ -57,8 +57,9 @@ def test_parallel_experts_are_one_network_each(experts: int, widths: list[int], 
     torch.manual_seed(0)
     ours = ParallelMLP(experts, 5, widths, norm).train(training)
     disturb(ours)
-    mlps = [plain(ours, 5, tuple(widths), norm, e).train(training) for e in range(experts)]
-    x_BI = torch.randn(7, 5, requires_grad=True)
+    mlps = [plain(ours, 5, tuple(widths), norm, e).train(training).double() for e in range(experts)]
+    ours.double()  # a layer norm of two nearly equal numbers magnifies what float32 rounds
+    x_BI = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
     got, expected = ours(x_BI), torch.stack([mlp(x_BI) for mlp in mlps], 1)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
     weight = torch.randn_like(got)
