@@ -36,8 +36,10 @@ KNOWN = (*MODELS, NAIVE)
 MANY_SCENARIOS: Mapping[str, Mapping[str, Any]] = {  # the form that a model's file recommends for many scenarios; others: as they are
     "aesm2": {"gate_form": "lowrank"},
     "hamur": {"backbone": "last_layer"},
-    "m3oe": {"other_experts": "ema_expert"},
+    "m3oe": {"other_experts": "ema_expert", "own_weights": "rank_one"},
+    "ple": {"own_weights": "rank_one"},
     "ppnet": {"tower": "last_layer"},
+    "star": {"own_weights": "rank_one"},
 }
 GROWS = ("aesm2",)  # it compares the gates of all scenarios, by its definition: nothing is wanted of its ratio
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}

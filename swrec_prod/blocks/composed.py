@@ -20,6 +20,7 @@ from swrec_prod.blocks.options import Norm
 from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm, normed, scenario_moments
 
 Init = Literal["ones", "kaiming", "xavier"]
+OwnWeights = Literal["full", "rank_one"]
 
 
 class ComposedLinear(nn.Module):
@@ -65,6 +66,36 @@ class ClusterLinear(ComposedLinear):
         return linear
 
 
+class RankOneLinear(nn.Module):
+    """ComposedLinear whose W_g is o_g i_g^T (BatchEnsemble, ICLR 2020): y = o_g * (W (i_g * x)) + b + b_g.
+
+    A group has I + 2 O numbers instead of O (I + 1), and a row costs the same however many groups there are. o and i start
+    at one and both biases at zero. Raises ValueError for another start, which would have no scale to keep.
+    """
+
+    def __init__(self, groups: int, d_in: int, d_out: int, nonlinearity: Literal["relu", "linear"] = "relu", init: Init = "ones") -> None:
+        super().__init__()
+        if init != "ones":
+            raise ValueError(f"weights of rank one start at 'ones', not at {init!r}")
+        self.weight = nn.Parameter(torch.empty(d_out, d_in))
+        nn.init.kaiming_uniform_(self.weight, nonlinearity=nonlinearity)
+        self.bias = nn.Parameter(torch.zeros(d_out))
+        self.group_in = nn.Parameter(torch.ones(groups, d_in))
+        self.group_out = nn.Parameter(torch.ones(groups, d_out))
+        self.group_bias = nn.Parameter(torch.zeros(groups, d_out))
+
+    def forward(self, x_BI: Tensor, route: Route) -> Tensor:
+        """[B, O]"""
+        group_B = route.scenario_B
+        h_BO = F.linear(x_BI * F.embedding(group_B, self.group_in), self.weight)
+        return torch.addcmul(F.embedding(group_B, self.bias + self.group_bias), h_BO, F.embedding(group_B, self.group_out))
+
+
+def own_linear(form: OwnWeights) -> type[ComposedLinear] | type[RankOneLinear]:
+    """The layer with weights of each group's own: "full" as STAR's, or "rank_one" for hundreds of groups."""
+    return ComposedLinear if form == "full" else RankOneLinear
+
+
 def _product_init(linear: ComposedLinear, init: Init) -> None:
     """W and every W_g drawn alike, so that their products are small: as public code for STAR ("kaiming", with the output
     width for fan-in, and biases from U(0, 1)) and for ADL ("xavier", biases at zero) does."""
@@ -88,7 +119,7 @@ class ComposedMLP(nn.Module):
         widths: Sequence[int],
         d_out: int | None,
         dropout: float = 0.0,
-        layer: type[ComposedLinear] = ComposedLinear,
+        layer: type[ComposedLinear] | type[RankOneLinear] = ComposedLinear,
         norm: Norm = "none",
         init: Init = "ones",
     ) -> None:

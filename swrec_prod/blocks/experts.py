@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swrec_prod.blocks.composed import OwnWeights, RankOneLinear
 from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Route
 from swrec_prod.blocks.mlp import BatchNorm
@@ -84,18 +85,27 @@ def parallel_linear(x_BI: Tensor, weight_EHI: Tensor, bias_EH: Tensor) -> Tensor
 class ScenarioExperts(nn.Module):
     """M experts of each scenario, for the rows of that scenario: x [B, I] -> [B, M, H].
 
-    norm "batch" sees the rows of the experts' own scenario only. Raises ValueError for experts without a layer.
+    norm "batch" sees the rows of the experts' own scenario only. own_weights: "full", or "rank_one", where scenarios share a
+    layer's matrix and have factors of its inputs and outputs, for hundreds of them. Raises ValueError for experts without a layer.
     """
 
     def __init__(
-        self, num_scenarios: int, num_experts: int, d_in: int, widths: Sequence[int], norm: Norm = "none", dropout: float = 0.0
+        self,
+        num_scenarios: int,
+        num_experts: int,
+        d_in: int,
+        widths: Sequence[int],
+        norm: Norm = "none",
+        dropout: float = 0.0,
+        own_weights: OwnWeights = "full",
     ) -> None:
         super().__init__()
         _check_widths(widths)
-        first = _ScenarioLayer(num_scenarios, 1, num_experts, d_in, widths[0], norm, dropout)
+        linear = GroupedLinear if own_weights == "full" else RankOneLinear
+        first = _ScenarioLayer(num_scenarios, 1, num_experts, d_in, widths[0], norm, dropout, linear)
         later = itertools.pairwise(widths)
         self.layers = nn.ModuleList(
-            [first, *(_ScenarioLayer(num_scenarios, num_experts, num_experts, i, o, norm, dropout) for i, o in later)]
+            [first, *(_ScenarioLayer(num_scenarios, num_experts, num_experts, i, o, norm, dropout, linear) for i, o in later)]
         )
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:
@@ -138,10 +148,20 @@ class _EachLayerNorm(nn.Module):
 class _ScenarioLayer(nn.Module):
     """One layer of ScenarioExperts: [B, M, I], or [B, 1, I] that all of a scenario's experts share -> [B, M, H]."""
 
-    def __init__(self, num_scenarios: int, num_inputs: int, num_experts: int, d_in: int, d_out: int, norm: Norm, dropout: float) -> None:
+    def __init__(
+        self,
+        num_scenarios: int,
+        num_inputs: int,
+        num_experts: int,
+        d_in: int,
+        d_out: int,
+        norm: Norm,
+        dropout: float,
+        linear: type[GroupedLinear] | type[RankOneLinear],
+    ) -> None:
         super().__init__()
         width = num_experts * d_out
-        self.linears = nn.ModuleList(GroupedLinear(num_scenarios, d_in, width // num_inputs) for _ in range(num_inputs))
+        self.linears = nn.ModuleList(linear(num_scenarios, d_in, width // num_inputs) for _ in range(num_inputs))
         self.norm = _scenario_norm(num_scenarios, num_experts, width, norm)
         self.dropout = nn.Dropout(dropout)
         self.num_experts = num_experts

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from swrec_prod.blocks.composed import OwnWeights
 from swrec_prod.blocks.experts import ParallelLinear, ParallelMLP, ScenarioExperts, gate, mix
 from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.inputs import Route
@@ -34,9 +35,10 @@ class OwnPathLevel(nn.Module):
         dropout: float,
         gate_norm: GateNorm,
         scope: Scope | None,
+        own_weights: OwnWeights = "full",
     ) -> None:
         super().__init__()
-        self.specific = ScenarioExperts(S, M, d_in, expert, norm, dropout)
+        self.specific = ScenarioExperts(S, M, d_in, expert, norm, dropout, own_weights)
         self.shared = ParallelMLP(N, d_in, expert, norm, dropout)
         self.gate = normed(GroupedLinear(S, d_in, M + N), S, M + N, gate_norm)
         gated = scope == "own" or (scope == "shared_only" and N > 1)

@@ -17,7 +17,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from swrec_prod.blocks.composed import ComposedLinear
+from swrec_prod.blocks.composed import OwnWeights, own_linear
 from swrec_prod.blocks.domain_experts import DomainExperts, Others, TaskExperts
 from swrec_prod.blocks.experts import ParallelMLP, gate, mix
 from swrec_prod.blocks.folding import ScenarioModel
@@ -36,6 +36,8 @@ class M3oE(ScenarioModel):
     32 scenarios. Beyond, "sampled" takes part in the mean only `samples` scenarios a batch, in training; "ema_expert" lets one
     expert with averaged weights speak for the others, in eval too.
 
+    own_weights: W_s is "full", the paper's, or "rank_one", an outer product, the fast choice for hundreds of scenarios.
+
     With one task there are no task experts, and with one scenario D = f_s: the paper would divide by zero. Its eq. 7 pairs
     alpha_d with T and alpha_t with D, its text and code the other way round, as here. W_s starts at one. alpha and beta are
     trained with all other weights, which is what the released code does too; the paper alternates. That code also stops the
@@ -53,11 +55,12 @@ class M3oE(ScenarioModel):
         tower: Widths = (32,),
         other_experts: Others = "exact",
         samples: Annotated[int, Ge(2)] = 8,
+        own_weights: OwnWeights = "full",
         dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
         S, self.T = dims.num_scenarios, dims.num_tasks
-        self.star = ComposedLinear(S, dims.x, star, "linear")
+        self.star = own_linear(own_weights)(S, dims.x, star, "linear")
         self.star_map = MLP(star, (hidden,), norm="layer", dropout=dropout)
         self.skip = MLP(dims.x, (hidden,), norm="layer", dropout=dropout)
         self.experts = ParallelMLP(num_experts, hidden, (expert,), "layer")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from swrec_prod.blocks.composed import OwnWeights
 from swrec_prod.blocks.experts import own
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.inputs import Dims, Inputs
@@ -32,6 +33,9 @@ class PLE(ScenarioModel):
     every row has, but a row has one scenario. So the default is "own", the experts of the row's scenario and the shared ones;
     "shared_only" are the latter; "all" is the paper's: each row follows the paths of all scenarios up to the last level, so
     that its cost grows with S (and "batch" sees all rows there). The paper's gates have no bias; ours have one.
+
+    own_weights: of the scenarios' experts where a row follows its own path, "full", or "rank_one": scenarios share each layer's
+    matrix and have factors of its inputs and outputs, which is the fast choice for hundreds of scenarios.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class PLE(ScenarioModel):
         expert: Widths = (64,),
         tower: Widths = (8,),
         shared_gate_scope: Scope = "own",
+        own_weights: OwnWeights = "full",
         norm: Norm = "none",
         tower_norm: Norm = "none",
         gate_norm: GateNorm = "none",
@@ -56,7 +61,7 @@ class PLE(ScenarioModel):
         scopes: list[Scope | None] = [shared_gate_scope] * (lower - wide) + [None]
         self.wide = nn.ModuleList(AllPathsLevel(S, num_specific, num_shared, d_ins[i], expert, norm, dropout) for i in range(wide))
         self.levels = nn.ModuleList(
-            OwnPathLevel(S, num_specific, num_shared, d_in, expert, norm, dropout, gate_norm, scope)
+            OwnPathLevel(S, num_specific, num_shared, d_in, expert, norm, dropout, gate_norm, scope, own_weights)
             for d_in, scope in zip(d_ins[wide:], scopes, strict=True)
         )
         self.tower = ScenarioMLP(S, expert[-1], tower, dims.num_tasks, tower_norm)

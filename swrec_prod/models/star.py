@@ -14,7 +14,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor
 
-from swrec_prod.blocks.composed import ComposedMLP, Init, PartitionedNorm
+from swrec_prod.blocks.composed import ComposedMLP, Init, OwnWeights, PartitionedNorm, own_linear
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.gates import Shared
 from swrec_prod.blocks.inputs import Dims, Inputs
@@ -28,6 +28,7 @@ class STAR(ScenarioModel):
     both, in the star network with weights, and for "batch" with the rows, of the scenario only. scenario_dim: width of e_s
     (0: the auxiliary network does not see the scenario). partitioned_norm: normalise x per scenario (off: the paper's
     ablation). star_init: see ComposedLinear. rectify: the last layer of the star network ends as a hidden one does.
+    own_weights: W_s is "full", the paper's, or "rank_one", an outer product, the fast choice for hundreds of scenarios.
 
     The paper does not say how W starts: W_s and the scale start at one, so that all scenarios begin as one network. The
     public code normalises every scenario with the whole batch's statistics, when it scores too, adds a ReLU to the last
@@ -43,6 +44,7 @@ class STAR(ScenarioModel):
         scenario_dim: Annotated[int, Ge(0)] = 16,
         partitioned_norm: bool = True,
         star_init: Init = "ones",
+        own_weights: OwnWeights = "full",
         rectify: bool = False,
         norm: Norm = "none",
         dropout: Rate = 0.0,
@@ -51,7 +53,7 @@ class STAR(ScenarioModel):
         S, D, T = dims.num_scenarios, dims.x, dims.num_tasks
         self.norm = PartitionedNorm(S, D) if partitioned_norm else None
         widths, d_out = ((*fcn, T), None) if rectify else (fcn, T)
-        self.star = ComposedMLP(S, D, widths, d_out, dropout, norm=norm, init=star_init)
+        self.star = ComposedMLP(S, D, widths, d_out, dropout, own_linear(own_weights), norm, star_init)
         self.aux = ConditionedMLP(S, scenario_dim, D, aux, T, norm) if scenario_dim else Shared(MLP(D, aux, T, norm))
 
     def forward(self, inputs: Inputs) -> Tensor:
