@@ -89,12 +89,16 @@ class ModelConfig(pydantic.BaseModel):
 class DebiasConfig(Strict):
     """The scenario bias eliminator. alpha: weight of the scenario loss.
 
+    form: `joint`, M-scan's: the model gives y_m, and is trained through the logit y_m sigmoid(y_s) (eq. 8). `apart`: the model gives
+    the logit, as it would without eliminator, y_s is trained beside it, and y_m is the logit over sigmoid(y_s). At a low click rate
+    sigmoid(y_s) is small, and so is what joint's y_m learns from a row.
     c: default counterfactual reference of the ranking score (M-scan, eq. 12): one number, or one for every scenario. Or what to fit
     once the model is trained, on validation rows that are scored in every scenario: `fit`, one number; `fit_each`, one for every
     scenario. The run's own run.yaml then has the numbers.
     """
 
     alpha: float = pydantic.Field(0.1, ge=0)
+    form: Literal["joint", "apart"] = "joint"
     c: float | dict[str, float] | Literal["fit", "fit_each"] = 0.0
 
     @pydantic.field_validator("c", mode="before")

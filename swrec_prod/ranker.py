@@ -101,4 +101,5 @@ def build_ranker(schema: FeatureSchema, config: RunConfig, device: torch.device 
         debias.strengths(schema.scenario.names)  # a scenario without c is said before training, not after
     eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
     sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
-    return Ranker(sparse, Scorer(model, eliminator, layout.after).to(device), debias.alpha if debias else None)
+    scorer = Scorer(model, eliminator, layout.after, apart=debias is not None and debias.form == "apart")
+    return Ranker(sparse, scorer.to(device), debias.alpha if debias else None)

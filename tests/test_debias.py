@@ -11,6 +11,7 @@ from torch import nn
 
 from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores, ranking_score
 from swrec_prod.blocks.inputs import Inputs, make_route
+from swrec_prod.losses import debiased_loss
 from swrec_prod.models import build
 
 S = 3
@@ -52,6 +53,29 @@ def test_without_eliminator_the_logit_is_the_interest() -> None:
     assert scores.scenario_BT.shape == (5, 0)
     assert torch.equal(scores.logit_BT, scores.interest_BT)
     assert torch.equal(ranking_score(scores, 3.0), scores.interest_BT)
+
+
+def test_apart_the_model_is_trained_as_it_would_be_alone() -> None:
+    torch.manual_seed(0)
+    eliminator = ScenarioBiasEliminator(S, 2)
+    scorer, rows = Scorer(build("shared_bottom", {}, dims(S)), eliminator, apart=True), sorted_rows(20)
+    scores = scorer(rows.inputs(S))
+    torch.testing.assert_close(scores.logit_BT, scorer.model(rows.inputs(S)))
+    torch.testing.assert_close(scores.interest_BT * torch.sigmoid(scores.scenario_BT), scores.logit_BT)
+    torch.testing.assert_close(ranking_score(scores, 2.0), scores.logit_BT - 2 * torch.sigmoid(scores.scenario_BT))
+    labels_BT = torch.randint(0, 2, (20, 2)).float()
+    debiased_loss(scores, labels_BT, alpha=0.3).backward()
+    found = [p.grad.clone() for p in scorer.parameters()]
+    scorer.zero_grad()
+    alone_BT, scenario_BT = scorer.model(rows.inputs(S)), eliminator(rows.inputs(S).route)
+    entropy = nn.functional.binary_cross_entropy_with_logits
+    (2 * entropy(alone_BT, labels_BT) + 0.3 * 2 * entropy(scenario_BT, labels_BT)).backward()
+    for ours, plain in zip(found, scorer.parameters(), strict=True):
+        torch.testing.assert_close(ours, plain.grad)
+    folded = scorer.fold()
+    for s in range(S):
+        own = rows.take((rows.scenario_B == s).nonzero()[:, 0])
+        torch.testing.assert_close(folded(own.inputs(S), torch.tensor([s])), scorer.eval()(own.inputs(S)))
 
 
 @given(y_m=st.floats(-20, 20), y_s=st.floats(-20, 20), c=st.floats(-5, 5))

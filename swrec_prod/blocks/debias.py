@@ -43,12 +43,19 @@ class ScenarioBiasEliminator(nn.Module):
 
 
 class Scorer(nn.Module):
-    """A model and, where wanted, the eliminator: Inputs -> Scores. after: which task follows which (FeatureSchema.after)."""
+    """A model and, where wanted, the eliminator: Inputs -> Scores. after: which task follows which (FeatureSchema.after).
 
-    def __init__(self, model: nn.Module, eliminator: ScenarioBiasEliminator | None = None, after: Sequence[int] = ()) -> None:
+    apart: what the model gives is the label's logit itself, and y_m is that over sigmoid(y_s), so that eq. 8 and 12 hold as they
+    do otherwise; y_s learns from the scenario loss alone. Otherwise the model gives y_m, and both learn from their product.
+    """
+
+    def __init__(
+        self, model: nn.Module, eliminator: ScenarioBiasEliminator | None = None, after: Sequence[int] = (), *, apart: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.eliminator = eliminator
+        self.apart = apart
         self.chain = EntireSpace(after) if after else nn.Identity()
 
     def forward(self, inputs: Inputs) -> Scores:
@@ -60,15 +67,17 @@ class Scorer(nn.Module):
         with_losses: Any = getattr(self.model, "forward_with_losses", None)
         if with_losses is None:
             return self.forward(inputs), {}
-        interest_BT, losses = with_losses(inputs)
-        return self.scores(interest_BT, inputs.route), losses
+        given_BT, losses = with_losses(inputs)
+        return self.scores(given_BT, inputs.route), losses
 
-    def scores(self, interest_BT: Tensor, route: Route) -> Scores:
-        """The scores of rows whose y_m is known."""
+    def scores(self, given_BT: Tensor, route: Route) -> Scores:
+        """The scores of rows, from what the model gives of them."""
         if self.eliminator is None:
-            return Scores(self.chain(interest_BT), interest_BT, interest_BT[:, :0])
-        scenario_BT = self.eliminator(route).expand_as(interest_BT)
-        return Scores(self.chain(interest_BT * scenario_BT.sigmoid()), interest_BT, scenario_BT)
+            return Scores(self.chain(given_BT), given_BT, given_BT[:, :0])
+        scenario_BT = self.eliminator(route).expand_as(given_BT)
+        if self.apart:
+            return Scores(self.chain(given_BT), given_BT / scenario_BT.sigmoid(), scenario_BT)
+        return Scores(self.chain(given_BT * scenario_BT.sigmoid()), given_BT, scenario_BT)
 
     def fold(self) -> FoldedScorer:
         """An eval copy for batches of one scenario; equals the scorer to rounding."""
