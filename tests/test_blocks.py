@@ -21,7 +21,7 @@ from swrec_prod.blocks.mlp import MLP
 from swrec_prod.blocks.pooling import LastState, masked_softmax
 from swrec_prod.blocks.scenario import ConditionedMLP, ScenarioEmbedding, ScenarioLayerNorm, ScenarioMLP, ScenarioNorm
 
-BACKENDS: tuple[Backend, ...] = ("loop", "grouped_mm")
+BACKENDS: tuple[Backend, ...] = ("loop", "padded", "grouped_mm")
 
 
 def route_of(counts: list[int]) -> Route:
@@ -38,7 +38,7 @@ def gradients(output: Tensor, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    counts=st.lists(st.integers(0, 5), min_size=1, max_size=20).filter(any),
+    counts=st.lists(st.integers(0, 5) | st.just(30), min_size=1, max_size=20).filter(any),
     d_in=st.integers(1, 9),
     d_out=st.integers(1, 9),
     backend=st.sampled_from([*BACKENDS, "auto"]),
@@ -55,7 +55,7 @@ def test_grouped_linear_is_one_linear_a_scenario(counts: list[int], d_in: int, d
         torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("d_in", [8, 129])  # 40 matrices of 129 x 97 would be padded: the loop takes them
+@pytest.mark.parametrize("d_in", [8, 129])  # 129 x 97 numbers are large
 def test_many_scenarios_give_the_same_whatever_back_end_suits_them(d_in: int) -> None:
     torch.manual_seed(0)
     linear, route = GroupedLinear(40, d_in, 97), route_of([3, 0, 1, 2] * 10)
@@ -69,7 +69,7 @@ def test_many_scenarios_give_the_same_whatever_back_end_suits_them(d_in: int) ->
             torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), ("loop", grouped.HUGE), ("grouped_mm", grouped.HUGE)])
+@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), *((backend, grouped.HUGE) for backend in BACKENDS)])
 def test_a_scenario_without_rows_has_a_zero_gradient(backend: Backend, huge: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouped, "HUGE", huge)
     linear = GroupedLinear(4, 8, 4, backend)
@@ -80,13 +80,13 @@ def test_a_scenario_without_rows_has_a_zero_gradient(backend: Backend, huge: int
         assert (value.grad[[0, 2]] != 0).any()
 
 
-@pytest.mark.parametrize("huge", [0, grouped.HUGE])  # 0: every gradient lies in huge pages
-def test_the_loop_passes_gradcheck(huge: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), ("loop", grouped.HUGE), ("padded", grouped.HUGE)])  # 0: in huge pages
+def test_ours_pass_gradcheck(backend: Backend, huge: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouped, "HUGE", huge)
     weight, bias = torch.randn(3, 2, 4, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
     x, route = torch.randn(6, 4, dtype=torch.float64), route_of([1, 0, 5])
     leaves = tuple(t.requires_grad_() for t in (x, weight, bias))
-    assert torch.autograd.gradcheck(lambda *t: grouped_linear(*t, route, "loop"), leaves)
+    assert torch.autograd.gradcheck(lambda *t: grouped_linear(*t, route, backend), leaves)
 
 
 def test_a_route_of_another_batch_is_refused() -> None:
@@ -102,10 +102,15 @@ def test_a_new_slice_starts_like_a_linear() -> None:
         assert value.std().item() == pytest.approx(reference.std().item(), rel=0.1)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_grouped_linear_does_the_work_of_one_linear(backend: Backend) -> None:
+@pytest.mark.parametrize(("backend", "times"), [("loop", 1), ("grouped_mm", 1), ("padded", 1.6)])
+def test_grouped_linear_does_the_work_of_one_linear(backend: Backend, times: int) -> None:
     linear, x_BI = GroupedLinear(8, 16, 8, backend), torch.randn(40, 16, requires_grad=True)
-    assert count_flops(lambda: linear(x_BI, route_of([5] * 8)).sum().backward()) == 3 * 2 * 40 * 16 * 8
+    assert count_flops(lambda: linear(x_BI, route_of([5] * 8)).sum().backward()) == pytest.approx(times * 3 * 2 * 40 * 16 * 8)
+
+
+def test_busy_scenarios_do_not_make_all_pad_to_their_rows() -> None:
+    linear, x_BI = GroupedLinear(20, 16, 8, "padded"), torch.randn(1019, 16)
+    assert count_flops(lambda: linear(x_BI, route_of([1000] + [1] * 19))) <= 2.5 * 2 * 1020 * 16 * 8
 
 
 def test_folded_and_scripted_linear_equal_the_eager_one() -> None:

@@ -18,7 +18,7 @@ from swrec_prod.blocks.clusters import DEAD, Clusters
 from swrec_prod.blocks.composed import ClusterLinear, ComposedLinear, ComposedMLP, PartitionedNorm
 from swrec_prod.blocks.extraction import BehaviourExtraction, ScenarioPairs, TargetAttention
 from swrec_prod.blocks.folding import fold_blocks, one_scenario
-from swrec_prod.blocks.grouped import LARGE
+from swrec_prod.blocks.grouped import LARGE, SPARE
 from swrec_prod.blocks.inputs import Route, make_route
 from swrec_prod.blocks.pruning import Form, Pruner, Ramp
 
@@ -88,7 +88,8 @@ def test_groups_begin_as_one_network_whose_scale_lasts() -> None:
 
 def test_composed_layers_do_the_work_of_one_network() -> None:
     mlp, x_BI = ComposedMLP(20, 16, (8,), 4), torch.randn(40, 16)
-    assert count_flops(lambda: mlp(x_BI, route_of([2] * 20))) == 2 * 40 * (16 * 8 + 8 * 4)
+    work = count_flops(lambda: mlp(x_BI, route_of([2] * 20)))
+    assert 1 <= work / (2 * 40 * (16 * 8 + 8 * 4)) <= SPARE
 
 
 def test_products_are_folded_for_one_scenario_or_for_rows_of_any_cluster() -> None:

@@ -5,6 +5,7 @@ Shapes: B rows, S scenarios, I input width, O output width.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -17,18 +18,23 @@ from torch.autograd.function import once_differentiable
 
 from swrec_prod.blocks.inputs import Route
 
-Backend = Literal["auto", "loop", "grouped_mm"]
+Backend = Literal["auto", "loop", "padded", "grouped_mm"]
 
-LOOP_LIMIT = 16  # on a CPU at B = 4096 the loop is the faster one up to here, grouped_mm from 32 scenarios on
+# What is fastest on a CPU at B = 4096: the loop up to LOOP_LIMIT scenarios with rows, or from LARGE numbers a scenario on, whose
+# products are long and whose padding is wasted work; else "padded". Hundreds of small products one by one are mostly overhead, above all
+# with several threads, which each product wakes.
+LOOP_LIMIT = 16
+LARGE = 12_288
+SPARE = 1.5  # rows that "padded" makes room for, to those there are
 HUGE = 1 << 25  # bytes; smaller tensors the C library takes from memory freed before
-LARGE = 12_288  # numbers in one scenario's weights, from which on copying those of all scenarios costs more than a loop
 
 
 class GroupedLinear(nn.Module):
     """y_i = W[s_i] x_i + b[s_i]. weight: [S, O, I], bias: [S, O]; layout and initial values of S nn.Linear.
 
     One stacked parameter, so that a scenario without rows has a zero gradient and not None.
-    backend: "loop" (a GEMM per non-empty slice), "grouped_mm" (one call; needs fp32 or bf16) or "auto" (the faster one).
+    backend: "loop" (a GEMM per non-empty slice), "padded" (one batched GEMM over as many rows for all, and the loop for rows beyond),
+    "grouped_mm" (one call, made for GPUs; needs fp32 or bf16) or "auto" (the fastest one).
     """
 
     def __init__(self, num_scenarios: int, d_in: int, d_out: int, backend: Backend = "auto") -> None:
@@ -66,9 +72,20 @@ def grouped_linear(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, route: Rou
     """W[s_i] x_i + b[s_i] for rows sorted by scenario, with weights that may themselves be computed: [B, O]."""
     if torch.jit.is_scripting():
         return _sliced(x_BI, weight_SOI, bias_SO, route.counts)
-    if backend == "loop" or (backend == "auto" and _suits_loop(weight_SOI)):
-        return _Loop.apply(x_BI, weight_SOI, bias_SO, route.scenario_B, route.counts)
-    return _grouped_mm(x_BI, weight_SOI, route.ends_S) + bias_SO.index_select(0, route.scenario_B)
+    if backend == "auto":
+        backend = _fastest(weight_SOI, route.counts)
+    if backend == "grouped_mm":
+        return _grouped_mm(x_BI, weight_SOI, route.ends_S) + bias_SO.index_select(0, route.scenario_B)
+    function = _Loop if backend == "loop" else _Padded
+    return function.apply(x_BI, weight_SOI, bias_SO, route.scenario_B, route.counts)
+
+
+def _fastest(weight_SOI: Tensor, counts: Sequence[int]) -> str:
+    if sum(rows > 0 for rows in counts) <= LOOP_LIMIT:
+        return "loop"
+    if weight_SOI.device.type != "cpu":
+        return "grouped_mm"
+    return "loop" if weight_SOI[0].numel() > LARGE else "padded"
 
 
 def _sliced(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, counts: list[int]) -> Tensor:
@@ -133,26 +150,72 @@ class _Loop(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None
 
 
-def _suits_loop(weight_SOI: Tensor) -> bool:
-    """Whether the loop is faster than grouped_mm; on a GPU, where every step of it is a launch, for few scenarios only."""
-    scenarios, d_out, d_in = weight_SOI.shape
-    copied = weight_SOI.device.type == "cpu" and max(_padding(weight_SOI)) > 0
-    return scenarios <= LOOP_LIMIT or (copied and d_out * d_in > LARGE)
+class _Padded(torch.autograd.Function):
+    """One batched product over `cap` rows of each scenario, zeros where it has fewer; a loop over the rows beyond, of busy scenarios."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, scenario_B: Tensor, counts: list[int]) -> Tensor:
+        assert sum(counts) == x_BI.shape[0], "the route is another batch's"
+        cap = math.ceil(SPARE * x_BI.shape[0] / len(counts))
+        place_B = _places(scenario_B, counts, cap)
+        x_SCI = _pad(x_BI, place_B, len(counts), cap)
+        ctx.save_for_backward(x_BI, x_SCI, weight_SOI, place_B)
+        ctx.beyond = _beyond(counts, cap)
+        y_BO = _unpad(torch.baddbmm(bias_SO.unsqueeze(1), x_SCI, weight_SOI.transpose(1, 2)), place_B)
+        for s, at in ctx.beyond:
+            torch.addmm(bias_SO[s], x_BI[at], weight_SOI[s].t(), out=y_BO[at])
+        return y_BO
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BO: Tensor) -> tuple[Tensor | None, ...]:
+        x_BI, x_SCI, weight_SOI, place_B = ctx.saved_tensors
+        grad_SCO = _pad(grad_BO, place_B, *x_SCI.shape[:2])
+        grad_weight, grad_bias = torch.bmm(grad_SCO.transpose(1, 2), x_SCI), grad_SCO.sum(1)
+        grad_x = _unpad(torch.bmm(grad_SCO, weight_SOI), place_B) if ctx.needs_input_grad[0] else None
+        for s, at in ctx.beyond:
+            grad_weight[s].addmm_(grad_BO[at].t(), x_BI[at])
+            grad_bias[s].add_(grad_BO[at].sum(0))
+            if grad_x is not None:
+                torch.mm(grad_BO[at], weight_SOI[s], out=grad_x[at])
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+def _places(scenario_B: Tensor, counts: list[int], cap: int) -> Tensor:
+    """Where each row lies among S x cap rows; S cap for rows beyond the cap."""
+    counts_S = torch.tensor(counts, device=scenario_B.device)
+    first_S = counts_S.cumsum(0) - counts_S
+    slot_B = torch.arange(len(scenario_B), device=scenario_B.device) - first_S.index_select(0, scenario_B)
+    return torch.where(slot_B < cap, scenario_B * cap + slot_B, len(counts) * cap)
+
+
+def _beyond(counts: list[int], cap: int) -> list[tuple[int, slice]]:
+    """(scenario, its rows beyond the cap) of the scenarios that have any."""
+    ends = itertools.accumulate(counts)
+    return [(s, slice(end - rows + cap, end)) for s, (rows, end) in enumerate(zip(counts, ends, strict=True)) if rows > cap]
+
+
+def _pad(value_BI: Tensor, place_B: Tensor, scenarios: int, cap: int) -> Tensor:
+    """[S, cap, I] with zeros where there are no rows."""
+    padded = value_BI.new_zeros(scenarios * cap + 1, value_BI.shape[1]).index_copy_(0, place_B, value_BI)
+    return padded[:-1].view(scenarios, cap, -1)
+
+
+def _unpad(value_SCO: Tensor, place_B: Tensor) -> Tensor:
+    """[B, O]; rows beyond the cap hold what is to be overwritten."""
+    value_RO = value_SCO.flatten(0, 1)
+    return value_RO.index_select(0, place_B.clamp(max=value_RO.shape[0] - 1))
 
 
 def _grouped_mm(x_BI: Tensor, weight_SOI: Tensor, ends_S: Tensor) -> Tensor:
     """grouped_mm for any widths: it asks for strides of whole 16 bytes, so odd widths are padded with zeros."""
-    d_out, (pad_in, pad_out) = weight_SOI.shape[1], _padding(weight_SOI)
+    _, d_out, d_in = weight_SOI.shape
+    whole = 16 // x_BI.element_size()
+    pad_in, pad_out = -d_in % whole, -d_out % whole
     if pad_in or pad_out:
         x_BI, weight_SOI = F.pad(x_BI, (0, pad_in)), F.pad(weight_SOI, (0, pad_in, 0, pad_out))
     y_BO = F.grouped_mm(x_BI.contiguous(), weight_SOI.transpose(1, 2), offs=ends_S)
     return _ContiguousGrad.apply(y_BO)[:, :d_out]
-
-
-def _padding(weight_SOI: Tensor) -> tuple[int, int]:
-    """Columns that I and O lack to whole 16 bytes."""
-    whole = 16 // weight_SOI.element_size()
-    return -weight_SOI.shape[2] % whole, -weight_SOI.shape[1] % whole
 
 
 class _ContiguousGrad(torch.autograd.Function):
