@@ -138,6 +138,7 @@ class TrainConfig(Strict):
     batch_size: rows a rank and step. patience: validations without a better AUC before training stops.
     threads: OpenMP threads a rank (0: OMP_NUM_THREADS, else cores / local ranks). evals_per_epoch: validations, evenly spread.
     replicate_kib: tables up to this size (KiB) are kept whole on every rank instead of being placed on one.
+    embedding_dropout: share of what the tables say of a row that is left out in a training step (not of its behaviours).
     begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed). They are validated first, and kept
     where nothing later is better.
     """
@@ -148,6 +149,7 @@ class TrainConfig(Strict):
     lr_sparse: float = pydantic.Field(0.05, ge=0)
     lr_dense: float = pydantic.Field(1e-3, gt=0)
     weight_decay: float = pydantic.Field(0.0, ge=0)
+    embedding_dropout: float = pydantic.Field(0.0, ge=0, lt=1)
     embedding_std: float = pydantic.Field(0.01, gt=0)
     patience: int = pydantic.Field(1, ge=1)
     threads: int = pydantic.Field(0, ge=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores
@@ -18,19 +19,25 @@ from swrec_prod.sparse import Embedded, SparseArch
 
 
 class Ranker(nn.Module):
-    """forward(batch) -> (loss, scores). alpha: weight of the scenario loss (M-scan, eq. 11); None without eliminator."""
+    """forward(batch) -> (loss, scores). alpha: weight of the scenario loss (M-scan, eq. 11); None without eliminator.
 
-    def __init__(self, sparse: SparseArch, scorer: Scorer, alpha: float | None) -> None:
+    embedding_dropout: share of the embedded numbers of x that are zero in training, drawn anew for every row; behaviours and the
+    target item that they are compared with stay.
+    """
+
+    def __init__(self, sparse: SparseArch, scorer: Scorer, alpha: float | None, embedding_dropout: float = 0.0) -> None:
         super().__init__()
         self.sparse = sparse
         self.scorer = scorer
         self.alpha = alpha
+        self.embedding_dropout = embedding_dropout
         self.num_scenarios = sparse.layout.num_scenarios
 
     def forward(self, batch: Batch) -> tuple[Tensor, Scores]:
         """The mean loss over the batch's rows (0-d) and their scores ([B, T] each)."""
         embedded = self.sparse(batch.ids, batch.sequences, batch.history_scenario)
-        inputs = model_inputs(embedded, batch.dense_BF, batch.scenario_B, self.num_scenarios)
+        dropout = self.embedding_dropout if self.training else 0.0
+        inputs = model_inputs(embedded, batch.dense_BF, batch.scenario_B, self.num_scenarios, dropout)
         scores, auxiliary = self.scorer.forward_with_losses(inputs)
         if self.alpha is None:
             loss = bce(scores, batch.labels_BT, batch.weight_B)
@@ -42,9 +49,12 @@ class Ranker(nn.Module):
         return loss, scores
 
 
-def model_inputs(embedded: Embedded, dense_BF: Tensor, scenario_B: Tensor, num_scenarios: int) -> Inputs:
-    """Tensors of rows that are sorted by scenario, as a model reads them: x = [pooled ; target ; dense]."""
-    x_BD = torch.cat([embedded.pooled_BD, embedded.target_Bd, dense_BF], dim=1)
+def model_inputs(embedded: Embedded, dense_BF: Tensor, scenario_B: Tensor, num_scenarios: int, dropout: float = 0.0) -> Inputs:
+    """Tensors of rows that are sorted by scenario, as a model reads them: x = [pooled ; target ; dense]. dropout: of pooled and target."""
+    pooled_BD, target_Bd = embedded.pooled_BD, embedded.target_Bd
+    if dropout > 0:
+        pooled_BD, target_Bd = F.dropout(pooled_BD, dropout), F.dropout(target_Bd, dropout)
+    x_BD = torch.cat([pooled_BD, target_Bd, dense_BF], dim=1)
     route = make_route(scenario_B, num_scenarios)
     return Inputs(x_BD, route, embedded.target_Bd, embedded.history_BNd, embedded.mask_BN, embedded.history_scenario_BN)
 
@@ -102,4 +112,4 @@ def build_ranker(schema: FeatureSchema, config: RunConfig, device: torch.device 
     eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
     sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
     scorer = Scorer(model, eliminator, layout.after, apart=debias is not None and debias.form == "apart")
-    return Ranker(sparse, scorer.to(device), debias.alpha if debias else None)
+    return Ranker(sparse, scorer.to(device), debias.alpha if debias else None, config.train.embedding_dropout)

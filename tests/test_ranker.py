@@ -115,6 +115,19 @@ def test_x_is_what_plain_lookups_give_in_the_order_of_the_layout(seed: int, rows
         torch.testing.assert_close(inputs.x_BD[:, field.start : field.start + field.width], expected)
 
 
+def test_dropout_leaves_out_embedded_numbers_of_x_alone() -> None:
+    layout = Layout.of(schema(), history=True)
+    columns, scenario_B = columns_of(seed=1, rows=200)
+    _, embedded, batch = embed(layout, columns, scenario_B)
+    whole, kept = (model_inputs(embedded, batch.dense_BF, batch.scenario_B, layout.num_scenarios, share) for share in (0.0, 0.25))
+    dense = layout.width - len(layout.dense)
+    assert torch.equal(kept.x_BD[:, dense:], whole.x_BD[:, dense:])
+    assert torch.equal(kept.target_Bd, whole.target_Bd) and torch.equal(kept.history_BNd, whole.history_BNd)
+    there = kept.x_BD[:, :dense] != 0
+    torch.testing.assert_close(kept.x_BD[:, :dense][there], whole.x_BD[:, :dense][there] / 0.75)
+    assert 0.7 < there.sum() / (whole.x_BD[:, :dense] != 0).sum() < 0.8
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), rows=st.integers(1, 12), longest=st.integers(0, 5))
 def test_behaviours_are_looked_up_row_by_row_and_padded_on_the_right(seed: int, rows: int, longest: int) -> None:
