@@ -2,6 +2,7 @@
 
 scenario_cost_<model>_train    cost of a row in a training step with 355 scenarios, against that with 3, same widths
 scenario_cost_<model>_score    the same for scoring rows of all scenarios mixed
+default_cost_<model>_*         with --form default: the same for a model's default options
 naive_cost_shared_bottom_*     the same for SharedBottom whose towers all see all rows, each keeping its own
 
 A step is forward, loss, backward and Adam over all dense parameters, as train/optim.py has it; the tables' share does not know of
@@ -59,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(KNOWN)}; default: all")
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each size, taken in turns")
+    form = "of a model: what its file recommends for many scenarios, or its default options"
+    parser.add_argument("--form", choices=("recommended", "default"), default="recommended", help=form)
     traffic = "rows for each scenario: as many for all (the harder case: skewed traffic leaves scenarios out of a batch), or skewed"
     parser.add_argument("--traffic", choices=("uniform", "skewed"), default="uniform", help=traffic)
     clock = "cpu: time of all threads, for a machine that does other work"
@@ -68,14 +71,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def figures(name: str, options: argparse.Namespace) -> list[Figure]:
     """Training and scoring of one model, and the costs in microseconds a row printed for all sizes."""
-    made = {S: Work(name, S, options.traffic) for S in SIZES}
+    form = MANY_SCENARIOS.get(name, {}) if options.form == "recommended" else {}
+    made = {S: Work(name, S, options.traffic, form) for S in SIZES}
     found = {}
     for kind in ("train", "score"):
         works = {S: getattr(work, kind) for S, work in made.items()}
         seconds = measured(works, options.rounds, CLOCKS[options.clock])
         found[kind] = {S: statistics.median(of) * 1e6 / ROWS for S, of in seconds.items()}
     Console(width=160).print(_table(name, found))
-    return [_figure(name, kind, cost, options.clock) for kind, cost in found.items()]
+    title, wanted = f"scenario_cost_{name}", "" if name in GROWS else "<= 1.3"
+    if name == NAIVE:
+        title, wanted = "naive_cost_shared_bottom", ""
+    elif options.form == "default":
+        title, wanted = f"default_cost_{name}", ""
+    context = {"threads": torch.get_num_threads(), "clock": options.clock, "options": form}
+    return [_figure(f"{title}_{kind}", cost, wanted, context) for kind, cost in found.items()]
 
 
 def measured(works: Mapping[int, Callable[[], None]], rounds: int, clock: Callable[[], float]) -> dict[int, list[float]]:
@@ -90,23 +100,11 @@ def measured(works: Mapping[int, Callable[[], None]], rounds: int, clock: Callab
     return seconds
 
 
-def _figure(name: str, kind: str, cost: Mapping[int, float], clock: str) -> Figure:
+def _figure(name: str, cost: Mapping[int, float], wanted: str, context: Mapping[str, Any]) -> Figure:
     first, last = SIZES[0], SIZES[-1]
-    naive, wanted = name == NAIVE, name not in (NAIVE, *GROWS)
-    return Figure(
-        f"naive_cost_shared_bottom_{kind}" if naive else f"scenario_cost_{name}_{kind}",
-        cost[last],
-        "us/row",
-        f"the same with {first} scenarios",
-        cost[first],
-        "<= 1.3" if wanted else "",
-        context={
-            "threads": torch.get_num_threads(),
-            "clock": clock,
-            "options": MANY_SCENARIOS.get(name, {}),
-            "us_per_row": {str(S): value for S, value in cost.items()},
-        },
-    )
+    reference = f"the same with {first} scenarios"
+    told = {**context, "us_per_row": {str(S): value for S, value in cost.items()}}
+    return Figure(name, cost[last], "us/row", reference, cost[first], wanted, context=told)
 
 
 def _table(name: str, found: Mapping[str, Mapping[int, float]]) -> Table:
@@ -121,10 +119,10 @@ def _table(name: str, found: Mapping[str, Mapping[int, float]]) -> Table:
 class Work:
     """One model of `scenarios` scenarios, its optimiser and one batch."""
 
-    def __init__(self, name: str, scenarios: int, traffic: str) -> None:
+    def __init__(self, name: str, scenarios: int, traffic: str, form: Mapping[str, Any]) -> None:
         torch.manual_seed(1)
         dims = _dims(scenarios)
-        self.model = AllTowers(dims) if name == NAIVE else build(name, MANY_SCENARIOS.get(name, {}), dims)
+        self.model = AllTowers(dims) if name == NAIVE else build(name, form, dims)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
         reads = name != NAIVE and MODELS[name].reads_history is not False
         self.inputs = _inputs(scenario_of_rows(scenarios, traffic), scenarios, BEHAVIOURS if reads else 0)

@@ -151,14 +151,17 @@ class _Loop(torch.autograd.Function):
 
 
 class _Padded(torch.autograd.Function):
-    """One batched product over `cap` rows of each scenario, zeros where it has fewer; a loop over the rows beyond, of busy scenarios."""
+    """One batched product over `cap` rows of each scenario; a loop over the rows beyond, of busy scenarios.
+
+    Where a scenario has fewer rows, rows of others fill up x, whose products nobody reads, and zeros fill up the gradient.
+    """
 
     @staticmethod
     def forward(ctx: Any, x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, scenario_B: Tensor, counts: list[int]) -> Tensor:
         assert sum(counts) == x_BI.shape[0], "the route is another batch's"
         cap = math.ceil(SPARE * x_BI.shape[0] / len(counts))
-        place_B = _places(scenario_B, counts, cap)
-        x_SCI = _pad(x_BI, place_B, len(counts), cap)
+        row_R, place_B = _places(scenario_B, counts, cap)
+        x_SCI = x_BI.index_select(0, row_R).view(len(counts), cap, -1)
         ctx.save_for_backward(x_BI, x_SCI, weight_SOI, place_B)
         ctx.beyond = _beyond(counts, cap)
         y_BO = _unpad(torch.baddbmm(bias_SO.unsqueeze(1), x_SCI, weight_SOI.transpose(1, 2)), place_B)
@@ -170,7 +173,8 @@ class _Padded(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_BO: Tensor) -> tuple[Tensor | None, ...]:
         x_BI, x_SCI, weight_SOI, place_B = ctx.saved_tensors
-        grad_SCO = _pad(grad_BO, place_B, *x_SCI.shape[:2])
+        grad_RO = grad_BO.new_zeros(x_SCI.shape[:2].numel() + 1, grad_BO.shape[1]).index_copy_(0, place_B, grad_BO)
+        grad_SCO = grad_RO[:-1].view(*x_SCI.shape[:2], -1)
         grad_weight, grad_bias = torch.bmm(grad_SCO.transpose(1, 2), x_SCI), grad_SCO.sum(1)
         grad_x = _unpad(torch.bmm(grad_SCO, weight_SOI), place_B) if ctx.needs_input_grad[0] else None
         for s, at in ctx.beyond:
@@ -181,24 +185,21 @@ class _Padded(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None
 
 
-def _places(scenario_B: Tensor, counts: list[int], cap: int) -> Tensor:
-    """Where each row lies among S x cap rows; S cap for rows beyond the cap."""
-    counts_S = torch.tensor(counts, device=scenario_B.device)
+def _places(scenario_B: Tensor, counts: list[int], cap: int) -> tuple[Tensor, Tensor]:
+    """Which row lies at each of S x cap places, and where each row lies; rows beyond the cap are at S cap."""
+    rows, device = len(scenario_B), scenario_B.device
+    counts_S = torch.tensor(counts, device=device)
     first_S = counts_S.cumsum(0) - counts_S
-    slot_B = torch.arange(len(scenario_B), device=scenario_B.device) - first_S.index_select(0, scenario_B)
-    return torch.where(slot_B < cap, scenario_B * cap + slot_B, len(counts) * cap)
+    row_SC = first_S.unsqueeze(1) + torch.arange(cap, device=device)
+    slot_B = torch.arange(rows, device=device) - first_S.index_select(0, scenario_B)
+    place_B = torch.where(slot_B < cap, scenario_B * cap + slot_B, len(counts) * cap)
+    return row_SC.clamp(max=rows - 1).flatten(), place_B
 
 
 def _beyond(counts: list[int], cap: int) -> list[tuple[int, slice]]:
     """(scenario, its rows beyond the cap) of the scenarios that have any."""
     ends = itertools.accumulate(counts)
     return [(s, slice(end - rows + cap, end)) for s, (rows, end) in enumerate(zip(counts, ends, strict=True)) if rows > cap]
-
-
-def _pad(value_BI: Tensor, place_B: Tensor, scenarios: int, cap: int) -> Tensor:
-    """[S, cap, I] with zeros where there are no rows."""
-    padded = value_BI.new_zeros(scenarios * cap + 1, value_BI.shape[1]).index_copy_(0, place_B, value_BI)
-    return padded[:-1].view(scenarios, cap, -1)
 
 
 def _unpad(value_SCO: Tensor, place_B: Tensor) -> Tensor:
