@@ -178,12 +178,13 @@ def _dims(scenarios: int) -> Dims:
 
 
 def _inputs(scenario_B: Tensor, scenarios: int, behaviours: int) -> Inputs:
-    """Random rows, whose tables would want a gradient; histories of `behaviours`, half of them full."""
+    """Random rows, whose tables would want a gradient; histories of `behaviours`, half of them full, half in the row's scenario."""
     x_BD = torch.randn(ROWS, FEATURES * ITEM + 1, requires_grad=True)
     lengths_B1 = torch.randint(0, 2 * behaviours + 1, (ROWS, 1)).clamp(max=behaviours)
     mask_BN = torch.arange(behaviours) < lengths_B1
     history_BNd = torch.randn(ROWS, behaviours, ITEM, requires_grad=True)
-    history_scenario_BN = torch.randint(0, scenarios, (ROWS, behaviours)) * mask_BN
+    at_home_BN = torch.rand(ROWS, behaviours) < 0.5
+    history_scenario_BN = torch.where(at_home_BN, scenario_B.unsqueeze(1), torch.randint(0, scenarios, (ROWS, behaviours))) * mask_BN
     target_Bd = x_BD.detach()[:, ITEM : 2 * ITEM]
     return Inputs(x_BD, make_route(scenario_B, scenarios), target_Bd, history_BNd, mask_BN, history_scenario_BN)
 
