@@ -198,7 +198,7 @@ def flops(name: str, num_scenarios: int) -> int:
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - GROWING))
 def test_the_work_for_a_row_does_not_grow_with_the_number_of_scenarios(name: str) -> None:
-    assert flops(name, 68) == pytest.approx(flops(name, 20), rel=0.05)  # from 17 on one back-end, which pads widths, does both
+    assert flops(name, 68) == pytest.approx(flops(name, 20), rel=0.05)  # from 17 on one back-end, which pads scenarios' rows, does both
 
 
 @every_model
