@@ -80,6 +80,17 @@ def test_a_scenario_without_rows_has_a_zero_gradient(backend: Backend, huge: int
         assert (value.grad[[0, 2]] != 0).any()
 
 
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_a_batch_may_have_no_rows(backend: Backend) -> None:
+    linear, x_BI = GroupedLinear(20, 8, 4, backend), torch.randn(0, 8, requires_grad=True)
+    y_BO = linear(x_BI, route_of([0] * 20))
+    assert y_BO.shape == (0, 4)
+    y_BO.sum().backward()
+    for value in (linear.weight.grad, linear.bias.grad):
+        assert value is not None
+        assert value.count_nonzero() == 0
+
+
 @pytest.mark.parametrize(("backend", "huge"), [("loop", 0), ("loop", grouped.HUGE), ("padded", grouped.HUGE)])  # 0: in huge pages
 def test_ours_pass_gradcheck(backend: Backend, huge: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouped, "HUGE", huge)

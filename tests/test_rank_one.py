@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from batches import count_flops, dims, random_rows, score, sorted_rows
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from swrec_prod.blocks.composed import ComposedLinear, RankOneLinear
 from swrec_prod.blocks.experts import ScenarioExperts
@@ -55,6 +58,27 @@ def test_a_layer_of_rank_one_is_a_composed_layer_with_outer_products() -> None:
     ours, reference = (torch.autograd.grad((y * weight).sum(), leaves) for y, leaves in zip((got, expected), shared, strict=True))
     for one, other in zip(ours, reference, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers in any tensor that was made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+def test_a_folded_layer_touches_no_other_group() -> None:
+    for groups in (3, 50):
+        linear, x_BI = shaken(RankOneLinear(groups, 5, 4)), torch.randn(2, 5)
+        folded, one = linear.folded(), Route(torch.tensor([1]), [2], torch.zeros(groups, dtype=torch.int32))
+        with Largest() as largest:
+            got = folded(x_BI, one)
+        torch.testing.assert_close(got, linear(x_BI, route_of([0, 2] + [0] * (groups - 2))), **CLOSE)
+        assert largest.numbers == 5 * 4  # the shared matrix, transposed
 
 
 def test_it_begins_as_one_layer_for_all_groups() -> None:

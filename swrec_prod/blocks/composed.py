@@ -86,9 +86,32 @@ class RankOneLinear(nn.Module):
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:
         """[B, O]"""
-        group_B = route.scenario_B
-        h_BO = F.linear(x_BI * F.embedding(group_B, self.group_in), self.weight)
-        return torch.addcmul(F.embedding(group_B, self.bias + self.group_bias), h_BO, F.embedding(group_B, self.group_out))
+        return _rank_one(x_BI, self.weight, self.group_in, self.group_out, self.bias + self.group_bias, route.scenario_B)
+
+    def folded(self) -> nn.Module:
+        """The same map without the sum of all groups' biases."""
+        return SelectedRankOne(self)
+
+
+class SelectedRankOne(nn.Module):
+    """RankOneLinear for scoring; cost independent of the number of groups."""
+
+    def __init__(self, linear: RankOneLinear) -> None:
+        super().__init__()
+        self.weight = nn.Buffer(linear.weight.detach().clone())
+        self.group_in = nn.Buffer(linear.group_in.detach().clone())
+        self.group_out = nn.Buffer(linear.group_out.detach().clone())
+        self.group_bias = nn.Buffer((linear.bias + linear.group_bias).detach())
+
+    def forward(self, x_BI: Tensor, route: Route) -> Tensor:
+        """[B, O]"""
+        return _rank_one(x_BI, self.weight, self.group_in, self.group_out, self.group_bias, route.scenario_B)
+
+
+def _rank_one(x_BI: Tensor, weight_OI: Tensor, in_GI: Tensor, out_GO: Tensor, bias_GO: Tensor, group_B: Tensor) -> Tensor:
+    """o_g * (W (i_g * x)) + b_g: [B, O]"""
+    h_BO = F.linear(x_BI * F.embedding(group_B, in_GI), weight_OI)
+    return torch.addcmul(F.embedding(group_B, bias_GO), h_BO, F.embedding(group_B, out_GO))
 
 
 def own_linear(form: OwnWeights) -> type[ComposedLinear] | type[RankOneLinear]:

@@ -72,7 +72,7 @@ def grouped_linear(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, route: Rou
     """W[s_i] x_i + b[s_i] for rows sorted by scenario, with weights that may themselves be computed: [B, O]."""
     if torch.jit.is_scripting():
         return _sliced(x_BI, weight_SOI, bias_SO, route.counts)
-    if backend == "auto":
+    if backend == "auto" or x_BI.shape[0] == 0:  # only the loop takes a batch without rows
         backend = _fastest(weight_SOI, route.counts)
     if backend == "grouped_mm":
         return _grouped_mm(x_BI, weight_SOI, route.ends_S) + bias_SO.index_select(0, route.scenario_B)
