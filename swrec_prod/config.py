@@ -90,11 +90,12 @@ class DebiasConfig(Strict):
     """The scenario bias eliminator. alpha: weight of the scenario loss.
 
     form: `joint`, M-scan's: the model gives y_m, and is trained through the logit y_m sigmoid(y_s) (eq. 8). `apart`: the model gives
-    the logit, as it would without eliminator, y_s is trained beside it, and y_m is the logit over sigmoid(y_s). At a low click rate
-    sigmoid(y_s) is small, and so is what joint's y_m learns from a row.
+    the logit, as it would without eliminator, y_s is trained beside it (alpha > 0), and y_m is the logit over sigmoid(y_s). At a low
+    click rate sigmoid(y_s) is small, and so is what joint's y_m learns from a row.
     c: default counterfactual reference of the ranking score (M-scan, eq. 12): one number, or one for every scenario. Or what to fit
     once the model is trained, on validation rows that are scored in every scenario: `fit`, one number; `fit_each`, one for every
-    scenario. The run's own run.yaml then has the numbers.
+    scenario. The run's own run.yaml then has the numbers. Data with several labels, and strategies with a model for every scenario,
+    take numbers only.
     """
 
     alpha: float = pydantic.Field(0.1, ge=0)
@@ -110,6 +111,12 @@ class DebiasConfig(Strict):
             if isinstance(c, bool) or not isinstance(c, (int, float)) or not math.isfinite(c):
                 raise ValueError(f"expected a finite number, one for every scenario, fit or fit_each, not {c!r}")
         return {str(name): c for name, c in value.items()} if isinstance(value, dict) else value  # YAML reads a scenario 1 as a number
+
+    @pydantic.model_validator(mode="after")
+    def _learns(self) -> DebiasConfig:
+        if self.form == "apart" and self.alpha == 0:
+            raise ValueError("alpha: 0 never trains y_s where form is apart; give a weight above 0")
+        return self
 
     @property
     def to_fit(self) -> bool:
@@ -199,6 +206,15 @@ class RunConfig(Strict):
     train: TrainConfig = TrainConfig()
     strategy: StrategyConfig = StrategyConfig()
     export: ExportConfig = ExportConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _fitted_by_one_model(self) -> RunConfig:
+        if self.debias and self.debias.to_fit and self.strategy.name != "mix":
+            name = self.strategy.name
+            raise ValueError(
+                f"debias.c: {self.debias.c} asks one model about every scenario, and {name} has a model for each; give numbers"
+            )
+        return self
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

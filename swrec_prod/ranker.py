@@ -10,6 +10,7 @@ from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores
 from swrec_prod.blocks.inputs import Dims, Field, Inputs, make_route
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.batch import Batch
+from swrec_prod.errors import ConfigError
 from swrec_prod.layout import Layout
 from swrec_prod.losses import bce, debiased_loss
 from swrec_prod.models import build, find
@@ -108,8 +109,16 @@ def build_ranker(schema: FeatureSchema, config: RunConfig, device: torch.device 
     model = build(config.model.name, config.model.options, dims)
     debias = debias_of(config)
     if debias:
-        debias.strengths(schema.scenario.names)  # a scenario without c is said before training, not after
+        _check(debias, schema)
     eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
     sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
     scorer = Scorer(model, eliminator, layout.after, apart=debias is not None and debias.form == "apart")
     return Ranker(sparse, scorer.to(device), debias.alpha if debias else None, config.train.embedding_dropout)
+
+
+def _check(debias: DebiasConfig, schema: FeatureSchema) -> None:
+    """Raises ConfigError for a c that does not fit the data: before training, not after."""
+    debias.strengths(schema.scenario.names)
+    if debias.to_fit and len(schema.labels) > 1:
+        labels = ", ".join(schema.tasks)
+        raise ConfigError(f"debias.c: {debias.c} finds a c for one label, and the data have {labels}; give numbers")

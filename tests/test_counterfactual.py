@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import process
 from sklearn.linear_model import LinearRegression
+from tiny_world import SCHEMA
 from torch import Tensor, nn
 
 from swrec_prod.blocks.debias import Scores
@@ -25,6 +26,7 @@ from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.counterfactual import Elsewhere, fitted, look_elsewhere, spacing
 from swrec_prod.evaluate.predictions import read_predictions, split_of
 from swrec_prod.metrics import auc, sigmoid
+from swrec_prod.ranker import build_ranker
 from swrec_prod.statistics import auc_difference
 from swrec_prod.strict import parse
 
@@ -78,7 +80,7 @@ def test_one_c_is_the_least_squares_of_the_direct_influence(direct_S: list[float
     if spread < 1e-4:
         return
     line = LinearRegression().fit(np.array(factor_S)[:, None], direct_S, sample_weight=found.traffic_S)
-    assert found.one() == pytest.approx(line.coef_[0], abs=1e-3 / spread**0.5)
+    assert found.one() == pytest.approx(max(line.coef_[0], 0), abs=1e-3 / spread**0.5)
 
 
 def test_without_direct_influence_nothing_is_taken() -> None:
@@ -90,17 +92,55 @@ def test_without_direct_influence_nothing_is_taken() -> None:
 
 def test_what_was_asked_for_becomes_numbers() -> None:
     found = seen([1.0, 0.0, -1.0], [0.5, 0.4, 0.2])
-    assert fitted(DebiasConfig(c="fit"), found, NAMES).strengths(NAMES) == dict.fromkeys(NAMES, round(found.one(), 4))
-    assert list(fitted(DebiasConfig(c="fit_each"), found, NAMES).strengths(NAMES)) == list(NAMES)
+    one, share = fitted(DebiasConfig(c="fit"), found, NAMES)
+    assert one.strengths(NAMES) == dict.fromkeys(NAMES, round(found.one(), 4))
+    line = LinearRegression().fit(np.array([0.5, 0.4, 0.2])[:, None], [1.0, 0.0, -1.0], sample_weight=found.traffic_S)
+    assert share == pytest.approx(line.score(np.array([0.5, 0.4, 0.2])[:, None], [1.0, 0.0, -1.0], found.traffic_S), abs=1e-4)
+    each, share = fitted(DebiasConfig(c="fit_each"), found, NAMES)
+    assert list(each.strengths(NAMES)) == list(NAMES)
+    assert share == pytest.approx(1, abs=1e-4)
     with pytest.raises(ConfigError, match=r"c: .*fit or fit_each, not 'fits'"):
         parse(DebiasConfig, {"c": "fits"}, "run.yaml")
+    with pytest.raises(ConfigError, match="alpha: 0 never trains y_s where form is apart"):
+        parse(DebiasConfig, {"alpha": 0, "form": "apart"}, "run.yaml")
+
+
+def test_c_never_favours_scenarios_that_get_clicks_anyway() -> None:
+    assert seen([-1.0, 0.0, 1.0], [0.5, 0.4, 0.2]).one() == 0
+
+
+def test_rare_outcomes_are_debiased_too() -> None:
+    found = seen([1.0, 2.0, -0.7], [2e-5, 4e-5, 1e-5])
+    line = LinearRegression().fit(np.array([2e-5, 4e-5, 1e-5])[:, None], [1.0, 2.0, -0.7], sample_weight=found.traffic_S)
+    assert found.one() == pytest.approx(line.coef_[0], rel=1e-2)
+
+
+def test_ranks_add_up() -> None:
+    whole = seen([1.0, 0.0, -1.0], [0.5, 0.4, 0.2])
+    part, rest = (Elsewhere(whole.logit_S * f, whole.factor_S * f, whole.traffic_S * f, whole.rows * f) for f in (0.25, 0.75))
+
+    def gather(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: np.concatenate([value, np.asarray(rest._asdict()[name])[None]]) for name, value in own.items()}
+
+    together = part.over_ranks(gather)
+    assert together.one() == pytest.approx(whole.one()) and together.rows == pytest.approx(whole.rows)
+    np.testing.assert_allclose(together.logit_S, whole.logit_S)
+    np.testing.assert_allclose(together.traffic_S, whole.traffic_S)
+
+
+def test_c_is_not_fitted_where_that_has_no_meaning() -> None:
+    run = {"data": {"path": "x", "split": "random"}, "model": {"name": "epnet"}, "debias": {"c": "fit"}}
+    with pytest.raises(ConfigError, match=r"debias.c: fit asks one model about every scenario, and single has a model for each"):
+        parse(RunConfig, {**run, "strategy": {"name": "single"}}, "run.yaml")
+    with pytest.raises(ConfigError, match=r"debias.c: fit finds a c for one label, and the data have click, buy"):
+        build_ranker(SCHEMA, RunConfig.model_validate(run))
 
 
 def test_only_part_of_many_rows_is_scored_everywhere() -> None:
     assert spacing(batches=10, batch_size=1000, num_scenarios=3) == 1
     scored = 1000 * 1000 // spacing(batches=1000, batch_size=1000, num_scenarios=10)
     assert 200_000 <= scored <= 400_000
-    assert spacing(batches=1000, batch_size=1000, num_scenarios=1000) == 333
+    assert spacing(batches=1000, batch_size=1000, num_scenarios=1000) == 500
 
 
 @pytest.fixture(scope="module")

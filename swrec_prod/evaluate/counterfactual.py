@@ -5,7 +5,8 @@ between the mean logits L_s of two scenarios is the scenario's own doing: its di
 sigmoid(y_s) (y_m - c) is the logit less c sigmoid(y_s) (M-scan, eq. 12; Zhu et al., WWW 2024, leave the choice of c open):
 
     fit_each:  c_s = (L_s - L) / sigmoid(y_s), which takes out all of it: on average a row has the same score everywhere
-    fit:       the one c that takes out most, sum_s w_s (L_s - L - c sigmoid(y_s) + const)^2 -> min, w_s the scenario's share of rows
+    fit:       the one c >= 0 that takes out most, sum_s w_s (L_s - L - c sigmoid(y_s) + const)^2 -> min, w_s the scenario's share
+               of rows; a negative c would favour the scenarios that get clicks anyway
 
 One c keeps to what moves with sigmoid(y_s), and takes nothing where logits do not differ; c_s also takes what the scenario does to
 everybody's interest, which is no bias. docs/models.md has what both find where the truth is known.
@@ -26,7 +27,7 @@ from torch import nn
 from swrec_prod.config import DebiasConfig
 from swrec_prod.data.batch import Batch
 
-MAX_SCORED = 2_000_000  # rows times scenarios: the same rows everywhere, so that few of them are enough
+SCORED = 2_000_000  # about so many rows times scenarios: the same rows everywhere, so that few of them are enough
 MIN_ROWS = 2_000
 
 
@@ -45,18 +46,29 @@ class Elsewhere(NamedTuple):
         return Elsewhere(**{name: values.sum(0) for name, values in everyone.items()})
 
     def one(self) -> float:
-        """`fit`: c, one for all scenarios; 0 where sigmoid(y_s) does not differ."""
+        """`fit`: c, one for all scenarios; 0 where sigmoid(y_s) does not differ, or is higher where logits are lower."""
+        weight_S, logit_S, factor_S, level = self._centred()
+        spread = weight_S @ factor_S**2
+        return max(0.0, float(weight_S @ (logit_S * factor_S) / spread)) if spread > 1e-6 * level**2 else 0.0
+
+    def taken(self, c_S: np.ndarray | float) -> float:
+        """Which share of the variance between scenarios' mean logits c takes out."""
+        weight_S, logit_S, factor_S, level = self._centred()
+        left_S = logit_S - c_S * (factor_S + level)
+        left_S = left_S - weight_S @ left_S
+        return 1 - float(weight_S @ left_S**2 / max(weight_S @ logit_S**2, 1e-12))
+
+    def _centred(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """Traffic shares, mean logits and factors less their means over traffic, and the factors' mean."""
         weight_S = self.traffic_S / self.traffic_S.sum()
         logit_S, factor_S = self.logit_S / self.rows, self.factor_S / self.rows
-        logit_S, factor_S = logit_S - weight_S @ logit_S, factor_S - weight_S @ factor_S
-        spread = weight_S @ factor_S**2
-        return float(weight_S @ (logit_S * factor_S) / spread) if spread > 1e-8 else 0.0
+        level = float(weight_S @ factor_S)
+        return weight_S, logit_S - weight_S @ logit_S, factor_S - level, level
 
     def each(self) -> np.ndarray:
         """`fit_each`: c of every scenario, [S]."""
-        weight_S = self.traffic_S / self.traffic_S.sum()
-        logit_S = self.logit_S / self.rows
-        return (logit_S - weight_S @ logit_S) / (self.factor_S / self.rows)
+        _, logit_S, factor_S, level = self._centred()
+        return logit_S / (factor_S + level)
 
 
 def look_elsewhere(model: nn.Module, batches: Iterable[Batch], num_scenarios: int, every: int, device: torch.device | str) -> Elsewhere:
@@ -83,12 +95,16 @@ def look_elsewhere(model: nn.Module, batches: Iterable[Batch], num_scenarios: in
 
 def spacing(batches: int, batch_size: int, num_scenarios: int) -> int:
     """Which part of the batches is enough: every how many-th to score in all scenarios."""
-    wanted = max(MAX_SCORED // num_scenarios, MIN_ROWS) // batch_size + 1
-    return max(1, batches // wanted)
+    wanted = max(SCORED // num_scenarios, MIN_ROWS)
+    return max(1, round(batches * batch_size / wanted))
 
 
-def fitted(debias: DebiasConfig, found: Elsewhere, names: Sequence[str]) -> DebiasConfig:
-    """`debias` with the numbers that its `c` asks for, to four digits. names: of the scenarios that `found` is about."""
-    if debias.c == "fit":
-        return debias.model_copy(update={"c": round(found.one(), 4)})
-    return debias.model_copy(update={"c": {name: round(float(c), 4) for name, c in zip(names, found.each(), strict=True)}})
+def fitted(debias: DebiasConfig, found: Elsewhere, names: Sequence[str]) -> tuple[DebiasConfig, float]:
+    """`debias` with the numbers that its `c` asks for, to four digits, and which share of the difference they take out.
+
+    names: of the scenarios that `found` is about.
+    """
+    c_S = np.full(len(names), found.one()) if debias.c == "fit" else found.each()
+    c_S = np.round(c_S, 4)
+    c = float(c_S[0]) if debias.c == "fit" else dict(zip(names, c_S.tolist(), strict=True))
+    return debias.model_copy(update={"c": c}), found.taken(c_S)

@@ -144,8 +144,8 @@ def fit_c(config: RunConfig, catalog: Catalog, fit: Fit, log: RunLog) -> RunConf
     names = catalog.schema.scenario.names
     every = spacing(len(fit.valid), config.train.batch_size, len(names))
     own = look_elsewhere(fit.model, fit.valid.epoch(0), len(names), every, fit.ranks.device)
-    debias = fitted(config.debias, own.over_ranks(lambda parts: gather_rows(parts, fit.ranks)), names)
-    log.say(f"c fitted on {len(names)} scenarios: {debias.c}")
+    debias, taken = fitted(config.debias, own.over_ranks(lambda parts: gather_rows(parts, fit.ranks)), names)
+    log.say(f"c fitted on {len(names)} scenarios: {debias.c}; it takes out {taken:.0%} of the variance between their mean logits")
     return config.model_copy(update={"debias": debias})
 
 
