@@ -7,16 +7,21 @@ naive_cost_shared_bottom_*     the same for SharedBottom whose towers all see al
 
 A step is forward, loss, backward and Adam over all dense parameters, as train/optim.py has it; the tables' share does not know of
 scenarios and is left out. Rows are like those of KuaiRand with every feature 16 wide, sorted by scenario as the reader sorts them.
-All sizes of a model are measured in turns in one process, and a cost is the median. OMP_NUM_THREADS says how many threads.
+Every size has a process of its own, as in training: beside others in one heap a step takes less new memory from the system. The
+processes are measured in turns, and a cost is the median. OMP_NUM_THREADS says how many threads.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +57,9 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.models) - set(KNOWN):
         parser.error(f"unknown model {min(unknown)}; known: {', '.join(KNOWN)}")
-    for name in options.models or KNOWN:
+    names = options.models or KNOWN
+    for at, name in enumerate(names, 1):
+        print(f"{at} of {len(names)}: {name}", flush=True)
         report("bench-models", figures(name, options), {"rounds": options.rounds, "batch": ROWS, "traffic": options.traffic})
 
 
@@ -69,35 +76,71 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Cost(NamedTuple):
+    """Of one call. faults: pages that the system gave the process meanwhile, each cleared first."""
+
+    seconds: float
+    faults: float
+
+
 def figures(name: str, options: argparse.Namespace) -> list[Figure]:
     """Training and scoring of one model, and the costs in microseconds a row printed for all sizes."""
     form = MANY_SCENARIOS.get(name, {}) if options.form == "recommended" else {}
-    made = {S: Work(name, S, options.traffic, form) for S in SIZES}
-    found = {}
-    for kind in ("train", "score"):
-        works = {S: getattr(work, kind) for S, work in made.items()}
-        seconds = measured(works, options.rounds, CLOCKS[options.clock])
-        found[kind] = {S: statistics.median(of) * 1e6 / ROWS for S, of in seconds.items()}
-    Console(width=160).print(_table(name, found))
+    with ExitStack() as running:
+        pipes = {S: running.enter_context(_process(name, S, options.traffic, form, options.clock)) for S in SIZES}
+        found = {kind: measured(pipes, kind, options.rounds) for kind in ("train", "score")}
+    costs = {kind: {S: cost.seconds * 1e6 / ROWS for S, cost in of.items()} for kind, of in found.items()}
+    Console(width=160).print(_table(name, costs))
     title, wanted = f"scenario_cost_{name}", "" if name in GROWS else "<= 1.3"
     if name == NAIVE:
         title, wanted = "naive_cost_shared_bottom", ""
     elif options.form == "default":
         title, wanted = f"default_cost_{name}", ""
     context = {"threads": torch.get_num_threads(), "clock": options.clock, "options": form}
-    return [_figure(f"{title}_{kind}", cost, wanted, context) for kind, cost in found.items()]
+    faults = {kind: {str(S): cost.faults for S, cost in of.items()} for kind, of in found.items()}
+    return [_figure(f"{title}_{kind}", cost, wanted, context | {"minor_faults": faults[kind]}) for kind, cost in costs.items()]
 
 
-def measured(works: Mapping[int, Callable[[], None]], rounds: int, clock: Callable[[], float]) -> dict[int, list[float]]:
-    """Seconds of each call, `rounds` times in turns."""
-    seconds: dict[int, list[float]] = {S: [] for S in works}
+def measured(pipes: Mapping[int, Connection], kind: str, rounds: int) -> dict[int, Cost]:
+    """Medians of each size, measured `rounds` times in turns."""
+    costs: dict[int, list[Cost]] = {S: [] for S in pipes}
     for turn in range(WARM_UP + rounds):
-        for S, work in works.items():
-            started = clock()
-            work()
+        for S, pipe in pipes.items():
+            pipe.send(kind)
+            cost = pipe.recv()
             if turn >= WARM_UP:
-                seconds[S].append(clock() - started)
-    return seconds
+                costs[S].append(cost)
+    return {S: Cost(*map(statistics.median, zip(*of, strict=True))) for S, of in costs.items()}
+
+
+@contextmanager
+def _process(name: str, scenarios: int, traffic: str, form: Mapping[str, Any], clock: str) -> Iterator[Connection]:
+    """A pipe to a process with one Work: it takes the name of a call and gives its Cost, until it is closed."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(theirs, name, scenarios, traffic, form, clock), daemon=True)
+    process.start()
+    theirs.close()
+    with ours:
+        yield ours
+    process.join()
+
+
+def _serve(pipe: Connection, name: str, scenarios: int, traffic: str, form: Mapping[str, Any], clock: str) -> None:
+    work, now = Work(name, scenarios, traffic, form), CLOCKS[clock]
+    calls = {"train": work.train, "score": work.score}
+    while True:
+        try:
+            call = calls[pipe.recv()]
+        except EOFError:
+            return
+        faults, started = _minor_faults(), now()
+        call()
+        pipe.send(Cost(now() - started, _minor_faults() - faults))
+
+
+def _minor_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def _figure(name: str, cost: Mapping[int, float], wanted: str, context: Mapping[str, Any]) -> Figure:
