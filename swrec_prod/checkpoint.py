@@ -68,8 +68,8 @@ def load_weights(path: Path, ranker: Ranker) -> None:
 def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
     """The trained ranker of a RUN_DIR with its best weights, unsharded and in eval mode, its configuration and its data.
 
-    Raises CheckpointError when `run_dir` holds no checkpoint, or its data have been prepared otherwise since; ConfigError when
-    it holds a model for every scenario.
+    Raises CheckpointError when `run_dir` holds no checkpoint, its data have been prepared otherwise since, or its c is still to
+    be fitted; ConfigError when it holds a model for every scenario.
     """
     config = config_of(run_dir)
     if config.strategy.name != "mix":
@@ -77,6 +77,8 @@ def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
         raise ConfigError(
             f"{run_dir}: strategy {config.strategy.name} has a model for every scenario; name one in {run_dir}/scenarios: {models}"
         )
+    if config.debias and config.debias.to_fit:
+        raise CheckpointError(f"{run_dir}: c is not fitted yet; run swrec train again, it goes on where it stopped")
     catalog = Catalog.open(config.data.path)
     ranker = build_ranker(catalog.schema, config)
     load_weights(best(run_dir, catalog), ranker)

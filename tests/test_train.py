@@ -17,8 +17,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from swrec_prod.config import RunConfig
 from swrec_prod.data.decode import Decoder
-from swrec_prod.errors import ConfigError, MetricError
+from swrec_prod.errors import CheckpointError, ConfigError, MetricError
 from swrec_prod.evaluate.run import evaluate
+from swrec_prod.train.folder import RunFolder
 from swrec_prod.train.loop import Fit
 from swrec_prod.train.run import train
 
@@ -214,6 +215,50 @@ def test_an_unfinished_run_of_another_configuration_is_refused(tmp_path: Path, p
         train(config_of(prepared_age, epochs=1, lr_dense=0.5), run)
     train(config_of(prepared_age, epochs=1), run)
     assert (run / "metrics.json").exists()
+
+
+def test_a_run_whose_c_is_to_be_fitted_goes_on_wherever_it_was_cut_off(
+    tmp_path: Path, prepared_age: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config_of(prepared_age, more={"debias": {"c": "fit"}}, epochs=1)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("swrec_prod.train.run.fit_c", _stop)
+        train(asked, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="c is not fitted yet; run swrec train again, it goes on where it stopped"):
+        evaluate(tmp_path / "run")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(RunFolder, "write_metrics", _stop)
+        train(asked, tmp_path / "run")
+    fitted = RunConfig.load(tmp_path / "run" / "run.yaml")
+    assert fitted.debias is not None and not fitted.debias.to_fit
+    with pytest.raises(ConfigError, match=r"another debias\.alpha \(0\.1, now 0\.5\)"):
+        train(config_of(prepared_age, more={"debias": {"c": "fit", "alpha": 0.5}}, epochs=1), tmp_path / "run")
+    train(asked, tmp_path / "run")
+    assert RunConfig.load(tmp_path / "run" / "run.yaml") == fitted
+    np.testing.assert_allclose(
+        evaluate(tmp_path / "run")[0]["score_click"].to_numpy(), predictions(tmp_path / "run")["score_click"], atol=1e-6
+    )
+
+
+def _stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_run_yaml_is_whole_or_as_it_was(tmp_path: Path, prepared_age: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save_half(config: RunConfig, path: Path) -> None:
+        path.write_text("data: {pa")
+        raise KeyboardInterrupt
+
+    config, folder = config_of(prepared_age), RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(RunConfig, "save", save_half)
+        folder.claim(config, overwrite=False)
+    folder.check(config, overwrite=False)  # the half that was written is in nobody's way
+    folder.claim(config, overwrite=False)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(RunConfig, "save", save_half)
+        folder.write_config(config)
+    assert RunConfig.load(tmp_path / "run" / "run.yaml") == config
 
 
 def test_a_folder_that_is_no_run_is_never_touched(tmp_path: Path, prepared_age: Path) -> None:

@@ -14,6 +14,7 @@ from swrec_prod.config import RunConfig
 from swrec_prod.errors import ConfigError
 
 RUN_FILE = "run.yaml"
+RUN_PART = f".{RUN_FILE}.part"
 METRICS_FILE = "metrics.json"
 
 
@@ -32,13 +33,13 @@ class RunFolder:
         run_file = self.path / RUN_FILE
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path}: is a file; choose another --out")
-        if self.path.exists() and not run_file.exists() and any(self.path.iterdir()):
+        if self.path.exists() and not run_file.exists() and any(path.name != RUN_PART for path in self.path.iterdir()):
             raise ConfigError(f"{self.path}: is not empty and holds no run; choose another --out")
         if overwrite:
             return
         if (self.path / METRICS_FILE).exists():
             raise ConfigError(f"{self.path}: holds a finished run; choose another --out, or give --overwrite to replace it")
-        if any(self.path.rglob("checkpoints/step-*")) and (found := RunConfig.load(run_file)) != config:
+        if any(self.path.rglob("checkpoints/step-*")) and (found := _asked(RunConfig.load(run_file), config)) != config:
             changed = difference(found, config)
             raise ConfigError(f"{self.path}: holds an unfinished run with another {changed}; choose another --out, or give --overwrite")
 
@@ -47,7 +48,13 @@ class RunFolder:
         if overwrite and self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        config.save(self.path / RUN_FILE)
+        self.write_config(config)
+
+    def write_config(self, config: RunConfig) -> None:
+        """run.yaml, whole or as it was."""
+        aside = self.path / RUN_PART
+        config.save(aside)
+        aside.replace(self.path / RUN_FILE)
 
     def of_step(self, step: int) -> Path:
         """The checkpoint of a step."""
@@ -62,6 +69,13 @@ class RunFolder:
         aside = self.path / f".{METRICS_FILE}.part"
         aside.write_text(json.dumps(metrics, indent=1) + "\n")
         aside.replace(self.path / METRICS_FILE)
+
+
+def _asked(found: RunConfig, config: RunConfig) -> RunConfig:
+    """`found` with the c that is asked for where that is to be fitted: numbers are there once training is over."""
+    if not (found.debias and config.debias and config.debias.to_fit):
+        return found
+    return found.model_copy(update={"debias": found.debias.model_copy(update={"c": config.debias.c})})
 
 
 def difference(one: RunConfig, other: RunConfig) -> str:

@@ -20,7 +20,7 @@ from swrec_prod.evaluate.predictions import metrics_of, write_predictions
 from swrec_prod.evaluate.run import predictions_of
 from swrec_prod.ranker import build_ranker, debias_of, layout_of
 from swrec_prod.train.distributed import Ranks, gather_rows, on_main, process_group
-from swrec_prod.train.folder import RUN_FILE, RunFolder
+from swrec_prod.train.folder import RunFolder
 from swrec_prod.train.loop import Fit, FitState, judge
 from swrec_prod.train.optim import make_optimizer
 from swrec_prod.train.progress import RunLog, told
@@ -160,7 +160,7 @@ def _finish(config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict
     speed = {"rows": state.rows, "seconds": state.seconds, "rows_per_second": state.rows / max(state.seconds, 1e-9)}
     valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
     metrics = {**metrics_of(table), **speed, "best_step": state.best_step, "best_epoch": state.best_epoch, **valid, "steps": state.step}
-    config.save(folder.path / RUN_FILE)  # with the c that was fitted
+    folder.write_config(config)  # with the c that was fitted
     folder.write_metrics(metrics)
     return metrics
 
