@@ -17,22 +17,27 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import redirect_stdout
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
 
 from swrec_prod.config import DebiasConfig, RunConfig
+from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.simulate import PARAMETERS, resolved
+from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError, SwrecError, nearest
-from swrec_prod.strict import Strict, load, parse
+from swrec_prod.strict import Strict, load, parse, read_yaml
 from swrec_prod.train.distributed import before_torch, quiet_libraries
 
 GRID = Path("configs/results.yaml")
 RUNS = Path("build/results/runs")
 DATA = Path("build/results/data")
+ASKED_FILE, ROWS_FILE = "asked.yaml", "rows.sha256"
 
 
 class Variant(Strict):
@@ -64,6 +69,12 @@ class Protocol(Strict):
     published: dict[str, float] = pydantic.Field(default_factory=dict)
     public_code: dict[str, float] = pydantic.Field(default_factory=dict)
 
+    @pydantic.model_validator(mode="after")
+    def _one_source(self) -> Protocol:
+        if (self.data_file is None) == (self.simulate is None):
+            raise ValueError("give data_file or simulate, and not both")
+        return self
+
 
 class Grid(Strict):
     """configs/results.yaml. shared: what its protocols refer to by YAML anchors."""
@@ -73,12 +84,13 @@ class Grid(Strict):
 
 
 class Run(NamedTuple):
-    """One training run of the grid."""
+    """One training run of the grid. data: what the prepared rows are known by; "" where they are gone."""
 
     protocol: str
     variant: str
     seed: int
     config: RunConfig
+    data: str = ""
 
     @property
     def folder(self) -> Path:
@@ -91,17 +103,26 @@ class Run(NamedTuple):
         return f"{self.protocol} {self.variant} seed {self.seed}"
 
     def finished(self) -> bool:
-        """Whether its folder holds this very run, finished."""
+        """Whether its folder holds this very run, finished, on the rows that are prepared now."""
         if not (self.folder / "metrics.json").is_file():
             return False
         try:
-            return RunConfig.load(self.folder / "asked.yaml") == self.config
-        except ConfigError:
+            same_rows = not self.data or (self.folder / ROWS_FILE).read_text() == self.data
+            return same_rows and RunConfig.load(self.folder / ASKED_FILE) == self.config
+        except (ConfigError, OSError):
             return False
 
 
 def main() -> None:
-    """Run what is missing and write the page."""
+    """Run what is missing and write the page. What the user can mend is told in a line, with exit code 2."""
+    try:
+        make_results(_options())
+    except SwrecError as failure:
+        print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("protocols", nargs="*", help="default: all")
     parser.add_argument("--raw", type=Path, help="folder of the raw data sets; left out: they are fetched where their licence allows")
@@ -109,20 +130,32 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], metavar="VARIANT", help="these variants only")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--page-only", action="store_true", help="train nothing")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def make_results(options: argparse.Namespace) -> None:
+    """What `main` does. Raises ConfigError for names that the grid does not have, and after the page when a run has failed."""
+    from benchmarks.results_page import write_page
+
     grid = load(Grid, GRID)
     chosen = options.protocols or list(grid.protocols)
-    for name in chosen:
-        if name not in grid.protocols:
-            raise ConfigError(f"{name}: no such protocol; {nearest(name, grid.protocols)}")
+    _check_names("protocol", chosen, grid.protocols)
+    _check_names("variant", options.only, {variant for name in chosen for variant in grid.protocols[name].variants})
+    failed: list[str] = []
     if not options.page_only:
         for name in chosen:
             prepare(name, grid.protocols[name], options.raw)
         runs = [run for run in runs_of(grid, chosen, options.seeds) if not options.only or run.variant in options.only]
-        fit([run for run in runs if not run.finished()], options.jobs)
-    from benchmarks.results_page import write_page
-
+        failed = fit([run for run in runs if not run.finished()], options.jobs)
     write_page(grid)
+    if failed:
+        raise ConfigError(f"{len(failed)} runs failed, the first: {failed[0]}")
+
+
+def _check_names(what: str, given: Sequence[str], known: Collection[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{name}: no such {what}; {nearest(name, known)}")
 
 
 def runs_of(grid: Grid, protocols: Sequence[str], seeds: int | None = None) -> list[Run]:
@@ -142,15 +175,23 @@ def prepare(name: str, protocol: Protocol, raw: Path | None) -> None:
     if protocol.data_file:
         where = [] if raw is None else ["--raw", raw / protocol.raw]
         return _swrec("prepare", protocol.data_file, "--out", out, "--overwrite", *where)
-    log = DATA / f"{name}_log"
-    if not (log / "simulation.yaml").is_file():
+    log, options = DATA / f"{name}_log", parse(Simulation, protocol.simulate, f"{GRID}: {name}.simulate")
+    if not (log / PARAMETERS).is_file() or read_yaml(log / PARAMETERS) != resolved(options):
         words = [word for key, value in (protocol.simulate or {}).items() for word in (f"--{key.replace('_', '-')}", value)]
-        _swrec("simulate", "--out", log, *words)
+        _swrec("simulate", "--out", log, *words, "--overwrite")
     _swrec("prepare", log / "data.yaml", "--raw", log, "--out", out, "--overwrite")
 
 
-def fit(runs: Sequence[Run], jobs: int) -> None:
-    """Train `runs`, some side by side; one that fails is told and the others go on."""
+def identity(folder: Path) -> str:
+    """What the rows in a prepared folder are known by: a hash of all its files' hashes; "" where there is none."""
+    if not (folder / "manifest.json").is_file():
+        return ""
+    catalog = Catalog.open(folder)
+    return sha256("".join(file.sha256 for file in (*catalog.files, *catalog.others)).encode()).hexdigest()
+
+
+def fit(runs: Sequence[Run], jobs: int) -> list[str]:
+    """Train `runs`, some side by side; one that fails is told and the others go on. Gives the names of those that failed."""
     started, failed = time.perf_counter(), []
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
     with pool:
@@ -166,8 +207,7 @@ def fit(runs: Sequence[Run], jobs: int) -> None:
                 f"[{done} of {len(runs)}, {minutes:.0f} min, about {minutes / done * (len(runs) - done):.0f} left] {run.name}: {told}",
                 flush=True,
             )
-    if failed:
-        raise ConfigError(f"{len(failed)} of {len(runs)} runs failed, the first: {failed[0]}")
+    return failed
 
 
 def _begin() -> None:
@@ -186,14 +226,16 @@ def _fit_one(run: Run) -> float:
         metrics, _ = train(run.config, aside)
     for checkpoints in list(aside.rglob("checkpoints")):  # of hundreds of runs; what is judged is in the predictions
         shutil.rmtree(checkpoints)
-    run.config.save(aside / "asked.yaml")
+    run.config.save(aside / ASKED_FILE)
+    (aside / ROWS_FILE).write_text(run.data)
     shutil.rmtree(run.folder, ignore_errors=True)
     aside.rename(run.folder)
     return metrics["overall"]["auc"]
 
 
 def _runs(name: str, protocol: Protocol) -> Iterator[Run]:
-    path = str(prepared_folder(name, protocol))
+    folder = prepared_folder(name, protocol)
+    path, rows = str(folder), identity(folder)
     for variant, changed in protocol.variants.items():
         for seed in range(1, protocol.seeds + 1):
             found: dict[str, Any] = {
@@ -205,7 +247,7 @@ def _runs(name: str, protocol: Protocol) -> Iterator[Run]:
                 found["debias"] = changed.debias
             if changed.strategy:
                 found["strategy"] = changed.strategy
-            yield Run(name, variant, seed, parse(RunConfig, found, f"{GRID}: {name}.{variant}"))
+            yield Run(name, variant, seed, parse(RunConfig, found, f"{GRID}: {name}.{variant}"), rows)
 
 
 def _swrec(*words: object) -> None:

@@ -186,7 +186,7 @@ def _settings(protocol: Protocol) -> str:
 def _machine() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     cpu = f"a CPU ({platform.machine()}, {os.cpu_count()} cores), one thread a run"
-    return f"Made with Python {platform.python_version()}, {versions} on {cpu}."
+    return f"Written with Python {platform.python_version()}, {versions} on {cpu}; a run that is kept may have been trained with others."
 
 
 def _c_head() -> list[str]:

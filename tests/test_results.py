@@ -31,7 +31,8 @@ def a_grid(**more: object) -> Grid:
     variants = {name: {"model": {"name": name}} for name in ("shared_bottom", "dnn", "mmoe", "star")}
     variants["star_thin"] = {"model": {"name": "star"}, "note": "with a narrow network"}
     protocol = {"title": "Toy", "data": DAYS, "seeds": 2, "variants": variants, "published": {"mmoe": 0.99, "dnn": 0.5, "star": 0.4}}
-    return parse(Grid, {"protocols": {"toy": {**protocol, **more}}}, "toy.yaml")
+    source = {} if "simulate" in more else {"data_file": "toy.yaml"}
+    return parse(Grid, {"protocols": {"toy": {**protocol, **source, **more}}}, "toy.yaml")
 
 
 class Toy:

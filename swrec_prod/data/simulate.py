@@ -73,6 +73,11 @@ def data_file(options: Simulation) -> dict[str, Any]:
     return {"source": "parquet", "options": {"log": "log/**/*.parquet", "join": join}, "schema": schema}
 
 
+def resolved(options: Simulation) -> dict[str, Any]:
+    """The content of simulation.yaml: all parameters, none left open."""
+    return options.model_dump(mode="json") | {"users": options.num_users, "items": options.num_items}
+
+
 def _kind(word: str) -> dict[str, str]:
     return {"kind": word, "encoder": "vocab"} if word in ("id", "bag") else {"kind": "dense", "encoder": word}
 
@@ -106,8 +111,7 @@ def _write(options: Simulation, folder: Path, progress: Callable[[str], None]) -
                 found["conversions"] += sum(conversions for _, conversions in written)
             progress(f"{_date(day)}: {options.rows_per_day:,} rows, {clicks / options.rows_per_day:.2%} clicked")
     (folder / "data.yaml").write_text(yaml.safe_dump(data_file(options), sort_keys=False))
-    resolved = options.model_dump(mode="json") | {"users": options.num_users, "items": options.num_items}
-    (folder / PARAMETERS).write_text(yaml.safe_dump(resolved, sort_keys=False))
+    (folder / PARAMETERS).write_text(yaml.safe_dump(resolved(options), sort_keys=False))
     return found
 
 
