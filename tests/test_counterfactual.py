@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import process
 from sklearn.linear_model import LinearRegression
@@ -66,6 +66,7 @@ numbers = st.lists(st.floats(-3, 3), min_size=3, max_size=3)
 shares = st.lists(st.floats(0.05, 0.9), min_size=3, max_size=3)
 
 
+@settings(deadline=None)
 @given(numbers, shares)
 def test_c_of_each_scenario_takes_its_direct_influence_out(direct_S: list[float], factor_S: list[float]) -> None:
     c_S = seen(direct_S, factor_S).each()
@@ -73,6 +74,7 @@ def test_c_of_each_scenario_takes_its_direct_influence_out(direct_S: list[float]
     np.testing.assert_allclose(left, left[0], atol=1e-4)
 
 
+@settings(deadline=None)
 @given(numbers, shares)
 def test_one_c_is_the_least_squares_of_the_direct_influence(direct_S: list[float], factor_S: list[float]) -> None:
     found = seen(direct_S, factor_S)
