@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from swrec_prod import checkpoint
 from swrec_prod.cli import main
-from swrec_prod.config import RunConfig, StrategyConfig
+from swrec_prod.config import DebiasConfig, RunConfig, StrategyConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.counts import scenario_counts
 from swrec_prod.errors import CheckpointError, ConfigError, DataError
@@ -225,6 +226,15 @@ def test_a_strategy_that_was_cut_off_goes_on_as_if_nothing_had_happened(
     assert metrics_of_run(out)["runs"] == metrics_of_run(whole)["runs"]
 
 
+def test_a_strategy_that_was_cut_off_goes_on_after_its_folder_was_moved(tmp_path: Path, data: Path, finetune: Path) -> None:
+    out = Path(shutil.copytree(finetune, tmp_path / "elsewhere"))
+    for unfinished in (out, out / "scenarios" / CART):
+        (unfinished / "metrics.json").unlink()
+    train(RunConfig.load(finetune / "run.yaml"), out)
+    np.testing.assert_array_equal(predictions(out)["score_click"], predictions(finetune)["score_click"])
+    assert RunConfig.load(out / "scenarios" / CART / "run.yaml").train.begin == str(out / "mix")
+
+
 def test_an_unfinished_strategy_of_another_configuration_is_refused(tmp_path: Path, data: Path, finetune: Path) -> None:
     out = Path(shutil.copytree(finetune, tmp_path / "run"))
     with pytest.raises(ConfigError, match="holds a finished run"):
@@ -313,12 +323,46 @@ def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, data: Path,
     train(begun, tmp_path / "run")
     mix = metrics_of_run(finetune / "mix")
     assert history_of(tmp_path / "run")[0]["valid_auc"] == pytest.approx(mix["best_valid_auc"], abs=1e-6)
-    other = begun.model_copy(update={"model": begun.model.model_copy(update={"hidden": [32]})})
-    with pytest.raises(CheckpointError, match="does not fit this model"):
-        train(other, tmp_path / "other")
-    with pytest.raises(CheckpointError, match="no checkpoint yet"):
-        train(toy_config(data, begin=str(tmp_path / "nowhere")), tmp_path / "other")
-    assert not (tmp_path / "other").exists()
+
+
+def with_debias(data: Path, form: str | None, **train_keys: Any) -> RunConfig:
+    return toy_config(data, **train_keys).model_copy(update={"debias": DebiasConfig(form=form) if form else None})
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("joint", None), ("apart", "joint"), (None, "apart")])
+def test_weights_of_another_form_of_eliminator_are_refused(tmp_path: Path, data: Path, theirs: str | None, ours: str | None) -> None:
+    train(with_debias(data, theirs, epochs=1), tmp_path / "theirs")
+    with pytest.raises(ConfigError, match=rf"train\.begin: .*theirs has another debias.* \(.*{theirs}.*, now .*{ours}.*\); its weights"):
+        train(with_debias(data, ours, begin=str(tmp_path / "theirs")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(with_debias(data, theirs, begin=str(tmp_path / "theirs"), epochs=1), tmp_path / "run")
+
+
+def test_weights_that_mean_something_else_are_refused(tmp_path: Path, data: Path, finetune: Path) -> None:
+    begun = toy_config(data, begin=str(finetune / "mix"), epochs=1)
+    features = begun.data.model_copy(update={"features": ("person", "movie", "age")})
+    for other, message in [
+        (begun.model_copy(update={"model": begun.model.model_copy(update={"hidden": [32]})}), r"model\.hidden \(\[16, 8\], now \[32\]\)"),
+        (begun.model_copy(update={"data": features}), r"data\.features \(\['person', .* now \['person', 'movie', 'age'\]\)"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            train(other, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    every = tuple(reversed([feature.name for feature in SCHEMA.features]))
+    train(begun.model_copy(update={"data": begun.data.model_copy(update={"features": every})}), tmp_path / "run")
+
+
+def test_what_is_not_one_run_cannot_be_begun_with(tmp_path: Path, data: Path, single: Path, finetune: Path) -> None:
+    for begin, message in [
+        (tmp_path / "nowhere", "nowhere is not a run directory: there is no such folder"),
+        (finetune / "mix" / "run.yaml", "run.yaml is not a run directory: it is a file"),
+        (finetune / "scenarios", "scenarios is not a run directory: it has no run.yaml"),
+        (finetune, f"has a model for every scenario; name {finetune}/mix, or one of {finetune}/scenarios/*"),
+        (single, f"has a model for every scenario; name one of {single}/scenarios/*"),
+    ]:
+        with pytest.raises(ConfigError, match="train.begin: .*" + re.escape(message)):
+            train(toy_config(data, begin=str(begin)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_ranks_come_to_the_same_models(tmp_path: Path, data: Path, finetune: Path) -> None:

@@ -40,7 +40,7 @@ class RunFolder:
         if (self.path / METRICS_FILE).exists():
             raise ConfigError(f"{self.path}: holds a finished run; choose another --out, or give --overwrite to replace it")
         if any(self.path.rglob("checkpoints/step-*")) and (found := _asked(RunConfig.load(run_file), config)) != config:
-            changed = difference(found, config)
+            changed = difference(found.model_dump(mode="json"), config.model_dump(mode="json")) or "configuration"
             raise ConfigError(f"{self.path}: holds an unfinished run with another {changed}; choose another --out, or give --overwrite")
 
     def claim(self, config: RunConfig, *, overwrite: bool) -> None:
@@ -78,15 +78,11 @@ def _asked(found: RunConfig, config: RunConfig) -> RunConfig:
     return found.model_copy(update={"debias": found.debias.model_copy(update={"c": config.debias.c})})
 
 
-def difference(one: RunConfig, other: RunConfig) -> str:
-    """The first dotted key in which two configurations differ, with both values."""
-    return _difference(one.model_dump(mode="json"), other.model_dump(mode="json"), "") or "configuration"
-
-
-def _difference(one: Any, other: Any, at: str) -> str:
+def difference(one: Any, other: Any, at: str = "") -> str:
+    """The first dotted key, below `at`, in which two configurations' plain values differ, with both values; "" if they do not."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in {**one, **other}:
-            found = _difference(one.get(key), other.get(key), f"{at}.{key}" if at else key)
+            found = difference(one.get(key), other.get(key), f"{at}.{key}" if at else key)
             if found:
                 return found
         return ""

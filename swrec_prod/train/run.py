@@ -19,6 +19,7 @@ from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import metrics_of, write_predictions
 from swrec_prod.evaluate.run import predictions_of
 from swrec_prod.ranker import build_ranker, debias_of, layout_of
+from swrec_prod.train.begin import load_begin
 from swrec_prod.train.distributed import Ranks, gather_rows, on_main, process_group
 from swrec_prod.train.folder import RunFolder
 from swrec_prod.train.loop import Fit, FitState, judge
@@ -93,7 +94,7 @@ def make_fit(catalog: Catalog, config: RunConfig, readers: Mapping[str, Reader],
     """A fresh sharded model with its optimiser and readers. begin: the RUN_DIR whose best weights it has, instead of drawn ones."""
     ranker = build_ranker(catalog.schema, config, ranks.device)
     if begin:
-        checkpoint.load_weights(checkpoint.best(begin, catalog), ranker)
+        load_begin(begin, config, catalog, ranker)
     model = shard(ranker, config.train, ranks)
     return Fit(model, make_optimizer(model, config.train), readers["train"], readers["valid"], ranks)
 

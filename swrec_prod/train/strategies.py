@@ -28,7 +28,7 @@ from swrec_prod.evaluate.models import MIX, grouped, read_metrics
 from swrec_prod.evaluate.predictions import metrics_of, read_predictions, write_predictions
 from swrec_prod.ranker import build_ranker
 from swrec_prod.train.distributed import Ranks, on_main
-from swrec_prod.train.folder import METRICS_FILE, RunFolder
+from swrec_prod.train.folder import METRICS_FILE, RUN_FILE, RunFolder
 from swrec_prod.train.progress import Log
 
 Run = Callable[[RunConfig, Path, Ranks], Any]  # an ordinary run: configuration, RUN_DIR
@@ -65,6 +65,7 @@ def train_scenarios(config: RunConfig, out: Path, ranks: Ranks, run: Run, *, ove
         if on_main(ranks, lambda path=path: _finished(path, catalog)):  # type: ignore[misc]
             log.say("finished before")
         else:
+            on_main(ranks, lambda path=path, its_config=its_config: _say_where_mix_is(path, its_config))  # type: ignore[misc]
             run(its_config, path, ranks)
     metrics = on_main(ranks, lambda: _finish(config, folder, plan))
     log.say(f"wrote {out / METRICS_FILE} and {out / 'predictions.parquet'}")
@@ -99,7 +100,7 @@ def runs_of(config: RunConfig, out: Path, plan: Plan) -> dict[Path, RunConfig]:
             "lr_sparse": config.train.lr_sparse * strategy.lr_factor if strategy.scope == "all" else 0.0,
             "lr_dense": config.train.lr_dense * strategy.lr_factor,
             "epochs": strategy.epochs,
-            "begin": str((out / MIX).resolve()),  # whatever --out is called when the run goes on
+            "begin": str((out / MIX).resolve()),
         }
         plain = plain.model_copy(update={"train": config.train.model_copy(update=tuned)})
     for value in plan.own:
@@ -134,6 +135,14 @@ def _finished(path: Path, catalog: Catalog) -> bool:
         return False
     checkpoint.best(path, catalog)
     return True
+
+
+def _say_where_mix_is(path: Path, config: RunConfig) -> None:
+    """An unfinished run goes on though RUN_DIR was moved: its run.yaml gets the path that train.begin has now."""
+    if (path / RUN_FILE).exists():
+        found = RunConfig.load(path / RUN_FILE)
+        begun = found.train.model_copy(update={"begin": config.train.begin})
+        RunFolder(path).write_config(found.model_copy(update={"train": begun}))
 
 
 def _finish(config: RunConfig, folder: RunFolder, plan: Plan) -> dict[str, Any]:
