@@ -39,7 +39,8 @@ class DataConfig(Strict):
     """Which prepared rows. path: what `swrec prepare` wrote. split: `random` reads the split column, `days` reads `days`.
 
     days: train ends before valid begins, and valid before test, so that every part is judged by the days before it.
-    features: the features to use (default: all in the schema). scenarios: rows of these alone, in all parts (default: of all).
+    features: the features to use (default: all in the schema). scenarios: rows of these (or of this one) alone, in all parts
+    (default: of all).
     shuffle_rows: how many rows are shuffled together; data smaller than this are read once and shuffled as a whole.
     """
 
@@ -53,8 +54,8 @@ class DataConfig(Strict):
     @pydantic.field_validator("scenarios", mode="before")
     @classmethod
     def _are_names(cls, value: Any) -> Any:
-        numbers = isinstance(value, (list, tuple))  # YAML reads a scenario 1 as a number
-        return tuple(str(name) if type(name) is int else name for name in value) if numbers else value
+        names = [value] if isinstance(value, str) or type(value) is int else value  # YAML reads a scenario 1 as a number
+        return tuple(str(name) if type(name) is int else name for name in names) if isinstance(names, (list, tuple)) else names
 
     @pydantic.model_validator(mode="after")
     def _days_given(self) -> DataConfig:
@@ -146,8 +147,8 @@ class TrainConfig(Strict):
     threads: OpenMP threads a rank (0: OMP_NUM_THREADS, else cores / local ranks). evals_per_epoch: validations, evenly spread.
     replicate_kib: tables up to this size (KiB) are kept whole on every rank instead of being placed on one.
     embedding_dropout: share of what the tables say of a row that is left out in a training step (not of its behaviours).
-    begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed). They are validated first, and kept
-    where nothing later is better.
+    begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed); it has the same `model`, features and
+    form of eliminator. They are validated first, and kept where nothing later is better.
     """
 
     seed: int = pydantic.Field(1, ge=0)

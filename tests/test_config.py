@@ -62,7 +62,8 @@ def test_scenarios_are_names_though_yaml_reads_numbers() -> None:
         return parse(DataConfig, {"path": "p", "split": "random", "scenarios": given}, "run.yaml: data").scenarios
 
     assert scenarios([1, "02", "home"]) == ("1", "02", "home") and scenarios(None) is None
-    for wrong in ([], "home", [True]):
+    assert scenarios("home") == ("home",) and scenarios(1) == ("1",), "as data.scenarios=home on the command line gives it"
+    for wrong in ([], {"home": 1}, True, [True]):
         with pytest.raises(ConfigError, match=r"run\.yaml: data: scenarios"):
             scenarios(wrong)
 
