@@ -261,7 +261,7 @@ def lacking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_single_refuses_a_scenario_that_it_cannot_train(tmp_path: Path, lacking: Path) -> None:
-    told = r"scenario 'search' cannot have a model of its own: 0 train, \d+ valid, \d+ test rows, .* data\.scenarios, or use finetune"
+    told = r"scenario 'search' cannot have a model of its own: 0 train .*, \d+ valid, \d+ test rows, .* data\.scenarios, or use finetune"
     with pytest.raises(DataError, match=told):
         train(toy_config(lacking, "single"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -277,8 +277,8 @@ def test_finetune_keeps_mix_for_a_scenario_that_it_cannot_train(tmp_path: Path, 
     metrics, _ = train(toy_config(lacking, "finetune", epochs=1), tmp_path / "run")
     folders = {value: told["folder"] for value, told in metrics["runs"].items()}
     assert folders == {HOME: "scenarios/home", CART: "mix", SEARCH: "mix"}
-    assert metrics["runs"][SEARCH]["reason"].startswith("0 train, ") and "all" in metrics["runs"][CART]["reason"]
-    assert "scenario search keeps mix: 0 train, " in (tmp_path / "run" / "log.txt").read_text()
+    assert metrics["runs"][SEARCH]["reason"].startswith("0 train (of weight above 0), ") and "all" in metrics["runs"][CART]["reason"]
+    assert "scenario search keeps mix: 0 train (of weight above 0), " in (tmp_path / "run" / "log.txt").read_text()
     table, mix = predictions(tmp_path / "run"), predictions(tmp_path / "run" / "mix")
     kept = table["scenario"] != HOME
     np.testing.assert_array_equal(table["score_click"][kept], mix["score_click"][kept])
@@ -292,6 +292,22 @@ def test_counts_are_those_of_a_plain_loop(lacking: Path) -> None:
         clicks = {v: [r["label_click"] for r in raw if r["scenario"] == i and r["split"] == part] for i, v in enumerate((HOME, CART))}
         expected = {value: (len(found), sum(found)) for value, found in clicks.items()}
         assert scenario_counts(catalog, config.data, part) == expected | {SEARCH: (0, 0)}
+
+
+def test_rows_of_weight_0_train_no_model(tmp_path: Path) -> None:
+    table = toy_rows()
+    weights = np.where(table["scenario"].to_numpy() == 2, 0, table["weight"].to_numpy())
+    data = write_prepared(tmp_path / "data", [with_values(table, "weight", pa.array(weights, pa.float32()))])
+    catalog, config = Catalog.open(data), toy_config(data, "single", epochs=1)
+    every, weighed = (scenario_counts(catalog, config.data, "train", weighed=weighed) for weighed in (False, True))
+    assert every[SEARCH][0] > 0 and weighed == every | {SEARCH: (0, 0)}
+    with pytest.raises(
+        DataError, match=r"scenario 'search' cannot have a model of its own: 0 train \(of weight above 0\), \d+ valid, \d+ test rows"
+    ):
+        train(config, tmp_path / "run")
+    metrics, _ = train(toy_config(data, "finetune", epochs=1), tmp_path / "run")
+    assert metrics["runs"][SEARCH]["folder"] == "mix"
+    assert evaluate(tmp_path / "run", part="train")[1]["scenarios"][SEARCH]["rows"] == every[SEARCH][0], "they are scored as any others"
 
 
 @pytest.mark.parametrize(

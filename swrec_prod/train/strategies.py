@@ -78,11 +78,12 @@ def plan_of(catalog: Catalog, config: RunConfig, world_size: int) -> Plan:
     Raises DataError when there are none, or single is asked for and one of them cannot be trained.
     """
     single = config.strategy.name == "single"
-    counts = {part: scenario_counts(catalog, config.data, part) for part in get_args(SplitName)}
+    counts = {part: scenario_counts(catalog, config.data, part, weighed=part == "train") for part in get_args(SplitName)}
     named = config.data.scenarios or [name for name in catalog.schema.scenario.names if any(of[name][0] for of in counts.values())]
     if not named:
         raise DataError(f"{catalog.root}: no rows in any part")
-    reasons = {name: _lacks({part: of[name] for part, of in counts.items()}, world_size, single) for name in named}
+    own = {name: {part: of[name] for part, of in counts.items()} for name in named}
+    reasons = {name: _lacks(found, world_size, single, bool(catalog.schema.weight)) for name, found in own.items()}
     lacking = {name: reason for name, reason in reasons.items() if reason}
     for name, reason in lacking.items() if single else ():
         remedy = "leave it out with data.scenarios, or use finetune, which keeps mix for it"
@@ -117,9 +118,13 @@ def folder_of(value: str) -> str:
     return "scenarios/" + (re.sub(r'[/\\:*?"<>|%\x00-\x1f]|^\.', lambda found: f"%{ord(found[0]):02X}", value) or "%")
 
 
-def _lacks(counts: Mapping[str, tuple[int, int]], world_size: int, single: bool) -> str:
-    """Why a scenario cannot be trained and judged, given its rows and positives in every part; "" if it can."""
-    told = ", ".join(f"{rows} {part}" for part, (rows, _) in counts.items())
+def _lacks(counts: Mapping[str, tuple[int, int]], world_size: int, single: bool, weighed: bool) -> str:
+    """Why a scenario cannot be trained and judged, given its rows and positives in every part; "" if it can.
+
+    weighed: the training rows are those of weight above 0.
+    """
+    names = {"train": "train (of weight above 0)"} if weighed else {}
+    told = ", ".join(f"{rows} {names.get(part, part)}" for part, (rows, _) in counts.items())
     if min(rows for rows, _ in counts.values()) < world_size:
         return f"{told} rows, and every part needs {'some' if world_size == 1 else f'one for each of {world_size} ranks'}"
     for part in ("train",) if single else ("train", "valid"):  # a single run without an AUC goes by the logloss, as any run does
