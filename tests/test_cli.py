@@ -140,7 +140,7 @@ def test_evaluate_prints_what_training_found(way: Path, tmp_path: Path) -> None:
 def test_the_run_file_is_resolved_in_the_run_directory(way: Path) -> None:
     resolved = yaml.safe_load((way / "run" / "run.yaml").read_text())
     assert resolved["train"]["epochs"] == 1 and len(history_of(way / "run")) == 1
-    assert resolved["debias"] == {"alpha": 0.1, "c": 0.25} and resolved["export"]["quantize"] == "none"
+    assert resolved["debias"] == {"alpha": 0.1, "form": "joint", "c": 0.25} and resolved["export"]["quantize"] == "none"
 
 
 def test_export_counts_versions_up_and_publishes_none_twice(way: Path) -> None:
