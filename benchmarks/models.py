@@ -87,8 +87,8 @@ def figures(name: str, options: argparse.Namespace) -> list[Figure]:
     """Training and scoring of one model, and the costs in microseconds a row printed for all sizes."""
     form = MANY_SCENARIOS.get(name, {}) if options.form == "recommended" else {}
     with ExitStack() as running:
-        pipes = {S: running.enter_context(_process(name, S, options.traffic, form, options.clock)) for S in SIZES}
-        found = {kind: measured(pipes, kind, options.rounds) for kind in ("train", "score")}
+        calls = {S: running.enter_context(_process(name, S, options.traffic, form, options.clock)) for S in SIZES}
+        found = {kind: measured(calls, kind, options.rounds) for kind in ("train", "score")}
     costs = {kind: {S: cost.seconds * 1e6 / ROWS for S, cost in of.items()} for kind, of in found.items()}
     Console(width=160).print(_table(name, costs))
     title, wanted = f"scenario_cost_{name}", "" if name in GROWS else "<= 1.3"
@@ -101,28 +101,36 @@ def figures(name: str, options: argparse.Namespace) -> list[Figure]:
     return [_figure(f"{title}_{kind}", cost, wanted, context | {"minor_faults": faults[kind]}) for kind, cost in costs.items()]
 
 
-def measured(pipes: Mapping[int, Connection], kind: str, rounds: int) -> dict[int, Cost]:
+def measured(calls: Mapping[int, Callable[[str], Cost]], kind: str, rounds: int) -> dict[int, Cost]:
     """Medians of each size, measured `rounds` times in turns."""
-    costs: dict[int, list[Cost]] = {S: [] for S in pipes}
+    costs: dict[int, list[Cost]] = {S: [] for S in calls}
     for turn in range(WARM_UP + rounds):
-        for S, pipe in pipes.items():
-            pipe.send(kind)
-            cost = pipe.recv()
+        for S, call in calls.items():
+            cost = call(kind)
             if turn >= WARM_UP:
                 costs[S].append(cost)
     return {S: Cost(*map(statistics.median, zip(*of, strict=True))) for S, of in costs.items()}
 
 
 @contextmanager
-def _process(name: str, scenarios: int, traffic: str, form: Mapping[str, Any], clock: str) -> Iterator[Connection]:
-    """A pipe to a process with one Work: it takes the name of a call and gives its Cost, until it is closed."""
+def _process(name: str, scenarios: int, traffic: str, form: Mapping[str, Any], clock: str) -> Iterator[Callable[[str], Cost]]:
+    """A process with one Work: takes the name of a call and gives its Cost. Raises RuntimeError where the process has died."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_serve, args=(theirs, name, scenarios, traffic, form, clock), daemon=True)
     process.start()
     theirs.close()
+
+    def call(kind: str) -> Cost:
+        try:
+            ours.send(kind)
+            return ours.recv()
+        except (EOFError, ConnectionError):
+            process.join()
+            raise RuntimeError(f"{name} with {scenarios} scenarios: its process ended with {process.exitcode}") from None
+
     with ours:
-        yield ours
+        yield call
     process.join()
 
 
