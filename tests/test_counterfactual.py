@@ -93,18 +93,28 @@ def test_without_direct_influence_nothing_is_taken() -> None:
 
 
 def test_what_was_asked_for_becomes_numbers() -> None:
-    found = seen([1.0, 0.0, -1.0], [0.5, 0.4, 0.2])
-    one, share = fitted(DebiasConfig(c="fit"), found, NAMES)
-    assert one.strengths(NAMES) == dict.fromkeys(NAMES, round(found.one(), 4))
-    line = LinearRegression().fit(np.array([0.5, 0.4, 0.2])[:, None], [1.0, 0.0, -1.0], sample_weight=found.traffic_S)
-    assert share == pytest.approx(line.score(np.array([0.5, 0.4, 0.2])[:, None], [1.0, 0.0, -1.0], found.traffic_S), abs=1e-4)
-    each, share = fitted(DebiasConfig(c="fit_each"), found, NAMES)
-    assert list(each.strengths(NAMES)) == list(NAMES)
-    assert share == pytest.approx(1, abs=1e-4)
+    direct_S, factor_S = np.array([4.0, 0.0, -4.0]), np.array([0.5, 0.4, 0.2])
+    found = seen(direct_S.tolist(), factor_S.tolist())
+    mean = np.average(direct_S, weights=found.traffic_S)
+    share = 1 - 0.25**2 / np.average((direct_S - mean) ** 2, weights=found.traffic_S)
+    one, taken = fitted(DebiasConfig(c="fit"), found, NAMES)
+    assert one.strengths(NAMES) == pytest.approx(dict.fromkeys(NAMES, share * found.one()), abs=1e-3)
+    line = LinearRegression().fit(factor_S[:, None], direct_S, sample_weight=found.traffic_S)
+    explained = line.score(factor_S[:, None], direct_S, found.traffic_S)
+    assert taken == pytest.approx(explained * (1 - (1 - share) ** 2), abs=1e-4)
+    each, taken = fitted(DebiasConfig(c="fit_each"), found, NAMES)
+    np.testing.assert_allclose(list(each.strengths(NAMES).values()), share * found.each(), atol=1e-3)
+    assert taken == pytest.approx(1 - (1 - share) ** 2, abs=1e-4)
     with pytest.raises(ConfigError, match=r"c: .*fit or fit_each, not 'fits'"):
         parse(DebiasConfig, {"c": "fits"}, "run.yaml")
     with pytest.raises(ConfigError, match="alpha: 0 never trains y_s where form is apart"):
         parse(DebiasConfig, {"alpha": 0, "form": "apart"}, "run.yaml")
+
+
+def test_what_interest_may_explain_is_left() -> None:
+    found = seen([0.2, -0.1, 0.3], [0.5, 0.4, 0.2])
+    assert fitted(DebiasConfig(c="fit"), found, NAMES)[0].c == 0
+    assert set(fitted(DebiasConfig(c="fit_each"), found, NAMES)[0].strengths(NAMES).values()) == {0.0}
 
 
 def test_c_never_favours_scenarios_that_get_clicks_anyway() -> None:

@@ -8,8 +8,10 @@ sigmoid(y_s) (y_m - c) is the logit less c sigmoid(y_s) (M-scan, eq. 12; Zhu et 
     fit:       the one c >= 0 that takes out most, sum_s w_s (L_s - L - c sigmoid(y_s) + const)^2 -> min, w_s the scenario's share
                of rows; a negative c would favour the scenarios that get clicks anyway
 
-One c keeps to what moves with sigmoid(y_s), and takes nothing where logits do not differ; c_s also takes what the scenario does to
-everybody's interest, which is no bias. docs/models.md has what both find where the truth is known.
+A log does not tell whether a scenario moves the click directly or moves everybody's interest, which is no bias. Interest is taken to
+move by INTEREST logits (standard deviation over rows), and direct influence is what goes beyond: both c are multiplied by
+1 - INTEREST^2 / Var(L_s), or 0. Without direct influence that leaves the order as it is; a strong one is taken out nearly whole.
+docs/results.md has what both do where the truth is known.
 
 Shapes: S scenarios, B rows.
 """
@@ -29,6 +31,7 @@ from swrec_prod.data.batch import Batch
 
 SCORED = 2_000_000  # about so many rows times scenarios: the same rows everywhere, so that few of them are enough
 MIN_ROWS = 2_000
+INTEREST = 0.25
 
 
 class Elsewhere(NamedTuple):
@@ -50,6 +53,11 @@ class Elsewhere(NamedTuple):
         weight_S, logit_S, factor_S, level = self._centred()
         spread = weight_S @ factor_S**2
         return max(0.0, float(weight_S @ (logit_S * factor_S) / spread)) if spread > 1e-6 * level**2 else 0.0
+
+    def direct_share(self) -> float:
+        """Which share of the variance of the scenarios' mean logits goes beyond what interest is taken to move."""
+        weight_S, logit_S, _, _ = self._centred()
+        return max(0.0, 1 - INTEREST**2 / max(float(weight_S @ logit_S**2), 1e-12))
 
     def taken(self, c_S: np.ndarray | float) -> float:
         """Which share of the variance between scenarios' mean logits c takes out."""
@@ -105,6 +113,6 @@ def fitted(debias: DebiasConfig, found: Elsewhere, names: Sequence[str]) -> tupl
     names: of the scenarios that `found` is about.
     """
     c_S = np.full(len(names), found.one()) if debias.c == "fit" else found.each()
-    c_S = np.round(c_S, 4)
+    c_S = np.round(found.direct_share() * c_S, 4) + 0.0  # no -0.0
     c = float(c_S[0]) if debias.c == "fit" else dict(zip(names, c_S.tolist(), strict=True))
     return debias.model_copy(update={"c": c}), found.taken(c_S)
