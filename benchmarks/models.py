@@ -1,4 +1,4 @@
-"""`make bench-models`: what a row costs with 3, 30, 100 and 355 scenarios, for every model. About 20 minutes on 2 cores.
+"""`make bench-models`: what a row costs with 3, 30, 100 and 355 scenarios, for every model. About 10 minutes on 2 quiet cores.
 
 scenario_cost_<model>_train    cost of a row in a training step with 355 scenarios, against that with 3, same widths
 scenario_cost_<model>_score    the same for scoring rows of all scenarios mixed
