@@ -12,7 +12,7 @@ import pytest
 from prepared_folder import days_of_sizes
 from sklearn.metrics import log_loss, roc_auc_score
 
-from benchmarks.results import DATA, GRID, Grid, runs_of
+from benchmarks.results import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, runs_of
 from benchmarks.results_page import PAGE, write_page
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.predictions import predictions_table, write_predictions
@@ -70,7 +70,8 @@ class Toy:
             **split,
         )
         write_predictions(table, run.folder / "predictions.parquet")
-        run.config.save(run.folder / "asked.yaml")
+        run.config.save(run.folder / ASKED_FILE)
+        (run.folder / ROWS_FILE).write_text(run.data)
         (run.folder / "metrics.json").write_text("{}")
 
     def both(self, variant: str) -> np.ndarray:
