@@ -193,7 +193,7 @@ def test_c_is_one_number_or_one_for_every_scenario():
     assert DebiasConfig(c=0.5).strengths(("feed", "ads")) == {"feed": 0.5, "ads": 0.5}
     assert DebiasConfig.model_validate({"c": {1: 0.5}}).strengths(("1",)) == {"1": 0.5}
     for wrong in ("many", None, float("nan"), {"feed": "x"}):
-        with pytest.raises(ConfigError, match=r"run.yaml: c: expected a finite number, or one for every scenario, not "):
+        with pytest.raises(ConfigError, match=r"run.yaml: c: expected a finite number, one for every scenario, fit or fit_each, not "):
             parse(DebiasConfig, {"c": wrong}, "run.yaml")
     each = DebiasConfig.model_validate({"c": {"feed": 0, "ads": -1.5}})
     assert each.strengths(("feed", "ads")) == {"feed": 0.0, "ads": -1.5}
