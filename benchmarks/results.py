@@ -120,6 +120,8 @@ def main() -> None:
     except SwrecError as failure:
         print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         raise SystemExit(2) from None
+    except subprocess.CalledProcessError as failure:
+        raise SystemExit(failure.returncode) from None  # its own message is above
 
 
 def _options() -> argparse.Namespace:
@@ -130,7 +132,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], metavar="VARIANT", help="these variants only")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--page-only", action="store_true", help="train nothing")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in ("seeds", "jobs"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            parser.error(f"--{name} {getattr(options, name)}: at least 1")
+    return options
 
 
 def make_results(options: argparse.Namespace) -> None:
