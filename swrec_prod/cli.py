@@ -8,9 +8,10 @@ in place before torch is loaded. For the same reason this module may start the s
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
@@ -42,13 +43,20 @@ def main() -> None:
             print("interrupted", file=sys.stderr)
         raise
     except SwrecError as failure:
-        print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(f"{type(failure).__name__}: {failure}")
     except OSError as failure:
         if failure.filename is None:
             raise
-        print(f"{type(failure).__name__}: {failure.filename}: {failure.strerror}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(f"{type(failure).__name__}: {failure.filename}: {failure.strerror}")
+
+
+def _refuse(message: str) -> NoReturn:
+    """End with what the user can mend: exit code 2. One of several ranks ends at once, so that torchrun sees it before those it leaves."""
+    print(message, file=sys.stderr, flush=True)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        os._exit(2)
+    raise SystemExit(2)
 
 
 @app.command()

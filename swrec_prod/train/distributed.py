@@ -60,6 +60,9 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
 
     threads: OpenMP threads of this rank; 0 takes OMP_NUM_THREADS, and where that is not set (torchrun sets it to 1) divides
     the cores by the ranks of this host.
+
+    A rank that fails among several leaves the group to its process's end: with the connections closed before, another rank may fail
+    of that first, and torchrun then names that one as the cause.
     """
     import torch
     import torch.distributed as dist
@@ -76,10 +79,13 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
         dist.init_process_group(backend)
     else:
         dist.init_process_group(backend, rank=0, world_size=1, store=dist.HashStore())
+    failed = True
     try:
         yield Ranks(rank, world_size, local_world_size, device)
+        failed = False
     finally:
-        dist.destroy_process_group()
+        if world_size == 1 or not failed:
+            dist.destroy_process_group()
 
 
 def pick_device() -> torch.device:
