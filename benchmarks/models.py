@@ -41,6 +41,7 @@ NAIVE = "naive"
 KNOWN = (*MODELS, NAIVE)
 MANY_SCENARIOS: Mapping[str, Mapping[str, Any]] = {  # the form that a model's file recommends for many scenarios; others: as they are
     "aesm2": {"gate_form": "lowrank"},
+    "csii": {"own_weights": "rank_one"},
     "hamur": {"backbone": "last_layer"},
     "m3oe": {"other_experts": "ema_expert", "own_weights": "rank_one"},
     "ple": {"own_weights": "rank_one"},

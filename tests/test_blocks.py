@@ -21,7 +21,7 @@ from swrec_prod.blocks.mlp import MLP
 from swrec_prod.blocks.pooling import LastState, masked_softmax
 from swrec_prod.blocks.scenario import ConditionedMLP, ScenarioEmbedding, ScenarioLayerNorm, ScenarioMLP, ScenarioNorm
 
-BACKENDS: tuple[Backend, ...] = ("loop", "padded", "grouped_mm")
+BACKENDS: tuple[Backend, ...] = ("loop", "padded", "by_row", "grouped_mm")
 
 
 def route_of(counts: list[int]) -> Route:

@@ -1,4 +1,4 @@
-"""Weights of rank one: STAR's layers, PLE's and M3oE's, for hundreds of scenarios."""
+"""Weights of rank one: STAR's layers, PLE's, M3oE's and CSII's, for hundreds of scenarios."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ S = 3
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 every_model = pytest.mark.parametrize(
     ("name", "options"),
-    [("star", {}), ("ple", {"levels": 2, "expert": [8, 4], "norm": "layer"}), ("m3oe", {"other_experts": "ema_expert"})],
+    [
+        ("star", {}),
+        ("ple", {"levels": 2, "expert": [8, 4], "norm": "layer"}),
+        ("m3oe", {"other_experts": "ema_expert"}),
+        ("csii", {"expert": [8, 4]}),
+    ],
 )
 
 

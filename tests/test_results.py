@@ -14,8 +14,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from benchmarks.results import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, runs_of
 from benchmarks.results_page import PAGE, write_page
+from swrec_prod.blocks.inputs import Dims, Field
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.predictions import predictions_table, write_predictions
+from swrec_prod.models import build
 from swrec_prod.statistics import auc_difference
 from swrec_prod.strict import load, parse
 
@@ -231,6 +233,15 @@ def test_simulated_protocols_are_held_to_the_true_interest(here: Path) -> None:
     for c, title in ((0, "c = 0"), (1, "c = 1"), (4, "c = 4")):
         assert number(swept[title]) == pytest.approx(np.mean([liked(score) for score in scores[c]]), abs=6e-5)
         assert number(clicks[title]) == pytest.approx(np.mean([roc_auc_score(toy.labels, score) for score in scores[c]]), abs=6e-5)
+
+
+def test_every_variant_of_the_grid_can_be_built() -> None:
+    fields = tuple(Field(side, 4 * at, 4, side, "id") for at, side in enumerate(("user", "item", "context")))
+    dims = Dims(12, num_scenarios=4, item=4, fields=fields, user="user", target="item")
+    for protocol in load(Grid, ROOT / GRID).protocols.values():
+        for variant in protocol.variants.values():
+            options = dict(variant.model)
+            build(options.pop("name"), options, dims)  # raises ConfigError for an option that the model does not have
 
 
 def test_the_page_names_variants_of_the_grid_only() -> None:

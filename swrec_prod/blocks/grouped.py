@@ -18,13 +18,14 @@ from torch.autograd.function import once_differentiable
 
 from swrec_prod.blocks.inputs import Route
 
-Backend = Literal["auto", "loop", "padded", "grouped_mm"]
+Backend = Literal["auto", "loop", "padded", "by_row", "grouped_mm"]
 
-# What is fastest on a CPU at B = 4096: the loop up to LOOP_LIMIT scenarios with rows, or from LARGE numbers a scenario on, whose
-# products are long and whose padding is wasted work; else "padded". Hundreds of small products one by one are mostly overhead, above all
-# with several threads, which each product wakes.
+# What is fastest on a CPU at B = 4096: the loop up to LOOP_LIMIT scenarios with rows, and on one thread from LARGE numbers a scenario on,
+# whose products are long and whose padding is wasted work; else "padded". Hundreds of products one by one are mostly overhead with
+# several threads, which each product wakes: 60 us of it, where [11, 561] x [561, 32] takes 20.
 LOOP_LIMIT = 16
 LARGE = 12_288
+TINY = 64  # numbers a scenario up to which "by_row" is quicker than both: every row takes a copy of its weights
 SPARE = 1.5  # rows that "padded" makes room for, to those there are
 HUGE = 1 << 25  # bytes; smaller tensors the C library takes from memory freed before
 
@@ -34,7 +35,8 @@ class GroupedLinear(nn.Module):
 
     One stacked parameter, so that a scenario without rows has a zero gradient and not None.
     backend: "loop" (a GEMM per non-empty slice), "padded" (one batched GEMM over as many rows for all, and the loop for rows beyond),
-    "grouped_mm" (one call, made for GPUs; needs fp32 or bf16) or "auto" (the fastest one).
+    "by_row" (weights copied for every row; for a few numbers), "grouped_mm" (one call, made for GPUs; needs fp32 or bf16) or "auto"
+    (the fastest one).
     """
 
     def __init__(self, num_scenarios: int, d_in: int, d_out: int, backend: Backend = "auto") -> None:
@@ -76,6 +78,8 @@ def grouped_linear(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, route: Rou
         backend = _fastest(weight_SOI, route.counts)
     if backend == "grouped_mm":
         return _grouped_mm(x_BI, weight_SOI, route.ends_S) + bias_SO.index_select(0, route.scenario_B)
+    if backend == "by_row":
+        return _by_row(x_BI, weight_SOI, bias_SO, route.scenario_B)
     function = _Loop if backend == "loop" else _Padded
     return function.apply(x_BI, weight_SOI, bias_SO, route.scenario_B, route.counts)
 
@@ -85,7 +89,9 @@ def _fastest(weight_SOI: Tensor, counts: Sequence[int]) -> str:
         return "loop"
     if weight_SOI.device.type != "cpu":
         return "grouped_mm"
-    return "loop" if weight_SOI[0].numel() > LARGE else "padded"
+    if weight_SOI[0].numel() <= TINY:
+        return "by_row"
+    return "loop" if weight_SOI[0].numel() > LARGE and torch.get_num_threads() == 1 else "padded"
 
 
 def _sliced(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, counts: list[int]) -> Tensor:
@@ -183,6 +189,12 @@ class _Padded(torch.autograd.Function):
             if grad_x is not None:
                 torch.mm(grad_BO[at], weight_SOI[s], out=grad_x[at])
         return grad_x, grad_weight, grad_bias, None, None
+
+
+def _by_row(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, scenario_B: Tensor) -> Tensor:
+    """A product and a sum over [B, O, I], in plain operations."""
+    weight_BOI = F.embedding(scenario_B, weight_SOI.flatten(1)).unflatten(1, weight_SOI.shape[1:])
+    return (weight_BOI * x_BI.unsqueeze(1)).sum(2) + F.embedding(scenario_B, bias_SO)
 
 
 def _places(scenario_B: Tensor, counts: list[int], cap: int) -> tuple[Tensor, Tensor]:

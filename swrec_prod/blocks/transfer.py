@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swrec_prod.blocks.composed import OwnWeights
 from swrec_prod.blocks.experts import ParallelLinear, ScenarioExperts, gate, mix
 from swrec_prod.blocks.folding import fold_blocks
 from swrec_prod.blocks.inputs import Field, Route, make_route
@@ -100,16 +101,23 @@ class TransferFilter(nn.Module):
 class CrossExperts(nn.Module):
     """What F_s says of x, and what each F_t says of the filtered x: one expert F for each scenario, the same on both paths.
 
-    widths: of an expert's layers, all with a ReLU. Rows at home and visits are sorted together, so that the experts' weights are
-    read once and the cost is that of B (M + 1) rows.
+    widths: of an expert's layers, all with a ReLU. own_weights: see ScenarioExperts. Rows at home and visits are sorted together, so
+    that the experts' weights are read once and the cost is that of B (M + 1) rows.
     """
 
     def __init__(
-        self, num_scenarios: int, fields: Sequence[Field], d_in: int, widths: Sequence[int], norm: Norm = "none", dropout: float = 0.0
+        self,
+        num_scenarios: int,
+        fields: Sequence[Field],
+        d_in: int,
+        widths: Sequence[int],
+        norm: Norm = "none",
+        dropout: float = 0.0,
+        own_weights: OwnWeights = "full",
     ) -> None:
         super().__init__()
         self.filter = TransferFilter(num_scenarios, fields, d_in)
-        self.experts = ScenarioExperts(num_scenarios, 1, d_in, widths, norm, dropout)
+        self.experts = ScenarioExperts(num_scenarios, 1, d_in, widths, norm, dropout, own_weights)
         self.num_scenarios = num_scenarios
 
     def forward(self, x_BD: Tensor, target_BM: Tensor, route: Route) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swrec_prod.blocks.composed import OwnWeights
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.mlp import MLP
@@ -46,10 +47,11 @@ class CSII(ScenarioModel):
         head: Widths = (64,),
         norm: Literal["none", "layer"] = "none",
         dropout: Rate = 0.0,
+        own_weights: OwnWeights = "full",
     ) -> None:
         super().__init__()
         S, others = dims.num_scenarios, dims.num_scenarios - 1
-        self.experts = CrossExperts(S, dims.fields, dims.x, expert, norm, dropout)
+        self.experts = CrossExperts(S, dims.fields, dims.x, expert, norm, dropout, own_weights)
         self.shared = MLP(dims.x, expert, norm=norm, dropout=dropout)
         self.targets = Targets(S, others if cross_topm is None else min(cross_topm, others))
         self.attention = CrossAttention(S, scenario_dim, expert[-1], slots, key)
