@@ -117,3 +117,10 @@ def manifest_of(out: Path) -> dict[str, Any]:
 def prepared_rows(out: Path) -> pa.Table:
     """All rows in the order of the manifest's files."""
     return pa.concat_tables([pq.ParquetFile(out / file["path"]).read() for file in manifest_of(out)["files"]])
+
+
+def damage_a_page(path: Path) -> None:
+    """Overwrite bytes of the first page of a Parquet file."""
+    content = bytearray(path.read_bytes())
+    content[4:200] = b"\xff" * 196
+    path.write_bytes(content)

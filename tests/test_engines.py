@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import errno
-import gzip
-import os
 import re
-import signal
-import sys
-import threading
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -25,11 +20,10 @@ from swrec_prod.engine import engine
 from swrec_prod.engine.contract import Engine
 from swrec_prod.engine.local import LocalEngine
 from swrec_prod.engine.parquet import check_parquet
-from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.errors import DataError
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")]
 ROWS = 400
-LINE = {"i": "int64", "s": "string", "f": "float64"}
 Both = tuple[Engine, Engine]
 
 
@@ -306,87 +300,13 @@ def test_footers_name_the_types_as_they_are_read(tmp_path: Path) -> None:
     assert list(footers.groups) == [frozenset({"nothing"})] and len(footers.notes) == 8
 
 
-# Text and JSON
-
-
-@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz"])
-@pytest.mark.parametrize("header", [False, True])
-def test_delimited_text(each_engine: Engine, tmp_path: Path, name: str, header: bool) -> None:
-    text = ("i::s::f\n" if header else "") + '1::a b::1.5\n-2::::\n::"x\\::-2e3\n\n3:: é |::0\n'
-    text = text if name.endswith("gz") else text.replace("\n", "\r\n")
-    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
-    found = each_engine.arrow(each_engine.text([tmp_path / name], LINE, delimiter="::", header=header).order_by("f"))
-    assert found.to_pydict() == {"i": [None, 3, 1, -2], "s": ['"x\\', " é |", "a b", None], "f": [-2000.0, 0.0, 1.5, None]}
-    assert found.schema == pa.schema([("i", pa.int64()), ("s", pa.string()), ("f", pa.float64())])
-
-
-def test_quoted_text(each_engine: Engine, tmp_path: Path) -> None:
-    (tmp_path / "quoted.csv").write_text('i,s,f\n1,"a, ""b""\nc",1\n2,"",2\n"3",d\\,\n')
-    found = each_engine.arrow(each_engine.text([tmp_path / "quoted.csv"], LINE, header=True, quote='"').order_by("i"))
-    assert found.to_pydict() == {"i": [1, 2, 3], "s": ['a, "b"\nc', None, "d\\"], "f": [1.0, 2.0, None]}
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("1,a,2\n2,b,x\n", "2: column 'f' is 'x', expected float64"),
-        ("1,a,2\n2,b\n", "2: 2 values, expected 3"),
-        ("1,a,2\n2,b,3\n3,c,4,5\n", "3: 4 values, expected 3"),
-        ("99999999999999999999,a,2\n", "1: column 'i' is '99999999999999999999', expected int64"),
-    ],
-)
-def test_a_line_that_cannot_be_read_is_named(each_engine: Engine, tmp_path: Path, text: str, told: str) -> None:
-    path = tmp_path / "a b.csv"
-    path.write_text(text)
-    with pytest.raises(DataError, match=f"^{re.escape(f'{path}:{told}')}$"):
-        each_engine.arrow(each_engine.text([path], LINE).select("f", "i", "s"))
-
-
-@pytest.mark.parametrize(
-    ("first", "told"), [("i,f,s", "the header has 'f' where 's' is expected"), ("i,s", "the header has 2 columns, expected 3: i,s,f")]
-)
-def test_a_header_of_other_columns_is_refused(each_engine: Engine, tmp_path: Path, first: str, told: str) -> None:
-    path = tmp_path / "log.csv"
-    path.write_text(f"{first}\n1,a,2\n")
-    with pytest.raises(DataError, match=f"^{re.escape(f'{path}:1: {told}')}"):
-        each_engine.text([path], LINE, header=True)
-
-
-def test_compressed_text_that_is_cut_off_is_named(each_engine: Engine, tmp_path: Path) -> None:
-    path = tmp_path / "log.csv.gz"
-    lines = "".join(f"{i},{i * 7919 % 1009},1\n" for i in range(50_000))
-    path.write_bytes(gzip.compress(lines.encode())[:-2000])
-    with pytest.raises(DataError, match=re.escape(str(path))):
-        each_engine.arrow(each_engine.text([path], LINE))
-    path.write_bytes(b"")
-    with pytest.raises(DataError, match=re.escape(str(path))):
-        each_engine.arrow(each_engine.text([path], LINE))
-
-
-@pytest.mark.parametrize("name", ["reviews.json", "reviews.json.gz"])
-def test_json_lines(each_engine: Engine, tmp_path: Path, name: str) -> None:
-    text = '{"id": 1, "name": "x", "tags": ["p", "q"], "other": {"a": 1}}\n{"id": 2, "name": ""}\n\n{"tags": [], "id": 3, "name": null}\n'
-    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
-    columns = {"id": "int64", "name": "string", "tags": "array<string>", "price": "float64"}
-    found = each_engine.arrow(each_engine.json_lines([tmp_path / name], columns).order_by("id"))
-    assert found.to_pydict() == {"id": [1, 2, 3], "name": ["x", "", None], "tags": [["p", "q"], None, []], "price": [None] * 3}
-
-
-def test_json_that_cannot_be_read_is_named(each_engine: Engine, tmp_path: Path) -> None:
-    path = tmp_path / "reviews.json"
-    path.write_text('{"id": 1}\n{"id": 2\n')
-    with pytest.raises(DataError, match=re.escape(str(path))) as told:
-        each_engine.arrow(each_engine.json_lines([path], {"id": "int64"}))
-    assert "line" in str(told.value) and "\n" not in str(told.value)
-
-
 def test_names_that_spark_passes_over_are_refused(cluster_engine: Engine, tmp_path: Path) -> None:
     pq.write_table(log(1), tmp_path / "_part.parquet")
     with pytest.raises(DataError, match=r"_part.parquet: Spark leaves out"):
         cluster_engine.parquet([tmp_path / "_part.parquet"])
 
 
-# Kept tables, functions of groups, faults
+# Kept tables, functions of groups
 
 
 def test_what_is_kept_is_read_once(each_engine: Engine, tmp_path: Path) -> None:
@@ -419,31 +339,6 @@ def test_a_function_of_groups(engines: Both) -> None:
     assert sum(one["rows"].to_pylist()) == ROWS and one["user"].null_count == 1
 
 
-def test_an_error_of_a_function_of_groups(each_engine: Engine) -> None:
-    def refuse(group: pa.Table) -> pa.Table:
-        raise DataError(f"user {group['user'][0]} has too many rows")
-
-    rows = each_engine.memory(pa.table({"user": [7]}))
-    with pytest.raises(DataError, match=r"^user 7 has too many rows$"):
-        each_engine.arrow(each_engine.map_groups(rows, "user", refuse, pa.schema([("user", pa.int64())])))
-
-
-def test_a_worker_with_another_python_is_told(cluster_engine: Engine) -> None:
-    def lacks(group: pa.Table) -> pa.Table:
-        raise ModuleNotFoundError("No module named 'pyarrow'")
-
-    rows = cluster_engine.memory(pa.table({"user": [7]}))
-    with pytest.raises(ConfigError, match=r"workers: No module named 'pyarrow'; PYSPARK_PYTHON must name a Python with the pack") as told:
-        cluster_engine.arrow(cluster_engine.map_groups(rows, "user", lacks, pa.schema([("user", pa.int64())])))
-    assert "\n" not in str(told.value)
-
-
-def test_a_value_that_cannot_be_cast_is_told(each_engine: Engine) -> None:
-    with pytest.raises(DataError, match="'x y'") as told:
-        each_engine.arrow(each_engine.memory(pa.table({"s": ["1", "x y"]})).select(i=_.s.cast("int64")))
-    assert "\n" not in str(told.value)
-
-
 def test_a_full_disk_is_no_fault_of_a_file(tmp_path: Path) -> None:
     files = write(tmp_path, one=log(1))
     with engine("local", tmp_path, 1) as running:
@@ -457,35 +352,6 @@ def test_a_full_disk_is_no_fault_of_a_file(tmp_path: Path) -> None:
         with pytest.raises(OSError) as told:
             running.kept(many.mutate(key=(_.row * 7919 + _.other * 31 + _.third).cast("string").hexdigest("md5")).order_by("key"))
         assert told.value.errno == errno.ENOSPC and not isinstance(told.value, DataError)
-
-
-def test_ctrl_c_ends_a_query(local_engine: Engine) -> None:
-    a, b, c = (local_engine.memory(pa.table({name: range(10_000)})) for name in "abc")
-    endless = a.cross_join(b).cross_join(c).agg(n=((_.a + _.b) * _.c % 7).sum())
-    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
-    with pytest.raises(KeyboardInterrupt):
-        local_engine.arrow(endless)
-    assert local_engine.arrow(a.agg(n=_.a.max())).to_pylist() == [{"n": 9_999}]
-
-
-def test_an_unknown_engine_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="did you mean cluster"), engine("clustr", tmp_path):
-        pass
-
-
-def test_what_the_cluster_engine_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster_engine: Engine) -> None:
-    from pyspark.sql import SparkSession
-
-    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    for name in ("JAVA_HOME", "SPARK_REMOTE"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match="install Java 17"), engine("cluster", tmp_path):
-        pass
-    monkeypatch.setitem(sys.modules, "pyspark", None)
-    monkeypatch.delitem(sys.modules, "swrec_prod.engine.cluster")
-    with pytest.raises(ConfigError, match="run `make cluster`"), engine("cluster", tmp_path):
-        pass
 
 
 def test_nothing_is_left_in_the_scratch_folder(tmp_path: Path, cluster_engine: Engine) -> None:

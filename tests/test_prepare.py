@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
-import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -25,14 +22,13 @@ from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data import stored, stream
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.pack import Ragged
 from swrec_prod.data.prepare import prepare
 from swrec_prod.data.requests import last_days
 from swrec_prod.datasets import DATASETS
-from swrec_prod.datasets.movielens import MOVIELENS_1M, MovieLensOptions, rating_log
+from swrec_prod.datasets.movielens import MOVIELENS_1M
 from swrec_prod.datasets.source import RawFile
 from swrec_prod.errors import ConfigError, DataError, SchemaError
+from tests.dated_log import prepared_rows
 
 START = datetime(2024, 1, 1, 12, tzinfo=UTC)
 TOY = {
@@ -83,79 +79,6 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return call
 
 
-def rows_of(out: Path) -> pa.Table:
-    files = json.loads((out / "manifest.json").read_text())["files"]
-    return pa.concat_tables([pq.ParquetFile(out / file["path"]).read() for file in files])
-
-
-def raw_rows(raw: Path, scenarios: str) -> list[dict[str, Any]]:
-    """The standard table by stable row id."""
-    options = MovieLensOptions.model_validate({"scenarios": scenarios})
-    return rating_log(tuple(f.path for f in MOVIELENS_1M.locate(raw, raw, options)), options).to_pylist()
-
-
-def contents(out: Path) -> dict[str, str]:
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(out.rglob("*")) if p.is_file()}
-
-
-def test_the_manifest_is_what_the_files_hold(prepared_genre: Path, raw_movielens: Path) -> None:
-    manifest = json.loads((prepared_genre / "manifest.json").read_text())
-    raw = raw_rows(raw_movielens, "genre")
-    assert manifest["rows"] == len(raw) == sum(file["rows"] for file in manifest["files"])
-    counted = Counter((str(r["time"].date()), r["scenario"], r["click"]) for r in raw)
-    assert sum(len(found) for found in manifest["scenarios"].values()) == len({key[:2] for key in counted})
-    for day, found in manifest["scenarios"].items():
-        for scenario, entry in found.items():
-            positives = counted[day, scenario, 1]
-            assert entry == {"rows": positives + counted[day, scenario, 0], "positives": {"click": positives}}
-    for file in manifest["files"]:
-        path = prepared_genre / file["path"]
-        assert (file["bytes"], file["sha256"]) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
-        assert pq.ParquetFile(path).metadata.num_row_groups == file["row_groups"]
-        assert set(pq.ParquetFile(path).read(["time"])["time"].cast(pa.date32()).to_pylist()) == {date.fromisoformat(file["day"])}
-    assert manifest["fingerprint"] == Encoders.load(prepared_genre).fingerprint()
-
-
-@pytest.mark.parametrize("scenarios", ["age", "genre"])
-def test_rows_and_behaviours_are_those_of_the_raw_log(scenarios: str, request: pytest.FixtureRequest, raw_movielens: Path) -> None:
-    out: Path = request.getfixturevalue(f"prepared_{scenarios}")
-    raw = raw_rows(raw_movielens, scenarios)
-    longest = 50 if scenarios == "age" else 20
-    movie = [None, *pq.read_table(out / "vocab" / "movie_id.parquet")["value"].to_pylist()]
-    names = Encoders.load(out).schema.scenario.values
-    prepared = rows_of(out).to_pylist()
-    assert sorted(row["row"] for row in prepared) == list(range(len(raw)))
-    assert [(row["time"], row["row"]) for row in prepared] == sorted((row["time"], row["row"]) for row in prepared)
-    split = {row["row"]: row.get("split") for row in prepared}
-    by_time = sorted(raw, key=lambda r: (r["time"], r["row"]))
-    for row in prepared[::37]:
-        source = raw[row["row"]]
-        assert (row["user"], row["label_click"], names[row["scenario"]]) == (str(source["user_id"]), source["click"], source["scenario"])
-        seen = [r for r in by_time if scenarios == "genre" or split[r["row"]] == "train"]
-        earlier = [r for r in seen if r["user_id"] == source["user_id"] and r["click"] and r["time"] < source["time"]][-longest:]
-        assert [movie[i] for i in row["history.item"]] == [r["movie_id"] if r["movie_id"] in movie else None for r in earlier]
-        assert [names[i] for i in row["history.scenario"]] == [r["scenario"] for r in earlier]
-        assert row["history.time"] == [r["time"] for r in earlier]
-
-
-def test_the_columns_have_their_types(prepared_age: Path) -> None:
-    types = {field.name: str(field.type) for field in rows_of(prepared_age).schema}
-    ids = dict.fromkeys(["scenario", "user_id", "gender", "occupation", "zip", "movie_id", "main_genre"], "int32")
-    lists = {"genres": "int32", "history.item": "int32", "history.scenario": "int32", "history.time": "timestamp[us, tz=UTC]"}
-    expected = {"row": "int64", "time": "timestamp[us, tz=UTC]", "user": "string", "label_click": "int8", "age": "float", **ids}
-    expected["split"] = "dictionary<values=string, indices=int8, ordered=0>"
-    assert types == expected | {name: f"list<element: {kind} not null>" for name, kind in lists.items()}
-
-
-def test_the_split_is_8_to_1_to_1_and_fits_train_rows_only(prepared_age: Path) -> None:
-    rows, manifest = rows_of(prepared_age), json.loads((prepared_age / "manifest.json").read_text())
-    assert manifest["splits"] == Counter(rows["split"].to_pylist()) == {"train": 3200, "valid": 400, "test": 400}
-    train = rows.filter(pa.array([split == "train" for split in rows["split"].to_pylist()]))
-    counts = pq.read_table(prepared_age / "vocab" / "movie_id.parquet")["count"].to_pylist()
-    assert sorted(Counter(train["movie_id"].to_pylist()).items()) == list(enumerate(counts, 1))
-    assert manifest["fit"] == {"rule": "split: train", "rows": 3200, "until": None}
-
-
 def test_rows_that_share_a_number_are_refused(run: Any) -> None:
     with pytest.raises(DataError, match="column 'row' has a number twice"):
         run(log(row=[0, 0, *range(8)]), toy(split={"random": {}}))
@@ -166,10 +89,10 @@ def test_rows_that_share_a_number_are_refused(run: Any) -> None:
 def test_values_that_only_later_days_have_are_unknown(run: Any) -> None:
     out, manifest = run(log(), toy(fit_until=date(2024, 1, 3)))  # rows 0..4
     assert pq.read_table(out / "vocab" / "item.parquet")["value"].to_pylist() == ["a", "b", "c", "d"]
-    assert rows_of(out)["item"].to_pylist() == [1, 2, 3, 1, 4, 0, 1, 2, 0, 0]
-    assert np.allclose(rows_of(out)["price"].to_numpy(), (np.arange(10) - 2) / np.sqrt(2))
+    assert prepared_rows(out)["item"].to_pylist() == [1, 2, 3, 1, 4, 0, 1, 2, 0, 0]
+    assert np.allclose(prepared_rows(out)["price"].to_numpy(), (np.arange(10) - 2) / np.sqrt(2))
     assert manifest["fit"] == {"rule": "days: ..2024-01-03", "rows": 5, "until": "2024-01-03"}
-    assert rows_of(out)["seen.item"].to_pylist()[8:] == [[1, 3], [1, 0, 2]]  # clicked before: a, c by u and a, e, b by v
+    assert prepared_rows(out)["seen.item"].to_pylist()[8:] == [[1, 3], [1, 0, 2]]  # clicked before: a, c by u and a, e, b by v
 
 
 def test_without_a_rule_the_last_fifth_of_days_is_not_fitted(run: Any) -> None:
@@ -190,31 +113,14 @@ def test_with_a_split_only_training_rows_are_behaviours(run: Any) -> None:
     """What a history tells of a valid or test row is its label: nothing may depend on those labels."""
     dealt = {"split": {"random": {"seed": 3, "parts": [0.5, 0.3, 0.2]}}}
     out, _ = run(log(clicked=[1] * 10, who=["u"] * 10), toy(**dealt), out="one")
-    rows = rows_of(out).to_pylist()
+    rows = prepared_rows(out).to_pylist()
     train = [row for row in rows if row["split"] == "train"]
     assert len(train) == 5 and any(row["split"] != "train" for row in rows[:-1])
     for row in rows:
         assert row["seen.time"] == [r["time"] for r in train if r["time"] < row["time"]][-3:]
     other = log(clicked=[int(row["split"] == "train") for row in rows], who=["u"] * 10)
     same, _ = run(other, toy(**dealt), out="two")
-    assert rows_of(same).drop(["label_click"]).equals(rows_of(out).drop(["label_click"]))
-
-
-@pytest.mark.parametrize("scenarios", ["age", "genre"])
-def test_requests_encode_to_the_prepared_rows(scenarios: str, request: pytest.FixtureRequest) -> None:
-    out: Path = request.getfixturevalue(f"prepared_{scenarios}")
-    encoders, asked = Encoders.load(out), pq.read_table(out / "requests.parquet")
-    prepared = {row["row"]: row for row in rows_of(out).to_pylist()}
-    for feature in encoders.schema.features:
-        name = f"{feature.name}.item" if feature.kind == "sequence" else feature.name
-        column = encoders.encode(feature.name, asked[name].to_pylist())
-        rows = [c.tolist() for c in np.split(column.values, column.offsets[1:-1])] if isinstance(column, Ragged) else column.tolist()
-        assert rows == [prepared[row][name] for row in asked["row"].to_pylist()]
-    assert encoders.encode_scenario(asked["scenario"].to_pylist()).tolist() == [prepared[r]["scenario"] for r in asked["row"].to_pylist()]
-    for row in asked.to_pylist():
-        same = prepared[row["row"]]
-        assert (row["time"], row["user"], row["label_click"]) == (same["time"], same["user"], same["label_click"])
-        assert row["day"] == str(row["time"].date()) and row["history.time"] == same["history.time"]
+    assert prepared_rows(same).drop(["label_click"]).equals(prepared_rows(out).drop(["label_click"]))
 
 
 def test_requests_are_held_out_and_whole(run: Any) -> None:
@@ -269,44 +175,13 @@ def test_requests_are_rows_that_were_not_fitted(run: Any) -> None:
     assert sorted(pq.read_table(out / "requests.parquet")["row"].to_pylist()) == list(range(95, 100))
 
 
-@pytest.mark.parametrize("name", ["day=2000-11-25/part-00000.parquet", "requests.parquet", "schema.yaml", "vocab/movie_id.parquet"])
-def test_a_damaged_folder_is_repaired_and_only_that(raw_movielens: Path, prepared_genre: Path, tmp_path: Path, name: str) -> None:
-    out = Path(shutil.copytree(prepared_genre, tmp_path / "out"))
-    said: list[str] = []
-    content = (out / name).read_bytes()
-    for damage in (None, content[:50], content[:60] + bytes([content[60] ^ 1]) + content[61:]):
-        (out / name).unlink() if damage is None else (out / name).write_bytes(damage)
-        prepare(DataFile.load("movielens-1m-genre"), raw_movielens, out, progress=said.append)
-        assert contents(out) == contents(prepared_genre)
-    assert sum(line.startswith("repairing ") and f": {out / name}: " in line for line in said) == 3
-    (out / name).unlink()
-    with pytest.raises(DataError, match="was prepared from other inputs"):
-        prepare(DataFile.load("movielens-1m-age"), raw_movielens, out)
-
-
-def test_a_folder_of_another_format_is_prepared_again(raw_movielens: Path, prepared_genre: Path, tmp_path: Path) -> None:
-    out = Path(shutil.copytree(prepared_genre, tmp_path / "out"))
-    manifest = json.loads((out / "manifest.json").read_text())
-    (out / "manifest.json").write_text(json.dumps({**manifest, "format": 1}))
-    prepare(DataFile.load("movielens-1m-genre"), raw_movielens, out)
-    assert contents(out) == contents(prepared_genre)
-
-
-def test_twice_the_same_bytes_and_up_to_date(raw_movielens: Path, prepared_genre: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    first = prepare(DataFile.load("movielens-1m-genre"), raw_movielens, tmp_path / "again", progress=said.append)
-    assert contents(tmp_path / "again") == contents(prepared_genre) and len(said) == 4
-    assert prepare(DataFile.load("movielens-1m-genre"), raw_movielens, tmp_path / "again", progress=said.append) == first
-    assert said[4:] == [f"{tmp_path / 'again'}: up to date (4,000 rows)"]
-
-
 def test_another_dataset_is_replaced_only_when_asked(run: Any, tmp_path: Path) -> None:
     out, _ = run(log())
     changed = log(price=[1.0] * 10)
     with pytest.raises(DataError, match="was prepared from other inputs; choose another folder, or overwrite it"):
         run(changed)
     run(changed, overwrite=True)
-    assert rows_of(out)["price"].to_pylist() == [0.0] * 10
+    assert prepared_rows(out)["price"].to_pylist() == [0.0] * 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
 
 
@@ -339,20 +214,20 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing(run: Any, tmp_path: Path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial", running.name, "raw"]
     monkeypatch.undo()
     out, _ = run(log())
-    assert len(rows_of(out)) == 10 and not (tmp_path / ".out.partial").exists()
+    assert len(prepared_rows(out)) == 10 and not (tmp_path / ".out.partial").exists()
 
 
 def test_a_large_day_has_several_row_groups(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = run(log(at=[START] * 10), out="whole")
     monkeypatch.setattr(stored, "GROUP_ROWS", 4)
     parts, manifest = run(log(at=[START] * 10), out="parts")
-    assert manifest["files"][0]["row_groups"] == 3 and rows_of(parts).equals(rows_of(whole))
+    assert manifest["files"][0]["row_groups"] == 3 and prepared_rows(parts).equals(prepared_rows(whole))
 
 
 def test_weights_requests_and_unseen_scenarios_are_kept(run: Any) -> None:
     changes = {"weight": "w", "request": "session", "scenario": {"values": ["home"], "unseen": "fallback"}}
     out, manifest = run(log(w=[0.5] * 10, session=[f"s{i // 2}" for i in range(10)]), toy(schema=changes))
-    rows = rows_of(out)
+    rows = prepared_rows(out)
     assert rows["weight"].to_pylist() == [0.5] * 10 and rows["request"].to_pylist()[:3] == ["s0", "s0", "s1"]
     assert rows["scenario"].to_pylist()[:3] == [0, 0, 1]
     assert manifest["scenarios"]["2024-01-02"]["(unseen)"] == {"rows": 1, "positives": {"click": 1}}
@@ -393,7 +268,7 @@ def test_a_scenario_that_the_schema_lacks_is_named_before_fitting(run: Any) -> N
     assert not any("fitting" in line for line in said)
     known["schema"]["scenario"]["unseen"] = "fallback"
     out, _ = run(log(), toy(**known))
-    assert Counter(rows_of(out)["scenario"].to_pylist()) == {0: 8, 1: 2}
+    assert Counter(prepared_rows(out)["scenario"].to_pylist()) == {0: 8, 1: 2}
 
 
 def test_it_is_said_when_no_rows_are_left_to_judge_on(run: Any) -> None:
@@ -412,18 +287,6 @@ def test_nothing_to_prepare_or_to_fit_is_an_error(run: Any) -> None:
         tags = {"name": "tags", "kind": "bag", "side": "item", "encoder": "vocab"}
         features = [tags, {"name": "seen", "kind": "sequence", "side": "user", "item": "tags"}]
         run(log(tags=[["x"]] * 10), toy(schema={"features": features}))
-
-
-def test_a_raw_log_without_ratings_is_an_error(raw_movielens: Path, tmp_path: Path) -> None:
-    options = MovieLensOptions(scenarios="age")
-    whole = rating_log(tuple(f.path for f in MOVIELENS_1M.locate(raw_movielens, tmp_path, options)), options)
-    names = {"movie_id": "item_id", "zip": "zip_code", "main_genre": "genre"}
-    log = whole.select(["user_id", "movie_id", "rating", "time", "age", "gender", "occupation", "zip", "main_genre"])
-    pq.write_table(log.rename_columns([names.get(name, name) for name in log.column_names]).slice(0, 0), tmp_path / "log.parquet")
-    for name in ("movielens-1m-age", "movielens-1m-genre"):
-        with pytest.raises(DataError, match="the table is empty"):
-            prepare(DataFile.load(name), tmp_path / "log.parquet", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_data_files_are_strict_and_found_by_name(tmp_path: Path) -> None:
