@@ -138,6 +138,7 @@ def test_a_scenario_more_adds_fewer_numbers(name: str, options: dict[str, object
 def test_the_work_for_a_row_does_not_grow_with_scenarios(name: str, options: dict[str, object]) -> None:
     def work(n: int) -> int:
         model, rows = build(name, {**options, "own_weights": "rank_one"}, dims(n)).eval(), random_rows(340, n)
+        rows.scenario_B = torch.arange(340) % n
         return count_flops(lambda: score(model, rows, n))
 
     assert work(20) == pytest.approx(work(68), rel=0.05)

@@ -26,7 +26,8 @@ Backend = Literal["auto", "loop", "padded", "by_row", "grouped_mm"]
 LOOP_LIMIT = 16
 LARGE = 12_288
 TINY = 64  # numbers a scenario up to which "by_row" is quicker than both: every row takes a copy of its weights
-SPARE = 1.5  # rows that "padded" makes room for, to those there are
+PRODUCT = 400  # rows of "padded" that cost what one product by itself does
+SPARE = 2  # rows that "padded" makes room for at most, to those there are
 HUGE = 1 << 25  # bytes; smaller tensors the C library takes from memory freed before
 
 
@@ -157,7 +158,7 @@ class _Loop(torch.autograd.Function):
 
 
 class _Padded(torch.autograd.Function):
-    """One batched product over `cap` rows of each scenario; a loop over the rows beyond, of busy scenarios.
+    """One batched product over `cap` rows of each scenario; a loop over the rows beyond, of busy scenarios. See _cap.
 
     Where a scenario has fewer rows, rows of others fill up x, whose products nobody reads, and zeros fill up the gradient.
     """
@@ -165,7 +166,7 @@ class _Padded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, scenario_B: Tensor, counts: list[int]) -> Tensor:
         assert sum(counts) == x_BI.shape[0], "the route is another batch's"
-        cap = math.ceil(SPARE * x_BI.shape[0] / len(counts))
+        cap = _cap(counts)
         row_R, place_B = _places(scenario_B, counts, cap)
         x_SCI = x_BI.index_select(0, row_R).view(len(counts), cap, -1)
         ctx.save_for_backward(x_BI, x_SCI, weight_SOI, place_B)
@@ -195,6 +196,13 @@ def _by_row(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, scenario_B: Tenso
     """A product and a sum over [B, O, I], in plain operations."""
     weight_BOI = F.embedding(scenario_B, weight_SOI.flatten(1)).unflatten(1, weight_SOI.shape[1:])
     return (weight_BOI * x_BI.unsqueeze(1)).sum(2) + F.embedding(scenario_B, bias_SO)
+
+
+def _cap(counts: list[int]) -> int:
+    """Rows to make room for in each scenario: the least work with that for scenarios that have more, by themselves."""
+    beyond_R = len(counts) - np.bincount(counts).cumsum()
+    work_R = len(counts) * np.arange(len(beyond_R)) + PRODUCT * beyond_R
+    return max(1, int(work_R[: math.ceil(SPARE * sum(counts) / len(counts)) + 1].argmin()))
 
 
 def _places(scenario_B: Tensor, counts: list[int], cap: int) -> tuple[Tensor, Tensor]:
