@@ -8,7 +8,6 @@ in place before torch is loaded. For the same reason this module may start the s
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
@@ -16,7 +15,7 @@ from typing import Annotated, Any, NoReturn, get_args
 import typer
 
 from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
-from swrec_prod.train.distributed import before_torch, quiet_libraries
+from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
 
 app = typer.Typer(
     help="Train and serve multi-scenario recommendation models.",
@@ -51,11 +50,9 @@ def main() -> None:
 
 
 def _refuse(message: str) -> NoReturn:
-    """End with what the user can mend: exit code 2. One of several ranks ends at once, so that torchrun sees it before those it leaves."""
-    print(message, file=sys.stderr, flush=True)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        sys.stdout.flush()
-        os._exit(2)
+    """End with what the user can mend: exit code 2."""
+    print(message, file=sys.stderr)
+    end_at_once_if_ranked(2)
     raise SystemExit(2)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,14 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
     finally:
         if world_size == 1 or not failed:
             dist.destroy_process_group()
+
+
+def end_at_once_if_ranked(code: int) -> None:
+    """End this process here where it is one of several ranks: torchrun is to see its exit code before those of the ranks it leaves."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def pick_device() -> torch.device:
