@@ -16,7 +16,7 @@ from torch import Tensor
 from swrec_prod.blocks.attention import CoAttention, same_scenario
 from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.options import Rate, Width, Widths
+from swrec_prod.blocks.options import Norm, Rate, Width, Widths
 from swrec_prod.blocks.pooling import LastState
 from swrec_prod.blocks.scenario import ConditionedMLP
 
@@ -24,9 +24,9 @@ from swrec_prod.blocks.scenario import ConditionedMLP
 class MScan(ScenarioModel):
     """use_saca: the co-attention (off: the paper's ablation without R_h). attention: its hidden width.
     gru: width of the scenario encoder. max_same: how many of the latest behaviours S_u keeps.
-    ffn: hidden widths of the main network, with `dropout`. scenario_dim: width of the scenario embedding s.
+    ffn: hidden widths of the main network, with `norm` and `dropout`. scenario_dim: width of the scenario embedding s.
 
-    The paper states no widths; these defaults are ours. nn.GRU resets after the recurrent product and names the update
+    Where clicks are rare it learns slowly without a norm. The paper states no widths; these defaults are ours. nn.GRU resets after the recurrent product and names the update
     gate the other way round: the capacity of eq. 4 is the same.
     """
 
@@ -43,6 +43,7 @@ class MScan(ScenarioModel):
         max_same: Width = 10,
         ffn: Widths = (200, 80),
         scenario_dim: Width = 16,
+        norm: Norm = "none",
         dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class MScan(ScenarioModel):
         self.encoder = LastState(dims.item, gru)
         self.co_attention = CoAttention(dims.item, attention) if use_saca else None
         d_in = dims.x + gru + (dims.item if use_saca else 0)
-        self.ffn = ConditionedMLP(dims.num_scenarios, scenario_dim, d_in, ffn, dims.num_tasks, dropout=dropout)
+        self.ffn = ConditionedMLP(dims.num_scenarios, scenario_dim, d_in, ffn, dims.num_tasks, norm, dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """The interest logits y_m: [B, T]."""
