@@ -26,8 +26,8 @@ class MScan(ScenarioModel):
     gru: width of the scenario encoder. max_same: how many of the latest behaviours S_u keeps.
     ffn: hidden widths of the main network, with `norm` and `dropout`. scenario_dim: width of the scenario embedding s.
 
-    Where clicks are rare it learns slowly without a norm. The paper states no widths; these defaults are ours. nn.GRU resets after the recurrent product and names the update
-    gate the other way round: the capacity of eq. 4 is the same.
+    Where clicks are rare it learns slowly without a norm. The paper states no widths; these defaults are ours. nn.GRU resets
+    after the recurrent product and names the update gate the other way round: the capacity of eq. 4 is the same.
     """
 
     reads_history = True
