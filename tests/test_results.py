@@ -241,7 +241,8 @@ def test_every_variant_of_the_grid_can_be_built() -> None:
     for protocol in load(Grid, ROOT / GRID).protocols.values():
         for variant in protocol.variants.values():
             options = dict(variant.model)
-            build(options.pop("name"), options, dims)  # raises ConfigError for an option that the model does not have
+            model = build(options.pop("name"), options, dims)  # raises ConfigError for an option that the model does not have
+            assert model.training and any(True for _ in model.parameters())
 
 
 def test_the_page_names_variants_of_the_grid_only() -> None:
