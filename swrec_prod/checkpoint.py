@@ -24,6 +24,7 @@ from swrec_prod.errors import CheckpointError, ConfigError
 from swrec_prod.ranker import Ranker, build_ranker
 
 STATE_FILE = "state.json"
+WHAT_HELPS = "copy it again, or train again with --overwrite"
 
 
 def save(folder: Path, step: int, model: nn.Module, optimizer: KeyedOptimizer, state: dict[str, Any]) -> Path:
@@ -114,7 +115,7 @@ def read_state(path: Path, catalog: Catalog | None = None) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path}: no checkpoint here (expected {STATE_FILE})") from None
     except json.JSONDecodeError as failure:
-        raise CheckpointError(f"{path / STATE_FILE}: damaged: {failure}") from None
+        raise CheckpointError(f"{path / STATE_FILE}: damaged: {failure}; {WHAT_HELPS}") from None
     trained_on = str(state.get("fingerprint"))
     if catalog is not None and trained_on != catalog.fingerprint:
         prints = f"fingerprint {trained_on[:12]}, now {catalog.fingerprint[:12]}"
@@ -146,8 +147,9 @@ class _named:
     def __exit__(self, kind: type[BaseException] | None, failure: BaseException | None, trace: object) -> None:
         if isinstance(failure, (dcp.api.CheckpointException, RuntimeError, KeyError, ValueError)):
             reason = _first_line(failure)
-            fits = not any(word in reason for word in ("Size mismatch", "Missing key"))
-            raise CheckpointError(f"{self.path}: {'damaged' if fits else 'does not fit this model'}: {reason}") from failure
+            if any(word in reason for word in ("Size mismatch", "Missing key")):
+                raise CheckpointError(f"{self.path}: does not fit this model: {reason}") from failure
+            raise CheckpointError(f"{self.path}: damaged: {reason}; {WHAT_HELPS}") from failure
 
 
 def _first_line(failure: BaseException) -> str:
