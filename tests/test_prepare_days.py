@@ -125,14 +125,14 @@ def test_days_are_judged_that_their_encoders_had_not_seen(raw: Path, out: Path) 
     prepared(raw, out, vocabularies="extend")
     catalog = Catalog.open(out)
 
-    def test_days(numbers: str) -> DataConfig:
+    def judged_on(numbers: str) -> DataConfig:
         first, _, last = numbers.partition("..")
         text = f"{day(int(first))}..{day(int(last or first))}"
         return DataConfig(path=str(out), split="days", days=DayRanges(train="2024-01-01", valid="2024-01-02", test=text))
 
-    assert [file.day for file in catalog.files_of(test_days("3..5"), "test")] == days_of(3, 4, 5)  # encoded before they were fitted
+    assert [file.day for file in catalog.files_of(judged_on("3..5"), "test")] == days_of(3, 4, 5)  # encoded before they were fitted
     with pytest.raises(DataError, match=f"fitted on days up to {day(2)}"):
-        catalog.files_of(test_days("2..3"), "test")
+        catalog.files_of(judged_on("2..3"), "test")
 
 
 def test_a_changed_file_is_named_and_the_days_behind_it_are_done_again(raw: Path, out: Path, tmp_path: Path) -> None:
