@@ -27,8 +27,8 @@ WANTED_SPEED, WANTED_GB = 150_000, 6.0
 MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.prepare import prepare
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.run import prepare
 raw, out, started = Path(sys.argv[1]), Path(sys.argv[2]), time.perf_counter()
 rows = prepare(DataFile.load(raw / "data.yaml"), raw, out)["rows"]
 print(json.dumps([rows, time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))

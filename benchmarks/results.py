@@ -28,7 +28,7 @@ import pydantic
 
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.data.simulate import PARAMETERS, resolved
+from swrec_prod.datasets.simulate import PARAMETERS, resolved
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.strict import Strict, load, parse, read_yaml

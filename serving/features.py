@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from serving.wire import FLOATS, INTS, LENGTHS
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.pack import Column, Packed, Ragged, pack
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
 from swrec_prod.errors import RequestError, nearest
 from swrec_prod.layout import Layout
 from swrec_prod.schema import Feature

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from serving.features import RequestEncoder
-from swrec_prod.data.pack import Packed
+from swrec_prod.encoding.pack import Packed
 from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest
 from swrec_prod.export.loaded import Package
 

@@ -100,8 +100,8 @@ def prepare(
 
     Example: `swrec prepare configs/data/movielens_1m_genre.yaml --out build/data/movielens_1m_genre`
     """
-    from swrec_prod.data.data_file import DataFile
-    from swrec_prod.data.prepare import prepare as run
+    from swrec_prod.prepare.data_file import DataFile
+    from swrec_prod.prepare.run import prepare as run
 
     manifest = run(DataFile.load(data), raw, out, overwrite=overwrite, engine=engine, progress=_silent if as_json else typer.echo)
     if as_json:
@@ -132,7 +132,7 @@ def simulate(
     Example: `swrec simulate --out build/simulated --days 10 --rows-per-day 100000 --scenarios 10 --seed 1`
     """
     given = {f"--{name.replace('_', '-')}": value for name, value in locals().items() if name not in ("out", "overwrite", "as_json")}
-    from swrec_prod.data.simulate import simulate as run
+    from swrec_prod.datasets.simulate import simulate as run
     from swrec_prod.datasets.simulated_world import Simulation
     from swrec_prod.strict import parse
 

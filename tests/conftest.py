@@ -14,10 +14,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.prepare import prepare
 from swrec_prod.engine import engine
 from swrec_prod.engine.contract import Engine
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.run import prepare
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

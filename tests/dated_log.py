@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.data.data_file import DataFile
+from swrec_prod.prepare.data_file import DataFile
 
 FIRST = date(2024, 5, 1)
 MIDNIGHT = datetime(2024, 5, 1, tzinfo=UTC)

@@ -21,7 +21,7 @@ from torch.distributed._shard.sharded_tensor import ShardedTensor
 from swrec_prod.blocks.clusters import Clusters
 from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import Batch, make_batch
-from swrec_prod.data.pack import Ragged, pack
+from swrec_prod.encoding.pack import Ragged, pack
 from swrec_prod.layout import Layout
 from swrec_prod.models import MODELS, option_types
 from swrec_prod.models.compat import COMPAT

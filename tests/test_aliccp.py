@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swrec_prod.data.data_file import DataFile
 from swrec_prod.datasets.aliccp import ALI_CCP, SAMPLE_BAGS, SAMPLE_FIELDS, USER_BAGS, USER_FIELDS, AliCcpOptions, all_values, one_value
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
+from swrec_prod.prepare.data_file import DataFile
 
 OPTIONS = AliCcpOptions()
 Features = list[tuple[str, str]]

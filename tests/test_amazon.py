@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from standard_tables import standard_table
 
-from swrec_prod.data.data_file import DataFile
 from swrec_prod.datasets import DATASETS
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
+from swrec_prod.prepare.data_file import DataFile
 
 STEMS = {"clothing": "Clothing_Shoes_and_Jewelry", "beauty": "Beauty", "health": "Health_and_Personal_Care"}
 ROWS = {"clothing": 7, "beauty": 5, "health": 10}

@@ -19,12 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("swrec_prod", "serving", "launch", "benchmarks")
 
 RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
-    "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.schema": 0, "swrec_prod.layout": 0,
+    "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.files": 0, "swrec_prod.schema": 0,
+    "swrec_prod.layout": 0,
     "swrec_prod.config": 1, "swrec_prod.engine": 1, "swrec_prod.blocks": 1, "swrec_prod.losses": 1, "swrec_prod.metrics": 1,
     "swrec_prod.statistics": 1, "swrec_prod.abtest": 1,
-    "swrec_prod.models": 2, "swrec_prod.datasets": 2,
+    "swrec_prod.models": 2, "swrec_prod.datasets": 2, "swrec_prod.encoding": 2,
     "swrec_prod.data": 3,
-    "swrec_prod.sparse": 4,
+    "swrec_prod.prepare": 4, "swrec_prod.sparse": 4,
     "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
     "swrec_prod.evaluate": 6, "swrec_prod.export": 6, "swrec_prod.doctor": 6,
     "swrec_prod.train": 7,
@@ -34,9 +35,9 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
 }  # fmt: skip
 ONLY = {  # these import nothing else of ours, whatever its rank
     "swrec_prod.models": {"swrec_prod.models", "swrec_prod.blocks", "swrec_prod.errors"},
-    "swrec_prod.data.pack": {"swrec_prod.data", "swrec_prod.layout", "swrec_prod.schema"},
-    "serving": {"serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.schema", "swrec_prod.layout", "swrec_prod.data.encode",
-                "swrec_prod.data.pack", "swrec_prod.export.package", "swrec_prod.export.loaded", "swrec_prod.abtest.assign",
+    "swrec_prod.encoding.pack": {"swrec_prod.layout", "swrec_prod.schema"},
+    "serving": {"serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files", "swrec_prod.schema", "swrec_prod.layout",
+                "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded", "swrec_prod.abtest.assign",
                 "swrec_prod.abtest.exposure"},
     "launch": {"launch"},
 }  # fmt: skip
@@ -143,7 +144,7 @@ def test_a_module_imports_only_what_its_rank_allows(module: str) -> None:
         ("swrec_prod.metrics", "from swrec_prod.datasets import DATASETS"),
         ("swrec_prod.evaluate.predict", "import swrec_prod.train.loop"),
         ("swrec_prod.models.mmoe", "from swrec_prod.schema import Feature"),
-        ("swrec_prod.data.pack", "from swrec_prod.config import RunConfig"),
+        ("swrec_prod.encoding.pack", "from swrec_prod.config import RunConfig"),
         ("swrec_prod.sparse", "def f():\n    import swrec_prod.cli"),
         ("serving.server", "from swrec_prod.data.batch import Batch"),
         ("launch.demo", "import swrec_prod.errors"),
@@ -159,7 +160,7 @@ def test_the_rank_check_finds_a_violation(module: str, line: str) -> None:
     [
         ("swrec_prod.data.reader", "from swrec_prod.data.catalog import Catalog\nfrom swrec_prod.config import DataConfig"),
         ("swrec_prod.models.mmoe", "from swrec_prod.blocks.mlp import MLP"),
-        ("serving.features", "from swrec_prod.data.encode import Encoders\nfrom serving import ranking_pb2"),
+        ("serving.features", "from swrec_prod.encoding.encoders import Encoders\nfrom serving import ranking_pb2"),
         ("swrec_prod.schema", "from swrec_prod.errors import SchemaError"),
         ("swrec_prod.cli", "from swrec_prod import __version__"),
     ],
@@ -188,7 +189,7 @@ def test_the_server_does_not_need_torchrec() -> None:
 
 
 def test_packing_is_numpy_only() -> None:
-    third_party = {n.split(".")[0] for n in imported(ast.parse(SOURCES["swrec_prod.data.pack"]), set())} - set(sys.stdlib_module_names)
+    third_party = {n.split(".")[0] for n in imported(ast.parse(SOURCES["swrec_prod.encoding.pack"]), set())} - set(sys.stdlib_module_names)
     assert third_party == {"numpy", "swrec_prod"}
 
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swrec_prod.data import prepare as preparing
-from swrec_prod.data import spread, stored, stream
-from swrec_prod.data.behaviours import Behaviours, Carry, sequence
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.prepare import prepare
+from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.engine.local import LocalEngine
+from swrec_prod.prepare import day_writer, write_cluster, write_local
+from swrec_prod.prepare import run as preparing
+from swrec_prod.prepare.behaviours import Behaviours, Carry, sequence
+from swrec_prod.prepare.run import prepare
 from tests.dated_log import MIDNIGHT, contents, data_file, day, day_files, manifest_of, prepared_rows, write_day, write_log
 
 SEQUENCES = {"seen": (None, 4), "clicks": ("click", 3), "buys": ("buy", None)}
@@ -95,9 +95,9 @@ def test_both_engines_write_the_same_bytes(cluster_engine: Engine, raw: Path, tm
 def test_both_engines_add_a_day_alike_and_cut_it_into_files_alike(
     cluster_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((stored, "FILE_ROWS"), (stored, "GROUP_ROWS"), (spread, "FILE_ROWS")):
+    for module, name in ((day_writer, "FILE_ROWS"), (day_writer, "GROUP_ROWS"), (write_cluster, "FILE_ROWS")):
         monkeypatch.setattr(module, name, 25)  # workers of the cluster get no more rows than a file has
-    monkeypatch.setattr(spread, "GROUP_OF_USERS", 20)
+    monkeypatch.setattr(write_cluster, "GROUP_OF_USERS", 20)
     raw = write_log(tmp_path / "raw", 2)
     for engine in ("local", "cluster"):
         prepare(data_file(), raw, tmp_path / engine)
@@ -110,7 +110,7 @@ def test_both_engines_add_a_day_alike_and_cut_it_into_files_alike(
 
 @pytest.mark.parametrize("rows", [1, 61])
 def test_chunks_may_be_cut_anywhere(raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr(stream, "CHUNK_ROWS", rows)
+    monkeypatch.setattr(write_local, "CHUNK_ROWS", rows)
     prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(out)
 
@@ -121,12 +121,12 @@ def test_a_day_of_several_chunks_is_evaluated_once(raw: Path, out: Path, tmp_pat
     forgotten: list[str] = []
 
     def counted(engine: Engine, events: Any, *rest: Any, **options: Any) -> None:
-        stream.stream_days(engine, lambda days: (asked.append(days), events(days))[1], *rest, **options)
+        write_local.stream_days(engine, lambda days: (asked.append(days), events(days))[1], *rest, **options)
 
     forget = LocalEngine.forget
     monkeypatch.setattr(LocalEngine, "forget", lambda self, rows: (forgotten.append(rows.op().name), forget(self, rows)))
     monkeypatch.setattr(preparing, "stream_days", counted)
-    monkeypatch.setattr(stream, "CHUNK_ROWS", 20)
+    monkeypatch.setattr(write_local, "CHUNK_ROWS", 20)
     prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / "out")
     assert sorted(days for days in asked[1:]) == [[day(number)] for number in range(1, 6)]
     assert len(forgotten) >= 5
@@ -134,10 +134,10 @@ def test_a_day_of_several_chunks_is_evaluated_once(raw: Path, out: Path, tmp_pat
 
 
 def test_small_row_groups_and_files_hold_the_same_rows(raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "GROUP_ROWS", 7)
-    monkeypatch.setattr(stored, "FILE_ROWS", 21)
+    monkeypatch.setattr(day_writer, "GROUP_ROWS", 7)
+    monkeypatch.setattr(day_writer, "FILE_ROWS", 21)
     for chunk in (10_000, 13):
-        monkeypatch.setattr(stream, "CHUNK_ROWS", chunk)
+        monkeypatch.setattr(write_local, "CHUNK_ROWS", chunk)
         prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / str(chunk))
     assert contents(tmp_path / "13") == contents(tmp_path / "10000")
     assert prepared_rows(tmp_path / "13").equals(prepared_rows(out))

@@ -7,8 +7,8 @@ import re
 import ibis
 import pytest
 
-from swrec_prod.data.check import check_columns
 from swrec_prod.errors import DataError
+from swrec_prod.prepare.check import check_columns
 from swrec_prod.schema import FeatureSchema
 
 SCHEMA = FeatureSchema.model_validate(

@@ -16,10 +16,10 @@ from runs import config_of, metrics_of_run, predictions
 from swrec_prod import checkpoint
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.prepare import prepare
 from swrec_prod.errors import CheckpointError, SwrecError
 from swrec_prod.evaluate.run import evaluate
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.run import prepare
 from swrec_prod.ranker import build_ranker
 from swrec_prod.train.distributed import process_group
 from swrec_prod.train.loop import FitState

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from standard_tables import standard_table
 
-from swrec_prod.data.data_file import DataFile
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
+from swrec_prod.prepare.data_file import DataFile
 
 HEADER = "user_id,theme_id,item_id,leaf_cate_id,cate_level1_id,clk_cnt,reach_time"
 DAY = 86_400_000_000

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swrec_prod.config import DataConfig, DayRanges, RunConfig, day_range
-from swrec_prod.data.data_file import DataFile
 from swrec_prod.errors import ConfigError
+from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.strict import parse
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from swrec_prod.blocks.debias import Scores
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.batch import Batch, keyed_jagged
-from swrec_prod.data.simulate import simulate
+from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.counterfactual import Elsewhere, fitted, look_elsewhere, spacing

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from swrec_prod.data.data_file import DataFile
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.kuairand import OUTCOMES
 from swrec_prod.errors import ConfigError, SchemaError
+from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.strict import parse
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from standard_tables import standard_table
 
-from swrec_prod.data.data_file import DataFile
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
+from swrec_prod.prepare.data_file import DataFile
 
 HEADERS = {  # of the three logs, in their official order
     "book": ("user_id", "book_id", "rating", "labels", "comment", "time", "ID"),

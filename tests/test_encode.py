@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.pack import Ragged
-from swrec_prod.data.stable_hash import hash_integers, hash_strings
-from swrec_prod.data.tables import MANY, Buckets, Hashing, Scaler, Vocabulary
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.lookups import MANY, Buckets, Hashing, Scaler, Vocabulary
+from swrec_prod.encoding.pack import Ragged
+from swrec_prod.encoding.stable_hash import hash_integers, hash_strings
 from swrec_prod.errors import DataError, SchemaError
 from swrec_prod.schema import FeatureSchema
 

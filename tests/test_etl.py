@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swrec_prod.data import etl
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.profile import Profile
 from swrec_prod.engine.contract import Engine
+from swrec_prod.prepare import etl
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.profile import Profile
 from swrec_prod.schema import FeatureSchema
 
 START = datetime(2024, 5, 1, tzinfo=UTC)

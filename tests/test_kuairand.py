@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from swrec_prod.config import RunConfig
-from swrec_prod.data.data_file import DataFile
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.kuairand import KUAIRAND_1K, KUAIRAND_PURE, OUTCOMES, KuaiRandOptions
 from swrec_prod.datasets.source import Dataset
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
+from swrec_prod.prepare.data_file import DataFile
 
 LOG = ["user_id", "video_id", "date", "hourmin", "time_ms", "is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate"]
 LOG += ["long_view", "play_time_ms", "duration_ms", "profile_stay_time", "comment_stay_time", "is_profile_enter", "is_rand", "tab"]

@@ -27,9 +27,7 @@ from serving.rows import requests_from_table
 from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores, ranking_score
 from swrec_prod.blocks.entire_space import EntireSpace, both, chained
 from swrec_prod.config import RunConfig
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.prepare import prepare
-from swrec_prod.data.simulate import simulate
+from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import DataError, SchemaError
 from swrec_prod.evaluate.predictions import first_of, logit_of, metrics_of, predictions_table, read_predictions, split_of, write_predictions
@@ -37,6 +35,8 @@ from swrec_prod.evaluate.report import write_report
 from swrec_prod.export.run import export_package
 from swrec_prod.losses import bce
 from swrec_prod.models import build
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.run import prepare
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.strict import parse
 from swrec_prod.train.run import train

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prepared_folder import SCHEMA
 
 from swrec_prod.data.batch import make_batch
-from swrec_prod.data.pack import Column, Ragged, pack, spread
+from swrec_prod.encoding.pack import Column, Ragged, pack, spread
 from swrec_prod.layout import Layout
 
 Lists = list[list[int]]

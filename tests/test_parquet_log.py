@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swrec_prod.data.data_file import DataFile
 from swrec_prod.datasets.parquet_log import PARQUET, ParquetOptions, day_of
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.prepare.data_file import DataFile
 
 MAY_1 = 1_714_521_600  # 2024-05-01 00:00 UTC in seconds
 

@@ -19,15 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from swrec_prod.config import DataConfig, DayRanges
-from swrec_prod.data import stored, stream
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.prepare import prepare
-from swrec_prod.data.requests import last_days
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.movielens import MOVIELENS_1M
 from swrec_prod.datasets.source import RawFile
 from swrec_prod.errors import ConfigError, DataError, SchemaError
+from swrec_prod.prepare import day_writer, write_local
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.requests import last_days
+from swrec_prod.prepare.run import prepare
 from tests.dated_log import prepared_rows
 
 START = datetime(2024, 1, 1, 12, tzinfo=UTC)
@@ -208,7 +208,7 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing(run: Any, tmp_path: Path, 
     leftover, running = (tmp_path / f".out.tmp-{platform.node()}-{pid}" for pid in (int(killed.stdout), os.getppid()))
     for folder in (leftover, running):
         (folder / "day=2024-01-01").mkdir(parents=True)
-    monkeypatch.setattr(stream, "day_slices", lambda days: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
+    monkeypatch.setattr(write_local, "day_slices", lambda days: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
     with pytest.raises(DataError, match="the disk is full; make room and run swrec prepare again, it goes on where it stopped"):
         run(log())
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial", running.name, "raw"]
@@ -219,7 +219,7 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing(run: Any, tmp_path: Path, 
 
 def test_a_large_day_has_several_row_groups(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = run(log(at=[START] * 10), out="whole")
-    monkeypatch.setattr(stored, "GROUP_ROWS", 4)
+    monkeypatch.setattr(day_writer, "GROUP_ROWS", 4)
     parts, manifest = run(log(at=[START] * 10), out="parts")
     assert manifest["files"][0]["row_groups"] == 3 and prepared_rows(parts).equals(prepared_rows(whole))
 

@@ -23,11 +23,11 @@ from test_mind import write as mind
 
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.prepare import prepare
 from swrec_prod.data.reader import Reader
 from swrec_prod.datasets import DATASETS
 from swrec_prod.layout import Layout
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.run import prepare
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "data"
 NAMES = sorted(file.stem for file in CONFIGS.glob("*.yaml"))

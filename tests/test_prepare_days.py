@@ -17,11 +17,11 @@ import pytest
 
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.data.commit import temporary
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.prepare import prepare
-from swrec_prod.data.work import locked
+from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.files import temporary
+from swrec_prod.prepare.run import prepare
+from swrec_prod.prepare.staging import locked
 from tests.dated_log import SCHEMA, contents, data_file, day, day_files, manifest_of, rows_of_day, write_day, write_log, write_users
 
 WITHOUT_HISTORIES = {"features": [feature for feature in SCHEMA["features"] if feature["kind"] != "sequence"]}
@@ -277,7 +277,7 @@ def test_a_day_without_rows_is_a_day(raw: Path, out: Path) -> None:
 
 
 def test_only_one_prepare_writes_to_a_folder(raw: Path, out: Path, tmp_path: Path) -> None:
-    hold = "import sys, time; from pathlib import Path; from swrec_prod.data.work import locked\n"
+    hold = "import sys, time; from pathlib import Path; from swrec_prod.prepare.staging import locked\n"
     hold += "with locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold, str(out)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "locked\n"

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from swrec_prod.data import prepare as preparing
-from swrec_prod.data import stream
-from swrec_prod.data.prepare import prepare
 from swrec_prod.engine.local import LocalEngine
 from swrec_prod.errors import DataError
+from swrec_prod.prepare import run as preparing
+from swrec_prod.prepare import write_local
+from swrec_prod.prepare.run import prepare
 from tests.dated_log import (
     MIDNIGHT,
     contents,
@@ -101,7 +101,7 @@ def test_a_file_that_vanishes_or_changes_mid_run_is_named(
     raw: Path, out: Path, moment: str, vanishes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = raw / "log" / f"day={day(2)}" / "part-0.parquet"
-    module, name = {"fitting": (preparing, "fit"), "writing": (stream, "_carries"), "finished": (preparing, "request_table")}[moment]
+    module, name = {"fitting": (preparing, "fit"), "writing": (write_local, "_carries"), "finished": (preparing, "request_table")}[moment]
     original = getattr(module, name)
 
     def disturbed(*args: Any, **more: Any) -> Any:

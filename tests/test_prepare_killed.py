@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from swrec_prod.data import encode
-from swrec_prod.data import prepare as preparing
-from swrec_prod.data.prepare import prepare
+from swrec_prod.encoding import encoders
+from swrec_prod.prepare import run as preparing
+from swrec_prod.prepare.run import prepare
 from tests.dated_log import contents, damage_a_page, data_file, day, manifest_of, write_day, write_log, write_users
 
 
@@ -42,8 +42,9 @@ def test_a_killed_prepare_goes_on_where_it_stopped(raw: Path, out: Path, tmp_pat
     config = tmp_path / "data.yaml"
     config.write_text(yaml.safe_dump(file.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
     program = (
-        "import sys, time\nfrom swrec_prod.data import stream\nfrom swrec_prod.data.work import Work\nfrom swrec_prod.cli import main\n"
-        "stream.CHUNK_ROWS = 200\nsave = Work.save\n"
+        "import sys, time\nfrom swrec_prod.prepare import write_local\nfrom swrec_prod.prepare.staging import Work\n"
+        "from swrec_prod.cli import main\n"
+        "write_local.CHUNK_ROWS = 200\nsave = Work.save\n"
         "def slow(work):\n    save(work)\n    time.sleep(0.1 if len(work.days) < 5 else 60)\nWork.save = slow\nmain()\n"
     )
     command = [sys.executable, "-c", program, "prepare", str(config), "--raw", str(raw), "--out", str(out)]
@@ -100,7 +101,7 @@ def test_killed_while_it_extends_vocabularies(raw: Path, out: Path, tmp_path: Pa
     shutil.copytree(out, tmp_path / "unbroken")
     write_day(raw, 4)
     prepare(file, raw, tmp_path / "unbroken")
-    where, name = (encode.pq, "write_table") if moment == "vocabularies" else (preparing, "request_table")
+    where, name = (encoders.pq, "write_table") if moment == "vocabularies" else (preparing, "request_table")
     kill(monkeypatch, where, name, lambda: prepare(file, raw, out))
     prepare(file, raw, out)
     assert contents(out) == contents(tmp_path / "unbroken")

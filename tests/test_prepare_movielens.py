@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.pack import Ragged
-from swrec_prod.data.prepare import prepare
 from swrec_prod.datasets.movielens import MOVIELENS_1M, MovieLensOptions, rating_log
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.pack import Ragged
 from swrec_prod.errors import DataError
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.run import prepare
 from tests.dated_log import contents, prepared_rows
 
 

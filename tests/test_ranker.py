@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import Batch, make_batch
-from swrec_prod.data.pack import Column, Ragged, pack
+from swrec_prod.encoding.pack import Column, Ragged, pack
 from swrec_prod.errors import ConfigError, SchemaError
 from swrec_prod.layout import Layout
 from swrec_prod.ranker import build_ranker, debias_of, dims_of, layout_of, model_inputs

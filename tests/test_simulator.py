@@ -20,13 +20,12 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from swrec_prod.cli import main
-from swrec_prod.data import simulate as written
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.prepare import prepare
-from swrec_prod.data.simulate import data_file, simulate
 from swrec_prod.datasets import simulator
+from swrec_prod.datasets.simulate import _write_part, data_file, simulate
 from swrec_prod.datasets.simulated_world import ITEMS_PER_CATEGORY, UNBORN, Simulation, apportion, make_world
 from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.run import prepare
 from swrec_prod.strict import parse
 
 TRUTH = {"row", "interest", "direct", "propensity", "click_probability", "conversion_probability"}
@@ -361,14 +360,14 @@ def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: py
     out, few = tmp_path / "out", options(days=2, rows_per_day=200)
     simulate(few, out)
     before = {name: (out / name).read_bytes() for name in files(out)}
-    whole = written._write_part
+    whole = _write_part
 
     def full(day: simulator.Day, *rest: Any) -> Any:
         if day.number == 1:
             raise OSError(28, "No space left on device")
         return whole(day, *rest)
 
-    monkeypatch.setattr(written, "_write_part", full)
+    monkeypatch.setattr("swrec_prod.datasets.simulate._write_part", full)
     with pytest.raises(DataError, match=r"out: cannot be written: No space left on device"):
         simulate(few.model_copy(update={"seed": 9}), out, overwrite=True)
     assert {name: (out / name).read_bytes() for name in files(out)} == before and [p.name for p in tmp_path.iterdir()] == ["out"]

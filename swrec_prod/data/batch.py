@@ -14,7 +14,7 @@ from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
-from swrec_prod.data.pack import Packed
+from swrec_prod.encoding.pack import Packed
 from swrec_prod.layout import Layout
 
 

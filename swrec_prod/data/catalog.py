@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from swrec_prod.config import DataConfig, SplitName, day_range
-from swrec_prod.data.commit import file_sha256
 from swrec_prod.errors import ConfigError, DataError, nearest
+from swrec_prod.files import file_sha256
 from swrec_prod.schema import FeatureSchema
 
 MANIFEST = "manifest.json"

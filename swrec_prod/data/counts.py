@@ -7,7 +7,7 @@ import numpy as np
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.decode import Decoder
-from swrec_prod.data.record import LABELS
+from swrec_prod.data.row_format import LABELS
 from swrec_prod.layout import Layout
 
 

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.catalog import Catalog, DayFile
-from swrec_prod.data.pack import Column, Ragged, spread
 from swrec_prod.data.prefetch import mapped
-from swrec_prod.data.record import INT, LABELS, LIST, Record
+from swrec_prod.data.row_format import INT, LABELS, LIST, Record
+from swrec_prod.encoding.pack import Column, Ragged, spread
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.layout import Layout
 

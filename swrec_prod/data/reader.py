@@ -21,10 +21,10 @@ from swrec_prod.data.batch import Batch, Position, make_batch
 from swrec_prod.data.catalog import Catalog, DayFile
 from swrec_prod.data.decode import Decoder, Window
 from swrec_prod.data.lanes import Share, Shares
-from swrec_prod.data.pack import pack
 from swrec_prod.data.prefetch import prefetched
-from swrec_prod.data.record import LABELS
+from swrec_prod.data.row_format import LABELS
 from swrec_prod.data.windows import cut
+from swrec_prod.encoding.pack import pack
 from swrec_prod.errors import DataError
 from swrec_prod.layout import Layout
 

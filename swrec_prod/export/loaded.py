@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from swrec_prod.blocks import debias
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.pack import Column, Packed, Ragged, pack
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
 from swrec_prod.errors import DataError, PackageError, SchemaError
 from swrec_prod.export.package import PROGRAMS, Manifest, verify_package
 from swrec_prod.layout import Layout

@@ -32,9 +32,9 @@ import pydantic
 import torch
 
 from swrec_prod.config import Quantize
-from swrec_prod.data.commit import remove_leftovers, temporary
-from swrec_prod.data.encode import STATE, Encoders
+from swrec_prod.encoding.encoders import STATE, Encoders
 from swrec_prod.errors import PackageError
+from swrec_prod.files import remove_leftovers, temporary
 from swrec_prod.strict import Strict, parse
 
 FORMAT = 1

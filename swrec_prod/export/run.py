@@ -14,8 +14,8 @@ import torch
 from swrec_prod.config import Quantize, RunConfig
 from swrec_prod.data.batch import make_batch
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.pack import Column, pack
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.pack import Column, pack
 from swrec_prod.errors import DataError, PackageError
 from swrec_prod.export.loaded import Logits, Package, Programs, by_scenario, difference, encode_rows, take, with_expected
 from swrec_prod.export.package import Manifest, Parity, destination, staged, write_files

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.data.values import flat, floats
+from swrec_prod.encoding.raw_values import flat, floats
 from swrec_prod.errors import DataError, SchemaError, nearest
 from swrec_prod.schema import FeatureSchema
 

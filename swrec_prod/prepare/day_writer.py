@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.data.commit import file_record
-from swrec_prod.data.pack import Ragged
+from swrec_prod.encoding.pack import Ragged
+from swrec_prod.files import file_record
 from swrec_prod.schema import FeatureSchema
 
 MICROSECONDS = pa.timestamp("us", "UTC")

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import ibis
 from ibis import _
 
-from swrec_prod.data.data_file import DataFile
 from swrec_prod.engine.contract import Engine
+from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.schema import DENSE_ENCODERS, Feature, FeatureSchema
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import ibis
 import pyarrow as pa
 
-from swrec_prod.data import etl
-from swrec_prod.data.behaviours import Carry
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.profile import Profile, day_of, number_of
-from swrec_prod.data.rows import prepared_rows
-from swrec_prod.data.stored import FILE_ROWS, DayWriter, stored_schema
-from swrec_prod.data.work import Work
+from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
+from swrec_prod.prepare import etl
+from swrec_prod.prepare.behaviours import Carry
+from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, stored_schema
+from swrec_prod.prepare.prepared_rows import prepared_rows
+from swrec_prod.prepare.profile import Profile, day_of, number_of
+from swrec_prod.prepare.staging import Work
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

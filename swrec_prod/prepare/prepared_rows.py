@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.data.behaviours import Behaviours, Carry, Sequence, sequence
-from swrec_prod.data.check import label_values, weight_values
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.etl import DAY, SPLIT
-from swrec_prod.data.pack import Ragged
-from swrec_prod.data.stored import MICROSECONDS, list_array
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.pack import Ragged
+from swrec_prod.prepare.behaviours import Behaviours, Carry, Sequence, sequence
+from swrec_prod.prepare.check import label_values, weight_values
+from swrec_prod.prepare.day_writer import MICROSECONDS, list_array
+from swrec_prod.prepare.etl import DAY, SPLIT
 from swrec_prod.schema import Feature, FeatureSchema
 
 Carries = dict[str, Carry]

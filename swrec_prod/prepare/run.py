@@ -1,13 +1,13 @@
 """From a raw log to prepared days: the folder that train, evaluate and export read.
 
-    OUT/day=YYYY-MM-DD/part-NNNNN.parquet   encoded rows, by (time, row) (stored.py)
-    OUT/schema.yaml, OUT/vocab/             the encoders (encode.py)
+    OUT/day=YYYY-MM-DD/part-NNNNN.parquet   encoded rows, by (time, row) (day_writer.py)
+    OUT/schema.yaml, OUT/vocab/             the encoders (encoding.encoders)
     OUT/requests.parquet                    held-out rows, raw (requests.py)
     OUT/manifest.json                       what there is, from what, with checksums
 
 The relational part is one set of expressions (etl.py) that an engine evaluates; ids, numbers and lists are made of its Arrow tables
-(rows.py). Days are written one after the other in a folder beside OUT that becomes OUT at the end (work.py): a killed run leaves
-no half dataset, and the next one goes on where it stopped.
+(prepared_rows.py). Days are written one after the other in a folder beside OUT that becomes OUT at the end (staging.py): a killed run
+leaves no half dataset, and the next one goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.data import etl
 from swrec_prod.data.catalog import FORMAT
-from swrec_prod.data.check import check_columns
-from swrec_prod.data.commit import file_record, replaced
-from swrec_prod.data.data_file import DataFile, RandomSplit
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.fit import extend, fit
-from swrec_prod.data.profile import Profile, check_numbers, day_of, number_of
-from swrec_prod.data.raw import RawLog, difference, news
-from swrec_prod.data.requests import last_days, limits, request_table
-from swrec_prod.data.spread import spread_days
-from swrec_prod.data.stream import stream_days
-from swrec_prod.data.work import Manifest, Work, bad_days, begin, check_there, continued, locked, read_manifest, resume, settle
 from swrec_prod.datasets.source import RawFile, RawFiles
+from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine import check_name
 from swrec_prod.engine import engine as running_engine
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
+from swrec_prod.files import file_record, replaced
+from swrec_prod.prepare import etl
+from swrec_prod.prepare.check import check_columns
+from swrec_prod.prepare.data_file import DataFile, RandomSplit
+from swrec_prod.prepare.fit import extend, fit
+from swrec_prod.prepare.profile import Profile, check_numbers, day_of, number_of
+from swrec_prod.prepare.raw_log import RawLog, difference, news
+from swrec_prod.prepare.requests import last_days, limits, request_table
+from swrec_prod.prepare.staging import Manifest, Work, bad_days, begin, check_there, continued, locked, read_manifest, resume, settle
+from swrec_prod.prepare.write_cluster import spread_days
+from swrec_prod.prepare.write_local import stream_days
 from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:

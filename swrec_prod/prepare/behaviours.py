@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.data.pack import Ragged, spread
-from swrec_prod.data.stored import MICROSECONDS, list_array
+from swrec_prod.encoding.pack import Ragged, spread
+from swrec_prod.prepare.day_writer import MICROSECONDS, list_array
 
 
 class Behaviours(NamedTuple):

@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.data.commit import file_sha256
 from swrec_prod.datasets.source import RawFiles
 from swrec_prod.errors import DataError
+from swrec_prod.files import file_sha256
 
 Identity = dict[str, Any]
 THREADS = 2

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.data.etl import HOUR, ROW, checked, numbers
 from swrec_prod.errors import DataError
+from swrec_prod.prepare.etl import HOUR, ROW, checked, numbers
 from swrec_prod.schema import Feature, FeatureSchema, Scenario
 
 EPOCH = date(1970, 1, 1)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from swrec_prod.data import etl
-from swrec_prod.data.behaviours import Carry
-from swrec_prod.data.encode import Encoders
 from swrec_prod.data.prefetch import prefetched
-from swrec_prod.data.profile import Profile, day_of
-from swrec_prod.data.rows import Carries, Rows, prepared_rows
-from swrec_prod.data.stored import DayWriter, stored_schema
-from swrec_prod.data.work import Work
+from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
+from swrec_prod.prepare import etl
+from swrec_prod.prepare.behaviours import Carry
+from swrec_prod.prepare.day_writer import DayWriter, stored_schema
+from swrec_prod.prepare.prepared_rows import Carries, Rows, prepared_rows
+from swrec_prod.prepare.profile import Profile, day_of
+from swrec_prod.prepare.staging import Work
 from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:

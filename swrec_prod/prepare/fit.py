@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from swrec_prod.data import etl
-from swrec_prod.data.encode import Encoders
-from swrec_prod.data.tables import Scaler
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.lookups import Scaler
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
+from swrec_prod.prepare import etl
 from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:

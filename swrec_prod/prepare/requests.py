@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.data.data_file import DataFile
-from swrec_prod.data.etl import DAY, ROW, behaved
-from swrec_prod.data.pack import spread
-from swrec_prod.data.profile import day_of
-from swrec_prod.data.stored import MICROSECONDS
+from swrec_prod.encoding.pack import spread
 from swrec_prod.engine.contract import Engine
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.day_writer import MICROSECONDS
+from swrec_prod.prepare.etl import DAY, ROW, behaved
+from swrec_prod.prepare.profile import day_of
 from swrec_prod.schema import Feature, FeatureSchema
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""How raw values become rows of an embedding table (Vocabulary, Hashing, Buckets) or numbers (Scaler). See encode.py."""
+"""How raw values become rows of an embedding table (Vocabulary, Hashing, Buckets) or numbers (Scaler). See encoders.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.data.stable_hash import hash_integers, hash_strings
-from swrec_prod.data.values import Values, check_strings, flat, floats, integers, is_string, strings
+from swrec_prod.encoding.raw_values import Values, check_strings, flat, floats, integers, is_string, strings
+from swrec_prod.encoding.stable_hash import hash_integers, hash_strings
 from swrec_prod.errors import DataError
 
 RawType = Literal["string", "int64"]

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from swrec_prod.data.catalog import FORMAT, MANIFEST, damaged
-from swrec_prod.data.commit import remove_leftovers, temporary
-from swrec_prod.data.raw import RawLog
 from swrec_prod.errors import DataError, SwrecError
+from swrec_prod.files import remove_leftovers, temporary
+from swrec_prod.prepare.raw_log import RawLog
 
 JOURNAL, SCRATCH = "journal.json", "scratch"
 Manifest = dict[str, Any]

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from swrec_prod.data.commit import replaced
-from swrec_prod.data.pack import Column, Ragged
-from swrec_prod.data.tables import Buckets, Hashing, Scaler, Table, Vocabulary, joined
-from swrec_prod.data.values import Values, lists
+from swrec_prod.encoding.lookups import Buckets, Hashing, Scaler, Table, Vocabulary, joined
+from swrec_prod.encoding.pack import Column, Ragged
+from swrec_prod.encoding.raw_values import Values, lists
 from swrec_prod.errors import DataError, nearest
+from swrec_prod.files import replaced
 from swrec_prod.schema import Encoder, Feature, FeatureSchema
 
 STATE = "encoders.json"
