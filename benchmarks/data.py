@@ -25,7 +25,9 @@ def main() -> None:
     """Measure and report the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each speed, of which the median is taken")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="measurements of each speed, of which the median is taken"
+    )
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:
         parser.error(f"part {unknown[0]!r} is unknown; choose from {', '.join(PARTS)}")

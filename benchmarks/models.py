@@ -1,14 +1,16 @@
-"""`make bench-models`: what a row costs with 3, 30, 100 and 355 scenarios, for every model. About 10 minutes on 2 quiet cores.
+"""`make bench-models`: what a row costs with 3, 30, 100 and 355 scenarios, for every model. About 10 minutes on 2 quiet
+cores.
 
 scenario_cost_<model>_train    cost of a row in a training step with 355 scenarios, against that with 3, same widths
 scenario_cost_<model>_score    the same for scoring rows of all scenarios mixed
 default_cost_<model>_*         with --form default: the same for a model's default options
 naive_cost_shared_bottom_*     the same for SharedBottom whose towers all see all rows, each keeping its own
 
-A step is forward, loss, backward and Adam over all dense parameters, as train/optim.py has it; the tables' share does not know of
-scenarios and is left out. Rows are like those of KuaiRand with every feature 16 wide, sorted by scenario as the reader sorts them.
-Every size has a process of its own, as in training: beside others in one heap a step takes less new memory from the system. The
-processes are measured in turns, and a cost is the median. OMP_NUM_THREADS says how many threads.
+A step is forward, loss, backward and Adam over all dense parameters, as train/optim.py has it; the tables' share does
+not know of scenarios and is left out. Rows are like those of KuaiRand with every feature 16 wide, sorted by scenario as
+the reader sorts them. Every size has a process of its own, as in training: beside others in one heap a step takes less
+new memory from the system. The processes are measured in turns, and a cost is the median. OMP_NUM_THREADS says how many
+threads.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ ROWS, ITEM, FEATURES, BEHAVIOURS = 4096, 16, 34, 50
 WARM_UP = 2
 NAIVE = "naive"
 KNOWN = (*MODELS, NAIVE)
-MANY_SCENARIOS: Mapping[str, Mapping[str, Any]] = {  # the form that a model's file recommends for many scenarios; others: as they are
+MANY_SCENARIOS: Mapping[
+    str, Mapping[str, Any]
+] = {  # the form that a model's file recommends for many scenarios; others: as they are
     "aesm2": {"gate_form": "lowrank"},
     "csii": {"own_weights": "rank_one"},
     "hamur": {"backbone": "last_layer"},
@@ -61,7 +65,11 @@ def main() -> None:
     names = options.models or KNOWN
     for at, name in enumerate(names, 1):
         print(f"{at} of {len(names)}: {name}", flush=True)
-        report("bench-models", figures(name, options), {"rounds": options.rounds, "batch": ROWS, "traffic": options.traffic})
+        report(
+            "bench-models",
+            figures(name, options),
+            {"rounds": options.rounds, "batch": ROWS, "traffic": options.traffic},
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,7 +107,10 @@ def figures(name: str, options: argparse.Namespace) -> list[Figure]:
         title, wanted = f"default_cost_{name}", ""
     context = {"threads": torch.get_num_threads(), "clock": options.clock, "options": form}
     faults = {kind: {str(S): cost.faults for S, cost in of.items()} for kind, of in found.items()}
-    return [_figure(f"{title}_{kind}", cost, wanted, context | {"minor_faults": faults[kind]}) for kind, cost in costs.items()]
+    return [
+        _figure(f"{title}_{kind}", cost, wanted, context | {"minor_faults": faults[kind]})
+        for kind, cost in costs.items()
+    ]
 
 
 def measured(calls: Mapping[int, Callable[[str], Cost]], kind: str, rounds: int) -> dict[int, Cost]:
@@ -114,8 +125,12 @@ def measured(calls: Mapping[int, Callable[[str], Cost]], kind: str, rounds: int)
 
 
 @contextmanager
-def _process(name: str, scenarios: int, traffic: str, form: Mapping[str, Any], clock: str) -> Iterator[Callable[[str], Cost]]:
-    """A process with one Work: takes the name of a call and gives its Cost. Raises RuntimeError where the process has died."""
+def _process(
+    name: str, scenarios: int, traffic: str, form: Mapping[str, Any], clock: str
+) -> Iterator[Callable[[str], Cost]]:
+    """A process with one Work: takes the name of a call and gives its Cost. Raises RuntimeError where the process has
+    died.
+    """
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_serve, args=(theirs, name, scenarios, traffic, form, clock), daemon=True)
@@ -128,7 +143,9 @@ def _process(name: str, scenarios: int, traffic: str, form: Mapping[str, Any], c
             return ours.recv()
         except (EOFError, ConnectionError):
             process.join()
-            raise RuntimeError(f"{name} with {scenarios} scenarios: its process ended with {process.exitcode}") from None
+            raise RuntimeError(
+                f"{name} with {scenarios} scenarios: its process ended with {process.exitcode}"
+            ) from None
 
     with ours:
         yield call
@@ -230,13 +247,17 @@ def _dims(scenarios: int) -> Dims:
 
 
 def _inputs(scenario_B: Tensor, scenarios: int, behaviours: int) -> Inputs:
-    """Random rows, whose tables would want a gradient; histories of `behaviours`, half of them full, half in the row's scenario."""
+    """Random rows, whose tables would want a gradient; histories of `behaviours`, half of them full, half in the row's
+    scenario.
+    """
     x_BD = torch.randn(ROWS, FEATURES * ITEM + 1, requires_grad=True)
     lengths_B1 = torch.randint(0, 2 * behaviours + 1, (ROWS, 1)).clamp(max=behaviours)
     mask_BN = torch.arange(behaviours) < lengths_B1
     history_BNd = torch.randn(ROWS, behaviours, ITEM, requires_grad=True)
     at_home_BN = torch.rand(ROWS, behaviours) < 0.5
-    history_scenario_BN = torch.where(at_home_BN, scenario_B.unsqueeze(1), torch.randint(0, scenarios, (ROWS, behaviours))) * mask_BN
+    history_scenario_BN = (
+        torch.where(at_home_BN, scenario_B.unsqueeze(1), torch.randint(0, scenarios, (ROWS, behaviours))) * mask_BN
+    )
     target_Bd = x_BD.detach()[:, ITEM : 2 * ITEM]
     return Inputs(x_BD, make_route(scenario_B, scenarios), target_Bd, history_BNd, mask_BN, history_scenario_BN)
 

@@ -1,7 +1,8 @@
-"""Speed and memory of `swrec prepare` with the embedded engine, on simulated logs of 1, 3 and 10 M rows, each in a process of its own.
+"""Speed and memory of `swrec prepare` with the embedded engine, on simulated logs of 1, 3 and 10 M rows, each in a
+process of its own.
 
-The log has ten scenarios, ten id features (one of them a bag), two dense ones and a history of 50 clicks (44 on average), in ten days;
-users and items are joined to it. Two minutes on two quiet cores.
+The log has ten scenarios, ten id features (one of them a bag), two dense ones and a history of 50 clicks (44 on
+average), in ten days; users and items are joined to it. Two minutes on two quiet cores.
 
 prepare_rows_per_s    rows/s of the largest log, everything counted: checksums, vocabularies, lists, Parquet, requests
 prepare_peak_gb       resident memory of that process at its peak
@@ -68,7 +69,9 @@ def _measure(rows: int) -> tuple[float, float]:
         _simulate(rows, raw)
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-W", "ignore", "-c", MEASURE, str(raw), str(out)]
-    done, seconds, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    done, seconds, peak = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
     assert done == rows
     print(f"prepare, {rows:,} rows: {rows / seconds:,.0f} rows/s, {peak:.2f} GB", flush=True)
     return seconds, peak
@@ -76,6 +79,26 @@ def _measure(rows: int) -> tuple[float, float]:
 
 def _simulate(rows: int, out: Path) -> None:
     """Done in a process of its own: what it holds is not ours."""
-    command = [sys.executable, "-m", "swrec_prod.cli", "simulate", "--out", str(out), "--days", str(DAYS), "--seed", "1"]
-    command += ["--rows-per-day", str(rows // DAYS), "--scenarios", "10", "--users", str(rows // ROWS_A_USER), "--history-length", "50"]
+    command = [
+        sys.executable,
+        "-m",
+        "swrec_prod.cli",
+        "simulate",
+        "--out",
+        str(out),
+        "--days",
+        str(DAYS),
+        "--seed",
+        "1",
+    ]
+    command += [
+        "--rows-per-day",
+        str(rows // DAYS),
+        "--scenarios",
+        "10",
+        "--users",
+        str(rows // ROWS_A_USER),
+        "--history-length",
+        "50",
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -1,7 +1,8 @@
 """The reference that training is measured against: SharedBottom by hand, over fbgemm's tables, with all rows in memory.
 
-No framework, no files, no checkpoints: what somebody would write who needs this one model once. It is given every advantage
-that is simple to take: one fused call for all tables, row-wise Adagrad in backward, fused Adam, towers as one matrix.
+No framework, no files, no checkpoints: what somebody would write who needs this one model once. It is given every
+advantage that is simple to take: one fused call for all tables, row-wise Adagrad in backward, fused Adam, towers as one
+matrix.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
-from fbgemm_gpu.split_table_batched_embeddings_ops_training import ComputeDevice, OptimType, SplitTableBatchedEmbeddingBagsCodegen
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+    ComputeDevice,
+    OptimType,
+    SplitTableBatchedEmbeddingBagsCodegen,
+)
 from torch import Tensor, nn
 
 IDS = ("user_id", "movie_id", "gender", "occupation", "zip", "main_genre")
@@ -39,11 +44,15 @@ class Rows:
 
 
 class Network(nn.Module):
-    """97 -> 128 (batch norm, ReLU, dropout) -> 8 -> 1 for each of 3 scenarios; all towers on all rows, then the row's own."""
+    """97 -> 128 (batch norm, ReLU, dropout) -> 8 -> 1 for each of 3 scenarios; all towers on all rows, then the row's
+    own.
+    """
 
     def __init__(self, dropout: float, scenarios: int = 3) -> None:
         super().__init__()
-        self.bottom = nn.Sequential(nn.Linear(len(IDS) * DIM + 1, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(dropout))
+        self.bottom = nn.Sequential(
+            nn.Linear(len(IDS) * DIM + 1, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(dropout)
+        )
         self.tower = nn.Linear(128, 8 * scenarios)
         self.head = nn.Parameter(torch.randn(scenarios, 8) / 8**0.5)
         self.bias = nn.Parameter(torch.zeros(scenarios))

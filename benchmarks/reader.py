@@ -53,7 +53,9 @@ def reader_vs_train(rounds: int = 3, threads: int = 2) -> list[Figure]:
         context = {"threads": threads, "ranks": 1, "batch": BATCH, "read": read, "train": train}
         value, reference = statistics.median(read), statistics.median(train)
         model = "M-scan" if history else "SharedBottom"
-        figures.append(Figure(name, value, "rows/s", f"{model} from memory, {threads} threads", reference, ">= 5", context=context))
+        figures.append(
+            Figure(name, value, "rows/s", f"{model} from memory, {threads} threads", reference, ">= 5", context=context)
+        )
     return figures
 
 
@@ -61,7 +63,11 @@ def reader_peak_mb(_: int = 1, threads: int = 2) -> list[Figure]:
     """Resident memory while 50 M rows are read in windows of 2 M."""
     found = measured("memory", write_days(FOLDER / "long", FLAT_ROWS, FLAT_DAYS, history=False), False, threads)
     context = {"threads": threads, "ranks": 1, "rows": LATE} | found
-    return [Figure("reader_peak_mb", found["late_mb"], "MB", "after 10 M rows", found["early_mb"], "<= 1.05", context=context)]
+    return [
+        Figure(
+            "reader_peak_mb", found["late_mb"], "MB", "after 10 M rows", found["early_mb"], "<= 1.05", context=context
+        )
+    ]
 
 
 def write_days(out: Path, rows: int, days: int, *, history: bool) -> Path:
@@ -72,7 +78,12 @@ def write_days(out: Path, rows: int, days: int, *, history: bool) -> Path:
     first = out / f"day={FIRST_DAY}" / "part-00000.parquet"
     first.parent.mkdir(parents=True)
     pq.write_table(
-        rows_table(rows, history), first, row_group_size=GROUP_ROWS, compression="lz4", use_dictionary=False, write_statistics=False
+        rows_table(rows, history),
+        first,
+        row_group_size=GROUP_ROWS,
+        compression="lz4",
+        use_dictionary=False,
+        write_statistics=False,
     )
     entry = file_entry(out, first) | {"rows": rows, "row_groups": -(-rows // GROUP_ROWS), "fitted_until": "2023-12-31"}
     files = []
@@ -83,7 +94,14 @@ def write_days(out: Path, rows: int, days: int, *, history: bool) -> Path:
             os.link(first, path)
         files.append(entry | {"path": str(path.relative_to(out)), "day": str(day)})
     schema_of(history).save(out / "schema.yaml")
-    manifest = {"format": FORMAT, "dataset": "reader", "fingerprint": "none", "rows": rows * days, "files": files, "splits": None}
+    manifest = {
+        "format": FORMAT,
+        "dataset": "reader",
+        "fingerprint": "none",
+        "rows": rows * days,
+        "files": files,
+        "splits": None,
+    }
     manifest |= {"others": [file_entry(out, out / "schema.yaml")], "fit": {"rule": "none", "until": "2023-12-31"}}
     (out / MANIFEST).write_text(json.dumps(manifest))
     return out
@@ -109,14 +127,19 @@ def schema_of(history: bool) -> Any:
     """The schema of `rows_table`."""
     from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
 
-    features = [Feature(name=n, kind="id", side="item" if n == "item" else "user", encoder="vocab", rows=h) for n, h in TABLES.items()]
+    features = [
+        Feature(name=n, kind="id", side="item" if n == "item" else "user", encoder="vocab", rows=h)
+        for n, h in TABLES.items()
+    ]
     features += [Feature(name=n, kind="dense", side="context", encoder="standard") for n in ("age", "price")]
     if history:
         rows = TABLES["item"]
         features.append(Feature(name="history", kind="sequence", side="user", item="item", where="click", rows=rows))
     scenario = Scenario(values=tuple(f"s{i}" for i in range(SCENARIOS)))
     labels = (Label(name="click", column="click"),)
-    return FeatureSchema(name="reader", features=tuple(features), scenario=scenario, labels=labels, time="time", user="person")
+    return FeatureSchema(
+        name="reader", features=tuple(features), scenario=scenario, labels=labels, time="time", user="person"
+    )
 
 
 def file_entry(out: Path, path: Path) -> dict[str, Any]:
@@ -128,7 +151,17 @@ def file_entry(out: Path, path: Path) -> dict[str, Any]:
 
 def measured(what: str, folder: Path, history: bool, threads: int) -> dict[str, float]:
     """One measurement in a process of its own."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.reader", what, str(folder), str(int(history)), str(threads)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.reader",
+        what,
+        str(folder),
+        str(int(history)),
+        str(threads),
+    ]
     done = subprocess.run(command, text=True, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
@@ -143,12 +176,18 @@ def make_reader(folder: Path, history: bool, window: int) -> Any:
     from swrec_prod.layout import Layout
 
     catalog = Catalog.open(folder)
-    data = DataConfig(path=str(folder), shuffle_rows=window, days=DayRanges(train="..2030-12-31", valid="2031-01-01", test="2031-01-02"))
+    data = DataConfig(
+        path=str(folder),
+        shuffle_rows=window,
+        days=DayRanges(train="..2030-12-31", valid="2031-01-01", test="2031-01-02"),
+    )
     return Reader(catalog, Layout.of(catalog.schema, history=history), "train", data, BATCH, shuffle=True)
 
 
 def _read(folder: Path, history: bool) -> dict[str, float]:
-    """Rows a second of two epochs, every row decoded anew; windows of half the rows, as if there were many more of them."""
+    """Rows a second of two epochs, every row decoded anew; windows of half the rows, as if there were many more of
+    them.
+    """
     reader = make_reader(folder, history, FLAT_ROWS // 2 if not history else HISTORY_ROWS)
     started = time.perf_counter()
     rows = sum(len(batch) for epoch in range(2) for batch in reader.epoch(epoch))

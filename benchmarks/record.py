@@ -1,4 +1,6 @@
-"""Figures: printed as a table, and appended to build/bench/<target>.jsonl, one JSON object a figure (DESIGN: benchmark output)."""
+"""Figures: printed as a table, and appended to build/bench/<target>.jsonl, one JSON object a figure (DESIGN: benchmark
+output).
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,12 @@ class Figure:
 
 def report(target: str, figures: list[Figure], context: dict[str, Any]) -> None:
     """Append `figures` to the target's file and print them."""
-    everywhere = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "versions": _versions(), **context}
+    everywhere = {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "versions": _versions(),
+        **context,
+    }
     FOLDER.mkdir(parents=True, exist_ok=True)
     with open(FOLDER / f"{target}.jsonl", "a") as lines:
         for figure in figures:
@@ -67,7 +74,9 @@ def _table(target: str, figures: list[Figure]) -> Table:
         ratio = "" if f.ratio is None else f"{f.ratio:.3f}"
         wanted = f"{'ratio' if f.held == 'ratio' else 'value'} {f.wanted}" if f.wanted else ""
         mark = "" if not f.wanted else "reached" if f.reached else "[bold red]missed[/bold red]"
-        table.add_row(f.name, f"{_number(f.value)} {f.unit}", f.reference, _number(f.reference_value), ratio, wanted, mark)
+        table.add_row(
+            f.name, f"{_number(f.value)} {f.unit}", f.reference, _number(f.reference_value), ratio, wanted, mark
+        )
     return table
 
 

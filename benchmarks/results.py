@@ -1,11 +1,12 @@
-"""`make results`: every model on every protocol of configs/results.yaml, several seeds, and docs/results.md from what they found.
+"""`make results`: every model on every protocol of configs/results.yaml, several seeds, and docs/results.md from what
+they found.
 
     python -m benchmarks.results --raw RAW                     all that is missing, then the page
     python -m benchmarks.results movielens_random --seeds 1    one protocol, its first seed
     python -m benchmarks.results --page-only                   the page again, from the runs that are there
 
-A run is a RUN_DIR, build/results/runs/PROTOCOL/VARIANT/seed-K; one that is finished and has the same configuration is kept, so that
-the command goes on where it was stopped. First seeds come first: a page can be written at any time.
+A run is a RUN_DIR, build/results/runs/PROTOCOL/VARIANT/seed-K; one that is finished and has the same configuration is
+kept, so that the command goes on where it was stopped. First seeds come first: a page can be written at any time.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Variant(Strict):
 class Protocol(Strict):
     """Rows, settings and models that are compared. Exactly one of data_file (prepared from --raw) and simulate.
 
-    raw: the file or folder below --raw that data_file is prepared from. published, public_code: AUC by variant, of the papers'
-    tables and of a run of the public benchmark's code on such rows.
+    raw: the file or folder below --raw that data_file is prepared from. published, public_code: AUC by variant, of the
+    papers' tables and of a run of the public benchmark's code on such rows.
     """
 
     title: str
@@ -127,7 +128,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("protocols", nargs="*", help="default: all")
-    parser.add_argument("--raw", type=Path, help="folder of the raw data sets; left out: they are fetched where their licence allows")
+    parser.add_argument(
+        "--raw", type=Path, help="folder of the raw data sets; left out: they are fetched where their licence allows"
+    )
     parser.add_argument("--seeds", type=int, help="at most so many seeds of every variant")
     parser.add_argument("--only", action="append", default=[], metavar="VARIANT", help="these variants only")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
@@ -140,7 +143,9 @@ def _options() -> argparse.Namespace:
 
 
 def make_results(options: argparse.Namespace) -> None:
-    """What `main` does. Raises ConfigError for names that the grid does not have, and after the page when a run has failed."""
+    """What `main` does. Raises ConfigError for names that the grid does not have, and after the page when a run has
+    failed.
+    """
     from benchmarks.results_page import write_page
 
     grid = load(Grid, GRID)
@@ -183,7 +188,9 @@ def prepare(name: str, protocol: Protocol, raw: Path | None) -> None:
         return _swrec("prepare", protocol.data_file, "--out", out, "--overwrite", *where)
     log, options = DATA / f"{name}_log", parse(Simulation, protocol.simulate, f"{GRID}: {name}.simulate")
     if not (log / PARAMETERS).is_file() or read_yaml(log / PARAMETERS) != resolved(options):
-        words = [word for key, value in (protocol.simulate or {}).items() for word in (f"--{key.replace('_', '-')}", value)]
+        words = [
+            word for key, value in (protocol.simulate or {}).items() for word in (f"--{key.replace('_', '-')}", value)
+        ]
         _swrec("simulate", "--out", log, *words, "--overwrite")
     _swrec("prepare", log / "data.yaml", "--raw", log, "--out", out, "--overwrite")
 
@@ -197,7 +204,9 @@ def identity(folder: Path) -> str:
 
 
 def fit(runs: Sequence[Run], jobs: int) -> list[str]:
-    """Train `runs`, some side by side; one that fails is told and the others go on. Gives the names of those that failed."""
+    """Train `runs`, some side by side; one that fails is told and the others go on. Gives the names of those that
+    failed.
+    """
     started, failed = time.perf_counter(), []
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
     with pool:

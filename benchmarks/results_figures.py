@@ -1,4 +1,5 @@
-"""The figures of docs/results.md: every one is computed from predictions of finished runs, with the rows of a user as one cluster.
+"""The figures of docs/results.md: every one is computed from predictions of finished runs, with the rows of a user as
+one cluster.
 
 Shapes: N test rows, R seeds, S scenarios.
 """
@@ -23,8 +24,9 @@ STRENGTHS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # values of c that a table s
 
 
 class Line(NamedTuple):
-    """A variant's figures, each a mean over its seeds. deviation: standard deviation of AUC over seeds, None for one seed;
-    scenarios: AUC of each, None where all its labels are equal; macro: their mean."""
+    """A variant's figures, each a mean over its seeds. deviation: standard deviation of AUC over seeds, None for one
+    seed; scenarios: AUC of each, None where all its labels are equal; macro: their mean.
+    """
 
     variant: str
     seeds: tuple[int, ...]
@@ -44,9 +46,11 @@ class Compared(NamedTuple):
 
 
 class Liked(NamedTuple):
-    """AUC against the true interest: of the probability, of the ranking score, of y_m alone; gain: score less probability.
+    """AUC against the true interest: of the probability, of the ranking score, of y_m alone; gain: score less
+    probability.
 
-    score, interest, gain: None without a causal split. ahead: the ranking score (or probability) less that of shared_bottom.
+    score, interest, gain: None without a causal split. ahead: the ranking score (or probability) less that of
+    shared_bottom.
     """
 
     variant: str
@@ -88,11 +92,15 @@ def changes(rows: TestRows, scores: Sequence[Scores]) -> dict[tuple[str, str], C
     """Variants that are another one with something changed, less that one: `mscan_fast` is a change of `mscan`."""
     by_name = {s.variant: s for s in scores}
     pairs = [(name, parent) for name in by_name if (parent := _parent(name, by_name)) is not None]
-    return compared({(a, b): auc_difference(rows.labels_N, by_name[a].logit_RN, by_name[b].logit_RN, rows.user_N) for a, b in pairs})
+    return compared(
+        {(a, b): auc_difference(rows.labels_N, by_name[a].logit_RN, by_name[b].logit_RN, rows.user_N) for a, b in pairs}
+    )
 
 
 def liked_of(rows: TestRows, scores: Sequence[Scores], chance_N: np.ndarray) -> list[Liked]:
-    """Every variant against the true interest. chance_N: probability that the user likes the item, see `chance_of_liking`."""
+    """Every variant against the true interest. chance_N: probability that the user likes the item, see
+    `chance_of_liking`.
+    """
     reference = next((s.logit_RN for s in scores if s.variant == BASELINES[0]), None)
     return [_liked(rows, s, chance_N, None if s.variant == BASELINES[0] else reference) for s in scores]
 

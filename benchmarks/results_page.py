@@ -1,4 +1,6 @@
-"""docs/results.md, written from finished runs: `python -m benchmarks.results --page-only`. No figure or finding is typed."""
+"""docs/results.md, written from finished runs: `python -m benchmarks.results --page-only`. No figure or finding is
+typed.
+"""
 
 from __future__ import annotations
 
@@ -70,11 +72,18 @@ def section(grid: Grid, name: str) -> str:
     beside = {b: less for b in BASELINES if (less := against(rows, scores, b))}
     blocks += [_data(name, protocol, rows), _settings(protocol), table(protocol, rows, lines, beside)]
     blocks += [_bullets([*_missing(protocol, lines), *findings(protocol, lines, beside)])]
-    blocks += [_changes(changes(rows, scores)), _truth(name, protocol, rows, scores), _strengths(rows, scores), _notes(protocol)]
+    blocks += [
+        _changes(changes(rows, scores)),
+        _truth(name, protocol, rows, scores),
+        _strengths(rows, scores),
+        _notes(protocol),
+    ]
     return _joined(blocks)
 
 
-def table(protocol: Protocol, rows: TestRows, lines: Sequence[Line], beside: Mapping[str, Mapping[str, Compared]]) -> str:
+def table(
+    protocol: Protocol, rows: TestRows, lines: Sequence[Line], beside: Mapping[str, Mapping[str, Compared]]
+) -> str:
     """One line a variant, best AUC first."""
     few = len(rows.scenarios) <= MANY
     head = ["variant", "seeds", "AUC", "sd", "log loss", *(rows.scenarios if few else ("macro", "GAUC"))]
@@ -102,9 +111,17 @@ def findings(protocol: Protocol, lines: Sequence[Line], beside: Mapping[str, Map
 
 
 def _verdict(what: str, less: Mapping[str, Compared]) -> str:
-    groups: dict[str, list[str]] = {"significantly higher": [], "significantly lower": [], "no significant difference": []}
+    groups: dict[str, list[str]] = {
+        "significantly higher": [],
+        "significantly lower": [],
+        "no significant difference": [],
+    }
     for variant, (difference, significant) in sorted(less.items(), key=lambda item: -item[1].difference.value):
-        which = "no significant difference" if not significant else f"significantly {'higher' if difference.value > 0 else 'lower'}"
+        which = (
+            "no significant difference"
+            if not significant
+            else f"significantly {'higher' if difference.value > 0 else 'lower'}"
+        )
         groups[which].append(f"`{variant}` ({_signed(difference.value)})")
     told = "; ".join(f"{which}: {', '.join(names) or 'none'}" for which, names in groups.items())
     return f"{what}, of {_several(len(less), 'comparison')}, {told}."
@@ -130,7 +147,11 @@ def _missing(protocol: Protocol, lines: Sequence[Line]) -> list[str]:
 
 def _changes(found: Mapping[tuple[str, str], Compared]) -> str:
     cells = [[f"`{variant}`", f"`{parent}`", _difference(less)] for (variant, parent), less in found.items()]
-    return "" if not cells else f"What a change to a variant does:\n\n{_table(['variant', 'changes', 'AUC less that'], cells)}"
+    return (
+        ""
+        if not cells
+        else f"What a change to a variant does:\n\n{_table(['variant', 'changes', 'AUC less that'], cells)}"
+    )
 
 
 def _truth(name: str, protocol: Protocol, rows: TestRows, scores: Sequence[Scores]) -> str:
@@ -141,13 +162,22 @@ def _truth(name: str, protocol: Protocol, rows: TestRows, scores: Sequence[Score
     liked = sorted(liked_of(rows, scores, chance_N), key=lambda found: -(found.score or found.probability).value)
     gain = compared({found.variant: found.gain for found in liked if found.gain})
     ahead = compared({found.variant: found.ahead for found in liked if found.ahead})
-    head = ["variant", "probability", "ranking score", "y_m alone", "score less probability", f"score less {BASELINES[0]}"]
+    head = [
+        "variant",
+        "probability",
+        "ranking score",
+        "y_m alone",
+        "score less probability",
+        f"score less {BASELINES[0]}",
+    ]
     cells = [_truth_row(found, gain, ahead) for found in liked]
     what = "AUC against the [true interest](simulator.md): a row counts as liked with the probability σ(interest) of a click without"
     swept = [[f"`{s.variant}`", *map(_number, strengths_of(chance_N, s))] for s in scores if s.splits]
     sweep = f"\n\nThe same for ranking scores of other strengths c:\n\n{_table(_c_head(), swept)}" if swept else ""
     told = [
-        _verdict(how, less) for how, less in (("Ranking score against probability", gain), (f"Against `{BASELINES[0]}`", ahead)) if less
+        _verdict(how, less)
+        for how, less in (("Ranking score against probability", gain), (f"Against `{BASELINES[0]}`", ahead))
+        if less
     ]
     return f"{what}\nthe scenario's direct effect.\n\n{_table(head, cells)}\n\n{_bullets(told)}{sweep}"
 
@@ -171,7 +201,11 @@ def _notes(protocol: Protocol) -> str:
 
 def _data(name: str, protocol: Protocol, rows: TestRows) -> str:
     parts = rows_by_part(name, protocol)
-    others = "".join(f"{parts[part]:,} rows to {what}, " for part, what in (("train", "train"), ("valid", "validate")) if part in parts)
+    others = "".join(
+        f"{parts[part]:,} rows to {what}, "
+        for part, what in (("train", "train"), ("valid", "validate"))
+        if part in parts
+    )
     users = len(set(rows.user_N.tolist()))
     judged = f"{len(rows.row_N):,} to test, by {users:,} users in {_several(len(rows.scenarios), 'scenario')}"
     return f"Rows: {others}{judged}; {rows.labels_N.mean():.1%} are {rows.task}s."
@@ -179,7 +213,9 @@ def _data(name: str, protocol: Protocol, rows: TestRows) -> str:
 
 def _settings(protocol: Protocol) -> str:
     made = {"simulate": protocol.simulate} if protocol.simulate else {}
-    flow = yaml.safe_dump({**made, "data": protocol.data, "train": protocol.train}, default_flow_style=True, sort_keys=False, width=10_000)
+    flow = yaml.safe_dump(
+        {**made, "data": protocol.data, "train": protocol.train}, default_flow_style=True, sort_keys=False, width=10_000
+    )
     return f"Settings: `{flow.strip()}`, seeds 1 to {protocol.seeds}."
 
 

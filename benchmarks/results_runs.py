@@ -1,4 +1,5 @@
-"""Finished runs of a protocol of configs/results.yaml, read back for docs/results.md: test rows once, every seed's scores beside them.
+"""Finished runs of a protocol of configs/results.yaml, read back for docs/results.md: test rows once, every seed's
+scores beside them.
 
 Shapes: N test rows, R seeds, S scenarios.
 """
@@ -25,7 +26,9 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True, eq=False)
 class TestRows:
-    """What all runs of a protocol are judged by. row_N: ids; scenario_N: indices into scenarios; task: the first of the schema."""
+    """What all runs of a protocol are judged by. row_N: ids; scenario_N: indices into scenarios; task: the first of the
+    schema.
+    """
 
     __test__ = False  # to pytest its name says otherwise
 
@@ -46,8 +49,9 @@ class TestRows:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A variant's finished seeds. logit_RN: of the calibrated probability; score_RN: what ranks, which differs where the causal
-    split takes the scenario's part away; splits: that split of every seed, empty without one."""
+    """A variant's finished seeds. logit_RN: of the calibrated probability; score_RN: what ranks, which differs where
+    the causal split takes the scenario's part away; splits: that split of every seed, empty without one.
+    """
 
     variant: str
     seeds: tuple[int, ...]
@@ -75,7 +79,9 @@ def read_runs(grid: Grid, name: str) -> tuple[TestRows, list[Scores]] | None:
 
 
 def rows_by_part(name: str, protocol: Protocol) -> dict[str, int]:
-    """Rows of train, valid and test by the manifest of the prepared folder; empty when it is gone, or only some scenarios are taken."""
+    """Rows of train, valid and test by the manifest of the prepared folder; empty when it is gone, or only some
+    scenarios are taken.
+    """
     path = prepared_folder(name, protocol) / MANIFEST
     if not path.is_file() or protocol.data.get("scenarios"):
         return {}
@@ -83,11 +89,15 @@ def rows_by_part(name: str, protocol: Protocol) -> dict[str, int]:
     if protocol.data.get("split") == "random":
         return {part: int(manifest["splits"][part]) for part in PARTS}
     ranges = {part: tuple(map(str, day_range(protocol.data["days"][part]))) for part in PARTS}
-    return {part: sum(f["rows"] for f in manifest["files"] if first <= f["day"] <= last) for part, (first, last) in ranges.items()}
+    return {
+        part: sum(f["rows"] for f in manifest["files"] if first <= f["day"] <= last)
+        for part, (first, last) in ranges.items()
+    }
 
 
 def chance_of_liking(name: str, row_N: np.ndarray) -> np.ndarray:
-    """float64 [N]: of the given rows of a simulated protocol, the probability sigmoid(interest) of a click without direct effect.
+    """float64 [N]: of the given rows of a simulated protocol, the probability sigmoid(interest) of a click without
+    direct effect.
 
     Raises DataError when the simulation's truth is not there or lacks rows.
     """
@@ -106,7 +116,9 @@ def _check_rows(rows: TestRows, runs: Sequence[Run], tables: Sequence[pa.Table])
     for run, table in zip(runs, tables, strict=True):
         same = f"label_{rows.task}" in table.column_names and np.array_equal(table["row"].to_numpy(), rows.row_N)
         if not (same and np.array_equal(table[f"label_{rows.task}"].to_numpy(), rows.labels_N)):
-            raise DataError(f"{run.folder}: judged by other test rows than the protocol's first run; delete it and run it again")
+            raise DataError(
+                f"{run.folder}: judged by other test rows than the protocol's first run; delete it and run it again"
+            )
 
 
 def _scores(variant: str, seeds: tuple[int, ...], tables: Sequence[pa.Table], task: str) -> Scores:

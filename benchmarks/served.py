@@ -25,7 +25,9 @@ def served_max_abs_diff(run: Path, data: Path) -> Figure:
     """1,000 held-out rows through gRPC with fp32 tables, against the run's own predictions: any score, any logit."""
     found = _serve_and_score(run, data, "none", ROWS, run / "served.parquet")
     context = {name: found[name] for name in ("rows", "requests", "p50_ms", "p99_ms")} | {"threads": 1, "ranks": 1}
-    return Figure("served_max_abs_diff", found["max_abs_diff"], "", "offline predictions", 0.0, "<= 1e-5", "value", context)
+    return Figure(
+        "served_max_abs_diff", found["max_abs_diff"], "", "offline predictions", 0.0, "<= 1e-5", "value", context
+    )
 
 
 def int8_auc_loss(run: Path, data: Path) -> Figure:
@@ -34,10 +36,14 @@ def int8_auc_loss(run: Path, data: Path) -> Figure:
     for quantize in ("none", "int8"):
         file = run / f"served_{quantize}.parquet"
         _serve_and_score(run, data, quantize, 0, file)
-        scored = pq.read_table(file).join(pq.read_table(data / "requests.parquet", columns=["row", "label_click"]), "row")
+        scored = pq.read_table(file).join(
+            pq.read_table(data / "requests.parquet", columns=["row", "label_click"]), "row"
+        )
         aucs[quantize] = auc(scored["label_click"].to_numpy(), scored["prob_click"].to_numpy())
     context = {"rows": scored.num_rows, "auc_fp32": aucs["none"], "auc_int8": aucs["int8"], "threads": 1, "ranks": 1}
-    return Figure("int8_auc_loss", aucs["none"] - aucs["int8"], "AUC", "fp32 tables", aucs["none"], "<= 0.0005", "value", context)
+    return Figure(
+        "int8_auc_loss", aucs["none"] - aucs["int8"], "AUC", "fp32 tables", aucs["none"], "<= 0.0005", "value", context
+    )
 
 
 def _serve_and_score(run: Path, data: Path, quantize: str, rows: int, out: Path) -> dict[str, float]:

@@ -27,7 +27,8 @@ AGE, GENRE = Path("build/data/movielens_1m_age"), Path("build/data/movielens_1m_
 SHARED_BOTTOM, MSCAN = Path("configs/run/movielens_shared_bottom.yaml"), Path("configs/run/movielens_mscan.yaml")
 PUBLISHED_AUC = 0.8095
 SHORT_MSCAN = ("data.days.train=2000-11-20..2000-12-02",)  # about 150,000 rows: enough steps to time
-BENCHMARK_INPUTS = "data.features=[user_id,movie_id,gender,occupation,zip,main_genre,age]"  # and nothing else, as published
+# and nothing else, as published
+BENCHMARK_INPUTS = "data.features=[user_id,movie_id,gender,occupation,zip,main_genre,age]"
 SEEDS = (1, 2, 3)
 
 
@@ -55,13 +56,21 @@ def main() -> None:
 def prepare(raw: str | None) -> None:
     """Both prepared folders; at once where they are up to date."""
     for folder in (AGE, GENRE):
-        swrec("prepare", f"configs/data/{folder.name}.yaml", "--out", folder, "--overwrite", *(["--raw", raw] if raw else []))
+        swrec(
+            "prepare",
+            f"configs/data/{folder.name}.yaml",
+            "--out",
+            folder,
+            "--overwrite",
+            *(["--raw", raw] if raw else []),
+        )
 
 
 def against_raw(rounds: int) -> list[Figure]:
     """Our reader and trainer against the loop by hand, with two threads and with one, reading Parquet once included.
 
-    Ours counts the decoding of the Parquet files, spread over the epochs of the AUC runs; the loop by hand starts from memory.
+    Ours counts the decoding of the Parquet files, spread over the epochs of the AUC runs; the loop by hand starts from
+    memory.
     """
     figures = []
     for threads in (2, 1):
@@ -75,7 +84,9 @@ def against_raw(rounds: int) -> list[Figure]:
         suffix = "" if threads == 2 else "_1thread"
         value = statistics.median(with_loading(found) for found in ours)
         wanted = ">= 0.85" if threads == 2 else ""
-        figures.append(Figure(f"train_sharedbottom_vs_raw{suffix}", value, "rows/s", by_hand, reference, wanted, context=context))
+        figures.append(
+            Figure(f"train_sharedbottom_vs_raw{suffix}", value, "rows/s", by_hand, reference, wanted, context=context)
+        )
     return figures
 
 
@@ -100,18 +111,33 @@ def two_ranks(rounds: int) -> list[Figure]:
             two.append(throughput("ours", data, 1, batch, *words, ranks=2)["rows_per_second"])
         context = {"threads": 1, "ranks": 2, "batch": batch, "one": one, "two": two}
         value, reference = statistics.median(two), statistics.median(one)
-        figures.append(Figure(f"train_2ranks_{name}", value, "rows/s", "one rank, 1 thread", reference, wanted, context=context))
+        figures.append(
+            Figure(f"train_2ranks_{name}", value, "rows/s", "one rank, 1 thread", reference, wanted, context=context)
+        )
     return figures
 
 
 def auc_of_seeds(_: int) -> list[Figure]:
-    """Test AUC of SharedBottom over the random split, mean of three seeds: with genres, and with the published inputs alone."""
+    """Test AUC of SharedBottom over the random split, mean of three seeds: with genres, and with the published inputs
+    alone.
+    """
     figures = []
-    for name, overrides in (("train_sharedbottom_auc", ()), ("train_sharedbottom_auc_published_inputs", (BENCHMARK_INPUTS,))):
+    for name, overrides in (
+        ("train_sharedbottom_auc", ()),
+        ("train_sharedbottom_auc_published_inputs", (BENCHMARK_INPUTS,)),
+    ):
         found = [test_auc(seed, *overrides) for seed in SEEDS]
-        context = {"seeds": SEEDS, "auc": found, "standard_deviation": statistics.stdev(found), "threads": os.cpu_count(), "ranks": 1}
+        context = {
+            "seeds": SEEDS,
+            "auc": found,
+            "standard_deviation": statistics.stdev(found),
+            "threads": os.cpu_count(),
+            "ranks": 1,
+        }
         value = statistics.mean(found)
-        figures.append(Figure(name, value, "AUC", "published SharedBottom", PUBLISHED_AUC, ">= 0.812", "value", context))
+        figures.append(
+            Figure(name, value, "AUC", "published SharedBottom", PUBLISHED_AUC, ">= 0.812", "value", context)
+        )
     return figures
 
 
@@ -138,7 +164,10 @@ def throughput(what: str, data: Path, threads: int, batch: int, *words: object, 
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"{what}, batch {batch}, {ranks} rank(s) of {threads} thread(s): {found['rows_per_second']:,.0f} rows/s", flush=True)
+    print(
+        f"{what}, batch {batch}, {ranks} rank(s) of {threads} thread(s): {found['rows_per_second']:,.0f} rows/s",
+        flush=True,
+    )
     return found
 
 

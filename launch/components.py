@@ -1,4 +1,5 @@
-"""TorchX components: `torchx run -s SCHEDULER launch/components.py:COMPONENT ...`; the docstrings are the command line's help.
+"""TorchX components: `torchx run -s SCHEDULER launch/components.py:COMPONENT ...`; the docstrings are the command
+line's help.
 
 Annotations are evaluated here (no `from __future__ import annotations`): TorchX decodes arguments by them.
 """
@@ -21,7 +22,8 @@ def train(
 ) -> specs.AppDef:
     """Train a run file on nnodes hosts of nproc ranks each; a run that was cut off in `out` goes on.
 
-    Example: torchx run -s local_cwd launch/components.py:train --run configs/run/movielens_mscan.yaml --out build/runs/mscan --nproc 2
+    Example: torchx run -s local_cwd launch/components.py:train --run configs/run/movielens_mscan.yaml --out
+    build/runs/mscan --nproc 2
 
     Args:
         overrides: key=value, for example train.epochs=1

@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _demo(options.out, options.raw, options.overrides)
     except subprocess.CalledProcessError as failure:
-        CONSOLE.print(f"\nThe demo stopped: `{' '.join(failure.cmd[:6])} ...` ended with {failure.returncode}; its message is above.")
+        CONSOLE.print(
+            f"\nThe demo stopped: `{' '.join(failure.cmd[:6])} ...` ended with {failure.returncode}; its message is above."
+        )
         return failure.returncode
     CONSOLE.print(f"Done in {time.perf_counter() - started:.0f} s. Look at [bold]{options.out / 'index.html'}[/bold]")
     return 0
@@ -105,7 +107,9 @@ def _torchx(log_file: Path, *words: Any) -> None:
 
 
 def main_rank_text(line: str) -> str | None:
-    """TorchX marks each line with replica and rank: the text of `train/0 [0]:text`, None for other ranks and for TorchX itself."""
+    """TorchX marks each line with replica and rank: the text of `train/0 [0]:text`, None for other ranks and for TorchX
+    itself.
+    """
     _, mark, text = line.partition("[0]:")
     return text if mark else None
 
@@ -115,7 +119,18 @@ def _server(models: Path, out: Path) -> Iterator[str]:
     """A server on a free port of this machine, for as long as the block runs."""
     port_file = out / "port"
     port_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "swrec_prod.cli", "serve", "--models", str(models), "--port", "0", "--port-file", str(port_file)]
+    command = [
+        sys.executable,
+        "-m",
+        "swrec_prod.cli",
+        "serve",
+        "--models",
+        str(models),
+        "--port",
+        "0",
+        "--port-file",
+        str(port_file),
+    ]
     CONSOLE.print(f"[dim]$ swrec {' '.join(command[3:])}[/dim]", soft_wrap=True)
     server = subprocess.Popen(command, env=_environment())
     try:
@@ -138,11 +153,20 @@ def _summary(metrics: dict[str, Any], served: dict[str, Any]) -> Table:
     table = Table(title="From a raw log to scored requests", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
-    table.add_row("trained", f"{metrics['rows']:,} rows in {metrics['seconds']:.0f} s ({metrics['rows_per_second']:,.0f} rows/s, 2 ranks)")
+    table.add_row(
+        "trained",
+        f"{metrics['rows']:,} rows in {metrics['seconds']:.0f} s ({metrics['rows_per_second']:,.0f} rows/s, 2 ranks)",
+    )
     overall = metrics["overall"]
-    table.add_row("judged", f"AUC {overall['auc']:.4f}, log loss {overall['logloss']:.4f} on {overall['rows']:,} rows of later days")
+    table.add_row(
+        "judged",
+        f"AUC {overall['auc']:.4f}, log loss {overall['logloss']:.4f} on {overall['rows']:,} rows of later days",
+    )
     for scenario, found in metrics["scenarios"].items():
-        table.add_row(f"  {scenario}", f"AUC {found['auc']:.4f}, {found['rows']:,} rows, {found['positives'] / found['rows']:.1%} positive")
+        table.add_row(
+            f"  {scenario}",
+            f"AUC {found['auc']:.4f}, {found['rows']:,} rows, {found['positives'] / found['rows']:.1%} positive",
+        )
     latency = f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms"
     table.add_row("served", f"{served['rows']:,} rows in {served['requests']:,} requests, {latency}")
     table.add_row("served = offline", f"largest difference of any score {served['max_abs_diff']:.1e}")
@@ -151,7 +175,9 @@ def _summary(metrics: dict[str, Any], served: dict[str, Any]) -> Table:
 
 def _example(data: Path, served: Path) -> Table:
     """The held-out request with the most candidates, as the server ranked it."""
-    asked = pq.read_table(data / "requests.parquet", columns=["row", "user", "scenario", "time", "movie_id", "label_click"])
+    asked = pq.read_table(
+        data / "requests.parquet", columns=["row", "user", "scenario", "time", "movie_id", "label_click"]
+    )
     told = pq.read_table(served)
     joined = asked.join(told, "row", join_type="inner").to_pylist()
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -162,7 +188,12 @@ def _example(data: Path, served: Path) -> Table:
     for name in ("movie", "score", "probability", "liked it"):
         table.add_column(name, justify="left" if name == "movie" else "right")
     for row in sorted(rows, key=lambda r: -r["score_click"])[:8]:
-        table.add_row(str(row["movie_id"]), f"{row['score_click']:+.3f}", f"{row['prob_click']:.0%}", "yes" if row["label_click"] else "no")
+        table.add_row(
+            str(row["movie_id"]),
+            f"{row['score_click']:+.3f}",
+            f"{row['prob_click']:.0%}",
+            "yes" if row["label_click"] else "no",
+        )
     return table
 
 

@@ -33,7 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = Path(__file__).resolve().parent
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FBGEMM = {"cpu": "fbgemm-gpu-cpu", "gpu": "fbgemm-gpu"}
-OFFLINE = "The network or the package index cannot be reached. Behind a mirror or proxy, tell pip of it with `pip config`."
+OFFLINE = (
+    "The network or the package index cannot be reached. Behind a mirror or proxy, tell pip of it with `pip config`."
+)
 HINTS = {  # what the output says -> what to do about it; the first that fits
     "No space left on device": "The disk is full. The CPU flavour needs about 2 GB, with CUDA packages about 8 GB.",
     "ensurepip": "This Python cannot make virtual environments: install its venv package (Debian, Ubuntu: apt install python3-venv).",
@@ -60,8 +62,12 @@ class Stamp(NamedTuple):
 def main(arguments: list[str] | None = None) -> int:
     """Install; returns 0, or 1 after saying what is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="the virtual environment to make or to bring up to date")
-    parser.add_argument("--flavour", choices=["cpu", "gpu", ""], default="", help="default: the one installed before, else cpu")
+    parser.add_argument(
+        "--venv", type=Path, default=ROOT / ".venv", help="the virtual environment to make or to bring up to date"
+    )
+    parser.add_argument(
+        "--flavour", choices=["cpu", "gpu", ""], default="", help="default: the one installed before, else cpu"
+    )
     options = parser.parse_args(arguments)
     try:
         check_python(sys.version_info[:2])
@@ -95,7 +101,9 @@ def setup(venv: Path, flavour: str) -> None:
     make_venv(venv)
     remove_strangers(venv, flavour)
     step("torch", lambda: install_torch(venv, flavour))
-    step("all other packages, as locked", lambda: pip(venv, "install", "--no-deps", "-r", str(LOCKS / f"{flavour}.txt")))
+    step(
+        "all other packages, as locked", lambda: pip(venv, "install", "--no-deps", "-r", str(LOCKS / f"{flavour}.txt"))
+    )
     step("the swrec command", lambda: pip(venv, "install", "--no-deps", "--no-build-isolation", "-e", str(ROOT)))
     step("check that it works together", lambda: run(venv, [str(venv / "bin" / "python"), "-m", "swrec_prod.doctor"]))
     (venv / ".setup.stamp").write_text(json.dumps(now._asdict()))
@@ -115,7 +123,12 @@ def fingerprint(flavour: str) -> str:
     import tomllib  # not in Pythons that check_python refuses
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    parts = [str(sys.version_info[:2]), flavour, Path(__file__).read_text(), json.dumps([project["build-system"], project["project"]])]
+    parts = [
+        str(sys.version_info[:2]),
+        flavour,
+        Path(__file__).read_text(),
+        json.dumps([project["build-system"], project["project"]]),
+    ]
     parts += [(LOCKS / name).read_text() for name in ("shared.txt", f"{flavour}.txt")]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -146,7 +159,8 @@ def differences(venv: Path, flavour: str) -> list[str]:
 def strangers(venv: Path, flavour: str) -> list[str]:
     """Packages to remove before installing `flavour`: a wrong or damaged fbgemm, and for gpu a CPU-only torch.
 
-    Both fbgemm own the same files: installing one over the other and removing it again leaves a package without its files.
+    Both fbgemm own the same files: installing one over the other and removing it again leaves a package without its
+    files.
     """
     have = installed(venv)
     other = FBGEMM["gpu" if flavour == "cpu" else "cpu"]
@@ -158,7 +172,9 @@ def strangers(venv: Path, flavour: str) -> list[str]:
 
 
 def make_venv(venv: Path) -> None:
-    """Make `venv`, or make it anew when it is of another Python version. Raises SetupError when the folder is something else."""
+    """Make `venv`, or make it anew when it is of another Python version. Raises SetupError when the folder is something
+    else.
+    """
     config = venv / "pyvenv.cfg"
     if venv.exists() and not config.exists() and any(venv.iterdir()):
         raise SetupError(f"{venv} exists and is not a virtual environment; remove it or give --venv another folder")
@@ -216,9 +232,13 @@ def pip(venv: Path, *arguments: str) -> None:
 
 
 def run(venv: Path, command: list[str]) -> None:
-    """Run `command`, its output kept in setup.log. Raises SetupError with the end of the output and, where known, a remedy."""
+    """Run `command`, its output kept in setup.log. Raises SetupError with the end of the output and, where known, a
+    remedy.
+    """
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=ROOT, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=ROOT, check=False
+    )
     log = venv / "setup.log"
     with log.open("a") as file:
         file.write(f"$ {' '.join(command)}\n{done.stdout}\n")
@@ -229,7 +249,9 @@ def run(venv: Path, command: list[str]) -> None:
 def explain(output: str, log: Path) -> str:
     """The end of a failed command's output, with a remedy where the cause is a known one."""
     tail = "\n".join("    | " + line for line in output.strip().splitlines()[-15:])
-    hint = next((text for sign, text in HINTS.items() if sign in output), "The lines above say why; running it again is safe.")
+    hint = next(
+        (text for sign, text in HINTS.items() if sign in output), "The lines above say why; running it again is safe."
+    )
     return f"the last lines of {log}:\n{tail}\n{hint}"
 
 

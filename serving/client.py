@@ -70,10 +70,11 @@ class Client:
         unit: str = "",
         debias_strength: float | None = None,
     ) -> ScoredItems:
-        """Score N candidates. user: one value a feature (a list for bags and sequences); items: N values a feature, or N rows.
+        """Score N candidates. user: one value a feature (a list for bags and sequences); items: N values a feature, or
+        N rows.
 
-        None is an unknown value. Raises RequestError, NotFoundError with the server's message, ServerError when there is
-        no server, it is too slow or has failed.
+        None is an unknown value. Raises RequestError, NotFoundError with the server's message, ServerError when there
+        is no server, it is too slow or has failed.
         """
         request = make_request(scenario, user, items, debias_strength=debias_strength)
         request.model, request.version, request.request_id, request.unit = model, version, request_id, unit
@@ -110,7 +111,9 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
     names = rows[0].keys() if rows else ()
     for i, row in enumerate(rows):
         if row.keys() != names:
-            raise RequestError(f"items: row {i} has the features {sorted(row)}, row 0 {sorted(names)}; give every row the same")
+            raise RequestError(
+                f"items: row {i} has the features {sorted(row)}, row 0 {sorted(names)}; give every row the same"
+            )
     return {name: [row[name] for row in rows] for name in names}
 
 
@@ -126,7 +129,9 @@ def _column(name: str, rows: Sequence[Any] | np.ndarray) -> Any:
         return wire.Column(name=name, lengths=np.array(lengths, wire.LENGTHS).tobytes(), **_typed(name, values))
     known = [not _is_unknown(row) for row in plain]
     lengths_of = {} if all(known) else {"lengths": np.array(known, wire.LENGTHS).tobytes()}
-    return wire.Column(name=name, **lengths_of, **_typed(name, [row for row, is_known in zip(plain, known, strict=True) if is_known]))
+    return wire.Column(
+        name=name, **lengths_of, **_typed(name, [row for row, is_known in zip(plain, known, strict=True) if is_known])
+    )
 
 
 def _is_unknown(value: Any) -> bool:
@@ -140,7 +145,9 @@ def _typed(name: str, values: list[Any]) -> dict[str, Any]:
     if all(isinstance(value, numbers.Real) for value in values):
         return _packed(name, np.array(values))
     odd = next(value for value in values if not isinstance(value, type(values[0])))
-    raise RequestError(f"feature {name!r}: values are strings or numbers, all of one kind, not {values[0]!r} and {odd!r}")
+    raise RequestError(
+        f"feature {name!r}: values are strings or numbers, all of one kind, not {values[0]!r} and {odd!r}"
+    )
 
 
 def _packed(name: str, values: np.ndarray) -> dict[str, bytes]:

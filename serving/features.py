@@ -22,7 +22,9 @@ MAX_VALUES = 2_000_000  # ids of one request after the user's rows are repeated:
 
 
 class Slot(NamedTuple):
-    """A column that a request may hold. part: `user` or `items`; ragged: any number of values a row; read: the model needs it."""
+    """A column that a request may hold. part: `user` or `items`; ragged: any number of values a row; read: the model
+    needs it.
+    """
 
     part: str
     feature: Feature
@@ -50,10 +52,17 @@ class RequestEncoder:
         columns = {name: self._encoded(name, raw) for name, raw in values.items()}
         if self.layout.history is not None:
             _keep_latest(columns, self.layout.history)
-        several = sum(len(c.values) for name, c in columns.items() if isinstance(c, Ragged) and self.slots[name].part == USER)
+        several = sum(
+            len(c.values) for name, c in columns.items() if isinstance(c, Ragged) and self.slots[name].part == USER
+        )
         if several * rows > MAX_VALUES:
-            raise RequestError(f"user: {several} values in bags and sequences times {rows} candidates, allowed are {MAX_VALUES}")
-        spread = {name: column if self.slots[name].part == ITEMS else _repeat(column, rows) for name, column in columns.items()}
+            raise RequestError(
+                f"user: {several} values in bags and sequences times {rows} candidates, allowed are {MAX_VALUES}"
+            )
+        spread = {
+            name: column if self.slots[name].part == ITEMS else _repeat(column, rows)
+            for name, column in columns.items()
+        }
         return pack(self.layout, spread, np.full(rows, scenario, np.int64))
 
     def _by_name(self, request: Any) -> dict[str, Any]:
@@ -64,7 +73,9 @@ class RequestEncoder:
                 if slot is None:
                     raise RequestError(f"{part}: unknown feature {column.name!r}; {nearest(column.name, self.slots)}")
                 if slot.part != part:
-                    raise RequestError(f"{part}: feature {column.name!r} has side {slot.feature.side} and belongs in {slot.part}")
+                    raise RequestError(
+                        f"{part}: feature {column.name!r} has side {slot.feature.side} and belongs in {slot.part}"
+                    )
                 if column.name in given:
                     raise RequestError(f"{part}: feature {column.name!r} is given twice")
                 given[column.name] = column
@@ -79,7 +90,9 @@ class RequestEncoder:
         first, rows = next(iter(counts.items()), ("", 1))
         for name, count in counts.items():
             if count != rows:
-                raise RequestError(f"items: feature {name!r} has {count} rows, but {first!r} has {rows}; a column has one row a candidate")
+                raise RequestError(
+                    f"items: feature {name!r} has {count} rows, but {first!r} has {rows}; a column has one row a candidate"
+                )
         if not 1 <= rows <= self.max_candidates:
             raise RequestError(f"items: {rows} candidates, expected 1 to {self.max_candidates}")
         for name, raw in values.items():
@@ -124,7 +137,9 @@ def _raw(name: str, slot: Slot, column: Any) -> Any:
     else:
         lengths = _numbers(where, "lengths", column.lengths, LENGTHS).astype(np.int64)
     if lengths.min(initial=0) < 0 or lengths.sum() != len(values):
-        raise RequestError(f"{where}: lengths must be >= 0 and sum to the number of values, {len(values)}, not {int(lengths.sum())}")
+        raise RequestError(
+            f"{where}: lengths must be >= 0 and sum to the number of values, {len(values)}, not {int(lengths.sum())}"
+        )
     if slot.ragged:
         offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), _arrow(values))
@@ -154,7 +169,9 @@ def _check_finite(where: str, values: np.ndarray | list[str]) -> None:
             raise RequestError(f"{where} is dense and takes floats or ints, not strings such as {values[0]!r}")
     elif values.dtype == FLOATS and not np.isfinite(values).all():
         bad = values[~np.isfinite(values)][0]
-        raise RequestError(f"{where} has the value {bad}; a dense value is finite, and left out (lengths 0) where it is unknown")
+        raise RequestError(
+            f"{where} has the value {bad}; a dense value is finite, and left out (lengths 0) where it is unknown"
+        )
 
 
 def _with_unknown(where: str, values: np.ndarray | list[str], lengths: np.ndarray) -> Any:
@@ -180,7 +197,9 @@ def _keep_latest(columns: dict[str, Column], history: Feature) -> None:
     assert isinstance(items, Ragged) and isinstance(scenarios, Ragged)
     if not np.array_equal(items.offsets, scenarios.offsets):
         name = history.name
-        raise RequestError(f"{name}.item has {len(items.values)} behaviours and {name}.scenario {len(scenarios.values)}; give one for each")
+        raise RequestError(
+            f"{name}.item has {len(items.values)} behaviours and {name}.scenario {len(scenarios.values)}; give one for each"
+        )
     if history.max_length is None:
         return
     lengths = np.diff(items.offsets)

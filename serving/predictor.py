@@ -74,7 +74,9 @@ class Predictor:
         if index is None:
             index = self._scenario.index(value)  # the fallback's, where there is one
         if index is None:
-            raise NotFoundError(f"scenario {value!r} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}")
+            raise NotFoundError(
+                f"scenario {value!r} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}"
+            )
         return index
 
     def _strength(self, request: Any, scenario: int) -> float:
@@ -107,5 +109,7 @@ def _strengths(package: Package) -> list[float]:
         return []
     for name in names:
         if name not in given:
-            raise PackageError(f"{package.path / 'manifest.json'}: debias_strength lacks scenario {name!r}; export the package again")
+            raise PackageError(
+                f"{package.path / 'manifest.json'}: debias_strength lacks scenario {name!r}; export the package again"
+            )
     return [given[name] for name in names]

@@ -34,12 +34,16 @@ class Router:
             raise NotFoundError(f"model {name!r} is not served; {nearest(name, self.predictors)}")
         served = self.predictors[name]
         if version and (not is_version(version) or int(version) not in served):
-            raise NotFoundError(f"version {version!r} of model {name!r} is not served; {nearest(version, map(str, sorted(served)))}")
+            raise NotFoundError(
+                f"version {version!r} of model {name!r} is not served; {nearest(version, map(str, sorted(served)))}"
+            )
         return served[int(version) if version else max(served)]
 
     def _only_name(self) -> str:
         if len(self.predictors) != 1:
-            raise NotFoundError(f"model is empty and {len(self.predictors)} models are served; {nearest('', self.predictors)}")
+            raise NotFoundError(
+                f"model is empty and {len(self.predictors)} models are served; {nearest('', self.predictors)}"
+            )
         return next(iter(self.predictors))
 
 

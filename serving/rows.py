@@ -1,4 +1,6 @@
-"""Tables of raw rows (a prepared folder's requests.parquet) through a running server, and the answers against predictions."""
+"""Tables of raw rows (a prepared folder's requests.parquet) through a running server, and the answers against
+predictions.
+"""
 
 from __future__ import annotations
 
@@ -38,22 +40,29 @@ class Served(NamedTuple):
 def requests_from_table(
     table: pa.Table, schema: FeatureSchema, max_candidates: int = MAX_CANDIDATES, limit: int = 0
 ) -> Iterator[TableRequest]:
-    """The table as requests: rows of one user, scenario, time and the same user and context features are candidates of one.
+    """The table as requests: rows of one user, scenario, time and the same user and context features are candidates of
+    one.
 
-    limit: stop once that many rows are sent, of all scenarios in turn; 0: all rows. Raises DataError naming a column that
-    the table lacks.
+    limit: stop once that many rows are sent, of all scenarios in turn; 0: all rows. Raises DataError naming a column
+    that the table lacks.
     """
     once = [name for f in schema.features if f.side != "item" for name in _columns(schema, f.name)]
     each = [name for f in schema.features if f.side == "item" for name in _columns(schema, f.name)]
     for name in ("user", "time", "scenario", *once, *each):
         if name not in table.column_names:
-            raise DataError(f"the table has no column {name!r}; it needs user, time, scenario and every feature's raw values")
+            raise DataError(
+                f"the table has no column {name!r}; it needs user, time, scenario and every feature's raw values"
+            )
     columns = {name: table[name].to_pylist() for name in ("user", "time", "scenario", *once, *each)}
     groups: dict[str, list[int]] = {}
     for i in range(len(table)):
         key = repr([columns[name][i] for name in ("user", "time", "scenario", *once)])
         groups.setdefault(key, []).append(i)
-    whole = [group[start : start + max_candidates] for group in groups.values() for start in range(0, len(group), max_candidates)]
+    whole = [
+        group[start : start + max_candidates]
+        for group in groups.values()
+        for start in range(0, len(group), max_candidates)
+    ]
     for rows in _in_turn(whole, columns["scenario"], limit) if limit else whole:
         user = {name: columns[name][rows[0]] for name in once}
         items = {name: [columns[name][i] for i in rows] for name in each}
@@ -74,8 +83,12 @@ def _in_turn(requests: list[list[int]], scenario_N: list[str], limit: int) -> It
         limit -= len(requests[i])
 
 
-def score_table(client: Client, table: pa.Table, schema: FeatureSchema, *, model: str = "", version: str = "", limit: int = 0) -> Served:
-    """The scores of the table's rows (limit: as requests_from_table has it), in their order. Raises as Client.score does."""
+def score_table(
+    client: Client, table: pa.Table, schema: FeatureSchema, *, model: str = "", version: str = "", limit: int = 0
+) -> Served:
+    """The scores of the table's rows (limit: as requests_from_table has it), in their order. Raises as Client.score
+    does.
+    """
     sent: list[int] = []
     latency_ms: list[float] = []
     parts: list[dict[str, np.ndarray]] = []
@@ -101,11 +114,12 @@ def score_folder(
     expect: Path | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Send the raw held-out rows of a prepared folder to a server. expect: a predictions file, whose rows alone are sent.
+    """Send the raw held-out rows of a prepared folder to a server. expect: a predictions file, whose rows alone are
+    sent.
 
     features: those to send, for a model that was trained on some only (data.features); default: all of the schema.
-    Returns rows, requests, p50_ms and p99_ms (of a request, milliseconds) and, with `expect`, max_abs_diff over all scores.
-    Raises DataError for a folder without requests.parquet, or when it shares no row with `expect`.
+    Returns rows, requests, p50_ms and p99_ms (of a request, milliseconds) and, with `expect`, max_abs_diff over all
+    scores. Raises DataError for a folder without requests.parquet, or when it shares no row with `expect`.
     """
     table = _read(folder / "requests.parquet", "swrec prepare writes it")
     schema = FeatureSchema.load(folder / "schema.yaml")
@@ -114,7 +128,11 @@ def score_folder(
     if predictions is not None:
         table = table.filter(pc.is_in(table["row"], predictions["row"].combine_chunks()))
     if not len(table):
-        where = f"none of its held-out rows is in {expect}; are they of the same prepared data?" if expect else "it holds no held-out row"
+        where = (
+            f"none of its held-out rows is in {expect}; are they of the same prepared data?"
+            if expect
+            else "it holds no held-out row"
+        )
         raise DataError(f"{folder}: {where}")
     with Client(target) as client:
         scored, latency_ms = score_table(client, table, schema, model=model, limit=limit)
@@ -164,9 +182,14 @@ def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:
     names = [name for name in scored.column_names if name in predictions.column_names and name != "row"]
     if not names:
         found = ", ".join(predictions.column_names)
-        raise DataError(f"the predictions hold no score that the server gave, only {found}; swrec evaluate --predictions writes them")
+        raise DataError(
+            f"the predictions hold no score that the server gave, only {found}; swrec evaluate --predictions writes them"
+        )
     far = {name: np.abs(scored[name].to_numpy()[here] - predictions[name].to_numpy()[there]) for name in names}
-    return {"rows": float(len(here)), **{name: float(np.nan_to_num(values, nan=np.inf).max()) for name, values in far.items()}}
+    return {
+        "rows": float(len(here)),
+        **{name: float(np.nan_to_num(values, nan=np.inf).max()) for name, values in far.items()},
+    }
 
 
 def _columns(schema: FeatureSchema, name: str) -> list[str]:

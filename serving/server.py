@@ -1,7 +1,7 @@
 """The server process: packages of one folder behind gRPC, with health checking and reflection.
 
-It serves once every package is loaded, has reproduced its golden rows and is warm; at SIGTERM it says NOT_SERVING, gives
-load balancers time to notice, and finishes what it has begun.
+It serves once every package is loaded, has reproduced its golden rows and is warm; at SIGTERM it says NOT_SERVING,
+gives load balancers time to notice, and finishes what it has begun.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ OPTIONS = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # the default sends clients away that ping every 30 s
+    # the default sends clients away that ping every 30 s
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_age_ms", 30 * 60_000),  # so that clients find new servers behind a load balancer
     ("grpc.max_connection_age_grace_ms", 60_000),
 )
@@ -61,7 +62,9 @@ class Options:
 
 
 def serve(options: Options) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigError for an address, PackageError for a package that cannot be served."""
+    """Serve until SIGTERM or SIGINT. Raises ConfigError for an address, PackageError for a package that cannot be
+    served.
+    """
     _check_host(options)
     _set_threads(options.threads)
     router = Router.load(options.models, options.chosen, options.max_candidates)
@@ -80,7 +83,9 @@ async def start(router: Router, options: Options) -> tuple[grpc.aio.Server, heal
     try:
         port = server.add_insecure_port(f"{address}:{options.port}")
     except RuntimeError:
-        raise ConfigError(f"cannot listen on {address}:{options.port}; is the port taken? 0 takes any free one") from None
+        raise ConfigError(
+            f"cannot listen on {address}:{options.port}; is the port taken? 0 takes any free one"
+        ) from None
     await server.start()
     for service in (wire.SERVICE, *(f"model/{name}" for name in router.predictors)):
         await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -116,11 +121,15 @@ def _check_host(options: Options) -> None:
     except ValueError:
         loopback = False
     if not (loopback or options.insecure):
-        raise ConfigError(f"host {options.host!r}: other machines reach it, and there is no TLS; use 127.0.0.1 or allow it with --insecure")
+        raise ConfigError(
+            f"host {options.host!r}: other machines reach it, and there is no TLS; use 127.0.0.1 or allow it with --insecure"
+        )
 
 
 def _set_threads(threads: int) -> None:
-    """Threads of one forward. More than one is a trap on shared cores: beside a busy process, 16 forwards/s against 769."""
+    """Threads of one forward. More than one is a trap on shared cores: beside a busy process, 16 forwards/s against
+    769.
+    """
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)

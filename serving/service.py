@@ -32,10 +32,10 @@ class RankingService:
     """swrec.v1.Ranking over a router.
 
     A forward inside the event loop is the fastest way to serve a small model: handing it to a thread costs 3 to 30 % of
-    the throughput with one client, 38 % with sixteen. But all else, health checks too, waits for it. So quick predictors
-    answer in the loop, which no forward then holds up for longer than predictor.QUICK, and the others in a thread, where
-    M-scan loses nothing: beside requests of 1,000 candidates, health checks take 0.6 ms instead of 8 ms. One thread:
-    requests queue for the cores anyway.
+    the throughput with one client, 38 % with sixteen. But all else, health checks too, waits for it. So quick
+    predictors answer in the loop, which no forward then holds up for longer than predictor.QUICK, and the others in a
+    thread, where M-scan loses nothing: beside requests of 1,000 candidates, health checks take 0.6 ms instead of 8 ms.
+    One thread: requests queue for the cores anyway.
     """
 
     def __init__(self, router: Router) -> None:
@@ -44,7 +44,9 @@ class RankingService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods. They take raw bytes, since what grpc says of undecodable ones is not for clients."""
-        return grpc.method_handlers_generic_handler(wire.SERVICE, {"Score": grpc.unary_unary_rpc_method_handler(self.score)})
+        return grpc.method_handlers_generic_handler(
+            wire.SERVICE, {"Score": grpc.unary_unary_rpc_method_handler(self.score)}
+        )
 
     async def score(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one serialised ScoreRequest."""
@@ -70,7 +72,9 @@ def answer(request: Any, predictor: Predictor) -> bytes:
     """A serialised ScoreResponse. Raises our errors, FloatingPointError when a score is not finite."""
     scored = predictor.score(request)
     if not (np.isfinite(scored.score).all() and np.isfinite(scored.probability).all()):
-        raise FloatingPointError(f"{predictor.name}/{predictor.version}: a score of request {request.request_id!r} is not finite")
+        raise FloatingPointError(
+            f"{predictor.name}/{predictor.version}: a score of request {request.request_id!r} is not finite"
+        )
     return _response(request, scored, predictor.name, predictor.version, predictor.tasks)
 
 

@@ -34,7 +34,9 @@ def _twins() -> dict[str, Any]:
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     names = [f"{file.package}.{m.name}" for m in file.message_type]
-    return {name.rpartition(".")[2]: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in names}
+    return {
+        name.rpartition(".")[2]: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in names
+    }
 
 
 _TWINS = _twins()

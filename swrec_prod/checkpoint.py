@@ -67,10 +67,11 @@ def load_weights(path: Path, ranker: Ranker) -> None:
 
 
 def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
-    """The trained ranker of a RUN_DIR with its best weights, unsharded and in eval mode, its configuration and its data.
+    """The trained ranker of a RUN_DIR with its best weights, unsharded and in eval mode, its configuration and its
+    data.
 
-    Raises CheckpointError when `run_dir` holds no checkpoint, its data have been prepared otherwise since, or its c is still to
-    be fitted; ConfigError when it holds a model for every scenario.
+    Raises CheckpointError when `run_dir` holds no checkpoint, its data have been prepared otherwise since, or its c is
+    still to be fitted; ConfigError when it holds a model for every scenario.
     """
     config = config_of(run_dir)
     if config.strategy.name != "mix":
@@ -89,14 +90,17 @@ def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
 def config_of(run_dir: Path) -> RunConfig:
     """What was trained in a RUN_DIR. Raises CheckpointError when it is none."""
     if not (run_dir / "run.yaml").exists():
-        raise CheckpointError(f"{run_dir}: not a run directory: no run.yaml; `swrec train RUN.yaml --out {run_dir}` makes one")
+        raise CheckpointError(
+            f"{run_dir}: not a run directory: no run.yaml; `swrec train RUN.yaml --out {run_dir}` makes one"
+        )
     return RunConfig.load(run_dir / "run.yaml")
 
 
 def best(run_dir: Path, catalog: Catalog) -> Path:
     """The checkpoint of a RUN_DIR that validated best.
 
-    Raises CheckpointError when there is none yet, or it was trained on data that were prepared otherwise than `catalog`.
+    Raises CheckpointError when there is none yet, or it was trained on data that were prepared otherwise than
+    `catalog`.
     """
     newest = latest(run_dir / "checkpoints")
     if newest is None:
@@ -107,8 +111,8 @@ def best(run_dir: Path, catalog: Catalog) -> Path:
 def read_state(path: Path, catalog: Catalog | None = None) -> dict[str, Any]:
     """The state that was saved beside the tensors.
 
-    Raises CheckpointError when the checkpoint is not there or not whole, or when `catalog` has other vocabularies than the
-    data that it was trained on: its rows of the tables would stand for other values.
+    Raises CheckpointError when the checkpoint is not there or not whole, or when `catalog` has other vocabularies than
+    the data that it was trained on: its rows of the tables would stand for other values.
     """
     try:
         state = json.loads((path / STATE_FILE).read_text())
@@ -119,7 +123,9 @@ def read_state(path: Path, catalog: Catalog | None = None) -> dict[str, Any]:
     trained_on = str(state.get("fingerprint"))
     if catalog is not None and trained_on != catalog.fingerprint:
         prints = f"fingerprint {trained_on[:12]}, now {catalog.fingerprint[:12]}"
-        raise CheckpointError(f"{path}: trained before {catalog.root} was prepared otherwise ({prints}); train again, or prepare as before")
+        raise CheckpointError(
+            f"{path}: trained before {catalog.root} was prepared otherwise ({prints}); train again, or prepare as before"
+        )
     return state
 
 

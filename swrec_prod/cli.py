@@ -82,7 +82,9 @@ def datasets(as_json: AsJson = False) -> None:
         return _print_json(known)
     for found in known:
         typer.echo(f"{found['name']}: {found['summary']}")
-        typer.echo(f"    {found['rows']:,} rows; download: {found['size']}" if found["rows"] else "    rows and size: yours")
+        typer.echo(
+            f"    {found['rows']:,} rows; download: {found['size']}" if found["rows"] else "    rows and size: yours"
+        )
         typer.echo(f"    scenarios: {found['scenarios']}\n    licence: {found['licence']}\n    get it: {found['get']}")
         typer.echo(f"    data file: {found['data_file']}")
 
@@ -91,19 +93,26 @@ def datasets(as_json: AsJson = False) -> None:
 def prepare(
     data: Annotated[str, typer.Argument(help="A dataset's name, or a data file (configs/data/*.yaml).")],
     out: Annotated[Path, typer.Option(help="Folder for the prepared days.")],
-    raw: Annotated[Path | None, typer.Option(help="The raw log; fetched where left out and the licence allows.")] = None,
-    engine: Annotated[str, typer.Option(metavar="local|cluster", help="DuckDB in this process, or an existing Spark cluster.")] = "local",
+    raw: Annotated[
+        Path | None, typer.Option(help="The raw log; fetched where left out and the licence allows.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|cluster", help="DuckDB in this process, or an existing Spark cluster.")
+    ] = "local",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a raw log into encoded, point-in-time correct day-splits; only days that are new, changed or damaged are prepared.
+    """Turn a raw log into encoded, point-in-time correct day-splits; only days that are new, changed or damaged are
+    prepared.
 
     Example: `swrec prepare configs/data/movielens_1m_genre.yaml --out build/data/movielens_1m_genre`
     """
     from swrec_prod.prepare.data_file import DataFile
     from swrec_prod.prepare.run import prepare as run
 
-    manifest = run(DataFile.load(data), raw, out, overwrite=overwrite, engine=engine, progress=_silent if as_json else typer.echo)
+    manifest = run(
+        DataFile.load(data), raw, out, overwrite=overwrite, engine=engine, progress=_silent if as_json else typer.echo
+    )
     if as_json:
         _print_json({key: manifest[key] for key in ("dataset", "fingerprint", "rows", "splits", "nulls", "fit")})
 
@@ -117,9 +126,15 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed and options give the same bytes.")],
     users: Annotated[int | None, typer.Option(help="Default: a twentieth of the rows a day.")] = None,
     items: Annotated[int | None, typer.Option(help="Default: a fiftieth of the rows a day.")] = None,
-    direct_effect: Annotated[float, typer.Option(help="Scale of the scenario's direct influence on the click; 0: none.")] = 1.0,
-    drift: Annotated[float, typer.Option(help="Scale of what moves between days: tastes, qualities, new items; 0: nothing.")] = 1.0,
-    habit: Annotated[float, typer.Option(help="Scale of what clicks do to a user's interest on later days; 0: nothing.")] = 1.0,
+    direct_effect: Annotated[
+        float, typer.Option(help="Scale of the scenario's direct influence on the click; 0: none.")
+    ] = 1.0,
+    drift: Annotated[
+        float, typer.Option(help="Scale of what moves between days: tastes, qualities, new items; 0: nothing.")
+    ] = 1.0,
+    habit: Annotated[
+        float, typer.Option(help="Scale of what clicks do to a user's interest on later days; 0: nothing.")
+    ] = 1.0,
     conversions: Annotated[bool, typer.Option("--conversions", help="Add conversions after clicks.")] = False,
     random_exposure: Annotated[float, typer.Option(help="Share of requests whose items are drawn uniformly.")] = 0.0,
     start: Annotated[str, typer.Option(help="First day, YYYY-MM-DD.")] = "2024-01-01",
@@ -131,7 +146,11 @@ def simulate(
 
     Example: `swrec simulate --out build/simulated --days 10 --rows-per-day 100000 --scenarios 10 --seed 1`
     """
-    given = {f"--{name.replace('_', '-')}": value for name, value in locals().items() if name not in ("out", "overwrite", "as_json")}
+    given = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in locals().items()
+        if name not in ("out", "overwrite", "as_json")
+    }
     from swrec_prod.datasets.simulate import simulate as run
     from swrec_prod.datasets.simulated_world import Simulation
     from swrec_prod.strict import parse
@@ -209,7 +228,9 @@ def report(
 def export(
     run_dir: Annotated[Path, typer.Argument(help="RUN_DIR of a training run.")],
     to: Annotated[Path, typer.Option(help="REPO/NAME (the next version) or REPO/NAME/VERSION.")],
-    quantize: Annotated[str | None, typer.Option(help="Tables in the package: none, fp16, int8, int4; default: the run file's.")] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="Tables in the package: none, fp16, int8, int4; default: the run file's.")
+    ] = None,
 ) -> None:
     """Publish a trained run as a package; refused when the package does not score as the run does.
 
@@ -230,11 +251,15 @@ def export(
 @app.command()
 def serve(
     models: Annotated[Path, typer.Option(help="REPO: the folder of packages, REPO/NAME/VERSION.")],
-    only: Annotated[list[str] | None, typer.Option(help="NAME or NAME/VERSION to serve; default: the latest of every name.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="NAME or NAME/VERSION to serve; default: the latest of every name.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8500,
     port_file: Annotated[Path | None, typer.Option(help="File to write the port to, once serving.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow an address that other machines reach, without TLS.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow an address that other machines reach, without TLS.")
+    ] = False,
     threads: Annotated[int, typer.Option(help="Threads of one forward.")] = 1,
 ) -> None:
     """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C.
@@ -252,14 +277,21 @@ def score(
     data: Annotated[Path, typer.Argument(help="A prepared folder; its requests.parquet holds raw held-out rows.")],
     target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
     model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
-    feature: Annotated[list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")] = None,
-    rows: Annotated[int, typer.Option(help="About how many rows to send, in whole requests and evenly over scenarios; 0: all.")] = 0,
-    expect: Annotated[Path | None, typer.Option(help="Predictions file; its rows are sent, and the answers compared with it.")] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(help="About how many rows to send, in whole requests and evenly over scenarios; 0: all.")
+    ] = 0,
+    expect: Annotated[
+        Path | None, typer.Option(help="Predictions file; its rows are sent, and the answers compared with it.")
+    ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference to --expect that is accepted.")] = 1e-5,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the answers.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send raw held-out rows to a server, as requests of one user in one scenario; optionally hold the answers to a prediction.
+    """Send raw held-out rows to a server, as requests of one user in one scenario; optionally hold the answers to a
+    prediction.
 
     Example: `swrec score build/data/movielens_1m_genre --expect build/runs/mscan/predictions.parquet`
     """
@@ -272,7 +304,9 @@ def score(
         for name, value in summary.items():
             typer.echo(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}")
     if summary.get("max_abs_diff", 0.0) > tolerance:
-        raise DataError(f"served scores differ from {expect} by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}")
+        raise DataError(
+            f"served scores differ from {expect} by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}"
+        )
 
 
 @app.command()

@@ -36,12 +36,13 @@ class DayRanges(Strict):
 
 
 class DataConfig(Strict):
-    """Which prepared rows. path: what `swrec prepare` wrote. split: `random` reads the split column, `days` reads `days`.
+    """Which prepared rows. path: what `swrec prepare` wrote. split: `random` reads the split column, `days` reads
+    `days`.
 
     days: train ends before valid begins, and valid before test, so that every part is judged by the days before it.
-    features: the features to use (default: all in the schema). scenarios: rows of these (or of this one) alone, in all parts
-    (default: of all).
-    shuffle_rows: how many rows are shuffled together; data smaller than this are read once and shuffled as a whole.
+    features: the features to use (default: all in the schema). scenarios: rows of these (or of this one) alone, in all
+    parts (default: of all). shuffle_rows: how many rows are shuffled together; data smaller than this are read once and
+    shuffled as a whole.
     """
 
     path: str
@@ -54,8 +55,13 @@ class DataConfig(Strict):
     @pydantic.field_validator("scenarios", mode="before")
     @classmethod
     def _are_names(cls, value: Any) -> Any:
-        names = [value] if isinstance(value, str) or type(value) is int else value  # YAML reads a scenario 1 as a number
-        return tuple(str(name) if type(name) is int else name for name in names) if isinstance(names, (list, tuple)) else names
+        # YAML reads a scenario 1 as a number
+        names = [value] if isinstance(value, str) or type(value) is int else value
+        return (
+            tuple(str(name) if type(name) is int else name for name in names)
+            if isinstance(names, (list, tuple))
+            else names
+        )
 
     @pydantic.model_validator(mode="after")
     def _days_given(self) -> DataConfig:
@@ -90,13 +96,13 @@ class ModelConfig(pydantic.BaseModel):
 class DebiasConfig(Strict):
     """The scenario bias eliminator. alpha: weight of the scenario loss.
 
-    form: `joint`, M-scan's: the model gives y_m, and is trained through the logit y_m sigmoid(y_s) (eq. 8). `apart`: the model gives
-    the logit, as it would without eliminator, y_s is trained beside it (alpha > 0), and y_m is the logit over sigmoid(y_s). At a low
-    click rate sigmoid(y_s) is small, and so is what joint's y_m learns from a row.
-    c: default counterfactual reference of the ranking score (M-scan, eq. 12): one number, or one for every scenario. Or what to fit
-    once the model is trained, on validation rows that are scored in every scenario: `fit`, one number; `fit_each`, one for every
-    scenario. The run's own run.yaml then has the numbers. Data with several labels, and strategies with a model for every scenario,
-    take numbers only.
+    form: `joint`, M-scan's: the model gives y_m, and is trained through the logit y_m sigmoid(y_s) (eq. 8). `apart`:
+    the model gives the logit, as it would without eliminator, y_s is trained beside it (alpha > 0), and y_m is the
+    logit over sigmoid(y_s). At a low click rate sigmoid(y_s) is small, and so is what joint's y_m learns from a row. c:
+    default counterfactual reference of the ranking score (M-scan, eq. 12): one number, or one for every scenario. Or
+    what to fit once the model is trained, on validation rows that are scored in every scenario: `fit`, one number;
+    `fit_each`, one for every scenario. The run's own run.yaml then has the numbers. Data with several labels, and
+    strategies with a model for every scenario, take numbers only.
     """
 
     alpha: float = pydantic.Field(0.1, ge=0)
@@ -111,7 +117,8 @@ class DebiasConfig(Strict):
         for c in value.values() if isinstance(value, dict) else [value]:
             if isinstance(c, bool) or not isinstance(c, (int, float)) or not math.isfinite(c):
                 raise ValueError(f"expected a finite number, one for every scenario, fit or fit_each, not {c!r}")
-        return {str(name): c for name, c in value.items()} if isinstance(value, dict) else value  # YAML reads a scenario 1 as a number
+        # YAML reads a scenario 1 as a number
+        return {str(name): c for name, c in value.items()} if isinstance(value, dict) else value
 
     @pydantic.model_validator(mode="after")
     def _learns(self) -> DebiasConfig:
@@ -125,8 +132,9 @@ class DebiasConfig(Strict):
         return isinstance(self.c, str)
 
     def strengths(self, scenarios: Sequence[str]) -> dict[str, float]:
-        """c of every scenario; 0 where it is still to be fitted. Raises ConfigError when c is given by scenario and lacks one, or
-        names another."""
+        """c of every scenario; 0 where it is still to be fitted. Raises ConfigError when c is given by scenario and
+        lacks one, or names another.
+        """
         if isinstance(self.c, str):
             return dict.fromkeys(scenarios, 0.0)
         if not isinstance(self.c, dict):
@@ -136,19 +144,22 @@ class DebiasConfig(Strict):
                 raise ConfigError(f"debias.c: scenario {name!r} is not in the data; {nearest(name, scenarios)}")
         for name in scenarios:
             if name not in self.c:
-                raise ConfigError(f"debias.c: no number for scenario {name!r}; give one for every scenario, or one for all")
+                raise ConfigError(
+                    f"debias.c: no number for scenario {name!r}; give one for every scenario, or one for all"
+                )
         return self.c
 
 
 class TrainConfig(Strict):
-    """How the model is fitted. Rates: lr_sparse for the fused row-wise Adagrad of the tables (0: they stay as they are), lr_dense for Adam.
+    """How the model is fitted. Rates: lr_sparse for the fused row-wise Adagrad of the tables (0: they stay as they
+    are), lr_dense for Adam.
 
-    batch_size: rows a rank and step. patience: validations without a better AUC before training stops.
-    threads: OpenMP threads a rank (0: OMP_NUM_THREADS, else cores / local ranks). evals_per_epoch: validations, evenly spread.
+    batch_size: rows a rank and step. patience: validations without a better AUC before training stops. threads: OpenMP
+    threads a rank (0: OMP_NUM_THREADS, else cores / local ranks). evals_per_epoch: validations, evenly spread.
     replicate_kib: tables up to this size (KiB) are kept whole on every rank instead of being placed on one.
-    embedding_dropout: share of what the tables say of a row that is left out in a training step (not of its behaviours).
-    begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed); it has the same `model`, features and
-    form of eliminator. They are validated first, and kept where nothing later is better.
+    embedding_dropout: share of what the tables say of a row that is left out in a training step (not of its
+    behaviours). begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed); it has
+    the same `model`, features and form of eliminator. They are validated first, and kept where nothing later is better.
     """
 
     seed: int = pydantic.Field(1, ge=0)
@@ -167,12 +178,12 @@ class TrainConfig(Strict):
 
 
 class StrategyConfig(Strict):
-    """Which rows train which model (M-scan, app. A.2). name: `mix`, one model on the rows of all scenarios; `single`, a model for
-    every scenario on its rows alone; `finetune`, mix first, and then for every scenario a model that goes on from mix's best weights
-    on the rows of that scenario.
+    """Which rows train which model (M-scan, app. A.2). name: `mix`, one model on the rows of all scenarios; `single`, a
+    model for every scenario on its rows alone; `finetune`, mix first, and then for every scenario a model that goes on
+    from mix's best weights on the rows of that scenario.
 
-    Of finetune: scope, whether the tables move too, or what lies above them only; lr_factor, by which both rates are multiplied;
-    epochs at most. Where a scenario's validation never gets better, its model is mix.
+    Of finetune: scope, whether the tables move too, or what lies above them only; lr_factor, by which both rates are
+    multiplied; epochs at most. Where a scenario's validation never gets better, its model is mix.
     """
 
     name: Literal["mix", "single", "finetune"] = "mix"

@@ -87,7 +87,9 @@ def installed(names: tuple[str, ...]) -> dict[str, str]:
 def check_python(running: tuple[int, int]) -> Finding:
     """Python 3.11 or 3.12, for which all wheels exist."""
     ok = (3, 11) <= running <= (3, 12)
-    return Finding("python", ok, f"{running[0]}.{running[1]}", "" if ok else "run `make setup PYTHON=python3.12`; 3.11 will do too")
+    return Finding(
+        "python", ok, f"{running[0]}.{running[1]}", "" if ok else "run `make setup PYTHON=python3.12`; 3.11 will do too"
+    )
 
 
 def check_trio(versions: Mapping[str, str]) -> Finding:
@@ -121,7 +123,12 @@ def check_flavour(versions: Mapping[str, str]) -> Finding:
     if gpu and torch.endswith("+cpu"):
         detail = f"fbgemm-gpu is for CUDA, but torch {torch} is for CPU only"
         return Finding("flavour", False, detail, f"{TO_CPU}, or FLAVOUR=gpu on a machine with a GPU")
-    return Finding("flavour", cpu or gpu, "CPU kernels" if cpu else "CUDA kernels" if gpu else "no fbgemm", "" if cpu or gpu else REINSTALL)
+    return Finding(
+        "flavour",
+        cpu or gpu,
+        "CPU kernels" if cpu else "CUDA kernels" if gpu else "no fbgemm",
+        "" if cpu or gpu else REINSTALL,
+    )
 
 
 def check_kernels() -> Finding:
@@ -140,7 +147,9 @@ def check_kernels() -> Finding:
     finally:
         logging.disable(logging.NOTSET)
     ok = offsets == [0, 2, 2, 5]
-    return Finding("kernels", ok, "an fbgemm kernel ran" if ok else f"an fbgemm kernel returned {offsets}", "" if ok else REBUILD)
+    return Finding(
+        "kernels", ok, "an fbgemm kernel ran" if ok else f"an fbgemm kernel returned {offsets}", "" if ok else REBUILD
+    )
 
 
 def explain(error: BaseException) -> tuple[str, str]:
@@ -155,7 +164,10 @@ def explain(error: BaseException) -> tuple[str, str]:
     if "libtorch_cuda" in text:
         return f"the CUDA fbgemm sits beside a CPU-only torch ({text})", REBUILD
     if "libcuda.so" in text or "libnvidia-ml" in text:
-        return f"the CUDA fbgemm needs an NVIDIA driver, and this machine has none ({text})", f"{TO_CPU}, or install the driver"
+        return (
+            f"the CUDA fbgemm needs an NVIDIA driver, and this machine has none ({text})",
+            f"{TO_CPU}, or install the driver",
+        )
     if isinstance(error, AttributeError) and "fbgemm" in text:
         return f"fbgemm's kernels did not load: its files are damaged or of another version ({text})", REBUILD
     return f"{type(error).__name__}: {text}", REBUILD
@@ -197,7 +209,9 @@ def check_libraries(versions: Mapping[str, str]) -> Finding:
     """The libraries beside the trio that no stage works without."""
     missing = [name for name in LIBRARIES if name not in versions]
     detail = ", ".join(f"{name} {versions.get(name, 'missing')}" for name in LIBRARIES)
-    return Finding("libraries", not missing, detail, f"{' and '.join(missing)} not installed: {REINSTALL}" if missing else "")
+    return Finding(
+        "libraries", not missing, detail, f"{' and '.join(missing)} not installed: {REINSTALL}" if missing else ""
+    )
 
 
 def check_cluster(versions: Mapping[str, str], java: bool) -> Finding:
@@ -205,7 +219,9 @@ def check_cluster(versions: Mapping[str, str], java: bool) -> Finding:
     spark = f"pyspark {versions['pyspark']}" if "pyspark" in versions else "no pyspark (`make cluster` installs it)"
     usable = "pyspark" in versions and java
     detail = f"{spark}, {'Java found' if java else 'no Java (17 is needed)'}"
-    return Finding("cluster", True, detail if usable else f"{detail}: `--engine cluster` cannot be used here, `local` can")
+    return Finding(
+        "cluster", True, detail if usable else f"{detail}: `--engine cluster` cannot be used here, `local` can"
+    )
 
 
 def _all_sets() -> str:

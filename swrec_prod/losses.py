@@ -26,8 +26,8 @@ class Scores(Protocol):
 def bce(scores: Scores, labels_BT: Tensor, weight_B: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of the label logits: summed over tasks, averaged over rows, sum_i w_i l_i / sum_i w_i.
 
-    With chained logits (blocks.entire_space) this is ESMM's L(pCTR) + L(pCTCVR), over all rows (Ma et al., SIGIR 2018, eq. 4).
-    Every row counts the same, so a scenario counts by its traffic. labels_BT: [B, T] in {0, 1}, as float;
+    With chained logits (blocks.entire_space) this is ESMM's L(pCTR) + L(pCTCVR), over all rows (Ma et al., SIGIR 2018,
+    eq. 4). Every row counts the same, so a scenario counts by its traffic. labels_BT: [B, T] in {0, 1}, as float;
     weight_B: [B] >= 0, default 1. All weights zero: 0, not NaN.
     """
     return _row_mean(scores.logit_BT, labels_BT, weight_B)
@@ -37,7 +37,9 @@ def debiased_loss(scores: Scores, labels_BT: Tensor, weight_B: Tensor | None = N
     """M-scan's L = BCE(y_uis) + alpha BCE(y_s) (WWW 2024, eq. 9-11), both against the label, both as in `bce`."""
     if scores.scenario_BT.shape != labels_BT.shape:
         given = list(scores.scenario_BT.shape)
-        raise ValueError(f"debiased_loss needs scenario logits of shape {list(labels_BT.shape)}, not {given}: is there no bias eliminator?")
+        raise ValueError(
+            f"debiased_loss needs scenario logits of shape {list(labels_BT.shape)}, not {given}: is there no bias eliminator?"
+        )
     return bce(scores, labels_BT, weight_B) + alpha * _row_mean(scores.scenario_BT, labels_BT, weight_B)
 
 

@@ -92,7 +92,9 @@ class RankStatistic:
         """
         positives, negatives = self._totals()
         if min(positives, negatives) < 2:
-            raise MetricError(f"an AUC interval needs two rows of each class, not {positives} positive and {negatives} negative")
+            raise MetricError(
+                f"an AUC interval needs two rows of each class, not {positives} positive and {negatives} negative"
+            )
         below = np.cumsum(self.negatives_K) - 0.5 * self.negatives_K  # midranks of this score among the negatives
         above = positives - np.cumsum(self.positives_K) + 0.5 * self.positives_K
         value = float(np.dot(self.positives_K, below / negatives) / positives)
@@ -153,7 +155,9 @@ def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> Grouped:
     if not counted.any():
         raise SingleClassError(f"none of {len(first)} users has both a positive and a negative row")
     weight = (user_positives + user_negatives)[counted]
-    return Grouped(float(np.average(wins[counted] / pairs[counted], weights=weight)), int(weight.sum()), int(counted.sum()))
+    return Grouped(
+        float(np.average(wins[counted] / pairs[counted], weights=weight)), int(weight.sum()), int(counted.sum())
+    )
 
 
 def logloss(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -282,7 +286,10 @@ def summarise(
     if len(tasks or "1") != num_tasks or labels_NT.shape != logits_NT.shape:
         raise MetricError(f"labels {labels_NT.shape} and logits {logits_NT.shape} do not fit tasks {list(tasks)}")
     users = _codes(users, len(labels_NT))
-    by_task = [_summarise_task(labels_NT[:, t], logits_NT[:, t], users, np.asarray(scenarios), scenario_values) for t in range(num_tasks)]
+    by_task = [
+        _summarise_task(labels_NT[:, t], logits_NT[:, t], users, np.asarray(scenarios), scenario_values)
+        for t in range(num_tasks)
+    ]
     return by_task[0] if num_tasks == 1 else {**by_task[0], "tasks": dict(zip(tasks, by_task, strict=True))}
 
 
@@ -302,7 +309,9 @@ def _summarise_task(
     labels: np.ndarray, logits: np.ndarray, users: np.ndarray, scenarios: np.ndarray, names: Sequence[str]
 ) -> dict[str, Any]:
     if len(scenarios) and not 0 <= scenarios.min() <= scenarios.max() < len(names):
-        raise MetricError(f"scenario indices run from {scenarios.min()} to {scenarios.max()}, but {len(names)} scenarios are named")
+        raise MetricError(
+            f"scenario indices run from {scenarios.min()} to {scenarios.max()}, but {len(names)} scenarios are named"
+        )
     order = np.argsort(scenarios, kind="stable")
     parts = np.split(order, np.searchsorted(scenarios[order], np.arange(1, len(names))))
     records = {name: measure(labels[part], logits[part], users[part]) for name, part in zip(names, parts, strict=True)}

@@ -22,8 +22,8 @@ from swrec_prod.sparse import Embedded, SparseArch
 class Ranker(nn.Module):
     """forward(batch) -> (loss, scores). alpha: weight of the scenario loss (M-scan, eq. 11); None without eliminator.
 
-    embedding_dropout: share of the embedded numbers of x that are zero in training, drawn anew for every row; behaviours and the
-    target item that they are compared with stay.
+    embedding_dropout: share of the embedded numbers of x that are zero in training, drawn anew for every row;
+    behaviours and the target item that they are compared with stay.
     """
 
     def __init__(self, sparse: SparseArch, scorer: Scorer, alpha: float | None, embedding_dropout: float = 0.0) -> None:
@@ -43,15 +43,20 @@ class Ranker(nn.Module):
         if self.alpha is None:
             loss = bce(scores, batch.labels_BT, batch.weight_B)
         else:
-            of_labels = scores._replace(scenario_BT=self.scorer.chain(scores.scenario_BT))  # both terms are against the label
+            # both terms are against the label
+            of_labels = scores._replace(scenario_BT=self.scorer.chain(scores.scenario_BT))
             loss = debiased_loss(of_labels, batch.labels_BT, batch.weight_B, self.alpha)
         for weighted in auxiliary.values():
             loss = loss + weighted
         return loss, scores
 
 
-def model_inputs(embedded: Embedded, dense_BF: Tensor, scenario_B: Tensor, num_scenarios: int, dropout: float = 0.0) -> Inputs:
-    """Tensors of rows that are sorted by scenario, as a model reads them: x = [pooled ; target ; dense]. dropout: of pooled and target."""
+def model_inputs(
+    embedded: Embedded, dense_BF: Tensor, scenario_B: Tensor, num_scenarios: int, dropout: float = 0.0
+) -> Inputs:
+    """Tensors of rows that are sorted by scenario, as a model reads them: x = [pooled ; target ; dense]. dropout: of
+    pooled and target.
+    """
     pooled_BD, target_Bd = embedded.pooled_BD, embedded.target_Bd
     if dropout > 0:
         pooled_BD, target_Bd = F.dropout(pooled_BD, dropout), F.dropout(target_Bd, dropout)

@@ -52,7 +52,9 @@ class Encoder(Strict):
         if self.kind == "hash" and self.buckets is None:
             raise ValueError("a hash encoder needs buckets, for example {kind: hash, buckets: 100000}")
         if self.kind == "bucketize" and not self.boundaries:
-            raise ValueError("a bucketize encoder needs boundaries, for example {kind: bucketize, boundaries: [10, 60]}")
+            raise ValueError(
+                "a bucketize encoder needs boundaries, for example {kind: bucketize, boundaries: [10, 60]}"
+            )
         if list(self.boundaries) != sorted(set(self.boundaries)):
             raise ValueError(f"boundaries must rise, not {list(self.boundaries)}")
         return self
@@ -81,7 +83,9 @@ class Feature(Strict):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Feature:
         if self.name in RESERVED or self.name.startswith("label_"):
-            raise ValueError(f"the name {self.name!r} is taken by a bookkeeping column ({', '.join(RESERVED)}, label_*)")
+            raise ValueError(
+                f"the name {self.name!r} is taken by a bookkeeping column ({', '.join(RESERVED)}, label_*)"
+            )
         if self.kind == "sequence":
             if self.item is None:
                 raise ValueError(f"sequence {self.name!r} needs `item`: the id feature that its behaviours hold")
@@ -90,7 +94,9 @@ class Feature(Strict):
         if self.encoder is None and self.shared_with is None:
             raise ValueError(f"feature {self.name!r} needs an encoder: one of {', '.join(allowed)}")
         if self.encoder is not None and self.encoder.kind not in allowed:
-            raise ValueError(f"feature {self.name!r} is {self.kind}: encoder {self.encoder.kind!r} is not one of {', '.join(allowed)}")
+            raise ValueError(
+                f"feature {self.name!r} is {self.kind}: encoder {self.encoder.kind!r} is not one of {', '.join(allowed)}"
+            )
         return self
 
     @property
@@ -134,7 +140,8 @@ class Scenario(Strict):
 class Label(Strict):
     """One task: `column` of the raw log holds {0, 1}.
 
-    `after` names a label before it in the list: this outcome can only follow that one, so that it is 0 where that one is 0.
+    `after` names a label before it in the list: this outcome can only follow that one, so that it is 0 where that one
+    is 0.
     """
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -143,7 +150,9 @@ class Label(Strict):
 
     @pydantic.model_serializer(mode="wrap")
     def _plain(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`after` where there is one: schemas without it keep the fingerprint that they had before there was such a key."""
+        """`after` where there is one: schemas without it keep the fingerprint that they had before there was such a
+        key.
+        """
         return {key: value for key, value in handler(self).items() if key != "after" or value is not None}
 
 
@@ -173,13 +182,19 @@ class FeatureSchema(Strict):
         for feature in self.features:
             if feature.kind != "dense" and feature.table not in ids:
                 key = "item" if feature.kind == "sequence" else "shared_with"
-                wrong = f"feature {feature.name!r}: {key} {feature.table!r} is not an id feature with a table of its own"
+                wrong = (
+                    f"feature {feature.name!r}: {key} {feature.table!r} is not an id feature with a table of its own"
+                )
                 raise ValueError(f"{wrong}; {nearest(feature.table, ids)}")
             if feature.shared_with and feature.dim != ids[feature.table].dim:
                 owner = f"{feature.table!r}, whose dim is {ids[feature.table].dim}"
-                raise ValueError(f"feature {feature.name!r} has dim {feature.dim}, but shares the table of {owner}; give both the same")
+                raise ValueError(
+                    f"feature {feature.name!r} has dim {feature.dim}, but shares the table of {owner}; give both the same"
+                )
             if feature.kind == "sequence" and feature.where and feature.where not in self.tasks:
-                raise ValueError(f"sequence {feature.name!r}: where {feature.where!r} is not a label; {nearest(feature.where, self.tasks)}")
+                raise ValueError(
+                    f"sequence {feature.name!r}: where {feature.where!r} is not a label; {nearest(feature.where, self.tasks)}"
+                )
         return self
 
     @pydantic.model_validator(mode="after")
@@ -188,8 +203,12 @@ class FeatureSchema(Strict):
             if label.after is None or label.after in self.tasks[:i]:
                 continue
             if label.after in self.tasks:
-                raise ValueError(f"label {label.name!r} is after {label.after!r}, which has to stand before it in labels")
-            raise ValueError(f"label {label.name!r}: after {label.after!r} is not a label; {nearest(label.after, self.tasks)}")
+                raise ValueError(
+                    f"label {label.name!r} is after {label.after!r}, which has to stand before it in labels"
+                )
+            raise ValueError(
+                f"label {label.name!r}: after {label.after!r} is not a label; {nearest(label.after, self.tasks)}"
+            )
         return self
 
     @classmethod
@@ -214,7 +233,9 @@ class FeatureSchema(Strict):
     @property
     def chained(self) -> tuple[tuple[Label, Label], ...]:
         """(label, the label that it is after) for every label that follows another."""
-        return tuple((label, self.labels[first]) for label, first in zip(self.labels, self.after, strict=True) if first >= 0)
+        return tuple(
+            (label, self.labels[first]) for label, first in zip(self.labels, self.after, strict=True) if first >= 0
+        )
 
     def of_kind(self, *kinds: Kind) -> tuple[Feature, ...]:
         """The features of the given kinds, in file order."""

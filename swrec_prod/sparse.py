@@ -54,7 +54,9 @@ class SparseArch(nn.Module):
             )
             self.ec = EmbeddingCollection(tables=[table], device=torch.device(device))
 
-    def forward(self, ids: KeyedJaggedTensor, sequences: KeyedJaggedTensor | None, history_scenario: Tensor) -> Embedded:
+    def forward(
+        self, ids: KeyedJaggedTensor, sequences: KeyedJaggedTensor | None, history_scenario: Tensor
+    ) -> Embedded:
         """ids: the pooled features; sequences: [target, history]; history_scenario: int64, one a behaviour."""
         pooled_BD = in_order(self.ebc(ids), [f.name for f in self.layout.pooled])
         if self.ec is None:
@@ -67,8 +69,8 @@ class SparseArch(nn.Module):
     def _items(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of the distinct ids in `values` [n], and where each id's row is [n].
 
-        A batch names few items many times (86,000 behaviours of 3,700 movies): only distinct ones are looked up, sent between
-        ranks and updated. torchrec's own de-duplication is for GPUs only.
+        A batch names few items many times (86,000 behaviours of 3,700 movies): only distinct ones are looked up, sent
+        between ranks and updated. torchrec's own de-duplication is for GPUs only.
         """
         name = self.layout.target.name  # type: ignore[union-attr]
         ids, at = distinct(values, _rows(self.layout.target))  # type: ignore[arg-type]
@@ -121,7 +123,9 @@ def _bag_tables(layout: Layout, std: float) -> list[EmbeddingBagConfig]:
         tables.setdefault(feature.table, []).append(feature)
     if layout.target is not None and layout.target.table in tables:
         sharing = tables[layout.target.table][0].name
-        raise SchemaError(f"feature {sharing!r} shares the table of {layout.target.name!r}, which the behaviours use; give it its own")
+        raise SchemaError(
+            f"feature {sharing!r} shares the table of {layout.target.name!r}, which the behaviours use; give it its own"
+        )
     return [
         EmbeddingBagConfig(
             name=f"t_{name}",
@@ -137,5 +141,7 @@ def _bag_tables(layout: Layout, std: float) -> list[EmbeddingBagConfig]:
 
 def _rows(feature: Feature) -> int:
     if feature.rows is None:
-        raise SchemaError(f"feature {feature.name!r}: rows of its table are not known; use the schema.yaml that swrec prepare writes")
+        raise SchemaError(
+            f"feature {feature.name!r}: rows of its table are not known; use the schema.yaml that swrec prepare writes"
+        )
     return feature.rows

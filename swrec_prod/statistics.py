@@ -1,9 +1,10 @@
-"""Whether two models differ, or only their test rows and seeds do: AUC over several training seeds with exact paired errors.
+"""Whether two models differ, or only their test rows and seeds do: AUC over several training seeds with exact paired
+errors.
 
-AUC is a U-statistic: a positive row's component is the share of negatives that it outranks, a negative row's the share of
-positives above it (DeLong et al., Biometrics 1988), and the components' spread over rows is the variance of the AUC. A mean over
-seeds has the mean components, a difference of models the difference of theirs, so that rows that both models get wrong cancel.
-Components are ranks, O(N log N) a seed (Sun & Xu, IEEE SPL 2014).
+AUC is a U-statistic: a positive row's component is the share of negatives that it outranks, a negative row's the share
+of positives above it (DeLong et al., Biometrics 1988), and the components' spread over rows is the variance of the AUC.
+A mean over seeds has the mean components, a difference of models the difference of theirs, so that rows that both
+models get wrong cancel. Components are ranks, O(N log N) a seed (Sun & Xu, IEEE SPL 2014).
 
 - Rows of one user are not independent: components are summed over a cluster first (Obuchowski, Biometrics 1997). One row a
   cluster is DeLong's variance.
@@ -86,15 +87,17 @@ def auc_mean(labels: np.ndarray, a: np.ndarray, clusters: np.ndarray | None = No
     value = seeds.value
     if not 0 < value < 1:
         return Interval(value, error, value, value)
-    reach = stdtrit(freedom, 0.5 + level / 2) * error / (value * (1 - value))  # delta method on the logit scale (Pepe 2003, sec. 5.2)
+    # delta method on the logit scale (Pepe 2003, sec. 5.2)
+    reach = stdtrit(freedom, 0.5 + level / 2) * error / (value * (1 - value))
     low, high = sigmoid(np.log(value / (1 - value)) + np.array([-reach, reach]))
     return Interval(value, error, float(low), float(high))
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """labels_N; cluster_N: codes below clusters, or None where every row is one; small: K / (K - 1) of the clusters with
-    positives, with negatives, and of all."""
+    """labels_N; cluster_N: codes below clusters, or None where every row is one; small: K / (K - 1) of the clusters
+    with positives, with negatives, and of all.
+    """
 
     labels_N: np.ndarray
     cluster_N: np.ndarray | None
@@ -106,7 +109,9 @@ class _Rows:
         if labels.ndim != 1 or not ((labels >= 0) & (labels <= 1)).all():
             raise MetricError(f"labels {labels.shape} must be a column of numbers from 0 to 1")
         if not labels.any() or labels.min() == 1:
-            raise SingleClassError(f"all {len(labels)} labels are {int(labels.any())}" if len(labels) else "there are no rows")
+            raise SingleClassError(
+                f"all {len(labels)} labels are {int(labels.any())}" if len(labels) else "there are no rows"
+            )
         code = None
         if clusters is not None:
             if np.shape(clusters) != labels.shape:
@@ -116,7 +121,9 @@ class _Rows:
         counts = np.array([np.count_nonzero(_summed(mass, code)) for mass in masses])
         if counts.min() < 2:
             what = "rows" if code is None else "clusters with rows"
-            raise MetricError(f"an AUC interval needs two {what} of each class, not {counts[0]} positive and {counts[1]} negative")
+            raise MetricError(
+                f"an AUC interval needs two {what} of each class, not {counts[0]} positive and {counts[1]} negative"
+            )
         return cls(labels, code, counts / (counts - 1))
 
     def variance(self, components_2K: np.ndarray) -> float:
@@ -127,8 +134,10 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class _Seeds:
-    """value: mean over seeds; components_2K: their mean residual components; spread: variance of `value` as far as seeds' AUCs
-    vary; excess: the part of it that the components leave unexplained; freedom: degrees of freedom of `spread` (0: one seed)."""
+    """value: mean over seeds; components_2K: their mean residual components; spread: variance of `value` as far as
+    seeds' AUCs vary; excess: the part of it that the components leave unexplained; freedom: degrees of freedom of
+    `spread` (0: one seed).
+    """
 
     value: float
     components_2K: np.ndarray
@@ -150,7 +159,9 @@ def _components(rows: _Rows, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """AUC [R], and residual components [R, 2, K]: of positives and of negatives. scores: [N] or [R, N]."""
     scores_RN = np.atleast_2d(np.asarray(scores))
     if scores_RN.ndim != 2 or scores_RN.shape[1] != len(rows.labels_N) or not len(scores_RN):
-        raise MetricError(f"scores {scores_RN.shape} must be [{len(rows.labels_N)}] or [seeds, {len(rows.labels_N)}], as the labels")
+        raise MetricError(
+            f"scores {scores_RN.shape} must be [{len(rows.labels_N)}] or [seeds, {len(rows.labels_N)}], as the labels"
+        )
     wrong = ~np.isfinite(scores_RN)
     if wrong.any():
         raise MetricError(f"{wrong.sum()} of {wrong.size} scores are not finite numbers")
@@ -172,12 +183,16 @@ def _components_of_seed(rows: _Rows, scores_N: np.ndarray) -> tuple[float, np.nd
 
 
 def _error(rows: _Rows, sides: Sequence[_Seeds]) -> tuple[float, float]:
-    """Standard error of the sum of `sides`, and Satterthwaite's degrees of freedom, where those of rows are as good as infinite.
+    """Standard error of the sum of `sides`, and Satterthwaite's degrees of freedom, where those of rows are as good as
+    infinite.
 
-    An excess is as uncertain as the spread that it is a part of, 2 spread² / freedom, also where nothing of it is left. Spreads that
-    the components explain can exceed the whole variance where models share their seeds; the freedom is never below a side's own.
+    An excess is as uncertain as the spread that it is a part of, 2 spread² / freedom, also where nothing of it is left.
+    Spreads that the components explain can exceed the whole variance where models share their seeds; the freedom is
+    never below a side's own.
     """
-    variance = rows.variance(np.sum([side.components_2K for side in sides], axis=0)) + sum(side.excess for side in sides)
+    variance = rows.variance(np.sum([side.components_2K for side in sides], axis=0)) + sum(
+        side.excess for side in sides
+    )
     error = float(np.sqrt(max(variance, 0.0)))
     uncertain = sum(side.spread**2 / side.freedom for side in sides if side.freedom)
     if not uncertain:

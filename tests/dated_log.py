@@ -28,7 +28,13 @@ SCHEMA: dict[str, Any] = {
         {"name": "near", "kind": "bag", "side": "item", "shared_with": "item"},
         {"name": "author", "kind": "id", "side": "item", "encoder": {"kind": "hash", "buckets": 7}},
         {"name": "city", "kind": "id", "side": "user", "encoder": "vocab"},
-        {"name": "cost", "kind": "id", "side": "item", "column": "price", "encoder": {"kind": "bucketize", "boundaries": [1, 5]}},
+        {
+            "name": "cost",
+            "kind": "id",
+            "side": "item",
+            "column": "price",
+            "encoder": {"kind": "bucketize", "boundaries": [1, 5]},
+        },
         {"name": "price", "kind": "dense", "side": "item", "encoder": "standard"},
         {"name": "age", "kind": "dense", "side": "user", "encoder": "minmax"},
         {"name": "visits", "kind": "dense", "side": "user", "encoder": "log1p"},
@@ -53,7 +59,9 @@ def data_file(**changes: Any) -> DataFile:
 
 
 def rows_of_day(number: int, rows: int = 60, **changes: Any) -> pa.Table:
-    """The raw rows of day `number`, the same for ever; later days have items and prices of their own. Some values are missing."""
+    """The raw rows of day `number`, the same for ever; later days have items and prices of their own. Some values are
+    missing.
+    """
     draw = np.random.default_rng(number)
     items = [*"abcdef", f"new{number}", None]
     minutes = np.sort(draw.integers(0, 48, rows)) * 30  # many at the same time
@@ -101,7 +109,11 @@ def write_log(raw: Path, days: int, **changes: Any) -> Path:
 
 def contents(out: Path) -> dict[str, str]:
     """The SHA-256 of every file below a folder."""
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(out.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(out.rglob("*"))
+        if p.is_file()
+    }
 
 
 def day_files(out: Path) -> dict[str, str]:

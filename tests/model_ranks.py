@@ -1,9 +1,10 @@
-"""A few steps of training of every model, by one process or under torchrun: `model_ranks.py FOLDER` writes what each rank has.
+"""A few steps of training of every model, by one process or under torchrun: `model_ranks.py FOLDER` writes what each
+rank has.
 
-All is as in a run (train/shard.py, train/optim.py, train/loop.py) but for four things. Every row has a dropout mask of its own,
-which its rank draws, so dropout is off; so is the noise that AESM2's choice adds to every row, and ADL's clusters begin after
-the batches in which rows are assigned at random and centres start at drawn rows. And Adam's eps is large: Adam makes a whole
-step of a gradient that is zero but for rounding, such as that of a bias before a batch norm.
+All is as in a run (train/shard.py, train/optim.py, train/loop.py) but for four things. Every row has a dropout mask of
+its own, which its rank draws, so dropout is off; so is the noise that AESM2's choice adds to every row, and ADL's
+clusters begin after the batches in which rows are assigned at random and centres start at drawn rows. And Adam's eps is
+large: Adam makes a whole step of a gradient that is zero but for rounding, such as that of a bias before a batch norm.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ MORE: dict[str, dict[str, Any]] = {  # what the ranks have to agree on only with
 
 
 def cases() -> dict[str, dict[str, Any]]:
-    """Sections `model` of run files: every model by default, with all its norms over batches, and in its benchmark form."""
+    """Sections `model` of run files: every model by default, with all its norms over batches, and in its benchmark
+    form.
+    """
     found = {name: {"name": name} for name in MODELS}
     for name, model in MODELS.items():
         norms = {option: "batch" for option, kind in option_types(model).items() if "'batch'" in str(kind)}
@@ -73,7 +76,9 @@ def cases() -> dict[str, dict[str, Any]]:
 
 
 def train(case: str, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights, buffers and the optimiser's state by path: what every rank holds, and what the ranks' parts add up to, losses too."""
+    """Weights, buffers and the optimiser's state by path: what every rank holds, and what the ranks' parts add up to,
+    losses too.
+    """
     config = config_of(case)
     ranker = build_ranker(SCHEMA, config)
     for module in ranker.modules():
@@ -106,7 +111,9 @@ def part_of(value: ShardedTensor) -> Tensor:
     whole = torch.zeros(value.size())
     for piece in value.local_shards():
         meta = piece.metadata
-        whole[tuple(slice(at, at + size) for at, size in zip(meta.shard_offsets, meta.shard_sizes, strict=True))] = piece.tensor
+        whole[tuple(slice(at, at + size) for at, size in zip(meta.shard_offsets, meta.shard_sizes, strict=True))] = (
+            piece.tensor
+        )
     return whole
 
 

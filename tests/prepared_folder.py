@@ -48,7 +48,9 @@ def rows_table(rows: int, first_row: int = 0, seed: int = 0) -> pa.Table:
             "label_click": pa.array(draw.integers(0, 2, rows), pa.int8()),
             "label_buy": pa.array(draw.integers(0, 2, rows), pa.int8()),
             "weight": pa.array(draw.uniform(0.5, 2, rows), pa.float32()),
-            "split": pa.array([SPLITS[i] for i in draw.choice(3, rows, p=(0.6, 0.2, 0.2))], pa.string()).dictionary_encode(),
+            "split": pa.array(
+                [SPLITS[i] for i in draw.choice(3, rows, p=(0.6, 0.2, 0.2))], pa.string()
+            ).dictionary_encode(),
             "person": pa.array(draw.integers(0, 50, rows), pa.int32()),
             "movie": pa.array(draw.integers(0, 20, rows), pa.int32()),
             "genres": pa.array(bags, LISTS),
@@ -60,7 +62,9 @@ def rows_table(rows: int, first_row: int = 0, seed: int = 0) -> pa.Table:
     )
 
 
-def write_prepared(out: Path, tables: Sequence[pa.Table], row_group: int = 1000, schema: FeatureSchema = SCHEMA) -> Path:
+def write_prepared(
+    out: Path, tables: Sequence[pa.Table], row_group: int = 1000, schema: FeatureSchema = SCHEMA
+) -> Path:
     """Write one table a day from FIRST_DAY on, with schema and manifest."""
     files = []
     for i, table in enumerate(tables):
@@ -74,7 +78,14 @@ def write_prepared(out: Path, tables: Sequence[pa.Table], row_group: int = 1000,
     others = [file_entry(out, out / "schema.yaml")]
     until = None if splits else str(FIRST_DAY)
     files = [file | {"fitted_until": until} for file in files]
-    manifest = {"format": 3, "dataset": "toy", "fingerprint": "f00", "rows": sum(map(len, tables)), "files": files, "others": others}
+    manifest = {
+        "format": 3,
+        "dataset": "toy",
+        "fingerprint": "f00",
+        "rows": sum(map(len, tables)),
+        "files": files,
+        "others": others,
+    }
     manifest |= {"splits": splits, "fit": {"rule": "by hand", "until": until}}
     (out / "manifest.json").write_text(json.dumps(manifest))
     return out

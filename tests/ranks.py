@@ -22,7 +22,9 @@ from swrec_prod.train.run import make_fit, make_reader, save
 
 
 def train_epochs(config: RunConfig, ranks: Ranks, out: Path, begin: Path | None = None, epochs: int = 1) -> None:
-    """Train from `begin`, or from nothing, and leave a checkpoint after every epoch; at the end what this rank holds, in rank-R.pt."""
+    """Train from `begin`, or from nothing, and leave a checkpoint after every epoch; at the end what this rank holds,
+    in rank-R.pt.
+    """
     catalog = Catalog.open(config.data.path)
     state = FitState(**checkpoint.read_state(begin, catalog)["fit"]) if begin else FitState()
     fit = fit_of(catalog, config, ranks, state)
@@ -38,8 +40,14 @@ def train_epochs(config: RunConfig, ranks: Ranks, out: Path, begin: Path | None 
 def held(model: DistributedModelParallel) -> dict[str, dict[str, Any]]:
     """tables: the size of each placed table and of this rank's parts of it. buffers: those of the dense model."""
     placed = {name: value for name, value in model.state_dict().items() if hasattr(value, "local_shards")}
-    tables = {name: (list(value.size()), [list(p.tensor.shape) for p in value.local_shards()]) for name, value in placed.items()}
-    return {"tables": tables, "buffers": {name: value for name, value in model.named_buffers() if not name.startswith("sparse.")}}
+    tables = {
+        name: (list(value.size()), [list(p.tensor.shape) for p in value.local_shards()])
+        for name, value in placed.items()
+    }
+    return {
+        "tables": tables,
+        "buffers": {name: value for name, value in model.named_buffers() if not name.startswith("sparse.")},
+    }
 
 
 def fit_of(catalog: Catalog, config: RunConfig, ranks: Ranks, state: FitState) -> Fit:

@@ -29,4 +29,6 @@ def reader(
     """A reader of the folder's training rows, shuffled and without threads unless told otherwise."""
     days = {"days": ALL_DAYS} if split == "days" else {}
     data = DataConfig(path=str(folder), split=split, shuffle_rows=window, scenarios=scenarios, **days)  # type: ignore[arg-type]
-    return Reader(Catalog.open(folder), layout, "train", data, batch_size, **({"shuffle": True, "prefetch": 0} | options))
+    return Reader(
+        Catalog.open(folder), layout, "train", data, batch_size, **({"shuffle": True, "prefetch": 0} | options)
+    )

@@ -22,12 +22,16 @@ RATES = {"lr_sparse": 0.1, "lr_dense": 0.003, "threads": 1}
 TIMES = ("seconds", "rows_per_second")
 
 
-def config_of(prepared: Path, model: str = "shared_bottom", more: dict[str, Any] | None = None, **train: Any) -> RunConfig:
+def config_of(
+    prepared: Path, model: str = "shared_bottom", more: dict[str, Any] | None = None, **train: Any
+) -> RunConfig:
     """A run over a folder of conftest: by its split column where it has one, else by days. train: keys of that section."""
     has_split = json.loads((prepared / "manifest.json").read_text())["splits"]
     split = {"split": "random"} if has_split else {"split": "days", "days": DAYS}
     train = {"epochs": 2, "batch_size": 256, "patience": 9, **RATES, **train}
-    return RunConfig.model_validate({"data": {"path": str(prepared), **split}, "model": {"name": model}, "train": train, **(more or {})})
+    return RunConfig.model_validate(
+        {"data": {"path": str(prepared), **split}, "model": {"name": model}, "train": train, **(more or {})}
+    )
 
 
 def run_file(folder: Path, config: RunConfig) -> Path:
@@ -48,7 +52,9 @@ def process(*words: Any, timeout: float = 100) -> subprocess.CompletedProcess[st
     """A command of this Python, run to its end: process("-m", "swrec_prod.cli", "datasets")."""
     command = [sys.executable, *map(str, words)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment(), start_new_session=True) as started:
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, env=environment(), start_new_session=True
+    ) as started:
         try:
             out, err = started.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:

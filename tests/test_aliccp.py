@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swrec_prod.datasets.aliccp import ALI_CCP, SAMPLE_BAGS, SAMPLE_FIELDS, USER_BAGS, USER_FIELDS, AliCcpOptions, all_values, one_value
+from swrec_prod.datasets.aliccp import (
+    ALI_CCP,
+    SAMPLE_BAGS,
+    SAMPLE_FIELDS,
+    USER_BAGS,
+    USER_FIELDS,
+    AliCcpOptions,
+    all_values,
+    one_value,
+)
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
@@ -26,11 +35,27 @@ def line(*columns: object, features: Features) -> str:
 
 
 def user(number: int) -> Features:
-    return [("101", str(number)), ("121", "38"), ("124", "5"), ("109_14", "70"), ("109_14", "71"), ("127_14", "90"), ("127", "7")]
+    return [
+        ("101", str(number)),
+        ("121", "38"),
+        ("124", "5"),
+        ("109_14", "70"),
+        ("109_14", "71"),
+        ("127_14", "90"),
+        ("127", "7"),
+    ]
 
 
 def item(number: int, place: int) -> Features:
-    return [("216", "9"), ("301", str(place)), ("205", str(number)), ("206", "6"), ("210", "31"), ("210", "32"), ("853", "80")]
+    return [
+        ("216", "9"),
+        ("301", str(place)),
+        ("205", str(number)),
+        ("206", "6"),
+        ("210", "31"),
+        ("210", "32"),
+        ("853", "80"),
+    ]
 
 
 COMMON = {
@@ -67,7 +92,13 @@ def test_samples_have_the_features_of_their_visit(raw: Path, local_engine: Engin
     first = by_item["500", "9351665"]
     assert (first["f101"], first["f121"], first["f127"], first["f122"]) == ("1", "38", "7", None)
     assert (first["f109_14"], first["f127_14"], first["f110_14"]) == (["70", "71"], ["90"], [])
-    assert (first["f206"], first["f216"], first["f210"], first["f853"], first["f508"]) == ("6", "9", ["31", "32"], ["80"], None)
+    assert (first["f206"], first["f216"], first["f210"], first["f853"], first["f508"]) == (
+        "6",
+        "9",
+        ["31", "32"],
+        ["80"],
+        None,
+    )
     assert by_item["500", "9351667"]["f101"] == "3"
     assert set(table.column_names) == {"row", "time", "scenario", "click", "conversion"} | {
         f"f{field}" for field in (*USER_FIELDS, *USER_BAGS, *SAMPLE_FIELDS, *SAMPLE_BAGS)
@@ -80,13 +111,20 @@ def test_engines_agree(raw: Path, engines: tuple[Engine, Engine]) -> None:
 
 
 def test_a_conversion_needs_a_click(raw: Path, local_engine: Engine) -> None:
-    labels = {(row["f205"], row["scenario"]): (row["click"], row["conversion"]) for row in read(raw, local_engine).to_pylist()}
-    assert labels["501", "9351666"] == (1, 1) and labels["502", "9351665"] == (0, 0) and labels["500", "9351667"] == (1, 0)
+    labels = {
+        (row["f205"], row["scenario"]): (row["click"], row["conversion"]) for row in read(raw, local_engine).to_pylist()
+    }
+    assert (
+        labels["501", "9351666"] == (1, 1) and labels["502", "9351665"] == (0, 0) and labels["500", "9351667"] == (1, 0)
+    )
 
 
 def test_the_test_file_is_the_last_day_and_visits_are_of_one_day(raw: Path, local_engine: Engine) -> None:
     start = date(1970, 1, 1)
-    days = {(row["f101"], row["row"]): start + timedelta(microseconds=row["time"]) for row in read(raw, local_engine).to_pylist()}
+    days = {
+        (row["f101"], row["row"]): start + timedelta(microseconds=row["time"])
+        for row in read(raw, local_engine).to_pylist()
+    }
     assert days == {
         ("2", 4): date(2000, 1, 1),
         ("2", 6): date(2000, 1, 1),
@@ -122,7 +160,9 @@ def test_fields_are_told_apart(local_engine: Engine, rows: list[Features]) -> No
 
 def test_a_missing_file_is_named(raw: Path, local_engine: Engine) -> None:
     (raw / "common_features_test.csv").unlink()
-    with pytest.raises(DataError, match=r"common_features_test\.csv is missing \(the layout is sample_skeleton_train\.csv, "):
+    with pytest.raises(
+        DataError, match=r"common_features_test\.csv is missing \(the layout is sample_skeleton_train\.csv, "
+    ):
         read(raw, local_engine)
     with pytest.raises(DataError, match=r"ali-ccp: cannot be fetched; get it by hand: --raw DIR with .*tianchi"):
         ALI_CCP.locate(None, raw, OPTIONS)
@@ -131,7 +171,9 @@ def test_a_missing_file_is_named(raw: Path, local_engine: Engine) -> None:
 def test_a_visit_on_two_lines_is_named(raw: Path, local_engine: Engine) -> None:
     with (raw / "common_features_train.csv").open("a") as stream:
         stream.write(line("bbbf", features=user(3)) + "\n")
-    with pytest.raises(DataError, match=r"common_features_train\.csv: common_feature_index bbbf is there more than once"):
+    with pytest.raises(
+        DataError, match=r"common_features_train\.csv: common_feature_index bbbf is there more than once"
+    ):
         read(raw, local_engine)
 
 

@@ -52,12 +52,20 @@ def test_categories_are_scenarios_and_more_than_three_stars_a_click(tmp_path: Pa
     expected = sorted((s, i) for s, n in ROWS.items() for i in range(n) if i % 5 + 1 > 3)
     clicked = [(row["scenario"], int(row["item_id"])) for row in table.to_pylist() if row["click"]]
     assert sorted(clicked) == expected
-    assert {row["time"] for row in table.to_pylist() if row["item_id"] == "0000000003"} == {(1_391_040_000 + 3 * DAY) * 1_000_000}
+    assert {row["time"] for row in table.to_pylist() if row["item_id"] == "0000000003"} == {
+        (1_391_040_000 + 3 * DAY) * 1_000_000
+    }
     assert set(table["user_id"].to_pylist()) == {f"A{i}XYZ" for i in range(4)}
 
 
 def test_nothing_that_was_written_with_the_rating_is_a_column(tmp_path: Path) -> None:
-    assert set(standard_table("amazon", write(tmp_path)).column_names) == {"user_id", "item_id", "time", "scenario", "click"}
+    assert set(standard_table("amazon", write(tmp_path)).column_names) == {
+        "user_id",
+        "item_id",
+        "time",
+        "scenario",
+        "click",
+    }
 
 
 def test_the_data_file_reads_columns_that_are_there(tmp_path: Path) -> None:
@@ -104,6 +112,8 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(json.dumps(review(1)).encode() + b'\n{"reviewerID": "A1", "asin"\n'))
     with pytest.raises(DataError, match=r"Beauty_5\.json\.gz"):
         standard_table("amazon", tmp_path)
-    path.write_bytes(gzip.compress(b"\n".join(json.dumps(review(i, unixReviewTime="soon" if i else 5)).encode() for i in range(2))))
+    path.write_bytes(
+        gzip.compress(b"\n".join(json.dumps(review(i, unixReviewTime="soon" if i else 5)).encode() for i in range(2)))
+    )
     with pytest.raises(DataError, match=r"Beauty_5\.json\.gz.*soon"):
         standard_table("amazon", tmp_path)

@@ -1,4 +1,6 @@
-"""The rules of CONTRIBUTING.md that a machine can hold: who may import whom, budgets, names, where the environment is read."""
+"""The rules of CONTRIBUTING.md that a machine can hold: who may import whom, budgets, names, where the environment is
+read.
+"""
 
 from __future__ import annotations
 
@@ -88,12 +90,16 @@ def imported(tree: ast.AST, known: Set[str]) -> set[str]:
 
 def neighbours(one: str, other: str) -> bool:
     """Whether both are files right in swrec_prod/ and of one rank."""
-    return RANKS.get(one) == RANKS.get(other) and all((ROOT / f"{m.replace('.', '/')}.py").exists() for m in (one, other))
+    return RANKS.get(one) == RANKS.get(other) and all(
+        (ROOT / f"{m.replace('.', '/')}.py").exists() for m in (one, other)
+    )
 
 
 def rank_violations(module: str, source: str, known: Set[str]) -> list[str]:
     """What `module` imports and may not, each with the rule that forbids it."""
-    ours = {name for name in imported(ast.parse(source), known) if name.split(".")[0] in PACKAGES and name != "swrec_prod"}
+    ours = {
+        name for name in imported(ast.parse(source), known) if name.split(".")[0] in PACKAGES and name != "swrec_prod"
+    }
     unit = under(module, RANKS)
     if unit is None or unit == "swrec_prod" != module:
         return [f"{module} has no rank: give it one in RANKS and in CONTRIBUTING.md"]
@@ -104,7 +110,9 @@ def rank_violations(module: str, source: str, known: Set[str]) -> list[str]:
         if only is not None and under(name, ONLY[only]) is None and "_pb2" not in name:
             wrong.append(f"{module} imports {name}: {only} may import {', '.join(sorted(ONLY[only]))} only")
         elif only is None and not (there == unit or RANKS.get(there, 99) < RANKS[unit] or neighbours(there, unit)):
-            wrong.append(f"{module} (rank {RANKS[unit]}) imports {name} (rank {RANKS.get(there)}): a module imports lower ranks only")
+            wrong.append(
+                f"{module} (rank {RANKS[unit]}) imports {name} (rank {RANKS.get(there)}): a module imports lower ranks only"
+            )
     return wrong
 
 
@@ -114,7 +122,11 @@ def graph(at_import: bool) -> dict[str, set[str]]:
     for module, source in SOURCES.items():
         tree = ast.parse(source)
         if at_import:
-            tree.body = [n for n in tree.body if not isinstance(n, (ast.FunctionDef, ast.ClassDef)) and "TYPE_CHECKING" not in ast.dump(n)]
+            tree.body = [
+                n
+                for n in tree.body
+                if not isinstance(n, (ast.FunctionDef, ast.ClassDef)) and "TYPE_CHECKING" not in ast.dump(n)
+            ]
         edges[module] = {name for name in imported(tree, SOURCES.keys()) if name in SOURCES}
     return edges
 
@@ -158,7 +170,10 @@ def test_the_rank_check_finds_a_violation(module: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("swrec_prod.data.reader", "from swrec_prod.data.catalog import Catalog\nfrom swrec_prod.config import DataConfig"),
+        (
+            "swrec_prod.data.reader",
+            "from swrec_prod.data.catalog import Catalog\nfrom swrec_prod.config import DataConfig",
+        ),
         ("swrec_prod.models.mmoe", "from swrec_prod.blocks.mlp import MLP"),
         ("serving.features", "from swrec_prod.encoding.encoders import Encoders\nfrom serving import ranking_pb2"),
         ("swrec_prod.schema", "from swrec_prod.errors import SchemaError"),
@@ -174,7 +189,11 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
 
 
 def test_torchrec_is_imported_in_few_places() -> None:
-    users = {m for m, source in SOURCES.items() if any(n.split(".")[0] == "torchrec" for n in imported(ast.parse(source), set()))}
+    users = {
+        m
+        for m, source in SOURCES.items()
+        if any(n.split(".")[0] == "torchrec" for n in imported(ast.parse(source), set()))
+    }
     assert {m for m in users if under(m, TORCHREC) is None} == set()
 
 
@@ -189,7 +208,9 @@ def test_the_server_does_not_need_torchrec() -> None:
 
 
 def test_packing_is_numpy_only() -> None:
-    third_party = {n.split(".")[0] for n in imported(ast.parse(SOURCES["swrec_prod.encoding.pack"]), set())} - set(sys.stdlib_module_names)
+    third_party = {n.split(".")[0] for n in imported(ast.parse(SOURCES["swrec_prod.encoding.pack"]), set())} - set(
+        sys.stdlib_module_names
+    )
     assert third_party == {"numpy", "swrec_prod"}
 
 
@@ -217,7 +238,9 @@ def test_packages_have_one_level_of_folders() -> None:
 
 def test_the_environment_is_read_in_few_places() -> None:
     assert [m for m, source in SOURCES.items() if reaches_environment(source) and under(m, ENVIRONMENT) is None] == []
-    assert reaches_environment("import os\nx = os.getenv('A')") and not reaches_environment("import os\nx = os.getcwd()")
+    assert reaches_environment("import os\nx = os.getenv('A')") and not reaches_environment(
+        "import os\nx = os.getcwd()"
+    )
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
@@ -244,5 +267,7 @@ def test_swrec_commands_in_the_readme_exist_with_their_options() -> None:
 
 def test_ranks_in_the_documents_are_the_ones_that_are_held() -> None:
     rows = re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    told = {name: int(rank) for rank, text in rows for name in re.findall(r"`([a-z.]+)`", re.sub(r"\(.*?\)|:.*", "", text))}
+    told = {
+        name: int(rank) for rank, text in rows for name in re.findall(r"`([a-z.]+)`", re.sub(r"\(.*?\)|:.*", "", text))
+    }
     assert told == {name.removeprefix("swrec_prod."): rank for name, rank in RANKS.items() if name != "swrec_prod"}

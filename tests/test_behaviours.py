@@ -1,4 +1,6 @@
-"""Whole prepares against a naive loop: the same bytes on both engines and however rows are cut into chunks; histories reach over days."""
+"""Whole prepares against a naive loop: the same bytes on both engines and however rows are cut into chunks; histories
+reach over days.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,17 @@ from swrec_prod.prepare import day_writer, write_cluster, write_local
 from swrec_prod.prepare import run as preparing
 from swrec_prod.prepare.behaviours import Behaviours, Carry, sequence
 from swrec_prod.prepare.run import prepare
-from tests.dated_log import MIDNIGHT, contents, data_file, day, day_files, manifest_of, prepared_rows, write_day, write_log
+from tests.dated_log import (
+    MIDNIGHT,
+    contents,
+    data_file,
+    day,
+    day_files,
+    manifest_of,
+    prepared_rows,
+    write_day,
+    write_log,
+)
 
 SEQUENCES = {"seen": (None, 4), "clicks": ("click", 3), "buys": ("buy", None)}
 DUPLICATES = ["user_id", "item", "time"]
@@ -77,7 +89,11 @@ def test_rows_are_those_of_the_log_and_histories_those_of_a_loop(raw: Path, out:
         assert [items[i] for i in row["near"]] == [item if item in items else None for item in source["near"] or []]
         for name, (label, longest) in SEQUENCES.items():
             column = {"click": "clicked", "buy": "bought"}.get(label or "")
-            mine = [r for r in rows if r["user_id"] == source["user_id"] and r["time"] < source["time"] and (not column or r[column])]
+            mine = [
+                r
+                for r in rows
+                if r["user_id"] == source["user_id"] and r["time"] < source["time"] and (not column or r[column])
+            ]
             mine = mine if longest is None else mine[-longest:]
             assert row[f"{name}.time"] == [r["time"] for r in mine]
             assert [items[i] for i in row[f"{name}.item"]] == [r["item"] if r["item"] in items else None for r in mine]
@@ -109,14 +125,20 @@ def test_both_engines_add_a_day_alike_and_cut_it_into_files_alike(
 
 
 @pytest.mark.parametrize("rows", [1, 61])
-def test_chunks_may_be_cut_anywhere(raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+def test_chunks_may_be_cut_anywhere(
+    raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
     monkeypatch.setattr(write_local, "CHUNK_ROWS", rows)
     prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(out)
 
 
-def test_a_day_of_several_chunks_is_evaluated_once(raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Duplicates and row numbers take the whole day: evaluated for every chunk, a day would cost the square of its rows."""
+def test_a_day_of_several_chunks_is_evaluated_once(
+    raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Duplicates and row numbers take the whole day: evaluated for every chunk, a day would cost the square of its
+    rows.
+    """
     asked: list[list[date]] = []
     forgotten: list[str] = []
 
@@ -124,7 +146,9 @@ def test_a_day_of_several_chunks_is_evaluated_once(raw: Path, out: Path, tmp_pat
         write_local.stream_days(engine, lambda days: (asked.append(days), events(days))[1], *rest, **options)
 
     forget = LocalEngine.forget
-    monkeypatch.setattr(LocalEngine, "forget", lambda self, rows: (forgotten.append(rows.op().name), forget(self, rows)))
+    monkeypatch.setattr(
+        LocalEngine, "forget", lambda self, rows: (forgotten.append(rows.op().name), forget(self, rows))
+    )
     monkeypatch.setattr(preparing, "stream_days", counted)
     monkeypatch.setattr(write_local, "CHUNK_ROWS", 20)
     prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / "out")
@@ -133,7 +157,9 @@ def test_a_day_of_several_chunks_is_evaluated_once(raw: Path, out: Path, tmp_pat
     assert contents(tmp_path / "out") == contents(out)
 
 
-def test_small_row_groups_and_files_hold_the_same_rows(raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_row_groups_and_files_hold_the_same_rows(
+    raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(day_writer, "GROUP_ROWS", 7)
     monkeypatch.setattr(day_writer, "FILE_ROWS", 21)
     for chunk in (10_000, 13):
@@ -182,7 +208,9 @@ def test_days_of_another_offset_hold_the_same_rows(raw: Path, tmp_path: Path) ->
 
 
 def test_a_dated_log_and_one_file_of_all_days_are_prepared_alike(raw: Path, tmp_path: Path) -> None:
-    whole = pa.concat_tables([pq.ParquetFile(path).read() for path in sorted((raw / "log").rglob("*.parquet"), reverse=True)])
+    whole = pa.concat_tables(
+        [pq.ParquetFile(path).read() for path in sorted((raw / "log").rglob("*.parquet"), reverse=True)]
+    )
     (tmp_path / "raw" / "log").mkdir(parents=True)
     pq.write_table(whole, tmp_path / "raw" / "log" / "all.parquet")
     pq.write_table(pq.read_table(raw / "users.parquet"), tmp_path / "raw" / "users.parquet")
@@ -197,7 +225,9 @@ EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8), st.booleans())
 
 @settings(deadline=None)
 @given(drawn=EVENTS, cuts=st.sets(st.integers(0, 8)), longest=st.sampled_from([None, 1, 3]))
-def test_lists_do_not_depend_on_where_rows_are_cut(drawn: list[tuple[int, int, bool]], cuts: set[int], longest: int | None) -> None:
+def test_lists_do_not_depend_on_where_rows_are_cut(
+    drawn: list[tuple[int, int, bool]], cuts: set[int], longest: int | None
+) -> None:
     drawn = sorted(drawn, key=lambda event: event[1])
     found, carry = [], Carry.empty()
     for begin, end in zip([-1, *sorted(cuts)], [*sorted(cuts), 99], strict=True):

@@ -70,7 +70,9 @@ def test_many_scenarios_give_the_same_whatever_back_end_suits_them(d_in: int) ->
 
 
 @pytest.mark.parametrize(("backend", "huge"), [("loop", 0), *((backend, grouped.HUGE) for backend in BACKENDS)])
-def test_a_scenario_without_rows_has_a_zero_gradient(backend: Backend, huge: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scenario_without_rows_has_a_zero_gradient(
+    backend: Backend, huge: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grouped, "HUGE", huge)
     linear = GroupedLinear(4, 8, 4, backend)
     linear(torch.randn(5, 8), route_of([2, 0, 3, 0])).sum().backward()  # sum() sends an expanded gradient
@@ -91,7 +93,8 @@ def test_a_batch_may_have_no_rows(backend: Backend) -> None:
         assert value.count_nonzero() == 0
 
 
-@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), ("loop", grouped.HUGE), ("padded", grouped.HUGE)])  # 0: in huge pages
+# 0: in huge pages
+@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), ("loop", grouped.HUGE), ("padded", grouped.HUGE)])
 def test_ours_pass_gradcheck(backend: Backend, huge: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouped, "HUGE", huge)
     weight, bias = torch.randn(3, 2, 4, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
@@ -116,7 +119,9 @@ def test_a_new_slice_starts_like_a_linear() -> None:
 @pytest.mark.parametrize(("backend", "times"), [("loop", 1), ("grouped_mm", 1), ("padded", 1)])
 def test_grouped_linear_does_the_work_of_one_linear(backend: Backend, times: int) -> None:
     linear, x_BI = GroupedLinear(8, 16, 8, backend), torch.randn(40, 16, requires_grad=True)
-    assert count_flops(lambda: linear(x_BI, route_of([5] * 8)).sum().backward()) == pytest.approx(times * 3 * 2 * 40 * 16 * 8)
+    assert count_flops(lambda: linear(x_BI, route_of([5] * 8)).sum().backward()) == pytest.approx(
+        times * 3 * 2 * 40 * 16 * 8
+    )
 
 
 def test_busy_scenarios_do_not_make_all_pad_to_their_rows() -> None:
@@ -257,7 +262,9 @@ def padded(behaviours: list[list[int]], d: int = 2) -> tuple[Tensor, Tensor, Ten
     """Random vectors, mask and scenario of right-padded behaviours."""
     length = max(map(len, behaviours))
     mask_BN = torch.arange(length) < torch.tensor([len(b) for b in behaviours])[:, None]
-    scenario_BN = torch.tensor([b + [0] * (length - len(b)) for b in behaviours], dtype=torch.int64).reshape(mask_BN.shape)
+    scenario_BN = torch.tensor([b + [0] * (length - len(b)) for b in behaviours], dtype=torch.int64).reshape(
+        mask_BN.shape
+    )
     return torch.randn(*mask_BN.shape, d), mask_BN, scenario_BN
 
 
@@ -274,7 +281,9 @@ def test_same_scenario_keeps_the_latest_of_the_rows_own_scenario(case: tuple[lis
         assert torch.equal(same_BKd[row, : len(positions)], history_BNd[row, positions])
 
 
-def full_co_attention(block: CoAttention, history: Tensor, mask: Tensor, same: Tensor, same_mask: Tensor, target: Tensor) -> Tensor:
+def full_co_attention(
+    block: CoAttention, history: Tensor, mask: Tensor, same: Tensor, same_mask: Tensor, target: Tensor
+) -> Tensor:
     """Eq. 14-17 row by row, with the whole matrix C."""
     rows = []
     for h, m, s, sm, i in zip(history, mask, same, same_mask, target, strict=True):
@@ -307,7 +316,9 @@ def test_co_attention_equals_its_full_form_in_value_and_gradient(rows: int, n: i
 
 def test_co_attention_without_any_behaviour_is_zero() -> None:
     none = torch.zeros(3, 0, dtype=torch.bool)
-    got = CoAttention(4, 8)(torch.zeros(3, 0, 4), none, torch.zeros(3, 1, 4), torch.zeros(3, 1, dtype=torch.bool), torch.randn(3, 4))
+    got = CoAttention(4, 8)(
+        torch.zeros(3, 0, 4), none, torch.zeros(3, 1, 4), torch.zeros(3, 1, dtype=torch.bool), torch.randn(3, 4)
+    )
     assert torch.equal(got, torch.zeros(3, 4))
 
 

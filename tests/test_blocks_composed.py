@@ -1,4 +1,6 @@
-"""Composed weights, partitioned norm, clusters, pruners and behaviour extraction, against loops over rows in plain torch."""
+"""Composed weights, partitioned norm, clusters, pruners and behaviour extraction, against loops over rows in plain
+torch.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,11 @@ def check_composed_linear(counts: list[int], d_in: int, d_out: int) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=20).filter(any), d_in=st.integers(1, 7), d_out=st.integers(1, 7))
+@given(
+    counts=st.lists(st.integers(0, 5), min_size=1, max_size=20).filter(any),
+    d_in=st.integers(1, 7),
+    d_out=st.integers(1, 7),
+)
 def test_composed_linear_is_a_product_for_each_row(counts: list[int], d_in: int, d_out: int) -> None:
     check_composed_linear(counts, d_in, d_out)
 
@@ -153,7 +159,9 @@ def test_few_rows_are_normalised_with_running_statistics() -> None:
     norm = PartitionedNorm(2, 2)
     norm(torch.randn(40, 2) * 2 + 5, route_of([20, 20]))
     mean, var, x_BD = norm.mean.clone(), norm.var.clone(), torch.randn(25, 2)
-    torch.testing.assert_close(norm(x_BD, route_of([5, 20]))[:5], (x_BD[:5] - mean[0]) / var[0].sqrt(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        norm(x_BD, route_of([5, 20]))[:5], (x_BD[:5] - mean[0]) / var[0].sqrt(), atol=1e-4, rtol=1e-4
+    )
     assert torch.equal(norm.mean[0], mean[0])
 
 
@@ -340,7 +348,9 @@ def test_extraction_weighs_behaviours_by_item_and_scenario(renorm: bool) -> None
     for b, s in enumerate(inputs.route.scenario_B.tolist()):
         n = int(inputs.mask_BN[b].sum())
         history, where = inputs.history_BNd[b, :n], inputs.history_scenario_BN[b, :n]
-        scenario = torch.stack([pairs.query(pairs.weight[s]) @ pairs.key(pairs.weight[k]) / 2 for k in where] or [torch.zeros(())])[:n]
+        scenario = torch.stack(
+            [pairs.query(pairs.weight[s]) @ pairs.key(pairs.weight[k]) / 2 for k in where] or [torch.zeros(())]
+        )[:n]
         a = logits[b, :n].softmax(0) * scenario.softmax(0)
         if renorm:
             a = a / a.sum()
@@ -362,7 +372,9 @@ def test_scenario_pairs_fold_to_their_table() -> None:
 
 
 def test_two_ranks_learn_what_one_would(tmp_path: Path) -> None:
-    processes = [subprocess.Popen([sys.executable, composed_ranks.__file__, str(tmp_path), str(rank)]) for rank in (0, 1)]
+    processes = [
+        subprocess.Popen([sys.executable, composed_ranks.__file__, str(tmp_path), str(rank)]) for rank in (0, 1)
+    ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     alone = composed_ranks.step(slice(None))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))

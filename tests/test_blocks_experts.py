@@ -109,7 +109,9 @@ def test_folded_and_scripted_experts_equal_the_eager_ones(norm: str) -> None:
     torch.testing.assert_close(torch.jit.script(ours)(x_BI, route), expected)
     folded = torch.jit.script(fold_blocks(ours))
     for s, rows in ((0, slice(0, 4)), (2, slice(4, 9))):
-        torch.testing.assert_close(folded(x_BI[rows], Route(torch.tensor([s]), [], route.ends_S)), expected[rows], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            folded(x_BI[rows], Route(torch.tensor([s]), [], route.ends_S)), expected[rows], atol=1e-5, rtol=1e-5
+        )
 
 
 def test_experts_need_a_layer() -> None:
@@ -143,7 +145,9 @@ def test_mix_weighs_the_experts_and_own_picks_one() -> None:
     weight_BE, expert_BEH = torch.rand(5, 3), torch.randn(5, 3, 4)
     torch.testing.assert_close(mix(weight_BE, expert_BEH), torch.einsum("be,beh->bh", weight_BE, expert_BEH))
     of_tasks: Tensor = torch.rand(5, 2, 3)
-    torch.testing.assert_close(mix(of_tasks, expert_BEH.unsqueeze(1)), torch.einsum("bte,beh->bth", of_tasks, expert_BEH))
+    torch.testing.assert_close(
+        mix(of_tasks, expert_BEH.unsqueeze(1)), torch.einsum("bte,beh->bth", of_tasks, expert_BEH)
+    )
     scenario_B = torch.tensor([0, 0, 1, 2, 2])
     assert torch.equal(own(expert_BEH, scenario_B), expert_BEH[torch.arange(5), scenario_B])
     assert torch.equal(own(expert_BEH, torch.tensor([2])), expert_BEH[:, 2])

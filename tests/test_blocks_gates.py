@@ -13,7 +13,14 @@ from swrec_prod.blocks.fields import FieldTokens, Pick
 from swrec_prod.blocks.folding import fold_blocks
 from swrec_prod.blocks.gates import GatedTower, PersonalGates, ScenarioGate, Shared, Sharing, Tower
 from swrec_prod.blocks.grouped import GroupedLinear
-from swrec_prod.blocks.hyper import Adapter, InstanceWeights, MetaAttention, ScenarioWeights, UserWeights, generated_linear
+from swrec_prod.blocks.hyper import (
+    Adapter,
+    InstanceWeights,
+    MetaAttention,
+    ScenarioWeights,
+    UserWeights,
+    generated_linear,
+)
 from swrec_prod.blocks.inputs import Dims, Field, Route, make_route
 
 S = 3
@@ -81,7 +88,10 @@ def test_the_scenario_gate_is_a_gatenu_of_embedding_and_input() -> None:
 def test_gates_start_near_one() -> None:
     torch.manual_seed(0)
     x_BD, route = torch.randn(9, WIDTH) * 0.01, route_of()
-    gates = [ScenarioGate(S, 16, WIDTH)(x_BD, route), *PersonalGates(dims(), (), (64, 32), None, "shared")(x_BD, x_BD, route)]
+    gates = [
+        ScenarioGate(S, 16, WIDTH)(x_BD, route),
+        *PersonalGates(dims(), (), (64, 32), None, "shared")(x_BD, x_BD, route),
+    ]
     assert all((gate - 1).abs().max() < 0.5 for gate in gates)
 
 
@@ -90,7 +100,11 @@ def test_gates_start_near_one() -> None:
 def test_personal_gates_are_one_gatenu_a_layer(sharing: Sharing, hidden: int | None) -> None:
     torch.manual_seed(0)
     widths, route = (6, 4), route_of()
-    block, raw_BD, x_BD = PersonalGates(dims(), (), widths, hidden, sharing), torch.randn(9, WIDTH), torch.randn(9, WIDTH)
+    block, raw_BD, x_BD = (
+        PersonalGates(dims(), (), widths, hidden, sharing),
+        torch.randn(9, WIDTH),
+        torch.randn(9, WIDTH),
+    )
     sizes = [hidden or width for width in widths]
     got = block(raw_BD, x_BD, route)
     assert [gate.shape for gate in got] == [(9, 6), (9, 4)]
@@ -149,7 +163,9 @@ def test_a_gated_tower_multiplies_every_hidden_layer(kind: Tower, norm: str) -> 
     of_rows=st.booleans(),
     biased=st.booleans(),
 )
-def test_generated_linear_is_one_matrix_a_vector(counts: list[int], n: int, d_in: int, d_out: int, of_rows: bool, biased: bool) -> None:
+def test_generated_linear_is_one_matrix_a_vector(
+    counts: list[int], n: int, d_in: int, d_out: int, of_rows: bool, biased: bool
+) -> None:
     torch.manual_seed(0)
     route, rows = route_of(counts), sum(counts)
     sets = rows if of_rows else len(counts)
@@ -183,7 +199,11 @@ def test_generated_tensors_start_near_what_they_were_given() -> None:
     torch.manual_seed(0)
     starts = [torch.eye(6), torch.full((2,), 3.0)]
     x_BD = torch.randn(9, WIDTH)
-    for block in (ScenarioWeights(S, 4, 8, starts), InstanceWeights(WIDTH, 8, starts), UserWeights(dims(), 4, 8, starts)):
+    for block in (
+        ScenarioWeights(S, 4, 8, starts),
+        InstanceWeights(WIDTH, 8, starts),
+        UserWeights(dims(), 4, 8, starts),
+    ):
         for got, start in zip(block(x_BD, route_of()), starts, strict=True):
             assert (got - start).abs().max() < 0.1
             assert (got - start).abs().max() > 0

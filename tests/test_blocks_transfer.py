@@ -57,7 +57,10 @@ def test_pooling_of_scaled_behaviours_needs_no_second_pass(stat: str) -> None:
     pool, history_BNd, gate_Bd = DistributionPooling(stat), torch.randn(6, 5, 3), 2 * torch.rand(6, 3) + 0.1
     mask_BN = torch.arange(5) < torch.tensor([0, 2, 3, 4, 5, 5])[:, None]
     torch.testing.assert_close(
-        pool.scaled(pool(history_BNd, mask_BN), gate_Bd), pool(gate_Bd.unsqueeze(1) * history_BNd, mask_BN), atol=1e-4, rtol=1e-4
+        pool.scaled(pool(history_BNd, mask_BN), gate_Bd),
+        pool(gate_Bd.unsqueeze(1) * history_BNd, mask_BN),
+        atol=1e-4,
+        rtol=1e-4,
     )
 
 
@@ -88,10 +91,14 @@ def test_a_filter_weighs_each_field_by_its_distance() -> None:
     block = disturbed(TransferFilter(4, data.fields, WIDTH))
     fields = [(f.start, f.width) for f in data.fields]
     source, target = torch.randint(4, (9,)), torch.randint(4, (9,))
-    expected = torch.stack([filtered(block, fields, *row) for row in zip(x_RD, source.tolist(), target.tolist(), strict=True)])
+    expected = torch.stack(
+        [filtered(block, fields, *row) for row in zip(x_RD, source.tolist(), target.tolist(), strict=True)]
+    )
     torch.testing.assert_close(block(x_RD, source, target), expected, atol=1e-5, rtol=1e-5)
     whole = disturbed(TransferFilter(4, (), WIDTH))
-    torch.testing.assert_close(whole(x_RD[:1], source[:1], target[:1])[0], filtered(whole, [(0, WIDTH)], x_RD[0], source[0], target[0]))
+    torch.testing.assert_close(
+        whole(x_RD[:1], source[:1], target[:1])[0], filtered(whole, [(0, WIDTH)], x_RD[0], source[0], target[0])
+    )
 
 
 def test_what_lies_at_the_anchor_passes_and_what_is_far_does_not() -> None:
@@ -151,7 +158,9 @@ def test_running_logits_are_a_decayed_mean_of_the_rows_of_a_pair() -> None:
     targets.learn(logit_BM, torch.tensor([0, 0, 0, 2, 2]))
     for s, rows in ((0, slice(0, 3)), (2, slice(3, 5))):
         for j, t in enumerate(chosen[s].tolist()):
-            assert float(targets.logit[s, t]) == pytest.approx(0.9 * float(before[s, t]) + 0.1 * float(logit_BM[rows, j].mean()), abs=1e-6)
+            assert float(targets.logit[s, t]) == pytest.approx(
+                0.9 * float(before[s, t]) + 0.1 * float(logit_BM[rows, j].mean()), abs=1e-6
+            )
             before[s, t] = targets.logit[s, t]
     assert torch.equal(targets.logit, before)
 
@@ -239,7 +248,10 @@ def test_attention_inside_an_expert_and_between_experts() -> None:
         query = block.query.first(h_BH[b]) + block.query.scenario.net(block.query.scenario.weight[s])
         logits, values = [], []
         for u in u_BMH[b]:
-            maps = [w @ slot + bias for w, bias, slot in zip(block.inside.weight, block.inside.bias, u.view(4, 2), strict=True)]
+            maps = [
+                w @ slot + bias
+                for w, bias, slot in zip(block.inside.weight, block.inside.bias, u.view(4, 2), strict=True)
+            ]
             q, k, v = torch.stack(maps).split(2, 1)
             summary = ((q @ k.t() / math.sqrt(2)).softmax(1) @ v).mean(0)
             key, value = (block.key_value.weight @ summary).split([6, 8])

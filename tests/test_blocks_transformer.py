@@ -90,15 +90,23 @@ def of_one_row(block: BehaviourTransformer, history_Nd: Tensor, scenarios: list[
 
 
 @given(
-    seed=st.integers(0, 999), length=st.integers(0, 7), layers=st.integers(1, 2), heads=st.sampled_from([1, 3]), positions=st.integers(1, 8)
+    seed=st.integers(0, 999),
+    length=st.integers(0, 7),
+    layers=st.integers(1, 2),
+    heads=st.sampled_from([1, 3]),
+    positions=st.integers(1, 8),
 )
 @settings(max_examples=25, deadline=None)
-def test_behaviours_are_mixed_as_in_a_loop_over_rows(seed: int, length: int, layers: int, heads: int, positions: int) -> None:
+def test_behaviours_are_mixed_as_in_a_loop_over_rows(
+    seed: int, length: int, layers: int, heads: int, positions: int
+) -> None:
     block, rows = behaviours(layers, heads, positions), sorted_rows(9, S, length, seed)
     got, inputs = block(rows.inputs(S)), rows.inputs(S)
     for i, s in enumerate(rows.scenario_B.tolist()):
         real = rows.mask_BN[i]
-        expected = of_one_row(block, rows.history_BNd[i][real], rows.history_scenario_BN[i][real].tolist(), inputs.target_Bd[i], s)
+        expected = of_one_row(
+            block, rows.history_BNd[i][real], rows.history_scenario_BN[i][real].tolist(), inputs.target_Bd[i], s
+        )
         torch.testing.assert_close(got[i], expected, atol=1e-5, rtol=1e-4)
 
 

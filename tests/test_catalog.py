@@ -50,7 +50,9 @@ def test_a_day_range_selects_files(folder: Path) -> None:
 
 
 def test_an_empty_day_range_names_the_range_and_the_days_there_are(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.days\.test 2024-02-01\.\.; available: 2024-01-01\.\.2024-01-03 \(3 days\)"):
+    with pytest.raises(
+        DataError, match=r"data\.days\.test 2024-02-01\.\.; available: 2024-01-01\.\.2024-01-03 \(3 days\)"
+    ):
         Catalog.open(folder).files_of(by_days(folder), "test")
 
 
@@ -62,7 +64,9 @@ def test_days_that_the_encoders_have_seen_judge_no_model(tmp_path: Path) -> None
     assert [f.rows for f in catalog.files_of(by_days(folder), "train")] == [5, 7]
     assert [f.rows for f in catalog.files_of(by_days(folder), "valid")] == [11]
     early = DataConfig(path=str(folder), days=DayRanges(train="2024-01-01", valid="2024-01-02", test="2024-01-03.."))
-    with pytest.raises(DataError, match=r"data\.days\.valid 2024-01-02: .* fitted on days up to 2024-01-02; begin later"):
+    with pytest.raises(
+        DataError, match=r"data\.days\.valid 2024-01-02: .* fitted on days up to 2024-01-02; begin later"
+    ):
         catalog.files_of(early, "valid")
     assert [f.rows for f in catalog.files_of(early, "test")] == [11]
 

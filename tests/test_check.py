@@ -27,7 +27,14 @@ SCHEMA = FeatureSchema.model_validate(
         ],
     }
 )
-TYPES = {"time": "int64", "user": "int64", "session": "string", "weight": "float32", "scenario": "string", "click": "int8"}
+TYPES = {
+    "time": "int64",
+    "user": "int64",
+    "session": "string",
+    "weight": "float32",
+    "scenario": "string",
+    "click": "int8",
+}
 TYPES |= {"item": "string", "tags": "array<int64>", "price": "float64", "age": "int16"}
 
 
@@ -40,7 +47,11 @@ def check(types: dict[str, str], schema: FeatureSchema = SCHEMA) -> None:
     [
         ("user", "float64", "log.parquet: column 'user' is float64, expected string or integer"),
         ("session", "array<int64>", "log.parquet: column 'session' is array<int64>, expected string or integer"),
-        ("weight", "decimal(9, 2)", "log.parquet: weight column 'weight' is decimal(9, 2), expected integer or floating numbers"),
+        (
+            "weight",
+            "decimal(9, 2)",
+            "log.parquet: weight column 'weight' is decimal(9, 2), expected integer or floating numbers",
+        ),
         ("price", "decimal(9, 2)", "log.parquet: column 'price' is decimal(9, 2), expected floating numbers"),
         ("age", "decimal(9, 2)", "log.parquet: column 'age' is decimal(9, 2), expected floating numbers"),
         ("item", "float64", "log.parquet: column 'item' is float64, expected string or integer to make ids of"),
@@ -53,6 +64,11 @@ def test_a_type_that_cannot_serve_is_told(column: str, kind: str, said: str) -> 
 
 
 def test_a_list_has_no_buckets() -> None:
-    features = [f.model_copy(update={"encoder": SCHEMA.feature("age").encoder}) if f.name == "tags" else f for f in SCHEMA.features]
-    with pytest.raises(DataError, match=r"feature 'tags': bucketize takes one number a row, expected vocab or hash for a bag"):
+    features = [
+        f.model_copy(update={"encoder": SCHEMA.feature("age").encoder}) if f.name == "tags" else f
+        for f in SCHEMA.features
+    ]
+    with pytest.raises(
+        DataError, match=r"feature 'tags': bucketize takes one number a row, expected vocab or hash for a bag"
+    ):
         check({}, SCHEMA.model_copy(update={"features": tuple(features)}))

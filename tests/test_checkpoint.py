@@ -52,7 +52,10 @@ def test_weights_saved_from_shards_are_read_without_ranks(prepared_genre: Path, 
         for batch, _ in zip(fit.train.epoch(0), range(3), strict=False):
             fit.step(batch)
         path = checkpoint.save(tmp_path, 3, fit.model, fit.optimizer, {"any": 1})
-        shards = {n: v.local_shards()[0].tensor if hasattr(v, "local_shards") else v for n, v in fit.model.state_dict().items()}
+        shards = {
+            n: v.local_shards()[0].tensor if hasattr(v, "local_shards") else v
+            for n, v in fit.model.state_dict().items()
+        }
         trained = {name: value.clone() for name, value in shards.items()}
     ranker = build_ranker(catalog.schema, config)
     checkpoint.load_weights(path, ranker)
@@ -92,9 +95,12 @@ def test_data_prepared_otherwise_are_refused(tmp_path: Path, raw_movielens: Path
     train(config, tmp_path / "run")
     shutil.rmtree(data)
     prepare(config_path, raw_movielens, data)
-    assert evaluate(tmp_path / "run")[0]["row"].to_pylist() == predictions(tmp_path / "run")["row"].tolist(), "the same data fit"
+    assert evaluate(tmp_path / "run")[0]["row"].to_pylist() == predictions(tmp_path / "run")["row"].tolist(), (
+        "the same data fit"
+    )
     shutil.rmtree(data)
-    prepare(config_path.model_copy(update={"fit_until": None}), raw_movielens, data)  # other days make other vocabularies
+    # other days make other vocabularies
+    prepare(config_path.model_copy(update={"fit_until": None}), raw_movielens, data)
     with pytest.raises(CheckpointError, match=r"trained before .* was prepared otherwise \(fingerprint .*, now .*\)"):
         evaluate(tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()
@@ -116,8 +122,14 @@ DAMAGES = {
     "no run.yaml": (lambda run: (run / "run.yaml").unlink(), "not a run directory: no run.yaml; `swrec train"),
     "no checkpoint": (lambda run: shutil.rmtree(run / "checkpoints"), "no checkpoint yet; run swrec train again"),
     "no state": (lambda run: (checkpoint_in(run) / "state.json").unlink(), "no checkpoint here"),
-    "half a state": (lambda run: (checkpoint_in(run) / "state.json").write_text('{"fit": {"st'), r"state\.json: damaged"),
-    "no tensors": (lambda run: next(checkpoint_in(run).glob("*.distcp")).unlink(), "damaged: .*No such file.*; copy it again"),
+    "half a state": (
+        lambda run: (checkpoint_in(run) / "state.json").write_text('{"fit": {"st'),
+        r"state\.json: damaged",
+    ),
+    "no tensors": (
+        lambda run: next(checkpoint_in(run).glob("*.distcp")).unlink(),
+        "damaged: .*No such file.*; copy it again",
+    ),
     "half the tensors": (cut_short, "damaged: .*; copy it again, or train again with --overwrite"),
     "no metadata": (lambda run: (checkpoint_in(run) / ".metadata").unlink(), "damaged: "),
     "another width": (lambda run: change_model(run, gru=64), "does not fit this model: Size mismatch"),

@@ -65,7 +65,9 @@ def refused(told: Told, message: str) -> None:
 
 @pytest.fixture(scope="module")
 def way(raw_movielens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FOLDER with data, run, few (a run on some features) and models/{mscan,small,few}/1; the first of each by a real process."""
+    """FOLDER with data, run, few (a run on some features) and models/{mscan,small,few}/1; the first of each by a real
+    process.
+    """
     folder = tmp_path_factory.mktemp("way")
     command("prepare", "movielens_1m_genre", "--raw", raw_movielens, "--out", folder / "data")
     run = run_file(folder, config_of(folder / "data", "mscan", more={"debias": {"c": 0.25}}))
@@ -73,7 +75,10 @@ def way(raw_movielens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     command("export", folder / "run", "--to", folder / "models" / "mscan")
     data = {"path": str(folder / "data"), "split": "days", "days": DAYS, "features": FEW}
     train(config_of(folder / "data", more={"data": data}, epochs=1), folder / "few")
-    for words in (("few", "--to", folder / "models" / "few"), ("run", "--to", folder / "models" / "small", "--quantize", "int8")):
+    for words in (
+        ("few", "--to", folder / "models" / "few"),
+        ("run", "--to", folder / "models" / "small", "--quantize", "int8"),
+    ):
         assert swrec("export", folder / words[0], *words[1:]).code == 0
     return folder
 
@@ -111,15 +116,40 @@ def test_what_is_served_is_what_was_predicted(way: Path, target: str) -> None:
 
 
 def test_coarse_tables_have_a_bound_of_their_own(way: Path, target: str) -> None:
-    words = ("score", way / "data", "--target", target, "--model", "small", "--expect", way / "run" / "predictions.parquet")
+    words = (
+        "score",
+        way / "data",
+        "--target",
+        target,
+        "--model",
+        "small",
+        "--expect",
+        way / "run" / "predictions.parquet",
+    )
     told = swrec(*words)
-    assert told.code == 2 and told.err.startswith("DataError: served scores differ from ") and "allowed are 1e-05" in told.err
+    assert (
+        told.code == 2
+        and told.err.startswith("DataError: served scores differ from ")
+        and "allowed are 1e-05" in told.err
+    )
     told = swrec(*words, "--tolerance", "0.05", "--json")
     assert told.code == 0 and 1e-5 < json.loads(told.out)["max_abs_diff"] < 0.05
 
 
 def test_score_sends_as_many_rows_as_asked(way: Path, target: str) -> None:
-    words = ("score", way / "data", "--target", target, "--model", "mscan", "--rows", "7", "--json", "--out", way / "some.parquet")
+    words = (
+        "score",
+        way / "data",
+        "--target",
+        target,
+        "--model",
+        "mscan",
+        "--rows",
+        "7",
+        "--json",
+        "--out",
+        way / "some.parquet",
+    )
     summary = json.loads(swrec(*words).out)
     assert 7 <= summary["rows"] == pq.read_metadata(way / "some.parquet").num_rows and summary["requests"] > 1
     refused(swrec(*words[:-1], way / "some.parquet" / "inside.parquet"), "some.parquet")
@@ -130,7 +160,9 @@ def test_score_sends_as_many_rows_as_asked(way: Path, target: str) -> None:
 
 def test_evaluate_prints_what_training_found(way: Path, tmp_path: Path) -> None:
     told = swrec("evaluate", way / "run", "--json", "--predictions", tmp_path / "again.parquet")
-    assert told.code == 0 and json.loads(told.out)["overall"]["auc"] == pytest.approx(metrics_of_run(way / "run")["overall"]["auc"])
+    assert told.code == 0 and json.loads(told.out)["overall"]["auc"] == pytest.approx(
+        metrics_of_run(way / "run")["overall"]["auc"]
+    )
     again = arrays(pq.read_table(tmp_path / "again.parquet"))
     np.testing.assert_allclose(again["score_click"], predictions(way / "run")["score_click"], atol=1e-6)
     told = swrec("evaluate", way / "run", "--split", "valid")
@@ -152,7 +184,10 @@ def test_export_counts_versions_up_and_publishes_none_twice(way: Path) -> None:
 def test_a_run_that_has_not_finished_is_not_exported(way: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(way / "few", tmp_path / "few"))
     (run / "metrics.json").unlink()
-    refused(swrec("export", run, "--to", tmp_path / "m"), "few: training has not finished: no metrics.json; run swrec train again")
+    refused(
+        swrec("export", run, "--to", tmp_path / "m"),
+        "few: training has not finished: no metrics.json; run swrec train again",
+    )
 
 
 def test_a_damaged_package_is_not_served(way: Path, tmp_path: Path) -> None:
@@ -163,7 +198,16 @@ def test_a_damaged_package_is_not_served(way: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_of_some_features_is_asked_with_those(way: Path, target: str) -> None:
-    words = ("score", way / "data", "--target", target, "--model", "few", "--expect", way / "few" / "predictions.parquet")
+    words = (
+        "score",
+        way / "data",
+        "--target",
+        target,
+        "--model",
+        "few",
+        "--expect",
+        way / "few" / "predictions.parquet",
+    )
     refused(swrec(*words), "unknown feature 'gender'")
     told = swrec(*words, *(word for name in FEW for word in ("--feature", name)), "--json")
     assert told.code == 0 and json.loads(told.out)["max_abs_diff"] <= 1e-5
@@ -182,7 +226,17 @@ def test_every_command_helps_with_an_example(name: str) -> None:
 def test_help_lists_every_command() -> None:
     told = swrec("--help")
     assert told.code == 0 and all(name in told.out for name in COMMANDS)
-    assert {name for name in COMMANDS} >= {"datasets", "prepare", "train", "evaluate", "report", "export", "serve", "score", "doctor"}
+    assert {name for name in COMMANDS} >= {
+        "datasets",
+        "prepare",
+        "train",
+        "evaluate",
+        "report",
+        "export",
+        "serve",
+        "score",
+        "doctor",
+    }
 
 
 def test_datasets_are_listed_for_people_and_programs() -> None:
@@ -190,10 +244,14 @@ def test_datasets_are_listed_for_people_and_programs() -> None:
     assert [entry["name"] for entry in known] == list(DATASETS)
     for entry, dataset in zip(known, DATASETS.values(), strict=True):
         assert set(entry) == {"name", "summary", "rows", "size", "scenarios", "licence", "get", "data_file", "options"}
-        assert all(str(entry[key]) in listed for key in ("name", "summary", "size", "scenarios", "licence", "get", "data_file"))
+        assert all(
+            str(entry[key]) in listed for key in ("name", "summary", "size", "scenarios", "licence", "get", "data_file")
+        )
         assert (Path(__file__).resolve().parents[1] / entry["data_file"]).is_file()
         assert entry["rows"] == (dataset.rows or None) and entry["options"] == list(dataset.options.model_fields)
-    assert "1,000,209 rows; download: 6 MB" in listed and "rows and size: yours" in listed and "\n    0 rows" not in listed
+    assert (
+        "1,000,209 rows; download: 6 MB" in listed and "rows and size: yours" in listed and "\n    0 rows" not in listed
+    )
 
 
 # Mistakes
@@ -216,12 +274,17 @@ def test_datasets_are_listed_for_people_and_programs() -> None:
         (("data.features=[user_id,film]",), "no feature 'film'; "),
         (("data.features=[age]",), "a model needs an id or bag feature"),
         (("data.split=random",), "data.split is random, but the folder has no split column"),
-        (("data.days.test=2024-01-01..",), "no day in data.days.test 2024-01-01..; available: 2000-11-24..2000-12-05 (12 days)"),
+        (
+            ("data.days.test=2024-01-01..",),
+            "no day in data.days.test 2024-01-01..; available: 2000-11-24..2000-12-05 (12 days)",
+        ),
         (("data.days.valid=2000-12-02",), "days.train ..2000-12-02 must end before days.valid 2000-12-02 begins"),
         (("data.days.valid=today",), "data.days.valid: 'today' is not a range of days such as"),
     ],
 )
-def test_a_wrong_run_is_refused_and_leaves_nothing(words: tuple[str, ...], message: str, prepared_genre: Path, tmp_path: Path) -> None:
+def test_a_wrong_run_is_refused_and_leaves_nothing(
+    words: tuple[str, ...], message: str, prepared_genre: Path, tmp_path: Path
+) -> None:
     file = run_file(tmp_path, config_of(prepared_genre))
     refused(swrec("train", file, *words, "--out", tmp_path / "run"), message)
     assert not (tmp_path / "run").exists()
@@ -243,19 +306,32 @@ def test_a_wrong_run_is_refused_and_leaves_nothing(words: tuple[str, ...], messa
         (("serve", "--models", "{empty}"), "{empty}"),
         (("score", "{empty}"), "requests.parquet: no such file; swrec prepare writes it"),
         (("score", "{data}", "--target", "127.0.0.1:1"), "no server at 127.0.0.1:1"),
-        (("score", "{data}", "--expect", "{empty}/p.parquet"), "p.parquet: no such file; swrec train and swrec evaluate write predictions"),
+        (
+            ("score", "{data}", "--expect", "{empty}/p.parquet"),
+            "p.parquet: no such file; swrec train and swrec evaluate write predictions",
+        ),
         (("score", "{data}", "--expect", "{noise}"), "not a Parquet file"),
         (("prepare", "movielens-2m", "--out", "{empty}/out"), "did you mean movielens-1m?"),
         (("prepare", "movielens-1m", "--raw", "{empty}", "--out", "{empty}/out"), "no MovieLens-1M here; expected"),
-        (("prepare", "movielens-1m", "--raw", "{empty}/none", "--out", "{empty}/out"), "{empty}/none: no such file or folder"),
+        (
+            ("prepare", "movielens-1m", "--raw", "{empty}/none", "--out", "{empty}/out"),
+            "{empty}/none: no such file or folder",
+        ),
         (("prepare", "{noise}", "--out", "{empty}/out"), "not valid YAML"),
     ],
 )
-def test_a_wrong_path_is_named_and_nothing_is_written(words: tuple[str, ...], message: str, prepared_genre: Path, tmp_path: Path) -> None:
+def test_a_wrong_path_is_named_and_nothing_is_written(
+    words: tuple[str, ...], message: str, prepared_genre: Path, tmp_path: Path
+) -> None:
     noise, empty = tmp_path / "noise.bin", tmp_path / "empty"
     noise.write_bytes(bytes([0x80, 0xFF]) * 50)
     empty.mkdir()
-    places = {"empty": empty, "noise": noise, "data": prepared_genre, "run": run_file(tmp_path, config_of(prepared_genre))}
+    places = {
+        "empty": empty,
+        "noise": noise,
+        "data": prepared_genre,
+        "run": run_file(tmp_path, config_of(prepared_genre)),
+    }
     refused(swrec(*(word.format(**places) for word in words)), message.format(**places))
     assert not list(empty.iterdir())
 
@@ -263,8 +339,15 @@ def test_a_wrong_path_is_named_and_nothing_is_written(words: tuple[str, ...], me
 def wide_table(rows: int = 40) -> pa.Table:
     """A raw log of MovieLens-1M as one Parquet file."""
     draw = np.random.default_rng(0)
-    columns: dict[str, Any] = {name: draw.integers(1, 6, rows) for name in ("user_id", "item_id", "rating", "age", "occupation")}
-    columns |= {"time": 975_024_000 + 3600 * np.arange(rows), "gender": ["M"] * rows, "zip_code": ["1"] * rows, "genre": ["Drama"] * rows}
+    columns: dict[str, Any] = {
+        name: draw.integers(1, 6, rows) for name in ("user_id", "item_id", "rating", "age", "occupation")
+    }
+    columns |= {
+        "time": 975_024_000 + 3600 * np.arange(rows),
+        "gender": ["M"] * rows,
+        "zip_code": ["1"] * rows,
+        "genre": ["Drama"] * rows,
+    }
     return pa.table({name: columns[name] for name in PARQUET})
 
 
@@ -285,13 +368,20 @@ def with_words(table: pa.Table) -> pa.Table:
         (lambda table: table.slice(0, 0), "the table is empty"),
     ],
 )
-def test_a_wrong_raw_log_is_refused_and_leaves_nothing(change: Callable[[pa.Table], pa.Table], message: str, tmp_path: Path) -> None:
+def test_a_wrong_raw_log_is_refused_and_leaves_nothing(
+    change: Callable[[pa.Table], pa.Table], message: str, tmp_path: Path
+) -> None:
     pq.write_table(wide_table(), tmp_path / "raw.parquet")
-    told = swrec("prepare", "movielens_1m_genre", "--raw", tmp_path / "raw.parquet", "--out", tmp_path / "good", "--json")
+    told = swrec(
+        "prepare", "movielens_1m_genre", "--raw", tmp_path / "raw.parquet", "--out", tmp_path / "good", "--json"
+    )
     assert told.code == 0 and json.loads(told.out)["rows"] == 40, "the log is right before the change"
     assert sorted(day.name for day in (tmp_path / "good").glob("day=*")) == ["day=2000-11-24", "day=2000-11-25"]
     pq.write_table(change(wide_table()), tmp_path / "raw.parquet")
-    refused(swrec("prepare", "movielens_1m_genre", "--raw", tmp_path / "raw.parquet", "--out", tmp_path / "out", "--json"), message)
+    refused(
+        swrec("prepare", "movielens_1m_genre", "--raw", tmp_path / "raw.parquet", "--out", tmp_path / "out", "--json"),
+        message,
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"raw.parquet", "good"}
 
 
@@ -311,7 +401,10 @@ def test_a_damaged_day_is_found_before_training(prepared_genre: Path, tmp_path: 
     part.write_bytes(part.read_bytes()[:1000])
     refused(swrec("train", run_file(tmp_path, config_of(data)), "--out", tmp_path / "run"), "1000 bytes, expected")
     part.unlink()
-    refused(swrec("train", run_file(tmp_path, config_of(data)), "--out", tmp_path / "run"), "missing, but listed in manifest.json")
+    refused(
+        swrec("train", run_file(tmp_path, config_of(data)), "--out", tmp_path / "run"),
+        "missing, but listed in manifest.json",
+    )
     assert not (tmp_path / "run").exists()
 
 

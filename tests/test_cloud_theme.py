@@ -27,8 +27,15 @@ def clicks(number: int = 600, seed: int = 3) -> list[tuple[int, ...]]:
     found = []
     for _ in range(number):
         item = int(draw.integers(0, 60))
-        moment = 20_181_207_000_000 + int(draw.integers(0, 4)) * 1_000_000 + int(draw.integers(0, 24)) * 10_000 + int(draw.integers(0, 60))
-        found.append((int(draw.integers(1, 41)), item % 3 + 1, 5000 + item, item % 7, item % 2, int(draw.integers(1, 4)), moment))
+        moment = (
+            20_181_207_000_000
+            + int(draw.integers(0, 4)) * 1_000_000
+            + int(draw.integers(0, 24)) * 10_000
+            + int(draw.integers(0, 60))
+        )
+        found.append(
+            (int(draw.integers(1, 41)), item % 3 + 1, 5000 + item, item % 7, item % 2, int(draw.integers(1, 4)), moment)
+        )
     return [*found, (77, 9, 9999, 1, 1, 1, 20_181_207_120_000)]
 
 
@@ -48,9 +55,12 @@ def test_each_click_is_a_row_of_its_theme(tmp_path: Path) -> None:
     log = clicks()
     table = standard_table("cloud-theme", write(tmp_path, log), negatives=0)
     found = Counter(
-        (r["user_id"], r["scenario"], r["item_id"], r["leaf_cate_id"], r["cate_level1_id"], r["time"]) for r in table.to_pylist()
+        (r["user_id"], r["scenario"], r["item_id"], r["leaf_cate_id"], r["cate_level1_id"], r["time"])
+        for r in table.to_pylist()
     )
-    moment = {t: round(datetime.strptime(str(t), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp() * 1e6) for *_, t in log}
+    moment = {
+        t: round(datetime.strptime(str(t), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp() * 1e6) for *_, t in log
+    }
     assert found == Counter((u, str(theme), i, leaf, top, moment[t]) for u, theme, i, leaf, top, _, t in log)
     assert set(table["click"].to_pylist()) == {1}
     assert all(row["hour"] == row["time"] // 3_600_000_000 % 24 for row in table.to_pylist())
@@ -60,7 +70,10 @@ def test_drawn_items_are_of_the_theme_and_day_and_were_never_clicked_by_the_user
     log = clicks()
     clicked, drawn = split(standard_table("cloud-theme", write(tmp_path, log), negatives=3))
     ever = {(row["user_id"], row["item_id"]) for row in clicked}
-    pool = {(row["scenario"], row["time"] // DAY, row["item_id"], row["leaf_cate_id"], row["cate_level1_id"]) for row in clicked}
+    pool = {
+        (row["scenario"], row["time"] // DAY, row["item_id"], row["leaf_cate_id"], row["cate_level1_id"])
+        for row in clicked
+    }
     moments = {(row["user_id"], row["scenario"], row["time"]) for row in clicked}
     assert len(clicked) == len(log) and len(clicked) < len(drawn) <= 3 * len(clicked)
     for row in drawn:

@@ -19,14 +19,17 @@ from swrec_prod.train.run import train
 
 S = 3
 DIM = 16
-ROWS = {"user": 6040, "movie": 3706, "gender": 2, "occupation": 21, "zip": 3439, "genre": 18}  # of MovieLens-1M's tables
+# of MovieLens-1M's tables
+ROWS = {"user": 6040, "movie": 3706, "gender": 2, "occupation": 21, "zip": 3439, "genre": 18}
 EMBEDDINGS = DIM * sum(ROWS.values())  # 211,616
 
-# Benchmark, Table 4, MovieLens. Beside the embeddings; D = 6 x 16 + 1 for age = 97, or 96 where dense features are not read:
+# Benchmark, Table 4, MovieLens. Beside the embeddings; D = 6 x 16 + 1 for age = 97, or 96 where dense features are not
+# read:
 PUBLISHED = {
     # bottom 97 x 128 + 128, norm 256; 3 towers of 128 x 8 + 8, norm 16, 8 + 1: 12,800 + 3 x 1,057
     "shared_bottom": 227_587,
-    # 3 experts of 97 x 16 + 16, norm 32; 3 gates of 97 x 3 + 3, norm 6; 3 towers of 16 x 8 + 8, norm 16, 9: 4,800 + 900 + 483
+    # 3 experts of 97 x 16 + 16, norm 32; 3 gates of 97 x 3 + 3, norm 6; 3 towers of 16 x 8 + 8, norm 16, 9: 4,800 + 900
+    # + 483
     "mmoe": 217_799,
     # 3 x 2 + 1 such experts, gates of 2 + 1 logits, such towers: 7 x 1,600 + 900 + 483
     "ple": 224_199,
@@ -103,14 +106,17 @@ def test_all_rows_are_those_that_every_tower_is_computed_on() -> None:
     logits = [tower @ out.weight[s].t() + out.bias[s] for s, tower in enumerate(towers)]
     expected = torch.stack([logits[s][b] for b, s in enumerate(rows.scenario_B.tolist())])
     torch.testing.assert_close(model(rows.inputs(S)), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(layer.norm.mean, torch.stack([norm.running_mean for norm in norms]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        layer.norm.mean, torch.stack([norm.running_mean for norm in norms]), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_star_begins_with_small_products_and_without_the_scenario() -> None:
     torch.manual_seed(0)
     star = build("star", {"compat": "benchmark"}, movielens()).model
     first = star.star.hidden[0].layers[0]
-    assert (first.weight * first.group_weight).std().item() == pytest.approx(2 / 128, rel=0.05)  # each has a variance of 2 / 128
+    # each has a variance of 2 / 128
+    assert (first.weight * first.group_weight).std().item() == pytest.approx(2 / 128, rel=0.05)
     assert not torch.equal(first.group_weight[0], first.group_weight[1])
     logit = star.eval().star(torch.randn(9, 97), sorted_rows(9).inputs(S).route)
     assert (logit >= 0).all()
@@ -151,7 +157,11 @@ def test_a_key_that_is_given_wins() -> None:
     ("name", "options", "message"),
     [
         ("star", {"compat": "benchmrk"}, "model.compat: expected none or benchmark, not 'benchmrk'"),
-        ("mscan", {"compat": "benchmark"}, "model.compat: mscan has no benchmark form; those that have one: adasparse, adl, epnet, mmoe, "),
+        (
+            "mscan",
+            {"compat": "benchmark"},
+            "model.compat: mscan has no benchmark form; those that have one: adasparse, adl, epnet, mmoe, ",
+        ),
         ("mmoe", {"norm_scope": "rows"}, "model.norm_scope: input should be 'routed' or 'all_rows', not 'rows'"),
         ("epnet", {"norm_scope": "all_rows"}, "model.norm_scope: unknown option of epnet"),
     ],

@@ -40,9 +40,18 @@ def test_parts_that_share_a_day_or_come_in_another_order_are_refused(ranges: tup
 def test_open_ends_reach_to_the_neighbouring_part_only() -> None:
     assert data_of("..2024-01-02", "2024-01-03", "2024-01-04..").days is not None
     for texts, said in (
-        (("2024-01-01..", "2024-01-03", "2024-01-04.."), r"days\.train 2024-01-01\.\. must end before days\.valid 2024-01-03 begins"),
-        (("2024-01-01", "2024-01-03..", "2024-01-04"), r"days\.valid 2024-01-03\.\. must end before days\.test 2024-01-04 begins"),
-        (("2024-01-01", "..2024-01-03", "2024-01-04"), r"days\.train 2024-01-01 must end before days\.valid \.\.2024-01-03 begins"),
+        (
+            ("2024-01-01..", "2024-01-03", "2024-01-04.."),
+            r"days\.train 2024-01-01\.\. must end before days\.valid 2024-01-03 begins",
+        ),
+        (
+            ("2024-01-01", "2024-01-03..", "2024-01-04"),
+            r"days\.valid 2024-01-03\.\. must end before days\.test 2024-01-04 begins",
+        ),
+        (
+            ("2024-01-01", "..2024-01-03", "2024-01-04"),
+            r"days\.train 2024-01-01 must end before days\.valid \.\.2024-01-03 begins",
+        ),
     ):
         with pytest.raises(ConfigError, match=said) as caught:
             data_of(*texts)
@@ -62,7 +71,9 @@ def test_scenarios_are_names_though_yaml_reads_numbers() -> None:
         return parse(DataConfig, {"path": "p", "split": "random", "scenarios": given}, "run.yaml: data").scenarios
 
     assert scenarios([1, "02", "home"]) == ("1", "02", "home") and scenarios(None) is None
-    assert scenarios("home") == ("home",) and scenarios(1) == ("1",), "as data.scenarios=home on the command line gives it"
+    assert scenarios("home") == ("home",) and scenarios(1) == ("1",), (
+        "as data.scenarios=home on the command line gives it"
+    )
     for wrong in ([], {"home": 1}, True, [True]):
         with pytest.raises(ConfigError, match=r"run\.yaml: data: scenarios"):
             scenarios(wrong)

@@ -57,7 +57,8 @@ def batch_of(interest: np.ndarray, scenario: np.ndarray) -> Batch:
 def seen(direct_S: list[float], factor_S: list[float], rows: int = 300) -> Elsewhere:
     draw = np.random.default_rng(0)
     scenario = draw.choice(3, rows, p=[0.6, 0.3, 0.1])
-    interest = draw.normal(size=rows) + 2 * (scenario == 1)  # who likes more is not evenly spread: no influence of the scenario
+    # who likes more is not evenly spread: no influence of the scenario
+    interest = draw.normal(size=rows) + 2 * (scenario == 1)
     batches = [batch_of(interest[at::4], scenario[at::4]) for at in range(4)]
     return look_elsewhere(KnownRanker(direct_S, factor_S), batches, 3, 1, "cpu")
 
@@ -78,7 +79,9 @@ def test_c_of_each_scenario_takes_its_direct_influence_out(direct_S: list[float]
 @given(numbers, shares)
 def test_one_c_is_the_least_squares_of_the_direct_influence(direct_S: list[float], factor_S: list[float]) -> None:
     found = seen(direct_S, factor_S)
-    spread = np.average((np.array(factor_S) - np.average(factor_S, weights=found.traffic_S)) ** 2, weights=found.traffic_S)
+    spread = np.average(
+        (np.array(factor_S) - np.average(factor_S, weights=found.traffic_S)) ** 2, weights=found.traffic_S
+    )
     if spread < 1e-4:
         return
     line = LinearRegression().fit(np.array(factor_S)[:, None], direct_S, sample_weight=found.traffic_S)
@@ -123,13 +126,17 @@ def test_c_never_favours_scenarios_that_get_clicks_anyway() -> None:
 
 def test_rare_outcomes_are_debiased_too() -> None:
     found = seen([1.0, 2.0, -0.7], [2e-5, 4e-5, 1e-5])
-    line = LinearRegression().fit(np.array([2e-5, 4e-5, 1e-5])[:, None], [1.0, 2.0, -0.7], sample_weight=found.traffic_S)
+    line = LinearRegression().fit(
+        np.array([2e-5, 4e-5, 1e-5])[:, None], [1.0, 2.0, -0.7], sample_weight=found.traffic_S
+    )
     assert found.one() == pytest.approx(line.coef_[0], rel=1e-2)
 
 
 def test_ranks_add_up() -> None:
     whole = seen([1.0, 0.0, -1.0], [0.5, 0.4, 0.2])
-    part, rest = (Elsewhere(whole.logit_S * f, whole.factor_S * f, whole.traffic_S * f, whole.rows * f) for f in (0.25, 0.75))
+    part, rest = (
+        Elsewhere(whole.logit_S * f, whole.factor_S * f, whole.traffic_S * f, whole.rows * f) for f in (0.25, 0.75)
+    )
 
     def gather(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: np.concatenate([value, np.asarray(rest._asdict()[name])[None]]) for name, value in own.items()}
@@ -142,7 +149,9 @@ def test_ranks_add_up() -> None:
 
 def test_c_is_not_fitted_where_that_has_no_meaning() -> None:
     run = {"data": {"path": "x", "split": "random"}, "model": {"name": "epnet"}, "debias": {"c": "fit"}}
-    with pytest.raises(ConfigError, match=r"debias.c: fit asks one model about every scenario, and single has a model for each"):
+    with pytest.raises(
+        ConfigError, match=r"debias.c: fit asks one model about every scenario, and single has a model for each"
+    ):
         parse(RunConfig, {**run, "strategy": {"name": "single"}}, "run.yaml")
     with pytest.raises(ConfigError, match=r"debias.c: fit finds a c for one label, and the data have click, buy"):
         build_ranker(SCHEMA, RunConfig.model_validate(run))
@@ -170,10 +179,22 @@ def simulated_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.nd
         "history_length": 5,
     }
     simulate(Simulation(**options), folder / "log")
-    done = process("-m", "swrec_prod.cli", "prepare", folder / "log" / "data.yaml", "--raw", folder / "log", "--out", folder / "data")
+    done = process(
+        "-m",
+        "swrec_prod.cli",
+        "prepare",
+        folder / "log" / "data.yaml",
+        "--raw",
+        folder / "log",
+        "--out",
+        folder / "data",
+    )
     assert done.returncode == 0, done.stderr
     config = {
-        "data": {"path": str(folder / "data"), "days": {"train": "..2024-01-08", "valid": "2024-01-09", "test": "2024-01-10"}},
+        "data": {
+            "path": str(folder / "data"),
+            "days": {"train": "..2024-01-08", "valid": "2024-01-09", "test": "2024-01-10"},
+        },
         "model": {"name": "epnet", "hidden": [32]},
         "debias": {"alpha": 0.1, "c": "fit"},
         "train": {"epochs": 4, "patience": 4, "batch_size": 256, "lr_dense": 0.003, "threads": 1},
@@ -196,7 +217,9 @@ def test_the_fitted_score_is_nearer_to_interest_than_the_probability(simulated_r
     assert found.low > 0, found
     twice = np.concatenate([liked, 1 - liked])
     labels = np.repeat([1, 0], len(liked))
-    assert auc(labels, np.tile(score, 2), twice) - auc(labels, np.tile(prob, 2), twice) == pytest.approx(found.value, abs=1e-6)
+    assert auc(labels, np.tile(score, 2), twice) - auc(labels, np.tile(prob, 2), twice) == pytest.approx(
+        found.value, abs=1e-6
+    )
 
 
 def test_the_run_holds_the_numbers(simulated_run: tuple[Path, np.ndarray]) -> None:

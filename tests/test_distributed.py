@@ -1,4 +1,6 @@
-"""Two real processes train what one does: the same steps, the same weights, each other's checkpoints; and fail together."""
+"""Two real processes train what one does: the same steps, the same weights, each other's checkpoints; and fail
+together.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from swrec_prod.train.loop import FitState
 from swrec_prod.train.shard import replicated_tables
 
 CASES = ("shared_bottom", "mscan", "weighted")  # of every one: the same whatever the ranks
-NORM = {"name": "shared_bottom", "norm": "batch", "tower_norm": "batch", "dropout": 0.2}  # every rank has masks of its own
+# every rank has masks of its own
+NORM = {"name": "shared_bottom", "norm": "batch", "tower_norm": "batch", "dropout": 0.2}
 RANKS_PY = Path(__file__).with_name("ranks.py")
 
 # The second rank fails after two batches, as with a damaged file of its own.
@@ -107,14 +110,18 @@ def held_by(folder: Path, rank: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_tables_were_really_spread_over_the_ranks(trained: Path, configs: dict[tuple[str, int], RunConfig], case: str) -> None:
+def test_the_tables_were_really_spread_over_the_ranks(
+    trained: Path, configs: dict[tuple[str, int], RunConfig], case: str
+) -> None:
     one, two = (held_by(trained / case / "two", rank)["tables"] for rank in (0, 1))
     sparse = build_ranker(Catalog.open(configs[case, 1].data.path).schema, configs[case, 1]).sparse
     assert len(one) == len(list(sparse.parameters())) - len(replicated_tables(sparse, configs[case, 1].train))
     for name, (size, parts) in one.items():
         rows = sum(part[0] * part[1] for part in [*parts, *two[name][1]])
         assert rows == size[0] * size[1], f"{name}: every row is on exactly one rank"
-    assert any(parts for _, parts in one.values()) and any(parts for _, parts in two.values()), "no rank is without a table"
+    assert any(parts for _, parts in one.values()) and any(parts for _, parts in two.values()), (
+        "no rank is without a table"
+    )
     assert all(parts == [size] for size, parts in held_by(trained / case / "one", 0)["tables"].values())
 
 
@@ -131,7 +138,12 @@ def test_only_tiny_tables_are_on_every_rank_unless_told_otherwise(configs: dict[
 
 def test_ranks_end_with_the_same_buffers(trained: Path) -> None:
     one, two = (held_by(trained / "norm" / "two", rank)["buffers"] for rank in (0, 1))
-    assert one.keys() == two.keys() and {name.split(".")[-1] for name in one} >= {"running_mean", "running_var", "mean", "var"}
+    assert one.keys() == two.keys() and {name.split(".")[-1] for name in one} >= {
+        "running_mean",
+        "running_var",
+        "mean",
+        "var",
+    }
     for name, buffer in one.items():
         torch.testing.assert_close(two[name], buffer, atol=0, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
@@ -174,11 +186,17 @@ def test_threads_are_the_runs_or_the_environments_or_a_part_of_the_cores(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_epoch_of_two_ranks_is_an_epoch_of_one(trained: Path, configs: dict[tuple[str, int], RunConfig], case: str) -> None:
-    expected, found = (tensors_of(configs[case, 1], min((trained / case / name).glob("step-*"))) for name in ("one", "two"))
+def test_an_epoch_of_two_ranks_is_an_epoch_of_one(
+    trained: Path, configs: dict[tuple[str, int], RunConfig], case: str
+) -> None:
+    expected, found = (
+        tensors_of(configs[case, 1], min((trained / case / name).glob("step-*"))) for name in ("one", "two")
+    )
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            found[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -188,13 +206,18 @@ def test_any_ranks_come_to_the_same_weights_and_optimiser_state(
 ) -> None:
     expected, found = (tensors_of(configs[case, 1], end_of(trained / case / name)) for name in ("one", other))
     assert expected.keys() == found.keys()
-    atol = 3e-4 if case == "mscan" else 1e-5  # a sum in another order may turn a near tie of co-attention's best matches
+    # a sum in another order may turn a near tie of co-attention's best matches
+    atol = 3e-4 if case == "mscan" else 1e-5
     assert all(any(state in name for name in expected) for state in ("exp_avg_sq", "momentum1")), sorted(expected)
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            found[name], tensor, atol=atol, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
-@pytest.mark.parametrize(("case", "steps", "rows"), [("shared_bottom", 16, 2 * 3622), ("mscan", 16, 2 * 3622), ("weighted", 18, 1050)])
+@pytest.mark.parametrize(
+    ("case", "steps", "rows"), [("shared_bottom", 16, 2 * 3622), ("mscan", 16, 2 * 3622), ("weighted", 18, 1050)]
+)
 def test_any_ranks_validate_alike(trained: Path, case: str, steps: int, rows: int) -> None:
     expected = fit_state(trained / case / "one")
     assert (expected["step"], expected["epoch"], expected["rows"]) == (steps, 2, rows)
@@ -209,7 +232,8 @@ def test_any_ranks_validate_alike(trained: Path, case: str, steps: int, rows: in
 def test_an_error_of_one_rank_ends_all_of_them(prepared_genre: Path, tmp_path: Path) -> None:
     (tmp_path / "fails.py").write_text(FAILS_ON_ONE_RANK)
     file = run_file(tmp_path, config_of(prepared_genre, batch_size=250))
-    ended = torchrun(tmp_path / "fails.py", "train", file, "--out", tmp_path / "run", timeout=60)  # gloo alone waits for half an hour
+    # gloo alone waits for half an hour
+    ended = torchrun(tmp_path / "fails.py", "train", file, "--out", tmp_path / "run", timeout=60)
     assert ended.returncode == 1
     lines = [line for line in ended.stderr.splitlines() if line.startswith("DataError: ")]
     assert lines == ["DataError: day=2000-11-25/part-00000.parquet: 7 bytes, expected 9"]

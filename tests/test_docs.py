@@ -75,7 +75,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not path.startswith("http"):
             assert not path or (page.parent / path).exists(), target
             titles = re.findall(r"^#+ (.*)$", text if not path else "", re.MULTILINE)
-            assert not part or part in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
+            assert not part or part in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, (
+                target
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -90,7 +92,13 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 
 
 def test_pages_have_commands_to_check() -> None:
-    assert {words[1] for page in PAGES for words in commands(page)} >= {"datasets", "prepare", "simulate", "train", "score"}
+    assert {words[1] for page in PAGES for words in commands(page)} >= {
+        "datasets",
+        "prepare",
+        "simulate",
+        "train",
+        "score",
+    }
 
 
 def test_every_key_of_a_data_file_is_described() -> None:
@@ -99,7 +107,9 @@ def test_every_key_of_a_data_file_is_described() -> None:
     assert described("Keys of `schema`:") == keys(FeatureSchema)
     assert described("Keys of a feature:") == keys(Feature)
     words = set(re.findall(r"\w+", DATA.read_text()))
-    assert words >= {key for record in (Join, Time, Scenario, Label, Encoder) for key in keys(record)} | set(get_args(EncoderKind))
+    assert words >= {key for record in (Join, Time, Scenario, Label, Encoder) for key in keys(record)} | set(
+        get_args(EncoderKind)
+    )
 
 
 def test_defaults_are_those_of_the_code() -> None:
@@ -113,10 +123,14 @@ def test_defaults_are_those_of_the_code() -> None:
 
 
 def test_the_table_of_datasets_is_that_of_the_code() -> None:
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in DATA.read_text().partition("## Datasets")[2].splitlines()]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in DATA.read_text().partition("## Datasets")[2].splitlines()
+    ]
     listed = [row for row in rows if row[0].startswith("`") and len(row) > 1]
     wanted = [
-        [f"`{d.name}`", d.scenarios, f"{d.rows:,}" if d.rows else "yours", d.size, d.licence, d.how_to_get] for d in DATASETS.values()
+        [f"`{d.name}`", d.scenarios, f"{d.rows:,}" if d.rows else "yours", d.size, d.licence, d.how_to_get]
+        for d in DATASETS.values()
     ]
     assert listed == wanted
 

@@ -81,7 +81,11 @@ def test_cuda_fbgemm_beside_a_cpu_torch_is_found() -> None:
         ("fbgemm_gpu_py.so: undefined symbol: _ZN3c105ErrorC2", "built for different versions", "make setup"),
         ("libtorch_cuda.so: cannot open shared object file", "beside a CPU-only torch", "rm -rf .venv && make setup"),
         ("libnvidia-ml.so.1: cannot open shared object file", "needs an NVIDIA driver", "FLAVOUR=cpu"),
-        ("libomp.so: cannot open\n shared object file", "libomp.so: cannot open shared object file", "rm -rf .venv && make setup"),
+        (
+            "libomp.so: cannot open\n shared object file",
+            "libomp.so: cannot open shared object file",
+            "rm -rf .venv && make setup",
+        ),
     ],
 )
 def test_loader_errors_become_plain_words(message: str, said: str, remedy: str) -> None:
@@ -93,10 +97,15 @@ def test_loader_errors_become_plain_words(message: str, said: str, remedy: str) 
 
 
 def test_missing_module_is_named() -> None:
-    assert explain(ModuleNotFoundError("No module named 'torchrec'", name="torchrec"))[0] == "module torchrec is not installed"
+    assert (
+        explain(ModuleNotFoundError("No module named 'torchrec'", name="torchrec"))[0]
+        == "module torchrec is not installed"
+    )
 
 
-@pytest.mark.parametrize(("version", "ok"), [((3, 10), False), ((3, 11), True), ((3, 12), True), ((3, 13), False), ((2, 7), False)])
+@pytest.mark.parametrize(
+    ("version", "ok"), [((3, 10), False), ((3, 11), True), ((3, 12), True), ((3, 13), False), ((2, 7), False)]
+)
 def test_python_versions(version: tuple[int, int], ok: bool) -> None:
     assert check_python(version).ok is ok
 
@@ -125,7 +134,9 @@ def test_thread_settings_are_advice_and_not_failures(environment: dict[str, str]
         ((), "left idle", "FLAVOUR=gpu"),
     ],
 )
-def test_what_becomes_of_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch, flavours: tuple[str, ...], said: str, advice: str) -> None:
+def test_what_becomes_of_a_gpu_is_said(
+    monkeypatch: pytest.MonkeyPatch, flavours: tuple[str, ...], said: str, advice: str
+) -> None:
     """And it is what training does: with the CPU kernels a GPU that torch sees is of no use."""
     versions = {name: "1.8.0" for name in flavours}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -153,7 +164,9 @@ def test_a_missing_cluster_engine_is_told_and_is_no_fault(versions: dict[str, st
 
 
 def test_render_marks_failures_and_advice() -> None:
-    text = render([Finding("a", True, "fine"), Finding("b", True, "slow", "do x"), Finding("c", False, "broken", "do y")])
+    text = render(
+        [Finding("a", True, "fine"), Finding("b", True, "slow", "do x"), Finding("c", False, "broken", "do y")]
+    )
     assert [line.split()[0] for line in text.splitlines()] == ["ok", "note", "->", "FAIL", "->", "1"]
     assert "everything works" in render([Finding("a", True, "fine")])
 

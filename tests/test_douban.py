@@ -22,9 +22,18 @@ HEADERS = {  # of the three logs, in their official order
 RATINGS: dict[str, list[tuple[int, int, int | str, str]]] = {  # (user, item, rating, time)
     "book": [(1, 1, 4, "2012-05-13"), (2, 1, 3, "2012-05-14"), (9, 2, 5, "2012-05-15")],
     "music": [(1, 1, 2, "2013-01-01 08:00:01"), (2, 3, 5, "2013-01-01")],
-    "movie": [(1, 1, 5, "2010-02-28 23:59:59"), (1, 2, 1, "2010-03-01"), (2, 2, "", "2010-03-01"), (2, 1, 4, "2010-03-02")],
+    "movie": [
+        (1, 1, 5, "2010-02-28 23:59:59"),
+        (1, 2, 1, "2010-03-01"),
+        (2, 2, "", "2010-03-01"),
+        (2, 1, 4, "2010-03-02"),
+    ],
 }
-USERS = [("anna", "Beijing, China", "2008-03-21", "hello\tthere", "1"), ("bo", "", "2010/11/02", "", "2"), ("cy", "Wuhan", "?", "", "3")]
+USERS = [
+    ("anna", "Beijing, China", "2008-03-21", "hello\tthere", "1"),
+    ("bo", "", "2010/11/02", "", "2"),
+    ("cy", "Wuhan", "?", "", "3"),
+]
 
 
 def quoted(values: Any) -> str:
@@ -37,7 +46,14 @@ def write(folder: Path) -> Path:
     for platform, header in HEADERS.items():
         lines = [quoted(header)]
         for number, (user, item, rating, time) in enumerate(RATINGS[platform]):
-            values = {"user_id": user, f"{platform}_id": item, "rating": rating, "time": time, "ID": number, "comment": 'a "good"\n\tone'}
+            values = {
+                "user_id": user,
+                f"{platform}_id": item,
+                "rating": rating,
+                "time": time,
+                "ID": number,
+                "comment": 'a "good"\n\tone',
+            }
             lines.append(quoted(values.get(name, " ") for name in header))
         (folder / f"{platform}reviews_cleaned.txt").write_text("\n".join(lines) + "\n")
     header = ("user_id", "living_place", "join_time", "self_statement", "UID")

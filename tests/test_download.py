@@ -35,7 +35,9 @@ def packed() -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one body. asked: the Range headers that came. stop_at: where the connection is cut once. ranges: whether it knows them."""
+    """Serves one body. asked: the Range headers that came. stop_at: where the connection is cut once. ranges: whether
+    it knows them.
+    """
 
     def __init__(self, body: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -84,7 +86,9 @@ def server() -> Iterator[Server]:
 
 
 def archive(server: Server, *members: str) -> Archive:
-    return Archive(server.url, hashlib.md5(server.body).hexdigest(), members or ("Toy/data/log.csv", "Toy/data/users.csv"))
+    return Archive(
+        server.url, hashlib.md5(server.body).hexdigest(), members or ("Toy/data/log.csv", "Toy/data/users.csv")
+    )
 
 
 def test_members_are_unpacked_flat_and_nothing_else_is(server: Server, tmp_path: Path) -> None:
@@ -111,7 +115,9 @@ def test_a_download_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -
 def test_a_server_that_knows_no_ranges_sends_everything_again(server: Server, tmp_path: Path) -> None:
     server.ranges = False
     (tmp_path / ".toy.part").write_bytes(b"x" * 1000)
-    assert archive(server).fetch(tmp_path / "toy", "", lambda line: None)[1].read_bytes() == CONTENT["Toy/data/users.csv"]
+    assert (
+        archive(server).fetch(tmp_path / "toy", "", lambda line: None)[1].read_bytes() == CONTENT["Toy/data/users.csv"]
+    )
 
 
 def test_a_whole_part_is_not_fetched_again(server: Server, tmp_path: Path) -> None:

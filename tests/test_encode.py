@@ -40,7 +40,9 @@ def schema(**changes: Any) -> FeatureSchema:
         {"name": "history", "kind": "sequence", "side": "user", "item": "item", "max_length": 5},
     ]
     labels = [{"name": "click", "column": "click"}]
-    return FeatureSchema.model_validate({"name": "toy", "features": features, "labels": labels, "time": "time", "user": "user", **changes})
+    return FeatureSchema.model_validate(
+        {"name": "toy", "features": features, "labels": labels, "time": "time", "user": "user", **changes}
+    )
 
 
 def log() -> pa.Table:
@@ -100,8 +102,12 @@ def test_scalers_see_fitted_rows_only_and_missing_counts_as_mean_or_zero() -> No
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30).filter(lambda v: np.ptp(v) > 1e-3))
 def test_scalers_agree_with_scikit_learn(values: list[float]) -> None:
     column = np.array(values)[:, None]
-    assert np.allclose(Scaler.fit("standard", values, "f")(values, "f"), StandardScaler().fit_transform(column)[:, 0], atol=1e-4)
-    assert np.allclose(Scaler.fit("minmax", values, "f")(values, "f"), MinMaxScaler().fit_transform(column)[:, 0], atol=1e-5)
+    assert np.allclose(
+        Scaler.fit("standard", values, "f")(values, "f"), StandardScaler().fit_transform(column)[:, 0], atol=1e-4
+    )
+    assert np.allclose(
+        Scaler.fit("minmax", values, "f")(values, "f"), MinMaxScaler().fit_transform(column)[:, 0], atol=1e-5
+    )
 
 
 @given(TEXTS, TEXTS, st.integers(1, 3))
@@ -123,10 +129,16 @@ def test_integers_are_found_like_in_a_dict(seen: list[int | None], asked: list[i
 
 
 @given(TEXTS, INTS, NUMBERS)
-def test_offline_equals_online_one_value_at_a_time(texts: list[str | None], ints: list[int | None], numbers: list[float | None]) -> None:
+def test_offline_equals_online_one_value_at_a_time(
+    texts: list[str | None], ints: list[int | None], numbers: list[float | None]
+) -> None:
     text_tables = [Vocabulary.fit(pa.array(texts[::2], pa.string()), 1, "f"), Hashing(7, "string")]
     int_tables = [Vocabulary.fit(pa.array(ints[::2], pa.int64()), 1, "f"), Hashing(7, "int64")]
-    number_tables = [Buckets((-5.0, 0.0, 2.5)), Scaler.fit("standard", numbers, "f"), Scaler.fit("minmax", numbers, "f")]
+    number_tables = [
+        Buckets((-5.0, 0.0, 2.5)),
+        Scaler.fit("standard", numbers, "f"),
+        Scaler.fit("minmax", numbers, "f"),
+    ]
     cases: list[tuple[list[Any], list[Any], list[pa.DataType]]] = [
         (text_tables, texts, [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]),
         (int_tables, ints, [pa.int64()]),
@@ -172,15 +184,26 @@ def plain_hash(value: str | int) -> int:
     return h
 
 
-@given(st.lists(st.text(max_size=40), max_size=20), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20), st.integers(0, 5))
+@given(
+    st.lists(st.text(max_size=40), max_size=20),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20),
+    st.integers(0, 5),
+)
 def test_hashes_follow_their_definition_in_slices_too(texts: list[str], ints: list[int], start: int) -> None:
-    assert hash_strings(pa.array(texts, pa.string()).slice(start)).tolist() == [plain_hash(text) for text in texts[start:]]
+    assert hash_strings(pa.array(texts, pa.string()).slice(start)).tolist() == [
+        plain_hash(text) for text in texts[start:]
+    ]
     assert hash_integers(np.array(ints, np.int64)).tolist() == [plain_hash(value) for value in ints]
 
 
 def test_hashes_never_change() -> None:
-    assert hash_integers(np.array([0, 1])).tolist() == [0xE220A8397B1DCDAF, 0x910A2DEC89025CC1]  # what SplitMix64 gives for seeds 0 and 1
-    assert hash_strings(pa.array(["", "Rome", "Toy Story (1995)"])).tolist() == [0xE220A8397B1DCDAF, 0x113AA7417A5DF413, 0x7E6ACA372B4D7912]
+    # what SplitMix64 gives for seeds 0 and 1
+    assert hash_integers(np.array([0, 1])).tolist() == [0xE220A8397B1DCDAF, 0x910A2DEC89025CC1]
+    assert hash_strings(pa.array(["", "Rome", "Toy Story (1995)"])).tolist() == [
+        0xE220A8397B1DCDAF,
+        0x113AA7417A5DF413,
+        0x7E6ACA372B4D7912,
+    ]
 
 
 def test_hashed_ids_leave_row_zero_to_missing_values() -> None:

@@ -22,7 +22,10 @@ from swrec_prod.engine.local import LocalEngine
 from swrec_prod.engine.parquet import check_parquet
 from swrec_prod.errors import DataError
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")]
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{text}")
+    for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")
+]
 ROWS = 400
 Both = tuple[Engine, Engine]
 
@@ -46,7 +49,9 @@ def log(seed: int) -> pa.Table:
 
 
 def items() -> pa.Table:
-    return pa.table({"item": np.arange(-30, 30), "genre": [f"genre {i % 7}: v{i}" if i % 5 else None for i in range(60)]})
+    return pa.table(
+        {"item": np.arange(-30, 30), "genre": [f"genre {i % 7}: v{i}" if i % 5 else None for i in range(60)]}
+    )
 
 
 def before(rows: ir.Table) -> ir.Table:
@@ -60,7 +65,11 @@ def numbered(rows: ir.Table) -> ir.Table:
 
 
 def history(rows: ir.Table) -> ir.Table:
-    return rows.mutate(items=_.item.collect().over(ibis.rows_window(preceding=3, following=0, group_by="user", order_by=[_.time, _.row])))
+    return rows.mutate(
+        items=_.item.collect().over(
+            ibis.rows_window(preceding=3, following=0, group_by="user", order_by=[_.time, _.row])
+        )
+    )
 
 
 def unnested(rows: ir.Table) -> ir.Table:
@@ -68,7 +77,13 @@ def unnested(rows: ir.Table) -> ir.Table:
 
 
 def counted(rows: ir.Table) -> ir.Table:
-    figures = {"n": _.count(), "clicks": _.click.sum(), "last": _.time.max(), "users": _.user.nunique(), "priced": _.price.count()}
+    figures = {
+        "n": _.count(),
+        "clicks": _.click.sum(),
+        "last": _.time.max(),
+        "users": _.user.nunique(),
+        "priced": _.price.count(),
+    }
     return rows.group_by("tags").agg(**figures).mutate(row=_.last)
 
 
@@ -82,10 +97,14 @@ EXPRESSIONS: dict[str, Callable[[ir.Table], ir.Table]] = {
     "group": counted,
     "regexp": lambda r: r.mutate(first=_.tags.re_extract(r"^(\w)\|", 1)),
     "union": lambda r: ibis.union(r.filter(_.click == 1), r.filter(_.item < 0)).mutate(row=_.row * 10 + _.click),
-    "arithmetic": lambda r: r.mutate(day=_.time // 86_400_000_000, rest=_.item % 7, half=_.item / 2, big=_.item.cast("int64") * 10**12),
+    "arithmetic": lambda r: r.mutate(
+        day=_.time // 86_400_000_000, rest=_.item % 7, half=_.item / 2, big=_.item.cast("int64") * 10**12
+    ),
     "moments": lambda r: r.mutate(at=(_.time // 1_000_000).as_timestamp("s")).mutate(hour=_.at.hour(), day=_.at.date()),
     "md5": lambda r: r.mutate(key=_.row.cast("string").hexdigest("md5")),
-    "struct": lambda r: r.group_by("click").agg(l=ibis.struct({"t": _.time, "r": _.row}).collect()).mutate(l=_.l.sort(), row=_.click),
+    "struct": lambda r: (
+        r.group_by("click").agg(l=ibis.struct({"t": _.time, "r": _.row}).collect()).mutate(l=_.l.sort(), row=_.click)
+    ),
 }
 
 
@@ -116,11 +135,15 @@ def test_clicks_before_a_row_are_those_of_a_loop(each_engine: Engine) -> None:
     rows = log(4)
     found = each_engine.arrow(before(each_engine.memory(rows)).order_by("row"))["clicks"].to_pylist()
     listed = rows.to_pylist()
-    assert found == [sum(b["click"] for b in listed if b["user"] == r["user"] and b["time"] < r["time"]) for r in listed]
+    assert found == [
+        sum(b["click"] for b in listed if b["user"] == r["user"] and b["time"] < r["time"]) for r in listed
+    ]
 
 
 def test_missing_values_come_last_in_an_order(each_engine: Engine) -> None:
-    users = each_engine.arrow(each_engine.memory(log(5)).order_by(_.user.asc(), "row").select("user"))["user"].to_pylist()
+    users = each_engine.arrow(each_engine.memory(log(5)).order_by(_.user.asc(), "row").select("user"))[
+        "user"
+    ].to_pylist()
     known = [u for u in users if u is not None]
     assert users == sorted(known) + [None] * (ROWS - len(known))
     assert len(known) < ROWS
@@ -206,9 +229,13 @@ def test_timestamps_of_old_writers(each_engine: Engine, tmp_path: Path) -> None:
 
 def test_microseconds_of_a_timestamp(each_engine: Engine) -> None:
     moments = [datetime(1969, 12, 31, 23, 59, 59, 999_999), datetime(2024, 7, 1, 12, 0, 0, 5), None]
-    table = pa.table({"plain": pa.array(moments, pa.timestamp("us")), "zoned": pa.array(moments, pa.timestamp("us", "Asia/Tokyo"))})
+    table = pa.table(
+        {"plain": pa.array(moments, pa.timestamp("us")), "zoned": pa.array(moments, pa.timestamp("us", "Asia/Tokyo"))}
+    )
     rows = each_engine.memory(table)
-    found = each_engine.arrow(rows.select(a=each_engine.micros(rows.plain), b=each_engine.micros(rows.zoned)).order_by("a"))
+    found = each_engine.arrow(
+        rows.select(a=each_engine.micros(rows.plain), b=each_engine.micros(rows.zoned)).order_by("a")
+    )
     expected = [-1, (moments[1] - datetime(1970, 1, 1)) // timedelta(microseconds=1), None]
     assert found.to_pydict() == {"a": expected, "b": expected}
 
@@ -229,7 +256,9 @@ def write(folder: Path, **files: pa.Table) -> list[Path]:
 
 def test_a_column_may_come_and_go_and_is_noted(each_engine: Engine, tmp_path: Path) -> None:
     new = pa.table({"a": [2], "b": ["x"], "c": [1.5]})
-    files = write(tmp_path, one=pa.table({"a": [1]}), two=new, three=pa.table({"c": pa.array([None], pa.null()), "a": [3]}))
+    files = write(
+        tmp_path, one=pa.table({"a": [1]}), two=new, three=pa.table({"c": pa.array([None], pa.null()), "a": [3]})
+    )
     each_engine.notes.clear()
     found = each_engine.arrow(each_engine.parquet(files).order_by("a"))
     assert found.equals(pa.table({"a": [1, 2, 3], "b": [None, "x", None], "c": [None, 1.5, None]}))
@@ -277,10 +306,14 @@ def test_a_file_that_vanishes_is_named(each_engine: Engine, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("second", [["row", "Item"], ["row", "item", "ITEM"]])
-def test_names_that_differ_in_capital_letters_only_are_refused(each_engine: Engine, tmp_path: Path, second: list[str]) -> None:
+def test_names_that_differ_in_capital_letters_only_are_refused(
+    each_engine: Engine, tmp_path: Path, second: list[str]
+) -> None:
     columns = log(1).select(["row", "item", "user"][: len(second)])
     one, two = write(tmp_path, one=log(1), two=columns.rename_columns(second))
-    with pytest.raises(DataError, match=f"^{re.escape(str(two))}: column '{second[-1]}' and column 'item' .*in {re.escape(str(one))}"):
+    with pytest.raises(
+        DataError, match=f"^{re.escape(str(two))}: column '{second[-1]}' and column 'item' .*in {re.escape(str(one))}"
+    ):
         each_engine.parquet([one, two])
     with pytest.raises(DataError, match=r"column 'row' is there 2 times; rename all but one"):
         each_engine.parquet(write(tmp_path, twice=columns.rename_columns(["row"] * len(second)).select([0, 1])))
@@ -290,7 +323,10 @@ def test_a_number_that_no_int64_holds_is_told(local_engine: Engine, tmp_path: Pa
     files = write(tmp_path, one=pa.table({"hash": pa.array([1, 2**63], pa.uint64()), "row": [1, 2]}))
     rows = local_engine.parquet(files)
     assert local_engine.arrow(rows.select("row")).num_rows == 2
-    with pytest.raises(DataError, match=r"column 'hash' has the value 9223372036854775808, expected less than 2\^63; write it as a string"):
+    with pytest.raises(
+        DataError,
+        match=r"column 'hash' has the value 9223372036854775808, expected less than 2\^63; write it as a string",
+    ):
         local_engine.arrow(rows)
 
 
@@ -321,7 +357,9 @@ def test_what_is_kept_is_read_once(each_engine: Engine, tmp_path: Path) -> None:
         each_engine.arrow(other)
 
 
-SPAN = pa.schema([("user", pa.int64()), ("rows", pa.int64()), ("names", pa.list_(pa.string())), ("last", pa.timestamp("us", "UTC"))])
+SPAN = pa.schema(
+    [("user", pa.int64()), ("rows", pa.int64()), ("names", pa.list_(pa.string())), ("last", pa.timestamp("us", "UTC"))]
+)
 
 
 def test_a_function_of_groups(engines: Both) -> None:
@@ -350,7 +388,9 @@ def test_a_full_disk_is_no_fault_of_a_file(tmp_path: Path) -> None:
         running.con.raw_sql("SET memory_limit = '20MB'; SET max_temp_directory_size = '1MB'")
         many = rows.cross_join(rows.select(other="row")).cross_join(rows.select(third="row").limit(10))
         with pytest.raises(OSError) as told:
-            running.kept(many.mutate(key=(_.row * 7919 + _.other * 31 + _.third).cast("string").hexdigest("md5")).order_by("key"))
+            running.kept(
+                many.mutate(key=(_.row * 7919 + _.other * 31 + _.third).cast("string").hexdigest("md5")).order_by("key")
+            )
         assert told.value.errno == errno.ENOSPC and not isinstance(told.value, DataError)
 
 

@@ -1,4 +1,6 @@
-"""What goes wrong beside the files: both engines tell it in a line, end a query that is interrupted, and name what they lack."""
+"""What goes wrong beside the files: both engines tell it in a line, end a query that is interrupted, and name what they
+lack.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from swrec_prod.engine import engine
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import ConfigError, DataError
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")]
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{text}")
+    for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")
+]
 
 
 def test_an_error_of_a_function_of_groups(each_engine: Engine) -> None:
@@ -33,7 +38,9 @@ def test_a_worker_with_another_python_is_told(cluster_engine: Engine) -> None:
         raise ModuleNotFoundError("No module named 'pyarrow'")
 
     rows = cluster_engine.memory(pa.table({"user": [7]}))
-    with pytest.raises(ConfigError, match=r"workers: No module named 'pyarrow'; PYSPARK_PYTHON must name a Python with the pack") as told:
+    with pytest.raises(
+        ConfigError, match=r"workers: No module named 'pyarrow'; PYSPARK_PYTHON must name a Python with the pack"
+    ) as told:
         cluster_engine.arrow(cluster_engine.map_groups(rows, "user", lacks, pa.schema([("user", pa.int64())])))
     assert "\n" not in str(told.value)
 
@@ -58,7 +65,9 @@ def test_an_unknown_engine_names_the_nearest(tmp_path: Path) -> None:
         pass
 
 
-def test_what_the_cluster_engine_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster_engine: Engine) -> None:
+def test_what_the_cluster_engine_lacks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster_engine: Engine
+) -> None:
     from pyspark.sql import SparkSession
 
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)

@@ -1,4 +1,6 @@
-"""Delimited text and JSON lines: both engines read the same values, and name the file and the line of what cannot be read."""
+"""Delimited text and JSON lines: both engines read the same values, and name the file and the line of what cannot be
+read.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ import pytest
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")]
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{text}")
+    for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")
+]
 LINE = {"i": "int64", "s": "string", "f": "float64"}
 
 
@@ -23,7 +28,11 @@ def test_delimited_text(each_engine: Engine, tmp_path: Path, name: str, header: 
     text = text if name.endswith("gz") else text.replace("\n", "\r\n")
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     found = each_engine.arrow(each_engine.text([tmp_path / name], LINE, delimiter="::", header=header).order_by("f"))
-    assert found.to_pydict() == {"i": [None, 3, 1, -2], "s": ['"x\\', " é |", "a b", None], "f": [-2000.0, 0.0, 1.5, None]}
+    assert found.to_pydict() == {
+        "i": [None, 3, 1, -2],
+        "s": ['"x\\', " é |", "a b", None],
+        "f": [-2000.0, 0.0, 1.5, None],
+    }
     assert found.schema == pa.schema([("i", pa.int64()), ("s", pa.string()), ("f", pa.float64())])
 
 
@@ -50,7 +59,8 @@ def test_a_line_that_cannot_be_read_is_named(each_engine: Engine, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("first", "told"), [("i,f,s", "the header has 'f' where 's' is expected"), ("i,s", "the header has 2 columns, expected 3: i,s,f")]
+    ("first", "told"),
+    [("i,f,s", "the header has 'f' where 's' is expected"), ("i,s", "the header has 2 columns, expected 3: i,s,f")],
 )
 def test_a_header_of_other_columns_is_refused(each_engine: Engine, tmp_path: Path, first: str, told: str) -> None:
     path = tmp_path / "log.csv"
@@ -76,7 +86,12 @@ def test_json_lines(each_engine: Engine, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     columns = {"id": "int64", "name": "string", "tags": "array<string>", "price": "float64"}
     found = each_engine.arrow(each_engine.json_lines([tmp_path / name], columns).order_by("id"))
-    assert found.to_pydict() == {"id": [1, 2, 3], "name": ["x", "", None], "tags": [["p", "q"], None, []], "price": [None] * 3}
+    assert found.to_pydict() == {
+        "id": [1, 2, 3],
+        "name": ["x", "", None],
+        "tags": [["p", "q"], None, []],
+        "price": [None] * 3,
+    }
 
 
 def test_json_that_cannot_be_read_is_named(each_engine: Engine, tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def adl_row(model: nn.Module, inputs: Inputs, b: int, s: int) -> Tensor:
     return composed(model.network, x, similarity.index(max(similarity)))
 
 
-@pytest.mark.parametrize("options", [{}, {"warmup": 1}, {"warmup": 1, "clusters": 1}, {"adl_mode": "paper", "clusters": 4, "fcn": []}])
+@pytest.mark.parametrize(
+    "options", [{}, {"warmup": 1}, {"warmup": 1, "clusters": 1}, {"adl_mode": "paper", "clusters": 4, "fcn": []}]
+)
 def test_adl_is_its_equations(options: dict[str, Any]) -> None:
     model, inputs = trained("adl", options), sorted_rows(60).inputs(S)
     held_to(model, adl_row, inputs)
@@ -162,7 +164,10 @@ def test_the_regulariser_is_the_distance_from_the_wanted_range() -> None:
 
 def test_the_regulariser_brings_pruning_into_the_wanted_range() -> None:
     torch.manual_seed(0)
-    model, inputs = build("adasparse", {"alpha": [5.0, 5.0], "sparsity": 1.0, "hidden": [32]}, dims()), sorted_rows(200).inputs(S)
+    model, inputs = (
+        build("adasparse", {"alpha": [5.0, 5.0], "sparsity": 1.0, "hidden": [32]}, dims()),
+        sorted_rows(200).inputs(S),
+    )
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(200):
         optimiser.zero_grad()
@@ -208,7 +213,9 @@ def sar_net_row(model: nn.Module, inputs: Inputs, b: int, s: int) -> Tensor:
     return model.head(sum(weight * expert for weight, expert in zip(g, experts, strict=True)))
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": "batch", "attention": [6, 5]}, {"use_history": False, "specific_experts": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"norm": "batch", "attention": [6, 5]}, {"use_history": False, "specific_experts": 1}]
+)
 def test_sar_net_is_its_equations(options: dict[str, Any]) -> None:
     model = trained("sar_net", options)
     assert (model.extraction is not None) == options.get("use_history", True)
@@ -233,9 +240,17 @@ def test_the_scenario_transform_begins_as_the_identity() -> None:
         ("star", {"fnc": [8]}, "model.fnc: unknown option of star; did you mean fcn?"),
         ("adl", {"adl_mode": "papr"}, "model.adl_mode: input should be 'stable' or 'paper', not 'papr'"),
         ("adl", {"temperature": 0}, "model.temperature: input should be greater than 0, not 0"),
-        ("adasparse", {"form": "fuson"}, "model.form: input should be 'fusion', 'binarization' or 'scaling', not 'fuson'"),
+        (
+            "adasparse",
+            {"form": "fuson"},
+            "model.form: input should be 'fusion', 'binarization' or 'scaling', not 'fuson'",
+        ),
         ("adasparse", {"beta": 0.5}, "model.beta: input should be greater than or equal to 1, not 0.5"),
-        ("adasparse", {"sparsity_range": [0.3, 0.1]}, "model: sparsity_range: 0.3 is above 0.1; give the lower limit first"),
+        (
+            "adasparse",
+            {"sparsity_range": [0.3, 0.1]},
+            "model: sparsity_range: 0.3 is above 0.1; give the lower limit first",
+        ),
         ("sar_net", {"expert": 0}, "model.expert: input should be greater than 0, not 0"),
     ],
 )

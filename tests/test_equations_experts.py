@@ -35,7 +35,9 @@ def model_and_rows(name: str, options: dict, num_tasks: int = 2, rows: int = 24)
 
 def check_every_row(model: nn.Module, inputs: Inputs, equation) -> None:
     """`equation` (model, x, s) of each row is the model's logit, its script's and its folded graph's."""
-    expected = torch.stack([equation(model, x, int(s)) for x, s in zip(inputs.x_BD, inputs.route.scenario_B, strict=True)])
+    expected = torch.stack(
+        [equation(model, x, int(s)) for x, s in zip(inputs.x_BD, inputs.route.scenario_B, strict=True)]
+    )
     for got in (model(inputs), torch.jit.script(model)(inputs)):
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     script = torch.jit.script(model.fold())
@@ -179,7 +181,9 @@ def aesm2(model: nn.Module, x: Tensor, s: int) -> Tensor:
 @pytest.mark.parametrize("gate_form", ["full", "lowrank"])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_aesm2_is_its_equation(gate_form: str, layers: int) -> None:
-    check_every_row(*model_and_rows("aesm2", {"gate_form": gate_form, "layers": layers, "num_experts": 6}, rows=60), aesm2)
+    check_every_row(
+        *model_and_rows("aesm2", {"gate_form": gate_form, "layers": layers, "num_experts": 6}, rows=60), aesm2
+    )
 
 
 def test_the_scores_of_aesm2_are_divergences() -> None:
@@ -205,7 +209,8 @@ def test_aesm2_is_noisy_in_training_only_and_only_in_its_choice() -> None:
     assert torch.equal(model(inputs), model(inputs))
     model.train()
     assert not torch.equal(model(inputs), model(inputs))
-    every, inputs = model_and_rows("aesm2", {"noise_scale": 5.0, "num_experts": 2})  # both experts are chosen, come what may
+    # both experts are chosen, come what may
+    every, inputs = model_and_rows("aesm2", {"noise_scale": 5.0, "num_experts": 2})
     assert torch.equal(every.train()(inputs), every.eval()(inputs))
 
 
@@ -269,7 +274,9 @@ def m3oe(model: nn.Module, x: Tensor, s: int, T: int = 2) -> Tensor:
         if T > 1:
             beta_t = model.task.share.sigmoid()
             task = beta_t * parallel_expert(model.task.experts, h, t)
-            task = task + sum((1 - beta_t) / (T - 1) * parallel_expert(model.task.experts, h, j) for j in range(T) if j != t)
+            task = task + sum(
+                (1 - beta_t) / (T - 1) * parallel_expert(model.task.experts, h, j) for j in range(T) if j != t
+            )
             m = m + model.task.alpha.sigmoid() * task
         logits.append(tower(model.towers[t], m, s))
     return torch.cat(logits)
@@ -278,7 +285,9 @@ def m3oe(model: nn.Module, x: Tensor, s: int, T: int = 2) -> Tensor:
 @pytest.mark.parametrize("num_tasks", [1, 2])
 @pytest.mark.parametrize("others", ["exact", "sampled"])
 def test_m3oe_is_its_equation(num_tasks: int, others: str) -> None:
-    model, inputs = model_and_rows("m3oe", {"other_experts": others, "samples": 2, "star": 16, "hidden": 12, "expert": 8}, num_tasks)
+    model, inputs = model_and_rows(
+        "m3oe", {"other_experts": others, "samples": 2, "star": 16, "hidden": 12, "expert": 8}, num_tasks
+    )
     check_every_row(model, inputs, lambda model, x, s: m3oe(model, x, s, num_tasks))
 
 
@@ -341,7 +350,10 @@ def test_the_average_expert_follows_the_mean_weights_in_training_only() -> None:
         other = norm_relu(average.weight[0] @ x_BI[0] + average.bias[0], average.scale[0], average.shift[0])
         one = make_route(torch.tensor([s]), 6)
         torch.testing.assert_close(
-            block.eval()(x_BI[:1], one)[0], beta * domain_expert(block, x_BI[0], s) + (1 - beta) * other, atol=1e-5, rtol=1e-5
+            block.eval()(x_BI[:1], one)[0],
+            beta * domain_expert(block, x_BI[0], s) + (1 - beta) * other,
+            atol=1e-5,
+            rtol=1e-5,
         )
 
 
@@ -363,7 +375,11 @@ def test_the_other_experts_need_not_cost_more_with_more_scenarios() -> None:
         inputs = sorted_rows(64, scenarios).inputs(scenarios)
         return count_flops(lambda: model(inputs))
 
-    assert flops("ema_expert", LOOP_LIMIT, True) == flops("ema_expert", FEW, True) == flops("ema_expert", LOOP_LIMIT, False)
+    assert (
+        flops("ema_expert", LOOP_LIMIT, True)
+        == flops("ema_expert", FEW, True)
+        == flops("ema_expert", LOOP_LIMIT, False)
+    )
     assert flops("sampled", LOOP_LIMIT, True) == flops("sampled", FEW, True)
     assert flops("sampled", 68, False) == flops("exact", 68, False) > 2 * flops("ema_expert", 68, False)
 

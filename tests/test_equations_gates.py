@@ -29,7 +29,9 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("m2m", {"cond": "scenario_user", "tower_layers": 2, "use_history": False}),
     ("m2m", {"cond": "scenario_user", "backbone": "field_transformer", "history_layers": 2, "positions": 2}),
 )
-every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{n}-{'-'.join(map(str, o))}" for n, o in VARIANTS])
+every_variant = pytest.mark.parametrize(
+    ("name", "options"), VARIANTS, ids=[f"{n}-{'-'.join(map(str, o))}" for n, o in VARIANTS]
+)
 
 
 def model_of(name: str, options: dict[str, Any] | None = None, num_scenarios: int = S) -> nn.Module:
@@ -80,7 +82,9 @@ def test_ppnet_is_its_equations() -> None:
     model, rows = model_of("ppnet"), sorted_rows(20)
     for (x, s), got in zip(rows_of(rows), model(rows.inputs(S)), strict=True):
         h = x
-        for layer, delta in zip(model.tower.hidden, personal_gates(model.gates, x[: 2 * ITEM], x[2 * ITEM :]), strict=True):
+        for layer, delta in zip(
+            model.tower.hidden, personal_gates(model.gates, x[: 2 * ITEM], x[2 * ITEM :]), strict=True
+        ):
             h = (layer.linear.weight[s] @ h + layer.linear.bias[s]).relu() * delta
         torch.testing.assert_close(got, model.tower.out.weight[s] @ h + model.tower.out.bias[s], atol=1e-5, rtol=1e-5)
 
@@ -89,7 +93,9 @@ def test_pepnet_is_its_equations() -> None:
     model, rows = model_of("pepnet"), sorted_rows(20)
     for (x, s), got in zip(rows_of(rows), model(rows.inputs(S)), strict=True):
         h = gated = input_gate(model.input_gate, x, s) * x
-        for layer, delta in zip(model.tower.hidden, personal_gates(model.gates, x[: 2 * ITEM], gated[2 * ITEM :]), strict=True):
+        for layer, delta in zip(
+            model.tower.hidden, personal_gates(model.gates, x[: 2 * ITEM], gated[2 * ITEM :]), strict=True
+        ):
             h = layer.layer[0](h).relu() * delta
         torch.testing.assert_close(got, model.tower.out.layer(h), atol=1e-5, rtol=1e-5)
 
@@ -113,7 +119,10 @@ def test_hamur_is_its_equations(cond: str) -> None:
 @pytest.mark.parametrize("use_history", [False, True])
 @pytest.mark.parametrize("backbone", ["auto", "field_transformer", "none"])
 def test_m2m_is_its_equations(backbone: str, use_history: bool) -> None:
-    model, rows = model_of("m2m", {"backbone": backbone, "tower_layers": 2, "use_history": use_history}), sorted_rows(20)
+    model, rows = (
+        model_of("m2m", {"backbone": backbone, "tower_layers": 2, "use_history": use_history}),
+        sorted_rows(20),
+    )
     q, m, act = 32, 16, model.act
     read = model.backbone.behaviours(rows.inputs(S)) if use_history else torch.zeros(20, 0)
     for (x, s), v_n, got in zip(rows_of(rows), read, model(rows.inputs(S)), strict=True):
@@ -121,7 +130,9 @@ def test_m2m_is_its_equations(backbone: str, use_history: bool) -> None:
         sizes = (q * q, q, m * m, m, m * m, m)
         W, w, *tower = model.meta.net(model.meta.weight[s]).split(sizes)
         for t in range(2):
-            attention = [model.attention.v(act(torch.cat([e, model.attention.task_Tm[t]]) @ W.view(q, q) + w)) for e in experts]
+            attention = [
+                model.attention.v(act(torch.cat([e, model.attention.task_Tm[t]]) @ W.view(q, q) + w)) for e in experts
+            ]
             L = torch.cat(attention).softmax(0) @ experts
             for V, v in (tower[:2], tower[2:]):
                 L = act(L @ V.view(m, m) + v + L)
@@ -151,7 +162,9 @@ def test_every_embedding_learns_through_ppnets_tower() -> None:
     model, rows = model_of("ppnet"), sorted_rows(64)
     rows.x_BD.requires_grad_()
     inputs = rows.inputs(S)
-    tower = model.tower(rows.x_BD, [gate.detach() for gate in model.gates(rows.x_BD, rows.x_BD, inputs.route)], inputs.route)
+    tower = model.tower(
+        rows.x_BD, [gate.detach() for gate in model.gates(rows.x_BD, rows.x_BD, inputs.route)], inputs.route
+    )
     (through_tower,) = torch.autograd.grad(tower.sum(), rows.x_BD)
     (all_of_it,) = torch.autograd.grad(model(inputs).sum(), rows.x_BD)
     torch.testing.assert_close(all_of_it[:, 2 * ITEM :], through_tower[:, 2 * ITEM :])  # sg(a): the tower alone
@@ -184,10 +197,15 @@ def test_options_train_every_parameter_on_any_batch(name: str, options: dict[str
 
 
 @every_variant
-def test_the_folded_graph_of_every_option_costs_the_same_for_any_number_of_scenarios(name: str, options: dict[str, Any]) -> None:
+def test_the_folded_graph_of_every_option_costs_the_same_for_any_number_of_scenarios(
+    name: str, options: dict[str, Any]
+) -> None:
     work = []
     for num_scenarios in (2, 30):
-        rows, folded = sorted_rows(64, num_scenarios).take(torch.arange(8)), model_of(name, options, num_scenarios).fold()
+        rows, folded = (
+            sorted_rows(64, num_scenarios).take(torch.arange(8)),
+            model_of(name, options, num_scenarios).fold(),
+        )
         inputs = rows.inputs(num_scenarios)
         work.append(count_flops(lambda inputs=inputs, folded=folded: folded(inputs, torch.tensor(0))))
     assert work[0] == work[1]
@@ -197,10 +215,20 @@ def test_the_folded_graph_of_every_option_costs_the_same_for_any_number_of_scena
     ("name", "options", "data", "message"),
     [
         ("ppnet", {"prior": ["usr"]}, dims(), "model: prior: no feature is called 'usr'; did you mean user?"),
-        ("pepnet", {}, Dims(x=4, num_scenarios=2), "model: the gates read the ids of user and item, but the data have neither"),
+        (
+            "pepnet",
+            {},
+            Dims(x=4, num_scenarios=2),
+            "model: the gates read the ids of user and item, but the data have neither",
+        ),
         ("hamur", {"adapters": 3}, dims(), "model: adapters: 3 of them do not fit behind 2 hidden layers"),
         ("m2m", {"heads": 3}, dims(), "model: 3 attention heads do not divide a token of width 16"),
-        ("m2m", {"cond": "scenario_user"}, Dims(x=4, num_scenarios=2), "model: weights for every user need features with side: user"),
+        (
+            "m2m",
+            {"cond": "scenario_user"},
+            Dims(x=4, num_scenarios=2),
+            "model: weights for every user need features with side: user",
+        ),
         ("epnet", {"gate_hidden": 0}, dims(), "model.gate_hidden: input should be greater than 0, not 0"),
     ],
 )

@@ -18,7 +18,9 @@ from swrec_prod.models import build
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
-def trained(name: str, options: dict[str, Any] | None = None, scenarios: int = 3, data: Dims | None = None) -> nn.Module:
+def trained(
+    name: str, options: dict[str, Any] | None = None, scenarios: int = 3, data: Dims | None = None
+) -> nn.Module:
     """In eval mode, with buffers and parameters away from their start."""
     torch.manual_seed(0)
     model = build(name, options or {}, data or dims(scenarios))
@@ -31,7 +33,9 @@ def trained(name: str, options: dict[str, Any] | None = None, scenarios: int = 3
 
 
 def held_to(model: nn.Module, row: Any, scenarios: int = 3) -> None:
-    """The model, its script and its folded graph against `row(model, inputs, b, s)`, the equations for row b of scenario s."""
+    """The model, its script and its folded graph against `row(model, inputs, b, s)`, the equations for row b of
+    scenario s.
+    """
     rows = sorted_rows(8 * scenarios, scenarios)
     inputs = rows.inputs(scenarios)
     expected = torch.stack([row(model, inputs, b, s) for b, s in enumerate(inputs.route.scenario_B.tolist())])
@@ -71,7 +75,9 @@ def summary(model: nn.Module, u: Tensor) -> Tensor:
     inside = model.attention.inside
     slots = u.view(model.attention.slots, -1)
     width = slots.shape[1]
-    q, k, v = torch.stack([w @ slot + b for w, b, slot in zip(inside.weight, inside.bias, slots, strict=True)]).split(width, 1)
+    q, k, v = torch.stack([w @ slot + b for w, b, slot in zip(inside.weight, inside.bias, slots, strict=True)]).split(
+        width, 1
+    )
     return ((q @ k.t() / math.sqrt(width)).softmax(1) @ v).mean(0)
 
 
@@ -82,7 +88,9 @@ def csii_row(model: nn.Module, inputs: Inputs, b: int, s: int) -> Tensor:
     logits, values = [], []
     for t in model.targets.chosen[s].tolist():
         assert t != s
-        key, value = (attention.key_value.weight @ summary(model, said(model, moved(model, x, s, t), t))).split(attention.split)
+        key, value = (attention.key_value.weight @ summary(model, said(model, moved(model, x, s, t), t))).split(
+            attention.split
+        )
         logits.append(q @ key / math.sqrt(len(q)))
         values.append(value)
     u = torch.stack(logits).softmax(0) @ torch.stack(values) if logits else torch.zeros_like(h)

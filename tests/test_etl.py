@@ -48,7 +48,9 @@ def micros(moment: datetime) -> int:
 
 
 def events(rows: int, seed: int) -> pa.Table:
-    """Three days of events: few users and moments, so that many times are equal; some values are missing, some rows are twice there."""
+    """Three days of events: few users and moments, so that many times are equal; some values are missing, some rows are
+    twice there.
+    """
     draw = np.random.default_rng(seed)
     items, prices = ["a", "b", "c", None], [1.0, 2.5, None, float("nan")]
     near = [["a"], ["b", None], [None, "b"], [], None, ["b"], ["b", "a"], ["b", "c"], [None]]
@@ -92,16 +94,23 @@ def same(left: list[Row], right: list[Row]) -> bool:
 
 @pytest.mark.parametrize("zone", [UTC, None, timezone(timedelta(hours=9))])
 @pytest.mark.parametrize(("offset", "hours"), [("+00:00", 0.0), ("+08:00", 8.0), ("-02:30", -2.5)])
-def test_time_is_microseconds_and_days_begin_at_midnight_of_the_offset(local_engine: Engine, zone: Any, offset: str, hours: float) -> None:
+def test_time_is_microseconds_and_days_begin_at_midnight_of_the_offset(
+    local_engine: Engine, zone: Any, offset: str, hours: float
+) -> None:
     moments = [START + timedelta(minutes=7 * i, microseconds=i) for i in range(0, 700, 3)]
     kind = pa.timestamp("us", None if zone is None else "UTC" if zone is UTC else "Asia/Tokyo")
     at = pa.array([m.replace(tzinfo=None) if zone is None else m for m in moments], kind)
     table = events(len(moments), 0).slice(0, len(moments)).set_column(0, "at", at)
     found = standard(local_engine, table, data_file(utc_offset=offset))
     assert sorted(found["at"].to_pylist()) == [micros(m) for m in moments]
-    for at_us, day, hour in zip(found["at"].to_pylist(), found[etl.DAY].to_pylist(), found[etl.HOUR].to_pylist(), strict=True):
+    for at_us, day, hour in zip(
+        found["at"].to_pylist(), found[etl.DAY].to_pylist(), found[etl.HOUR].to_pylist(), strict=True
+    ):
         there = datetime(1970, 1, 1) + timedelta(microseconds=at_us) + timedelta(hours=hours)
-        assert (day, hour) == ((there - datetime(1970, 1, 1)).days, (there - datetime(1970, 1, 1)) // timedelta(hours=1))
+        assert (day, hour) == (
+            (there - datetime(1970, 1, 1)).days,
+            (there - datetime(1970, 1, 1)) // timedelta(hours=1),
+        )
 
 
 def test_whole_numbers_are_microseconds_and_equal_timestamps(each_engine: Engine) -> None:
@@ -115,7 +124,9 @@ def test_rows_are_numbered_day_by_day_by_time_and_then_by_all_columns(each_engin
     for day in {row[etl.DAY] for row in found}:
         rows = [row for row in found if row[etl.DAY] == day]
         assert [row[etl.ROW] for row in rows] == [day * 2**32 + i for i in range(len(rows))]
-        bare = [{name: value for name, value in row.items() if name not in (etl.DAY, etl.HOUR, etl.ROW)} for row in rows]
+        bare = [
+            {name: value for name, value in row.items() if name not in (etl.DAY, etl.HOUR, etl.ROW)} for row in rows
+        ]
         assert same(bare, in_order(bare))
 
 
@@ -138,7 +149,9 @@ def test_a_row_column_of_the_source_stays(each_engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("keys", [["who", "item"], ["who", "at"], ["who", "at", "near"]])
-def test_of_duplicates_of_a_day_the_first_by_time_and_then_by_all_columns_stays(each_engine: Engine, keys: list[str]) -> None:
+def test_of_duplicates_of_a_day_the_first_by_time_and_then_by_all_columns_stays(
+    each_engine: Engine, keys: list[str]
+) -> None:
     table = events(300, 5)
     found = standard(each_engine, table, data_file(deduplicate=keys)).drop([etl.HOUR, etl.ROW]).to_pylist()
     kept: dict[str, Row] = {}
@@ -148,7 +161,11 @@ def test_of_duplicates_of_a_day_the_first_by_time_and_then_by_all_columns_stays(
     assert same([{n: r[n] for n in names} for r in found], [{n: r[n] for n in names} for r in kept.values()])
 
 
-EVENTS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=30)
+EVENTS = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 5), st.booleans(), st.booleans(), st.booleans()),
+    min_size=1,
+    max_size=30,
+)
 Event = tuple[int, int, bool, bool, bool]
 
 
@@ -183,17 +200,25 @@ def test_a_row_counts_behaviours_strictly_before_it(local_engine: Engine, drawn:
 def test_both_engines_count_behaviours_strictly_before(engines: Both, split: bool) -> None:
     draw = np.random.default_rng(6)
     drawn = [
-        (int(u), int(t), *map(bool, flags)) for u, t, *flags in zip(*(draw.integers(0, n, 300) for n in (5, 40, 2, 2, 2)), strict=True)
+        (int(u), int(t), *map(bool, flags))
+        for u, t, *flags in zip(*(draw.integers(0, n, 300) for n in (5, 40, 2, 2, 2)), strict=True)
     ]
     local, cluster = (windowed(engine, drawn, split) for engine in engines)
     assert local.equals(cluster)
     for name, expected in naive_windows(drawn, split).items():
-        assert local[f"_before_{name}"].to_pylist() == expected and local.schema.field(f"_before_{name}").type == pa.int64()
+        assert (
+            local[f"_before_{name}"].to_pylist() == expected
+            and local.schema.field(f"_before_{name}").type == pa.int64()
+        )
 
 
 def test_the_profile_counts_rows_labels_and_missing_values(each_engine: Engine) -> None:
     table = events(300, 7)
-    bad = {"clicked": [None, 2, 1, 0] * 100, "w": [1.0, -1.0, None, float("nan"), float("inf")] * 80, "who": [1, 2, 3, 4, None] * 80}
+    bad = {
+        "clicked": [None, 2, 1, 0] * 100,
+        "w": [1.0, -1.0, None, float("nan"), float("inf")] * 80,
+        "who": [1, 2, 3, 4, None] * 80,
+    }
     for name, values in bad.items():
         table = table.set_column(table.column_names.index(name), name, pa.array(values[: len(table)]))
     click, buy = SCHEMA["labels"]
@@ -236,7 +261,9 @@ def test_chunks_are_whole_hours_and_cover_every_row_once(local_engine: Engine, l
 def test_values_of_features_that_share_a_table_are_counted_together(each_engine: Engine) -> None:
     table, schema = events(200, 9), FeatureSchema.model_validate(SCHEMA)
     found = each_engine.arrow(etl.counts(each_engine.memory(table), [schema.feature("item"), schema.feature("near")]))
-    values = [v for v in table["item"].to_pylist() if v] + [v for near in table["near"].to_pylist() for v in near or [] if v]
+    values = [v for v in table["item"].to_pylist() if v] + [
+        v for near in table["near"].to_pylist() for v in near or [] if v
+    ]
     assert dict(zip(found["value"].to_pylist(), found["count"].to_pylist(), strict=True)) == Counter(values)
 
 
@@ -261,15 +288,23 @@ def test_there_may_be_no_number_at_all(each_engine: Engine) -> None:
 def test_the_latest_behaviours_of_prepared_days(each_engine: Engine, name: str, split: bool) -> None:
     draw = np.random.default_rng(10)
     feature = FeatureSchema.model_validate(SCHEMA).feature(name)
-    columns = {"user": [f"u{i}" for i in draw.integers(0, 5, 200)], "time": draw.integers(0, 30, 200), "row": draw.permutation(200)}
+    columns = {
+        "user": [f"u{i}" for i in draw.integers(0, 5, 200)],
+        "time": draw.integers(0, 30, 200),
+        "row": draw.permutation(200),
+    }
     columns |= {"scenario": draw.integers(0, 3, 200), "item": draw.integers(0, 9, 200)}
     columns |= {f"label_{task}": draw.integers(0, 2, 200) for task in ("click", "buy")}
     columns |= {"split": [["train", "valid"][i] for i in draw.integers(0, 2, 200)]} if split else {}
     table = pa.table(columns)
-    found = each_engine.arrow(etl.latest(each_engine.memory(table), feature)).select(["user", "time", "row", "item", "scenario"])
+    found = each_engine.arrow(etl.latest(each_engine.memory(table), feature)).select(
+        ["user", "time", "row", "item", "scenario"]
+    )
     expected = []
     for user in set(columns["user"]):
-        mine = [r for r in table.to_pylist() if r["user"] == user and (not feature.where or r[f"label_{feature.where}"])]
+        mine = [
+            r for r in table.to_pylist() if r["user"] == user and (not feature.where or r[f"label_{feature.where}"])
+        ]
         mine = sorted((r for r in mine if not split or r["split"] == "train"), key=lambda r: (r["time"], r["row"]))
         expected += mine if feature.max_length is None else mine[-feature.max_length :]
     assert sorted(map(tuple, (r.values() for r in found.to_pylist()))) == sorted(

@@ -62,7 +62,9 @@ def test_flavours_pin_the_versions_that_the_project_declares() -> None:
     extras = project["optional-dependencies"]
     for flavour in ("cpu", "gpu"):
         declared = dict(
-            r.split("==") for r in project["dependencies"] + extras[flavour] if r.startswith(("torch==", "torchrec==", "fbgemm"))
+            r.split("==")
+            for r in project["dependencies"] + extras[flavour]
+            if r.startswith(("torch==", "torchrec==", "fbgemm"))
         )
         locked = SHARED | install.pins((LOCKS / f"{flavour}.txt").read_text())
         assert len(declared) == 3 and {name: locked[name] for name in declared} == declared
@@ -113,7 +115,9 @@ def test_this_environment_is_as_locked_for_the_packages_that_matter() -> None:
         ((), "cpu", []),
     ],
 )
-def test_what_does_not_belong_to_a_flavour_is_removed(tmp_path: Path, packages: tuple[str, ...], flavour: str, removed: list[str]) -> None:
+def test_what_does_not_belong_to_a_flavour_is_removed(
+    tmp_path: Path, packages: tuple[str, ...], flavour: str, removed: list[str]
+) -> None:
     assert install.strangers(fake_venv(tmp_path, *packages), flavour) == removed
 
 
@@ -125,7 +129,9 @@ def test_an_fbgemm_without_its_files_is_installed_anew(tmp_path: Path) -> None:
 def test_differences_are_what_is_not_as_locked(tmp_path: Path) -> None:
     locked = SHARED | install.pins((LOCKS / "cpu.txt").read_text())
     fake_venv(
-        tmp_path, *(f"{n}=={v}{'+cpu' if n == 'torch' else ''}" for n, v in locked.items() if n not in ("numpy", "rich")), "rich==1.0"
+        tmp_path,
+        *(f"{n}=={v}{'+cpu' if n == 'torch' else ''}" for n, v in locked.items() if n not in ("numpy", "rich")),
+        "rich==1.0",
     )
     assert sorted(install.differences(tmp_path, "cpu")) == ["numpy", "rich"]
 
@@ -169,7 +175,10 @@ def test_another_python_is_refused_with_what_to_do(version: tuple[int, int]) -> 
 @pytest.mark.parametrize(
     ("output", "said"),
     [
-        ("ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: none)", "cannot be reached"),
+        (
+            "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: none)",
+            "cannot be reached",
+        ),
         ("OSError: [Errno 28] No space left on device", "disk is full"),
         ("something new", "running it again is safe"),
     ],

@@ -24,12 +24,42 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
 
-LOG = ["user_id", "video_id", "date", "hourmin", "time_ms", "is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate"]
-LOG += ["long_view", "play_time_ms", "duration_ms", "profile_stay_time", "comment_stay_time", "is_profile_enter", "is_rand", "tab"]
+LOG = [
+    "user_id",
+    "video_id",
+    "date",
+    "hourmin",
+    "time_ms",
+    "is_click",
+    "is_like",
+    "is_follow",
+    "is_comment",
+    "is_forward",
+    "is_hate",
+]
+LOG += [
+    "long_view",
+    "play_time_ms",
+    "duration_ms",
+    "profile_stay_time",
+    "comment_stay_time",
+    "is_profile_enter",
+    "is_rand",
+    "tab",
+]
 NUM = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 USERS = ["user_id", "user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author"]
 USERS += [part for name in NUM for part in (name, f"{name}_range")] + [f"onehot_feat{i}" for i in range(18)]
-VIDEOS = ["video_id", "author_id", "video_type", "upload_dt", "upload_type", "visible_status", "video_duration", "server_width"]
+VIDEOS = [
+    "video_id",
+    "author_id",
+    "video_type",
+    "upload_dt",
+    "upload_type",
+    "visible_status",
+    "video_duration",
+    "server_width",
+]
 VIDEOS += ["server_height", "music_id", "music_type", "tag"]
 STATISTICS = ["video_id", "counts", "show_cnt", "play_cnt", "like_cnt"]
 FOUR = 1_650_485_801_301  # 2022-04-21 04:16:41 in UTC+8, and 2022-04-20 in UTC
@@ -50,7 +80,10 @@ def video_row(video: int, tag: str) -> list[Any]:
 
 TABLES: dict[str, tuple[list[str], list[list[Any]]]] = {
     "log_standard_4_08_to_4_21": (LOG, [log_row(1, 10, FOUR, 1, 1), log_row(2, 11, FOUR + 1, 0, 0)]),
-    "log_standard_4_22_to_5_08": (LOG, [log_row(1, 11, FOUR + 86_400_000, 0, 1), log_row(3, 12, FOUR + 86_400_001, 1, 14)]),
+    "log_standard_4_22_to_5_08": (
+        LOG,
+        [log_row(1, 11, FOUR + 86_400_000, 0, 1), log_row(3, 12, FOUR + 86_400_001, 1, 14)],
+    ),
     "log_random_4_22_to_5_08": (LOG, [log_row(2, 10, FOUR + 86_400_002, 1, 1, 1)]),
     "user_features": (USERS, [user_row(1, "4.0"), user_row(2, "")]),
     "video_features_basic": (VIDEOS, [video_row(10, "12,65"), video_row(11, "39"), video_row(12, "")]),
@@ -93,17 +126,25 @@ def test_the_official_files_are_one_table(tmp_path: Path, local_engine: Engine, 
 def pieces(folder: Path) -> Path:
     """A log cut into Parquet, types as a table library leaves them, with the behaviours of users 1 and 2 before it."""
     folder.mkdir()
-    files = {"standard_0422_0508": "log_standard_4_22_to_5_08", "user_features": "user_features", "item_features": "video_features_basic"}
+    files = {
+        "standard_0422_0508": "log_standard_4_22_to_5_08",
+        "user_features": "user_features",
+        "item_features": "video_features_basic",
+    }
     for name, source in files.items():
         header, rows = TABLES[source]
         columns = [[None if value == "" else value for value in column] for column in zip(*rows, strict=True)]
         numbers = [
-            [float(value) if value else None for value in c] if n == "onehot_feat4" else c for n, c in zip(header, columns, strict=True)
+            [float(value) if value else None for value in c] if n == "onehot_feat4" else c
+            for n, c in zip(header, columns, strict=True)
         ]
         pq.write_table(pa.table(dict(zip(header, numbers, strict=True))), folder / f"kuairand_pure_{name}.parquet")
     lists = {"watch_seq": [list(range(60)), [5]], "like_seq": [[], [5]], "long_watch_seq": [[7, 8], [5]]}
     until = [FOUR + 86_399_999, FOUR + 86_400_001]  # the second is the very moment of that user's row
-    pq.write_table(pa.table({"user_id": [1, 3], "last_time_ms": until, **lists}), folder / "kuairand_pure_user_sequences_to_0424.parquet")
+    pq.write_table(
+        pa.table({"user_id": [1, 3], "last_time_ms": until, **lists}),
+        folder / "kuairand_pure_user_sequences_to_0424.parquet",
+    )
     return folder
 
 
@@ -141,19 +182,34 @@ def test_tabs_and_exposures_can_be_chosen(tmp_path: Path, local_engine: Engine) 
 def test_what_came_after_the_impression_is_no_feature(tmp_path: Path, local_engine: Engine) -> None:
     official(tmp_path)
     columns = set(read(tmp_path, local_engine).column_names)
-    never = {"play_time_ms", "profile_stay_time", "comment_stay_time", "visible_status", "show_cnt", "play_cnt", "like_cnt", "counts"}
+    never = {
+        "play_time_ms",
+        "profile_stay_time",
+        "comment_stay_time",
+        "visible_status",
+        "show_cnt",
+        "play_cnt",
+        "like_cnt",
+        "counts",
+    }
     assert not columns & never
     for name in ("kuairand_pure", "kuairand_1k"):
         schema = DataFile.load(name).features
         sources = {feature.source for feature in schema.features if feature.kind != "sequence"}
         assert sources <= columns and not sources & {*OUTCOMES, "click", "is_rand", "scenario"}
-        assert {label.column for label in schema.labels} == {"click"} and (schema.time, schema.user) == ("time", "user_id")
+        assert {label.column for label in schema.labels} == {"click"} and (schema.time, schema.user) == (
+            "time",
+            "user_id",
+        )
 
 
 def test_days_of_the_data_files_begin_at_midnight_where_the_users_are() -> None:
     data = DataFile.load("kuairand_pure")
     assert data.utc_offset == "+08:00" and data.deduplicate == ("user_id", "video_id", "time")
-    assert data.model_dump() | {"features": 0} == DataFile.load("kuairand-1k").model_dump() | {"source": "kuairand-pure", "features": 0}
+    assert data.model_dump() | {"features": 0} == DataFile.load("kuairand-1k").model_dump() | {
+        "source": "kuairand-pure",
+        "features": 0,
+    }
 
 
 @pytest.mark.parametrize("name", ["kuairand_shared_bottom", "kuairand_mscan"])
@@ -165,15 +221,42 @@ def test_run_files_judge_on_days_after_the_fitted_ones(name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
-        ("log_standard_4_08_to_4_21", "is_click", "click", r"log_standard_4_08_to_4_21_pure\.csv: column 'is_click' is missing; did"),
-        ("log_standard_4_22_to_5_08", "tab", "page", r"log_standard_4_22_to_5_08_pure\.csv: column 'tab' is missing; known: "),
-        ("user_features", "onehot_feat3", "feat3", r"user_features_pure\.csv: column 'onehot_feat3' is missing; did you mean onehot_feat"),
-        ("video_features_basic", "tag", "tags", r"video_features_basic_pure\.csv: column 'tag' is missing; did you mean tags"),
+        (
+            "log_standard_4_08_to_4_21",
+            "is_click",
+            "click",
+            r"log_standard_4_08_to_4_21_pure\.csv: column 'is_click' is missing; did",
+        ),
+        (
+            "log_standard_4_22_to_5_08",
+            "tab",
+            "page",
+            r"log_standard_4_22_to_5_08_pure\.csv: column 'tab' is missing; known: ",
+        ),
+        (
+            "user_features",
+            "onehot_feat3",
+            "feat3",
+            r"user_features_pure\.csv: column 'onehot_feat3' is missing; did you mean onehot_feat",
+        ),
+        (
+            "video_features_basic",
+            "tag",
+            "tags",
+            r"video_features_basic_pure\.csv: column 'tag' is missing; did you mean tags",
+        ),
         ("user_features", "full_active,0", "full_active,zero", r"user_features_pure\.csv.*is_lowactive_period"),
-        ("video_features_basic", "\n11,", "\n10,", r"video_features_basic_pure\.csv: video_id 10 is there more than once"),
+        (
+            "video_features_basic",
+            "\n11,",
+            "\n10,",
+            r"video_features_basic_pure\.csv: video_id 10 is there more than once",
+        ),
     ],
 )
-def test_a_wrong_file_and_column_are_named(tmp_path: Path, local_engine: Engine, file: str, old: str, new: str, said: str) -> None:
+def test_a_wrong_file_and_column_are_named(
+    tmp_path: Path, local_engine: Engine, file: str, old: str, new: str, said: str
+) -> None:
     path = official(tmp_path) / f"{file}_pure.csv"
     path.write_bytes(re.sub(rf"{old}(?=[\r,\n0-9])", new, path.read_bytes().decode(), count=1).encode())
     with pytest.raises(DataError, match=said):
@@ -181,7 +264,9 @@ def test_a_wrong_file_and_column_are_named(tmp_path: Path, local_engine: Engine,
 
 
 def test_missing_files_are_named(tmp_path: Path, local_engine: Engine) -> None:
-    with pytest.raises(DataError, match=r"neither log_standard_4_08_to_4_21_pure\.csv, .* nor kuairand_pure_standard_\*\.parquet here"):
+    with pytest.raises(
+        DataError, match=r"neither log_standard_4_08_to_4_21_pure\.csv, .* nor kuairand_pure_standard_\*\.parquet here"
+    ):
         read(tmp_path, local_engine)
     data = official(tmp_path)
     (data / "user_features_pure.csv").unlink()
@@ -203,11 +288,16 @@ def days_of(log: pa.Table) -> np.ndarray:
 
 def test_a_real_piece_goes_through_the_same_converter(shared_data: Path, local_engine: Engine) -> None:
     raw = pq.read_table(shared_data / "kuairand_pure_standard_0425_0508.parquet")
-    expected = Counter(zip(raw["tab"].cast(pa.string()).to_pylist(), days_of(raw), raw["is_click"].to_pylist(), strict=True))
+    expected = Counter(
+        zip(raw["tab"].cast(pa.string()).to_pylist(), days_of(raw), raw["is_click"].to_pylist(), strict=True)
+    )
     table = read(shared_data, local_engine)
     day = (table["time"].to_numpy() + 8 * 3_600_000_000).astype("datetime64[us]").astype("datetime64[D]")
     assert Counter(zip(table["scenario"].to_pylist(), day, table["click"].to_pylist(), strict=True)) == expected
-    assert pc.count_distinct(table["scenario"]).as_py() == 15 and table["author_id"].null_count == table["register_days"].null_count == 0
+    assert (
+        pc.count_distinct(table["scenario"]).as_py() == 15
+        and table["author_id"].null_count == table["register_days"].null_count == 0
+    )
     kept = read(shared_data, local_engine, **DataFile.load("kuairand_pure").options)
     assert len(kept) == sum(n for (tab, _, _), n in expected.items() if tab in {"0", "1", "2", "4", "6"})
 

@@ -1,4 +1,6 @@
-"""KuaiRand all the way on a real piece: prepared, trained, judged, exported and served by the commands that a user types."""
+"""KuaiRand all the way on a real piece: prepared, trained, judged, exported and served by the commands that a user
+types.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,15 @@ def way(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kuairand")
     swrec("prepare", CONFIGS / "data" / "kuairand_pure.yaml", "--raw", shared_data, "--out", folder / "data")
     run = CONFIGS / "run" / "kuairand_shared_bottom.yaml"
-    swrec("train", run, f"data.path={folder / 'data'}", "train.epochs=1", "train.evals_per_epoch=1", "--out", folder / "run")
+    swrec(
+        "train",
+        run,
+        f"data.path={folder / 'data'}",
+        "train.epochs=1",
+        "train.evals_per_epoch=1",
+        "--out",
+        folder / "run",
+    )
     swrec("export", folder / "run", "--to", folder / "models" / "shared_bottom")
     return folder
 
@@ -80,19 +90,29 @@ def test_encoders_know_what_the_fitted_days_showed(way: Path, raw: dict[Key, tup
         assert set(pq.read_table(way / "data" / "vocab" / f"{name}.parquet")["value"].to_pylist()) == seen
 
 
-def test_histories_are_the_clicks_before_the_row(way: Path, raw: dict[Key, tuple[int, int]], prepared: pa.Table) -> None:
-    videos = {v: i for i, v in enumerate(pq.read_table(way / "data" / "vocab" / "video_id.parquet")["value"].to_pylist(), 1)}
+def test_histories_are_the_clicks_before_the_row(
+    way: Path, raw: dict[Key, tuple[int, int]], prepared: pa.Table
+) -> None:
+    videos = {
+        v: i for i, v in enumerate(pq.read_table(way / "data" / "vocab" / "video_id.parquet")["value"].to_pylist(), 1)
+    }
     tabs = {tab: i for i, tab in enumerate(sorted(TABS))}
     clicks: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
     for (user, video, time), (tab, click) in raw.items():
         if click:
             clicks[str(user)].append((time, videos.get(video, 0), tabs[tab]))
     columns = ["user", "time", "history.time", "history.item", "history.scenario"]
-    rows = prepared.select(columns).take(pa.array(np.random.default_rng(1).choice(len(prepared), 3000, replace=False))).to_pylist()
+    rows = (
+        prepared.select(columns)
+        .take(pa.array(np.random.default_rng(1).choice(len(prepared), 3000, replace=False)))
+        .to_pylist()
+    )
     for row in rows:
         moment = round(row["time"].timestamp() * 1000)
         before = [click for click in clicks[row["user"]] if click[0] < moment]
-        found = [(round(t.timestamp() * 1000), i, s) for t, i, s in zip(*(row[name] for name in columns[2:]), strict=True)]
+        found = [
+            (round(t.timestamp() * 1000), i, s) for t, i, s in zip(*(row[name] for name in columns[2:]), strict=True)
+        ]
         assert [time for time, *_ in found] == sorted(time for time, *_ in before)[-LONGEST:]
         assert len(before) > LONGEST or sorted(found) == sorted(before)  # at one time any may be the first
     assert sum(len(row["history.time"]) for row in rows) > 3000
@@ -102,12 +122,17 @@ def test_the_metrics_are_those_of_the_predictions(way: Path) -> None:
     found, metrics = predictions(way / "run"), metrics_of_run(way / "run")
     assert set(found["day"]) == {"2022-05-07", "2022-05-08"} and len(found["day"]) == metrics["overall"]["rows"]
     overall = metrics["overall"]
-    assert overall["auc"] == pytest.approx(roc_auc_score(found["label_click"], found["prob_click"]), abs=1e-6) and overall["auc"] > 0.7
+    assert (
+        overall["auc"] == pytest.approx(roc_auc_score(found["label_click"], found["prob_click"]), abs=1e-6)
+        and overall["auc"] > 0.7
+    )
     assert overall["logloss"] == pytest.approx(log_loss(found["label_click"], found["prob_click"]), abs=1e-6)
     assert 0.9 < overall["calibration"] < 1.1
     for tab, judged in metrics["scenarios"].items():
         of = found["scenario"] == tab
-        assert judged["auc"] == pytest.approx(roc_auc_score(found["label_click"][of], found["prob_click"][of]), abs=1e-6)
+        assert judged["auc"] == pytest.approx(
+            roc_auc_score(found["label_click"][of], found["prob_click"][of]), abs=1e-6
+        )
         assert judged["auc"] > 0.55
     again = json.loads(swrec("evaluate", way / "run", "--json"))
     assert again["overall"]["auc"] == pytest.approx(overall["auc"], abs=1e-6)
@@ -121,7 +146,17 @@ def target(way: Path) -> Iterator[str]:
 
 
 def test_raw_rows_are_served_as_they_were_predicted(way: Path, target: str) -> None:
-    words = ("score", way / "data", "--target", target, "--expect", way / "run" / "predictions.parquet", "--rows", 200, "--json")
+    words = (
+        "score",
+        way / "data",
+        "--target",
+        target,
+        "--expect",
+        way / "run" / "predictions.parquet",
+        "--rows",
+        200,
+        "--json",
+    )
     summary = json.loads(swrec(*words, "--out", way / "served.parquet"))
     assert summary["rows"] >= 200 and summary["max_abs_diff"] <= 1e-5
     served = arrays(pq.read_table(way / "served.parquet"))

@@ -1,4 +1,6 @@
-"""The TorchX component: what it makes of a command line, and a real run of two ranks through it; the demo's own functions."""
+"""The TorchX component: what it makes of a command line, and a real run of two ranks through it; the demo's own
+functions.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,13 @@ def test_the_components_help_explains_every_argument() -> None:
     component = get_component(COMPONENT)
     assert component.validation_errors == []
     told = subprocess.run(
-        ["torchx", "run", COMPONENT, "--help"], capture_output=True, text=True, env=environment(), cwd=ROOT, check=False, timeout=60
+        ["torchx", "run", COMPONENT, "--help"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=ROOT,
+        check=False,
+        timeout=60,
     )
     assert told.returncode == 0
     for argument in ("--run", "--out", "--nproc", "--retries", "key=value", "RUN_DIR to write", "ranks a host"):
@@ -56,7 +64,9 @@ def run(prepared_age: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = run_file(folder, config_of(prepared_age, batch_size=128))
     words = ["--run", str(file), "--out", str(folder / "run"), "--nproc", "2", "--", "train.epochs=1"]
     command = ["torchx", "run", "-s", "local_cwd", "--wait", COMPONENT, *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, check=False, timeout=100)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), cwd=ROOT, check=False, timeout=100
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     (folder / "run" / "said.txt").write_text(done.stdout + done.stderr)
     return folder / "run"

@@ -59,5 +59,7 @@ def test_extreme_logits_have_finite_loss_and_gradient() -> None:
 
 
 def test_the_debiased_loss_needs_an_eliminator() -> None:
-    with pytest.raises(ValueError, match=r"scenario logits of shape \[4, 1\], not \[4, 0\]: is there no bias eliminator\?"):
+    with pytest.raises(
+        ValueError, match=r"scenario logits of shape \[4, 1\], not \[4, 0\]: is there no bias eliminator\?"
+    ):
         debiased_loss(scores_of(torch.zeros(4, 1)), torch.zeros(4, 1))

@@ -16,7 +16,19 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from swrec_prod import metrics
 from swrec_prod.errors import MetricError, SingleClassError
-from swrec_prod.metrics import METRICS, RankStatistic, auc, auc_interval, calibration, ece, gauc, logloss, measure, ne, summarise
+from swrec_prod.metrics import (
+    METRICS,
+    RankStatistic,
+    auc,
+    auc_interval,
+    calibration,
+    ece,
+    gauc,
+    logloss,
+    measure,
+    ne,
+    summarise,
+)
 
 
 @st.composite
@@ -45,7 +57,9 @@ def test_auc_equals_scikit_learn_with_ties_and_weights(given_rows, data):
     labels, scores, _ = given_rows
     weights = data.draw(arrays.arrays(np.float64, len(labels), elements=st.sampled_from([0.25, 1.0, 3.0])))
     assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert auc(labels, scores, weights) == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights), abs=1e-12)
+    assert auc(labels, scores, weights) == pytest.approx(
+        roc_auc_score(labels, scores, sample_weight=weights), abs=1e-12
+    )
 
 
 @given(rows(), st.lists(st.integers(0, 40), max_size=5))
@@ -62,7 +76,8 @@ def test_merged_parts_equal_the_whole_to_the_bit(given_rows, cuts):
 def test_auc_is_exact_at_a_low_click_rate():
     rng = np.random.default_rng(0)
     labels = (rng.random(100_000) < 0.0035).astype(np.float32)
-    scores = (rng.normal(size=100_000) * 1e-3 + labels * 8e-4 - 5.6).astype(np.float32)  # all in a sliver of the logit scale
+    # all in a sliver of the logit scale
+    scores = (rng.normal(size=100_000) * 1e-3 + labels * 8e-4 - 5.6).astype(np.float32)
     assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
@@ -126,7 +141,8 @@ def test_interval_has_delong_variance(given_rows):
         with pytest.raises(MetricError, match="two rows of each class"):
             auc_interval(labels, scores)
         return
-    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)  # the kernel of DeLong et al. 1988, eq. 3
+    # the kernel of DeLong et al. 1988, eq. 3
+    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
     variance = wins.mean(1).var(ddof=1) / len(positive) + wins.mean(0).var(ddof=1) / len(negative)
     found = auc_interval(labels, scores)
     assert found.error == pytest.approx(np.sqrt(variance), abs=1e-9)
@@ -187,7 +203,9 @@ def test_summary_measures_each_scenario_and_their_mean():
     assert found["overall"]["auc"] == pytest.approx(roc_auc_score(labels, logits))
     assert found["scenarios"]["never shown"]["rows"] == 0
     assert found["macro"]["auc"] == found["scenarios"]["feed"]["auc"], "scenarios without a value do not count"
-    assert found["macro"]["logloss"] == pytest.approx(np.mean([found["scenarios"][s]["logloss"] for s in ("feed", "ads")]))
+    assert found["macro"]["logloss"] == pytest.approx(
+        np.mean([found["scenarios"][s]["logloss"] for s in ("feed", "ads")])
+    )
     json.dumps(found, allow_nan=False)
 
 

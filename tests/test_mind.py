@@ -75,7 +75,17 @@ def test_earlier_clicks_are_the_latest_fifty_and_none_of_the_log(tmp_path: Path)
 
 def test_the_data_file_reads_columns_that_are_there(tmp_path: Path) -> None:
     columns = set(standard_table("mind", write(tmp_path)).column_names)
-    assert columns == {"user_id", "request", "time", "hour", "news_id", "subcategory", "scenario", "click", "earlier_clicked"}
+    assert columns == {
+        "user_id",
+        "request",
+        "time",
+        "hour",
+        "news_id",
+        "subcategory",
+        "scenario",
+        "click",
+        "earlier_clicked",
+    }
     schema = DataFile.load("mind").features
     assert {f.source for f in schema.features if f.kind != "sequence"} <= columns - {"click", "time", "scenario"}
 

@@ -37,4 +37,6 @@ def test_two_ranks_train_what_one_does(two: list[dict[str, Any]], alone: Ranks, 
     for found in (held | summed, held_by_second | summed):
         assert found.keys() == expected.keys()
         for name, tensor in expected.items():
-            torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                found[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+            )

@@ -46,7 +46,9 @@ def test_a_score_does_not_depend_on_the_rest_of_the_batch(name: str) -> None:
     model, rows = model_of(name), random_rows(33)
     together = score(model, rows, S)
     alone = torch.cat([score(model, rows.take(torch.tensor([i])), S) for i in range(33)])
-    halves = torch.cat([score(model, rows.take(torch.arange(0, 16)), S), score(model, rows.take(torch.arange(16, 33)), S)])
+    halves = torch.cat(
+        [score(model, rows.take(torch.arange(0, 16)), S), score(model, rows.take(torch.arange(16, 33)), S)]
+    )
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(halves, together, atol=1e-5, rtol=1e-5)
 
@@ -174,7 +176,9 @@ def test_folding_leaves_the_model_as_it_was(name: str) -> None:
         for parameter in model.parameters():
             parameter.add_(1.0)
     one = rows.of(0)
-    torch.testing.assert_close(folded(one.inputs(S), torch.tensor(0)), before[rows.scenario_B == 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        folded(one.inputs(S), torch.tensor(0)), before[rows.scenario_B == 0], atol=1e-5, rtol=1e-5
+    )
 
 
 @every_model
@@ -183,13 +187,16 @@ def test_the_folded_graph_does_not_grow_with_the_number_of_scenarios(name: str) 
     assert many == few
 
 
-# Their exact forms compare a row with every scenario: M3oE sums over the other scenarios' experts, AESM2 compares all gates.
+# Their exact forms compare a row with every scenario: M3oE sums over the other scenarios' experts, AESM2 compares all
+# gates.
 SCENARIO_FREE = {"m3oe": {"other_experts": "ema_expert"}}
 GROWING = {"aesm2"}
 
 
 def flops(name: str, num_scenarios: int) -> int:
-    """Of a training step, on as many rows of each scenario, and behaviours of the row's own: the longest S_u whatever S is."""
+    """Of a training step, on as many rows of each scenario, and behaviours of the row's own: the longest S_u whatever S
+    is.
+    """
     torch.manual_seed(0)
     model, rows = build(name, SCENARIO_FREE.get(name, {}), dims(num_scenarios)), sorted_rows(2048, num_scenarios)
     rows.scenario_B = (torch.arange(2048) % num_scenarios).sort().values
@@ -199,7 +206,8 @@ def flops(name: str, num_scenarios: int) -> int:
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - GROWING))
 def test_the_work_for_a_row_does_not_grow_with_the_number_of_scenarios(name: str) -> None:
-    assert flops(name, 68) == pytest.approx(flops(name, 20), rel=0.05)  # from 17 on one back-end, which pads scenarios' rows, does both
+    # from 17 on one back-end, which pads scenarios' rows, does both
+    assert flops(name, 68) == pytest.approx(flops(name, 20), rel=0.05)
 
 
 @every_model
@@ -321,7 +329,9 @@ def test_mscan_without_co_attention_reads_only_its_own_scenario() -> None:
     torch.manual_seed(0)
     rows = sorted_rows(40)
     foreign = rows.mask_BN & (rows.history_scenario_BN != rows.scenario_B[:, None])
-    changed = Rows(rows.scenario_B, rows.x_BD, rows.history_BNd + foreign[..., None], rows.mask_BN, rows.history_scenario_BN)
+    changed = Rows(
+        rows.scenario_B, rows.x_BD, rows.history_BNd + foreign[..., None], rows.mask_BN, rows.history_scenario_BN
+    )
     for use_saca in (False, True):
         model = build("mscan", {"use_saca": use_saca}, dims()).eval()
         same = torch.allclose(score(model, changed, S), score(model, rows, S))

@@ -13,7 +13,13 @@ from swrec_prod.datasets.moment import digits_micros
 from swrec_prod.engine import engine
 
 MOMENTS = st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2199, 12, 31)), min_size=1, max_size=50)
-CORNERS = [datetime(2000, 2, 29), datetime(2100, 2, 28, 23, 59, 59), datetime(2100, 3, 1), datetime(1999, 12, 31), datetime(2024, 2, 29)]
+CORNERS = [
+    datetime(2000, 2, 29),
+    datetime(2100, 2, 28, 23, 59, 59),
+    datetime(2100, 3, 1),
+    datetime(1999, 12, 31),
+    datetime(2024, 2, 29),
+]
 
 
 @settings(max_examples=20, deadline=None)

@@ -41,8 +41,12 @@ def atomic(raw_movielens: Path, tmp_path: Path) -> Path:
     """The same log as tab-separated files with typed headers; items are titles, users have a prefix."""
     title = {movie: name for movie, name, _ in fields(raw_movielens / "movies.dat")}
     inter = [f"1m_{u}\t{title[m]}\t{r}\t{t}" for u, m, r, t in fields(raw_movielens / "ratings.dat")]
-    users = [f"1m_{u}\t{age}\t{gender}\t{job}\t{code}" for u, gender, age, job, code in fields(raw_movielens / "users.dat")]
-    items = [f"{name}\t{name}\t1990\t{kinds.replace('|', ' ')}" for _, name, kinds in fields(raw_movielens / "movies.dat")]
+    users = [
+        f"1m_{u}\t{age}\t{gender}\t{job}\t{code}" for u, gender, age, job, code in fields(raw_movielens / "users.dat")
+    ]
+    items = [
+        f"{name}\t{name}\t1990\t{kinds.replace('|', ' ')}" for _, name, kinds in fields(raw_movielens / "movies.dat")
+    ]
     folder = tmp_path / "atomic"
     folder.mkdir()
     headers = {
@@ -62,7 +66,9 @@ def test_the_layouts_are_one_table(raw_movielens: Path, atomic: Path, tmp_path: 
     assert two["movie_id"][0].as_py() == f"Film no. {one['movie_id'][0].as_py()} (19{59 + one['movie_id'][0].as_py()})"
     wide = two.select(["user_id", "rating", "age", "gender", "occupation"]).append_column("item_id", two["movie_id"])
     wide = wide.append_column("zip_code", two["zip"]).append_column("genre", pc.binary_join(two["genres"], " "))
-    wide = wide.append_column("time", two["time"].cast(pa.timestamp("us"))).append_column("release_year", pa.array([1990] * len(two)))
+    wide = wide.append_column("time", two["time"].cast(pa.timestamp("us"))).append_column(
+        "release_year", pa.array([1990] * len(two))
+    )
     pq.write_table(wide, tmp_path / "log.parquet")
     assert table_of(tmp_path / "log.parquet", scenarios).equals(two)
 
@@ -172,12 +178,23 @@ def test_a_value_that_no_rating_has_is_named_with_its_row(tmp_path: Path, column
 
 
 def test_whole_seconds_of_any_width_are_times(tmp_path: Path) -> None:
-    usual = {"user_id": 1, "item_id": "x", "rating": 5, "age": 25, "gender": "F", "occupation": 3, "zip_code": "12345", "genre": "Drama"}
+    usual = {
+        "user_id": 1,
+        "item_id": "x",
+        "rating": 5,
+        "age": 25,
+        "gender": "F",
+        "occupation": 3,
+        "zip_code": "12345",
+        "genre": "Drama",
+    }
     moments = []
     for kind in (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.timestamp("s"), pa.timestamp("ns", "UTC")):
         number = 975_024_000 * (10**9 if pa.types.is_timestamp(kind) and kind.unit == "ns" else 1)
         time = pa.array([number], pa.int64()).cast(kind)
-        pq.write_table(pa.table({name: [value] for name, value in usual.items()} | {"time": time}), tmp_path / "log.parquet")
+        pq.write_table(
+            pa.table({name: [value] for name, value in usual.items()} | {"time": time}), tmp_path / "log.parquet"
+        )
         moments.append(table_of(tmp_path / "log.parquet")["time"][0].as_py())
     assert moments == [datetime(2000, 11, 24, tzinfo=UTC)] * 6
 
@@ -194,7 +211,10 @@ def wheel(folder: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("toy_data/log.csv", "a,b\n")
         archive.writestr("toy_data-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy-data\nVersion: 1.0\n")
-        archive.writestr("toy_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            "toy_data-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         archive.writestr("toy_data-1.0.dist-info/RECORD", "")
     return path
 

@@ -1,4 +1,6 @@
-"""Tasks that follow others: the entire-space chain against naive float64, from the loss to served scores and the predictions file."""
+"""Tasks that follow others: the entire-space chain against naive float64, from the loss to served scores and the
+predictions file.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,15 @@ from swrec_prod.config import RunConfig
 from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import DataError, SchemaError
-from swrec_prod.evaluate.predictions import first_of, logit_of, metrics_of, predictions_table, read_predictions, split_of, write_predictions
+from swrec_prod.evaluate.predictions import (
+    first_of,
+    logit_of,
+    metrics_of,
+    predictions_table,
+    read_predictions,
+    split_of,
+    write_predictions,
+)
 from swrec_prod.evaluate.report import write_report
 from swrec_prod.export.run import export_package
 from swrec_prod.losses import bce
@@ -105,7 +115,9 @@ def test_extreme_logits_have_exact_values_and_bounded_gradients(a: int, b: int) 
 
 @pytest.mark.parametrize("size", [80.0, 1e4])
 def test_loss_and_gradient_are_finite_at_extreme_logits(size: float) -> None:
-    z_BT = torch.tensor([[x, y, z] for x in (size, -size) for y in (size, -size) for z in (size, -size)], requires_grad=True)
+    z_BT = torch.tensor(
+        [[x, y, z] for x in (size, -size) for y in (size, -size) for z in (size, -size)], requires_grad=True
+    )
     for label in (0.0, 1.0):
         logit_BT = chained(z_BT, [-1, 0, 1])
         loss = bce(Scores(logit_BT, z_BT, z_BT[:, :0]), torch.full((8, 3), label))
@@ -134,7 +146,9 @@ def test_the_loss_is_esmms(tasks: int, weighted: bool, seed: int) -> None:
         expected += log_loss(happened, p_NT[:, t], sample_weight=weight_N, labels=[False, True])
     logit_BT = EntireSpace(after)(torch.from_numpy(z_NT))
     labels_BT = torch.from_numpy(np.stack(labels, 1)).double()
-    got = bce(Scores(logit_BT, logit_BT, logit_BT[:, :0]), labels_BT, None if weight_N is None else torch.from_numpy(weight_N))
+    got = bce(
+        Scores(logit_BT, logit_BT, logit_BT[:, :0]), labels_BT, None if weight_N is None else torch.from_numpy(weight_N)
+    )
     assert got.item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -143,7 +157,10 @@ def test_the_loss_is_esmms(tasks: int, weighted: bool, seed: int) -> None:
 
 def test_with_the_eliminator_every_column_is_debiased_and_then_chained() -> None:
     torch.manual_seed(0)
-    scorer, inputs = Scorer(build("shared_bottom", {}, dims()), ScenarioBiasEliminator(3, 2), (-1, 0)).eval(), sorted_rows(20).inputs(3)
+    scorer, inputs = (
+        Scorer(build("shared_bottom", {}, dims()), ScenarioBiasEliminator(3, 2), (-1, 0)).eval(),
+        sorted_rows(20).inputs(3),
+    )
     scores = scorer(inputs)
     torch.testing.assert_close(scores.interest_BT, scorer.model(inputs))
     y_BT, sigma_BT = scores.interest_BT.double(), sigma(scores.scenario_BT.double())
@@ -178,11 +195,16 @@ def test_a_label_follows_one_before_it(labels: list[dict[str, str]], said: str) 
 
 
 def test_a_schema_without_the_key_keeps_its_bytes(tmp_path: Path) -> None:
-    assert [label.model_dump_json() for label in SCHEMA.labels] == ['{"name":"click","column":"click"}', '{"name":"buy","column":"buy"}']
+    assert [label.model_dump_json() for label in SCHEMA.labels] == [
+        '{"name":"click","column":"click"}',
+        '{"name":"buy","column":"buy"}',
+    ]
     follows = parse(FeatureSchema, SCHEMA.model_dump() | {"labels": LABELS}, "schema.yaml", SchemaError)
     follows.save(tmp_path / "schema.yaml")
     assert FeatureSchema.load(tmp_path / "schema.yaml") == follows
-    assert (SCHEMA.after, follows.after) == ((-1, -1), (-1, 0)) and follows.chained == ((follows.labels[1], follows.labels[0]),)
+    assert (SCHEMA.after, follows.after) == ((-1, -1), (-1, 0)) and follows.chained == (
+        (follows.labels[1], follows.labels[0]),
+    )
 
 
 def test_an_outcome_before_the_one_that_it_follows_is_refused_with_its_file(tmp_path: Path) -> None:
@@ -194,7 +216,8 @@ def test_an_outcome_before_the_one_that_it_follows_is_refused_with_its_file(tmp_
     prepare(data_file(schema=labels), raw, tmp_path / "good")
     path = write_day(raw, 2)
     wrong = sum(
-        bought and not clicked for bought, clicked in zip(*(rows_of_day(2)[c].to_pylist() for c in ("bought", "clicked")), strict=True)
+        bought and not clicked
+        for bought, clicked in zip(*(rows_of_day(2)[c].to_pylist() for c in ("bought", "clicked")), strict=True)
     )
     with pytest.raises(DataError) as told:
         prepare(data_file(schema=labels), raw, tmp_path / "bad")
@@ -228,7 +251,9 @@ def test_served_scores_are_the_chain(model: str, tmp_path: Path) -> None:
 # Predictions and metrics
 
 
-def predicted(split: bool, after: tuple[int, ...] = (-1, 0, 1), n: int = 600, **more: Any) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+def predicted(
+    split: bool, after: tuple[int, ...] = (-1, 0, 1), n: int = 600, **more: Any
+) -> tuple[pa.Table, np.ndarray, np.ndarray]:
     """A table of random rows whose labels follow `after`, and y_m and sigmoid(y_s) (1 without split), float64 [N, T]."""
     draw, tasks = np.random.default_rng(n), TASKS[: len(after)]
     interest, scenario = (draw.normal(1, 1, (n, len(after))).astype(np.float32) for _ in range(2))
@@ -267,7 +292,9 @@ def test_the_file_alone_tells_the_chain(tmp_path: Path, split: bool, after: tupl
         np.testing.assert_allclose(table[f"prob_{task}"], p_NT[:, t], rtol=1e-5)
         np.testing.assert_allclose(sigma(table[f"score_{task}"].to_numpy()), at_c[:, t], rtol=1e-5)
         if first:
-            np.testing.assert_allclose(table[f"logit_{task}_given_{first}"], interest[:, t] * factor[:, t], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                table[f"logit_{task}_given_{first}"], interest[:, t] * factor[:, t], rtol=1e-5, atol=1e-6
+            )
             assert (table[f"prob_{task}"].to_numpy() <= table[f"prob_{first}"].to_numpy()).all()
         found = split_of(table, task)
         assert (found is not None) == split
@@ -297,7 +324,9 @@ def test_a_task_is_judged_on_all_rows_and_given_the_one_before(split: bool) -> N
 def test_without_a_click_nothing_is_judged_given_one() -> None:
     table, *_ = predicted(split=False, after=(-1, 0))
     for task in ("click", "cart"):
-        table = table.set_column(table.column_names.index(f"label_{task}"), f"label_{task}", pa.array(np.zeros(len(table), np.float32)))
+        table = table.set_column(
+            table.column_names.index(f"label_{task}"), f"label_{task}", pa.array(np.zeros(len(table), np.float32))
+        )
     record = metrics_of(table)["tasks"]["cart"]["given_click"]["overall"]
     assert record["rows"] == 0 and record["auc"] is None and record["reasons"]["auc"]
 
@@ -325,7 +354,12 @@ def test_a_run_on_a_simulated_log_is_consistent(tmp_path: Path, debias: dict[str
     prepare(file.model_copy(update={"fit_until": date(2024, 1, 2)}), tmp_path / "log", tmp_path / "data")
     days = {"train": "..2024-01-02", "valid": "2024-01-03", "test": "2024-01-04"}
     data = {"path": str(tmp_path / "data"), "split": "days", "days": days}
-    run = {"data": data, "model": {"name": "shared_bottom"}, "debias": debias, "train": {"epochs": 1, "batch_size": 512, "threads": 1}}
+    run = {
+        "data": data,
+        "model": {"name": "shared_bottom"},
+        "debias": debias,
+        "train": {"epochs": 1, "batch_size": 512, "threads": 1},
+    }
     config = RunConfig.model_validate(run)
     metrics, _ = train(config, tmp_path / "run")
     table = pq.read_table(tmp_path / "run" / "predictions.parquet")
@@ -334,7 +368,12 @@ def test_a_run_on_a_simulated_log_is_consistent(tmp_path: Path, debias: dict[str
     given_click = sigma(table["logit_conversion_given_click"].to_numpy().astype(np.float64))
     np.testing.assert_allclose(conversion, click * given_click, rtol=1e-5)
     judged = metrics["tasks"]["conversion"]
-    assert judged["given_click"]["overall"]["rows"] == metrics["overall"]["positives"] < judged["overall"]["rows"] == len(table)
+    assert (
+        judged["given_click"]["overall"]["rows"]
+        == metrics["overall"]["positives"]
+        < judged["overall"]["rows"]
+        == len(table)
+    )
     assert math.isfinite(judged["overall"]["logloss"])
     write_report(tmp_path / "run", tmp_path / "page.html")
     assert "AUC of conversion given click" in (tmp_path / "page.html").read_text()

@@ -79,7 +79,12 @@ def test_a_batch_holds_every_column_under_its_name(history: bool) -> None:
 
 def test_lengths_per_key_are_what_torchrec_would_compute() -> None:
     layout = Layout.of(SCHEMA, history=False)
-    batch = make_batch(layout, pack(layout, columns(), np.zeros(3, np.int64)), labels_BT=np.zeros((3, 2), np.float32), row_B=np.arange(3))
+    batch = make_batch(
+        layout,
+        pack(layout, columns(), np.zeros(3, np.int64)),
+        labels_BT=np.zeros((3, 2), np.float32),
+        row_B=np.arange(3),
+    )
     ids = batch.ids
     assert ids.length_per_key() == ids.lengths().view(len(ids.keys()), -1).sum(1).tolist() == [3, 3, 3]
     assert ids.offset_per_key() == [0, 3, 6, 9]

@@ -33,7 +33,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(prepared: Path, to: Path, model: str = "shared_bottom", quantize: str = "none") -> Path:
-    return export_package(make_ranker(model, prepared), make_config(model, prepared), catalog_of(prepared), to, quantize)
+    return export_package(
+        make_ranker(model, prepared), make_config(model, prepared), catalog_of(prepared), to, quantize
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,9 @@ def test_a_name_that_cannot_be_served_is_refused(tmp_path):
 
 def test_an_export_that_disagrees_publishes_nothing(prepared, tmp_path, monkeypatch):
     monkeypatch.setitem(run.EAGER_BOUND, "int4", 1e-9)
-    with pytest.raises(PackageError, match=r"dense.pt differs from the trained ranker by .* nothing was published; int4 loses too much"):
+    with pytest.raises(
+        PackageError, match=r"dense.pt differs from the trained ranker by .* nothing was published; int4 loses too much"
+    ):
         export(prepared, tmp_path / "bottom", quantize="int4")
     assert not list(tmp_path.rglob("*.pt"))
 
@@ -119,7 +123,9 @@ def test_not_a_number_is_not_published(prepared, tmp_path):
     ranker = make_ranker("shared_bottom", prepared)
     next(ranker.scorer.parameters()).data.fill_(float("nan"))
     with pytest.raises(PackageError, match="differs from the trained ranker by nan"):
-        export_package(ranker, make_config("shared_bottom", prepared), catalog_of(prepared), tmp_path / "bottom", "none")
+        export_package(
+            ranker, make_config("shared_bottom", prepared), catalog_of(prepared), tmp_path / "bottom", "none"
+        )
 
 
 def test_export_needs_held_out_rows(prepared, tmp_path):
@@ -141,7 +147,10 @@ def test_another_vocabulary_of_the_same_length_is_not_exported(prepared, tmp_pat
     vocabulary = pq.read_table(folder / "vocab" / "user_id.parquet")
     turned = vocabulary.set_column(1, "value", vocabulary["value"].combine_chunks()[::-1])
     pq.write_table(turned, folder / "vocab" / "user_id.parquet")
-    with pytest.raises(DataError, match=r"prepared: schema.yaml or vocab/ was changed \(fingerprint \w+, trained with \w+\); put it back"):
+    with pytest.raises(
+        DataError,
+        match=r"prepared: schema.yaml or vocab/ was changed \(fingerprint \w+, trained with \w+\); put it back",
+    ):
         export(folder, tmp_path / "bottom")
     assert not (tmp_path / "bottom").exists()
 
@@ -152,7 +161,9 @@ def test_every_scenario_is_compared_whatever_the_golden_rows_are_of(prepared, tm
     pq.write_table(rows.filter(pc.equal(rows["scenario"], "home")), folder / "requests.parquet")
     assert export(folder, tmp_path / "bottom").name == "1"
     right = Programs.one
-    monkeypatch.setattr(Programs, "one", lambda self, packed, scenario: right(self, packed, 0 if scenario == 2 else scenario))
+    monkeypatch.setattr(
+        Programs, "one", lambda self, packed, scenario: right(self, packed, 0 if scenario == 2 else scenario)
+    )
     with pytest.raises(PackageError, match=r"dense_one.pt differs from dense.pt"):
         export(folder, tmp_path / "bottom")
 
@@ -178,7 +189,10 @@ def test_a_version_that_appears_meanwhile_is_not_replaced(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
-    [("vocab/encoders.json", "{", r"encoders.json: damaged"), ("schema.yaml", "name: tiny", r"schema.yaml: .*required, but not given")],
+    [
+        ("vocab/encoders.json", "{", r"encoders.json: damaged"),
+        ("schema.yaml", "name: tiny", r"schema.yaml: .*required, but not given"),
+    ],
 )
 def test_damaged_encoders_are_a_package_error(package, name, content, message):
     (package / name).write_text(content)
@@ -260,7 +274,9 @@ def test_golden_rows_decide(package):
     logits = golden[EXPECTED[0]].to_pylist()
     logits[3][1] += 0.5
     at = golden.column_names.index(EXPECTED[0])
-    pq.write_table(golden.set_column(at, EXPECTED[0], pa.array(logits, pa.list_(pa.float32()))), package / "golden.parquet")
+    pq.write_table(
+        golden.set_column(at, EXPECTED[0], pa.array(logits, pa.list_(pa.float32()))), package / "golden.parquet"
+    )
     sign_again(package)
     with pytest.raises(PackageError, match=r"dense.pt: golden rows differ by 0\.\d+, allowed are 0.0001"):
         Package.load(package).replay()

@@ -1,4 +1,6 @@
-"""A team's own Parquet logs: files, days, joins, times; what is missing or of a wrong type is said with its file or column."""
+"""A team's own Parquet logs: files, days, joins, times; what is missing or of a wrong type is said with its file or
+column.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,13 @@ def raw(tmp_path: Path) -> Path:
         seconds = MAY_1 + (day - 1) * 86_400 + np.array([10, 20, 30])
         users, items = pa.array([1, 2, 9], pa.int32()), pa.array(["10", "20", "30"])
         slot = pa.array([day, 2, 3], pa.int16())
-        log = {"user_id": users, "item_id": items, "time": seconds * 1000, "scenario": slot, "click": pa.array([1, 0, 1], pa.int8())}
+        log = {
+            "user_id": users,
+            "item_id": items,
+            "time": seconds * 1000,
+            "scenario": slot,
+            "click": pa.array([1, 0, 1], pa.int8()),
+        }
         write(folder / "log" / f"day=2024-05-0{day}" / "part-0.parquet", **log)
     write(folder / "users.parquet", user_id=[1, 2, 3], city=["Oslo", "Bergen", "Oslo"])
     write(folder / "items" / "a.parquet", item_id=["10"], price=[1.5])
@@ -90,7 +98,8 @@ def test_one_day_is_read_alone(raw: Path, local_engine: Engine) -> None:
 
 
 @given(
-    st.dates(date(1970, 1, 1), date(2099, 12, 31)), st.sampled_from(["day={:%Y-%m-%d}", "date={:%Y-%m-%d}", "dt={:%Y%m%d}", "ds={:%Y%m%d}"])
+    st.dates(date(1970, 1, 1), date(2099, 12, 31)),
+    st.sampled_from(["day={:%Y-%m-%d}", "date={:%Y-%m-%d}", "dt={:%Y%m%d}", "ds={:%Y%m%d}"]),
 )
 def test_a_day_is_read_from_a_folder(day: date, folder: str) -> None:
     assert day_of(Path("log") / folder.format(day) / "part-0.parquet") == day
@@ -136,7 +145,10 @@ def test_moments_of_every_kind(tmp_path: Path, local_engine: Engine, kind: pa.Da
     chosen = options(time={"column": "ts", "unit": unit})
     table = local_engine.arrow(PARQUET.read(local_engine, PARQUET.locate(path, tmp_path, chosen), chosen))
     value = table["ts"][0].as_py()
-    assert (value if isinstance(value, int) else value.replace(tzinfo=UTC)) in (MAY_1 * 1_000_000, datetime(2024, 5, 1, tzinfo=UTC))
+    assert (value if isinstance(value, int) else value.replace(tzinfo=UTC)) in (
+        MAY_1 * 1_000_000,
+        datetime(2024, 5, 1, tzinfo=UTC),
+    )
 
 
 def test_which_files_are_joined_is_settled_where_they_are_found(tmp_path: Path, local_engine: Engine) -> None:
@@ -150,13 +162,17 @@ def test_which_files_are_joined_is_settled_where_they_are_found(tmp_path: Path, 
 
 def test_a_log_that_is_all_joined_is_told(tmp_path: Path) -> None:
     write(tmp_path / "log.parquet", time=[1], user_id=[1])
-    with pytest.raises(DataError, match=r"no file matches options\.log .*, but for those that options\.join names: \*\.parquet"):
+    with pytest.raises(
+        DataError, match=r"no file matches options\.log .*, but for those that options\.join names: \*\.parquet"
+    ):
         PARQUET.locate(tmp_path, tmp_path, options(join=[{"file": "*.parquet", "by": "user_id"}]))
 
 
 def test_a_file_is_joined_once(raw: Path) -> None:
     twice = [{"file": "users.parquet", "by": "user_id"}, {"file": "user*.parquet", "by": "user_id"}]
-    with pytest.raises(DataError, match=r"users\.parquet: options\.join finds it by 'users\.parquet' and again by 'user\*\.parquet'"):
+    with pytest.raises(
+        DataError, match=r"users\.parquet: options\.join finds it by 'users\.parquet' and again by 'user\*\.parquet'"
+    ):
         PARQUET.locate(raw, raw, options(log="log/**/*.parquet", join=twice))
 
 
@@ -209,10 +225,22 @@ def test_attributes_of_a_day_are_joined_by_two_columns(tmp_path: Path, local_eng
     [
         ({"log": "logs/*.parquet"}, "no file matches options.log 'logs/*.parquet'"),
         ({"join": [{"file": "user.parquet", "by": "user_id"}]}, "no user.parquet here, which options.join names"),
-        ({"join": [{"file": "users.parquet", "by": "user"}]}, "the log: column 'user', on which users.parquet is joined, is missing; did"),
-        ({"join": [{"file": "users.parquet", "by": "item_id"}]}, "users.parquet: column 'item_id', on which users.parquet is joined, is"),
-        ({"join": [{"file": "twice.parquet", "by": "user_id"}]}, "twice.parquet: column 'click' is in the log too; rename one of them"),
-        ({"join": [{"file": "words.parquet", "by": "user_id"}]}, "join column 'user_id' is int32 in the log and string in words.parquet"),
+        (
+            {"join": [{"file": "users.parquet", "by": "user"}]},
+            "the log: column 'user', on which users.parquet is joined, is missing; did",
+        ),
+        (
+            {"join": [{"file": "users.parquet", "by": "item_id"}]},
+            "users.parquet: column 'item_id', on which users.parquet is joined, is",
+        ),
+        (
+            {"join": [{"file": "twice.parquet", "by": "user_id"}]},
+            "twice.parquet: column 'click' is in the log too; rename one of them",
+        ),
+        (
+            {"join": [{"file": "words.parquet", "by": "user_id"}]},
+            "join column 'user_id' is int32 in the log and string in words.parquet",
+        ),
         ({"time": {"column": "tim"}}, "column 'tim', the time, is missing; did you mean time?"),
         ({"time": {"column": "item_id"}}, "column 'item_id' is string, expected timestamps, or whole numbers"),
         ({"keep": {"slot": [1]}}, "column 'slot', which options.keep names, is missing; known: user_id"),

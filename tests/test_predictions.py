@@ -31,7 +31,9 @@ from swrec_prod.strict import parse
 SCENARIOS = ("feed", "ads", "search")
 
 
-def made(n: int = 200, tasks: tuple[str, ...] = ("click",), split: bool = True, **given) -> tuple[pa.Table, dict[str, np.ndarray]]:
+def made(
+    n: int = 200, tasks: tuple[str, ...] = ("click",), split: bool = True, **given
+) -> tuple[pa.Table, dict[str, np.ndarray]]:
     """A table of random rows, and the arrays that it was made of."""
     rng = np.random.default_rng(n)
     interest_NT, scenario_NT = (rng.normal(size=(n, len(tasks))).astype(np.float32) for _ in range(2))
@@ -126,12 +128,16 @@ def test_unreadable_predictions_are_named(tmp_path: Path):
         read_predictions(tmp_path / "less.parquet")
 
 
-@pytest.mark.parametrize(("change", "message"), [({"labels_NT": np.zeros((3, 1))}, "labels"), ({"scenario_NT": None}, "only one")])
+@pytest.mark.parametrize(
+    ("change", "message"), [({"labels_NT": np.zeros((3, 1))}, "labels"), ({"scenario_NT": None}, "only one")]
+)
 def test_inputs_that_do_not_fit_are_refused(change, message):
     column = np.zeros((4, 1))
     inputs = {"labels_NT": column, "logit_NT": column, "interest_NT": column, "scenario_NT": column} | change
     with pytest.raises(DataError, match=message):
-        predictions_table(row=np.arange(4), day=["d"] * 4, user=[1] * 4, scenario=["feed"] * 4, tasks=["click"], **inputs)
+        predictions_table(
+            row=np.arange(4), day=["d"] * 4, user=[1] * 4, scenario=["feed"] * 4, tasks=["click"], **inputs
+        )
 
 
 def test_codes_are_sorted_and_keep_nulls_apart():
@@ -193,7 +199,9 @@ def test_c_is_one_number_or_one_for_every_scenario():
     assert DebiasConfig(c=0.5).strengths(("feed", "ads")) == {"feed": 0.5, "ads": 0.5}
     assert DebiasConfig.model_validate({"c": {1: 0.5}}).strengths(("1",)) == {"1": 0.5}
     for wrong in ("many", None, float("nan"), {"feed": "x"}):
-        with pytest.raises(ConfigError, match=r"run.yaml: c: expected a finite number, one for every scenario, fit or fit_each, not "):
+        with pytest.raises(
+            ConfigError, match=r"run.yaml: c: expected a finite number, one for every scenario, fit or fit_each, not "
+        ):
             parse(DebiasConfig, {"c": wrong}, "run.yaml")
     each = DebiasConfig.model_validate({"c": {"feed": 0, "ads": -1.5}})
     assert each.strengths(("feed", "ads")) == {"feed": 0.0, "ads": -1.5}

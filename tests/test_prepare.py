@@ -1,4 +1,6 @@
-"""Prepared days: what is written, from which rows it was fitted, that it is written whole or not at all, and twice the same."""
+"""Prepared days: what is written, from which rows it was fitted, that it is written whole or not at all, and twice the
+same.
+"""
 
 from __future__ import annotations
 
@@ -60,18 +62,24 @@ def log(**columns: Any) -> pa.Table:
 
 def toy(**changes: Any) -> DataFile:
     schema = TOY | changes.pop("schema", {})
-    return DataFile.model_validate({"source": "movielens-1m", "options": {"scenarios": "age"}, "schema": schema, **changes})
+    return DataFile.model_validate(
+        {"source": "movielens-1m", "options": {"scenarios": "age"}, "schema": schema, **changes}
+    )
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Prepare a table that is given as it is; returns OUT and the manifest."""
 
-    def call(table: pa.Table, data_file: DataFile | None = None, out: str = "out", **options: Any) -> tuple[Path, dict[str, Any]]:
+    def call(
+        table: pa.Table, data_file: DataFile | None = None, out: str = "out", **options: Any
+    ) -> tuple[Path, dict[str, Any]]:
         raw = tmp_path / "raw"
         pq.write_table(table, raw)
         source = dataclasses.replace(
-            MOVIELENS_1M, locate=lambda r, cache, options: (RawFile(raw),), read=lambda engine, files, options: engine.memory(table)
+            MOVIELENS_1M,
+            locate=lambda r, cache, options: (RawFile(raw),),
+            read=lambda engine, files, options: engine.memory(table),
         )
         monkeypatch.setitem(DATASETS, "movielens-1m", source)
         return tmp_path / out, prepare(data_file or toy(), raw, tmp_path / out, **options)
@@ -82,7 +90,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_rows_that_share_a_number_are_refused(run: Any) -> None:
     with pytest.raises(DataError, match="column 'row' has a number twice"):
         run(log(row=[0, 0, *range(8)]), toy(split={"random": {}}))
-    with pytest.raises(DataError, match="raw: column 'row' has 2 values that several rows share; every row of the log needs its own"):
+    with pytest.raises(
+        DataError, match="raw: column 'row' has 2 values that several rows share; every row of the log needs its own"
+    ):
         run(log(row=[*range(8), 1, 0]))
 
 
@@ -92,12 +102,17 @@ def test_values_that_only_later_days_have_are_unknown(run: Any) -> None:
     assert prepared_rows(out)["item"].to_pylist() == [1, 2, 3, 1, 4, 0, 1, 2, 0, 0]
     assert np.allclose(prepared_rows(out)["price"].to_numpy(), (np.arange(10) - 2) / np.sqrt(2))
     assert manifest["fit"] == {"rule": "days: ..2024-01-03", "rows": 5, "until": "2024-01-03"}
-    assert prepared_rows(out)["seen.item"].to_pylist()[8:] == [[1, 3], [1, 0, 2]]  # clicked before: a, c by u and a, e, b by v
+    # clicked before: a, c by u and a, e, b by v
+    assert prepared_rows(out)["seen.item"].to_pylist()[8:] == [[1, 3], [1, 0, 2]]
 
 
 def test_without_a_rule_the_last_fifth_of_days_is_not_fitted(run: Any) -> None:
     _, manifest = run(log())
-    assert manifest["fit"] == {"rule": "days: ..2024-01-05 (all but the last 20 % of days)", "rows": 9, "until": "2024-01-05"}
+    assert manifest["fit"] == {
+        "rule": "days: ..2024-01-05 (all but the last 20 % of days)",
+        "rows": 9,
+        "until": "2024-01-05",
+    }
 
 
 def test_a_day_without_rows_has_no_file_and_is_not_fitted(run: Any) -> None:
@@ -105,7 +120,9 @@ def test_a_day_without_rows_has_no_file_and_is_not_fitted(run: Any) -> None:
     out, manifest = run(log(at=at), toy(fit_until=date(2024, 1, 9)))
     assert [file["day"] for file in manifest["files"]] == [str(moment.date()) for moment in at]
     assert manifest["fit"]["until"] == "2024-01-07"  # the last day that has rows: the 8th may judge a model
-    data = DataConfig(path=str(out), days=DayRanges(train="..2024-01-07", valid="2024-01-08..2024-01-20", test="2024-01-21.."))
+    data = DataConfig(
+        path=str(out), days=DayRanges(train="..2024-01-07", valid="2024-01-08..2024-01-20", test="2024-01-21..")
+    )
     assert [len(Catalog.open(out).files_of(data, part)) for part in ("train", "valid", "test")] == [3, 4, 3]
 
 
@@ -135,30 +152,47 @@ def test_requests_are_held_out_and_whole(run: Any) -> None:
     assert min(asked["row"].to_pylist()) >= 360
     groups = Counter(row // 4 for row in asked["row"].to_pylist())
     assert set(groups.values()) == {4}
-    assert [row // 4 for row in asked["row"].to_pylist()] == [group for group in groups for _ in range(4)]  # side by side
+    # side by side
+    assert [row // 4 for row in asked["row"].to_pylist()] == [group for group in groups for _ in range(4)]
 
 
 def test_requests_are_of_every_scenario_and_none_is_cut(run: Any) -> None:
-    """A scenario that is rare, or was seen before the others only, has its requests too; one of three rows is never cut to two."""
+    """A scenario that is rare, or was seen before the others only, has its requests too; one of three rows is never cut
+    to two.
+    """
     at = [START + timedelta(days=i // 300, minutes=i // 3) for i in range(600)]
     scenario = ["home"] * 303 + ["cart"] * 3 + ["home"] * 294
     many = {name: (log()[name].to_pylist() * 60) for name in ("clicked", "item", "price")}
     for keys in ({}, {"schema": {"request": "session"}}):
-        table = log(row=list(range(600)), at=at, who=["u"] * 600, scenario=scenario, session=[i // 3 for i in range(600)], **many)
+        table = log(
+            row=list(range(600)),
+            at=at,
+            who=["u"] * 600,
+            scenario=scenario,
+            session=[i // 3 for i in range(600)],
+            **many,
+        )
         out, _ = run(table, toy(requests={"per_scenario": 40}, **keys), out=f"out-{len(keys)}")
         rows = pq.read_table(out / "requests.parquet")
-        assert [row for row, of in zip(rows["row"].to_pylist(), rows["scenario"].to_pylist(), strict=True) if of == "cart"] == [
+        assert [
+            row for row, of in zip(rows["row"].to_pylist(), rows["scenario"].to_pylist(), strict=True) if of == "cart"
+        ] == [
             303,
             304,
             305,
         ]
-        assert set(Counter(row // 3 for row in rows["row"].to_pylist()).values()) == {3} and min(rows["row"].to_pylist()) >= 300
+        assert (
+            set(Counter(row // 3 for row in rows["row"].to_pylist()).values()) == {3}
+            and min(rows["row"].to_pylist()) >= 300
+        )
 
 
 def test_candidates_are_read_from_the_last_days_that_have_enough_of_each_scenario() -> None:
     days = {"1": {"a": 9, "b": 1}, "2": {"a": 5}, "3": {"a": 5, "b": 2}, "4": {"a": 5}}
     assert last_days(days, {"a": 5}, False) == ["4"] and last_days(days, {"a": 5}, True) == ["3", "4"]
-    assert last_days(days, {"a": 6, "b": 2}, False) == ["3", "4"] and last_days(days, {"a": 1, "b": 3}, False) == list(days)
+    assert last_days(days, {"a": 6, "b": 2}, False) == ["3", "4"] and last_days(days, {"a": 1, "b": 3}, False) == list(
+        days
+    )
     assert last_days(days, {"a": 5, "c": 8}, False) == ["4"]  # c is of days that were fitted
     assert last_days({}, {"a": 5}, True) == []
 
@@ -196,20 +230,29 @@ def test_a_folder_of_other_things_is_never_touched(run: Any, tmp_path: Path) -> 
         (tmp_path / "mine" / "manifest.json").write_text(content)
         with pytest.raises(DataError, match=r"mine/manifest\.json: damaged; remove .*mine"):
             run(log(), out="mine", overwrite=True)
-    (tmp_path / "mine" / "manifest.json").write_text('{"format": 1, "files": {"dense.pt": {}}}')  # of an exported package, say
+    # of an exported package, say
+    (tmp_path / "mine" / "manifest.json").write_text('{"format": 1, "files": {"dense.pt": {}}}')
     with pytest.raises(DataError, match="mine: exists and is no prepared dataset"):
         run(log(), out="mine", overwrite=True)
     with pytest.raises(DataError, match="is a file"):
         run(log(), out="mine/thesis.txt")
 
 
-def test_a_run_that_fails_or_is_killed_leaves_nothing(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+def test_a_run_that_fails_or_is_killed_leaves_nothing(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
     leftover, running = (tmp_path / f".out.tmp-{platform.node()}-{pid}" for pid in (int(killed.stdout), os.getppid()))
     for folder in (leftover, running):
         (folder / "day=2024-01-01").mkdir(parents=True)
-    monkeypatch.setattr(write_local, "day_slices", lambda days: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
-    with pytest.raises(DataError, match="the disk is full; make room and run swrec prepare again, it goes on where it stopped"):
+    monkeypatch.setattr(
+        write_local, "day_slices", lambda days: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space"))
+    )
+    with pytest.raises(
+        DataError, match="the disk is full; make room and run swrec prepare again, it goes on where it stopped"
+    ):
         run(log())
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial", running.name, "raw"]
     monkeypatch.undo()
@@ -247,7 +290,9 @@ def test_weights_requests_and_unseen_scenarios_are_kept(run: Any) -> None:
         ({"at": ["noon"] * 10}, "column 'at' is string, expected timestamp, or int64 microseconds since 1970"),
     ],
 )
-def test_a_table_that_is_not_what_the_schema_says_is_refused(run: Any, tmp_path: Path, columns: dict[str, Any], said: str) -> None:
+def test_a_table_that_is_not_what_the_schema_says_is_refused(
+    run: Any, tmp_path: Path, columns: dict[str, Any], said: str
+) -> None:
     with pytest.raises(DataError, match=said):
         run(log(**columns))
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
@@ -281,7 +326,9 @@ def test_it_is_said_when_no_rows_are_left_to_judge_on(run: Any) -> None:
 def test_nothing_to_prepare_or_to_fit_is_an_error(run: Any) -> None:
     with pytest.raises(DataError, match="the table is empty"):
         run(log().slice(0, 0))
-    with pytest.raises(DataError, match=r"no row to fit vocabularies on \(days: \.\.2023-12-31; days are 2024-01-01\.\.2024-01-06\)"):
+    with pytest.raises(
+        DataError, match=r"no row to fit vocabularies on \(days: \.\.2023-12-31; days are 2024-01-01\.\.2024-01-06\)"
+    ):
         run(log(), toy(fit_until=date(2023, 12, 31)))
     with pytest.raises(SchemaError, match="item 'tags' is a bag"):
         tags = {"name": "tags", "kind": "bag", "side": "item", "encoder": "vocab"}
@@ -291,7 +338,9 @@ def test_nothing_to_prepare_or_to_fit_is_an_error(run: Any) -> None:
 
 def test_data_files_are_strict_and_found_by_name(tmp_path: Path) -> None:
     assert DataFile.load("movielens-1m") == DataFile.load("movielens_1m_age") == DataFile.load("movielens-1m-age")
-    with pytest.raises(DataError, match="movielens-2m: neither a known dataset nor a data file; did you mean movielens-1m"):
+    with pytest.raises(
+        DataError, match="movielens-2m: neither a known dataset nor a data file; did you mean movielens-1m"
+    ):
         DataFile.load("movielens-2m")
     path = tmp_path / "mine.yaml"
     path.write_text("source: movielens-1m\nsplits: null\nschema: {name: x}\n")

@@ -43,13 +43,16 @@ def ali_ccp(folder: Path) -> Path:
 
 
 def own_log(name: str, log: str, days: int, folder: Path) -> Path:
-    """Logs of so many days with all columns that a data file of the source `parquet` reads, those of its attributes too."""
+    """Logs of so many days with all columns that a data file of the source `parquet` reads, those of its attributes
+    too.
+    """
     data, draw = DataFile.load(name), np.random.default_rng(4)
     for number in range(days):
         day = date(2024, 5, 1) + timedelta(days=number)
-        moments = (np.datetime64(day, "us").astype(int) + draw.integers(0, 24, 40) * HOURS) // {"s": 10**6, "ms": 10**3}[
-            data.options["time"]["unit"]
-        ]
+        moments = (np.datetime64(day, "us").astype(int) + draw.integers(0, 24, 40) * HOURS) // {
+            "s": 10**6,
+            "ms": 10**3,
+        }[data.options["time"]["unit"]]
         table = _columns(data, draw) | {data.features.time: moments}
         path = folder / log.format(day=day)
         path.parent.mkdir(parents=True)
@@ -71,8 +74,12 @@ def _columns(data: DataFile, draw: np.random.Generator) -> dict[str, Any]:
 def my_logs(folder: Path) -> Path:
     """A log in day folders, and attributes of users and items beside it."""
     own_log("parquet_logs", "log/day={day}/part-0.parquet", 5, folder)
-    pq.write_table(pa.table({"user_id": range(1, 5), "city": ["Oslo", "Bergen", None, "Oslo"]}), folder / "users.parquet")
-    pq.write_table(pa.table({"item_id": range(1, 5), "category": list("abca"), "price": [1.5, 2, 3, 4]}), folder / "items.parquet")
+    pq.write_table(
+        pa.table({"user_id": range(1, 5), "city": ["Oslo", "Bergen", None, "Oslo"]}), folder / "users.parquet"
+    )
+    pq.write_table(
+        pa.table({"item_id": range(1, 5), "category": list("abca"), "price": [1.5, 2, 3, 4]}), folder / "items.parquet"
+    )
     for file in folder.glob("log/*/*.parquet"):
         pq.write_table(pq.ParquetFile(file).read().drop(["city", "category", "price"]), file)
     return folder
@@ -89,7 +96,8 @@ RAW: dict[str, Callable[[Path], Path]] = {
     "mind": mind,
     "parquet_logs": my_logs,
 }
-FIT_UNTIL = {"kuairand_1k": date(2022, 4, 21), "kuairand_pure": date(2022, 4, 21)}  # the tiny files end before the real day
+# the tiny files end before the real day
+FIT_UNTIL = {"kuairand_1k": date(2022, 4, 21), "kuairand_pure": date(2022, 4, 21)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,15 +109,25 @@ def test_a_data_file_becomes_batches(name: str, tmp_path: Path, request: pytest.
     manifest = prepare(data, raw, out)
     held_out = (manifest["splits"] or {"test": manifest["rows"] - manifest["fit"]["rows"]})["test"]
     asked = pq.read_table(out / "requests.parquet")
-    assert 0 < len(asked) <= held_out and set(asked.column_names) >= {f.name for f in data.features.features if f.kind != "sequence"}
+    assert 0 < len(asked) <= held_out and set(asked.column_names) >= {
+        f.name for f in data.features.features if f.kind != "sequence"
+    }
     catalog = Catalog.open(out)
     reader = Reader(
-        catalog, Layout.of(catalog.schema, history=bool(data.features.of_kind("sequence"))), "train", _training(out), 64, shuffle=True
+        catalog,
+        Layout.of(catalog.schema, history=bool(data.features.of_kind("sequence"))),
+        "train",
+        _training(out),
+        64,
+        shuffle=True,
     )
     batches = list(reader.epoch(0))
     assert sum(len(batch.row_B) for batch in batches) == manifest["fit"]["rows"] > 0
     for batch in batches:
-        assert batch.labels_BT.shape == (len(batch.row_B), len(data.features.labels)) and torch.isfinite(batch.dense_BF).all()
+        assert (
+            batch.labels_BT.shape == (len(batch.row_B), len(data.features.labels))
+            and torch.isfinite(batch.dense_BF).all()
+        )
         assert batch.ids.values().min() >= 0 and batch.scenario_B.max() < catalog.schema.scenario.size
     assert any(batch.ids.values().max() > 0 for batch in batches)
 
@@ -120,7 +138,9 @@ def _training(out: Path) -> DataConfig:
     if until is None:
         return DataConfig(path=str(out), split="random")
     after = date.fromisoformat(until) + timedelta(days=1)
-    return DataConfig(path=str(out), days=DayRanges(train=f"..{until}", valid=str(after), test=f"{after + timedelta(days=1)}.."))
+    return DataConfig(
+        path=str(out), days=DayRanges(train=f"..{until}", valid=str(after), test=f"{after + timedelta(days=1)}..")
+    )
 
 
 def test_every_source_has_a_data_file() -> None:

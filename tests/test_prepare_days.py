@@ -1,4 +1,6 @@
-"""A dated log over its life: days are added, come late, change, vanish or are damaged, and only what must be is prepared again."""
+"""A dated log over its life: days are added, come late, change, vanish or are damaged, and only what must be is
+prepared again.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,18 @@ from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.files import temporary
 from swrec_prod.prepare.run import prepare
 from swrec_prod.prepare.staging import locked
-from tests.dated_log import SCHEMA, contents, data_file, day, day_files, manifest_of, rows_of_day, write_day, write_log, write_users
+from tests.dated_log import (
+    SCHEMA,
+    contents,
+    data_file,
+    day,
+    day_files,
+    manifest_of,
+    rows_of_day,
+    write_day,
+    write_log,
+    write_users,
+)
 
 WITHOUT_HISTORIES = {"features": [feature for feature in SCHEMA["features"] if feature["kind"] != "sequence"]}
 
@@ -112,7 +125,9 @@ def test_extended_vocabularies_put_values_of_earlier_days_behind_the_known_ones(
 
 
 def test_new_values_must_be_frequent_enough_too(raw: Path, out: Path) -> None:
-    features = [f | {"encoder": {"kind": "vocab", "min_count": 1000}} if f["name"] == "item" else f for f in SCHEMA["features"]]
+    features = [
+        f | {"encoder": {"kind": "vocab", "min_count": 1000}} if f["name"] == "item" else f for f in SCHEMA["features"]
+    ]
     for number in (4, 5):
         write_day(raw, number)
         prepared(raw, out, vocabularies="extend", schema={"features": features})
@@ -128,9 +143,12 @@ def test_days_are_judged_that_their_encoders_had_not_seen(raw: Path, out: Path) 
     def judged_on(numbers: str) -> DataConfig:
         first, _, last = numbers.partition("..")
         text = f"{day(int(first))}..{day(int(last or first))}"
-        return DataConfig(path=str(out), split="days", days=DayRanges(train="2024-01-01", valid="2024-01-02", test=text))
+        return DataConfig(
+            path=str(out), split="days", days=DayRanges(train="2024-01-01", valid="2024-01-02", test=text)
+        )
 
-    assert [file.day for file in catalog.files_of(judged_on("3..5"), "test")] == days_of(3, 4, 5)  # encoded before they were fitted
+    # encoded before they were fitted
+    assert [file.day for file in catalog.files_of(judged_on("3..5"), "test")] == days_of(3, 4, 5)
     with pytest.raises(DataError, match=f"fitted on days up to {day(2)}"):
         catalog.files_of(judged_on("2..3"), "test")
 
@@ -174,7 +192,10 @@ def test_a_day_in_between_that_comes_late(raw: Path, out: Path, tmp_path: Path) 
     kept = (raw / "log" / f"day={day(3)}").rename(tmp_path / "kept")
     prepared(raw, out)
     kept.rename(raw / "log" / f"day={day(3)}")
-    assert prepared(raw, out)[:2] == [f"{day(3)}: new", f"{day(4)}..{day(4)}: prepared again, as their histories reach back to {day(3)}"]
+    assert prepared(raw, out)[:2] == [
+        f"{day(3)}: new",
+        f"{day(4)}..{day(4)}: prepared again, as their histories reach back to {day(3)}",
+    ]
     prepared(raw, tmp_path / "fresh")
     assert contents(out) == contents(tmp_path / "fresh")
 
@@ -195,7 +216,10 @@ def test_a_vanished_day_behind_a_changed_one_is_an_error(raw: Path, out: Path) -
     before = contents(out)
     shutil.rmtree(raw / "log" / f"day={day(4)}")
     write_day(raw, 3, rows=50)
-    with pytest.raises(DataError, match=f"day {day(3)} is new or changed, and {day(4)} behind it must be prepared again, but the raw log"):
+    with pytest.raises(
+        DataError,
+        match=f"day {day(3)} is new or changed, and {day(4)} behind it must be prepared again, but the raw log",
+    ):
         prepared(raw, out)
     assert contents(out) == before
 
@@ -235,7 +259,9 @@ def test_a_damaged_day_is_done_again_alone(raw: Path, out: Path, number: int) ->
     for content in (None, path.read_bytes()[:100]):
         path.unlink() if content is None else path.write_bytes(content)
         said = prepared(raw, out)
-        assert said[0].startswith(f"repairing {day(number)}: {path}: ") and not any("again" in line for line in said[1:])
+        assert said[0].startswith(f"repairing {day(number)}: {path}: ") and not any(
+            "again" in line for line in said[1:]
+        )
         assert inodes(out, *days_of(*others)) == before and contents(out) == whole
 
 
@@ -244,7 +270,9 @@ def test_a_damaged_day_that_the_log_no_longer_has_is_an_error(raw: Path, out: Pa
     shutil.rmtree(raw / "log" / f"day={day(3)}")
     (out / f"day={day(3)}" / "part-00000.parquet").unlink()
     before = contents(out)
-    with pytest.raises(DataError, match=f"part-00000.parquet: missing, .*, but the raw log no longer has {day(3)}; bring it back"):
+    with pytest.raises(
+        DataError, match=f"part-00000.parquet: missing, .*, but the raw log no longer has {day(3)}; bring it back"
+    ):
         prepared(raw, out)
     assert contents(out) == before
 
@@ -263,7 +291,9 @@ def test_damaged_vocabularies_of_days_that_are_gone_are_an_error(raw: Path, out:
     shutil.rmtree(raw / "log" / f"day={day(3)}")
     (out / "vocab" / "item.parquet").unlink()
     before = contents(out)
-    with pytest.raises(DataError, match=f"item.parquet: missing, .*, but the raw log no longer has {day(3)}; bring it back"):
+    with pytest.raises(
+        DataError, match=f"item.parquet: missing, .*, but the raw log no longer has {day(3)}; bring it back"
+    ):
         prepared(raw, out)
     assert contents(out) == before
 
@@ -284,7 +314,11 @@ def test_only_one_prepare_writes_to_a_folder(raw: Path, out: Path, tmp_path: Pat
         began = time.monotonic()
         with pytest.raises(DataError, match=f"{out}: another swrec prepare is writing it"):
             prepared(raw, out)
-        assert time.monotonic() - began < 30 and other.poll() is None and sorted(os.listdir(tmp_path)) == [".out.lock", "raw"]
+        assert (
+            time.monotonic() - began < 30
+            and other.poll() is None
+            and sorted(os.listdir(tmp_path)) == [".out.lock", "raw"]
+        )
         other.kill()
     prepared(raw, out)  # what was killed holds nothing
     assert sorted(os.listdir(tmp_path)) == ["out", "raw"]
@@ -330,4 +364,8 @@ def test_what_runs_on_another_machine_left_is_not_swept(raw: Path, out: Path) ->
 
 def test_the_order_of_keys_and_defaults_are_no_other_inputs() -> None:
     reordered = {"join": [{"by": "user_id", "file": "users.parquet"}], "keep": {}, "log": "log/**/*.parquet"}
-    assert data_file(options=reordered).identity() == data_file(vocabularies="freeze").identity() != data_file(fit_until=day(1)).identity()
+    assert (
+        data_file(options=reordered).identity()
+        == data_file(vocabularies="freeze").identity()
+        != data_file(fit_until=day(1)).identity()
+    )

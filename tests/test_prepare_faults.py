@@ -1,4 +1,6 @@
-"""Bad input and bad luck: every fault is one line that names file and column, or is counted; never half a dataset that looks whole."""
+"""Bad input and bad luck: every fault is one line that names file and column, or is counted; never half a dataset that
+looks whole.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,11 @@ def test_a_file_that_vanishes_or_changes_mid_run_is_named(
     raw: Path, out: Path, moment: str, vanishes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = raw / "log" / f"day={day(2)}" / "part-0.parquet"
-    module, name = {"fitting": (preparing, "fit"), "writing": (write_local, "_carries"), "finished": (preparing, "request_table")}[moment]
+    module, name = {
+        "fitting": (preparing, "fit"),
+        "writing": (write_local, "_carries"),
+        "finished": (preparing, "request_table"),
+    }[moment]
     original = getattr(module, name)
 
     def disturbed(*args: Any, **more: Any) -> Any:
@@ -122,9 +128,12 @@ def test_a_file_that_vanishes_or_changes_mid_run_is_named(
 
 @pytest.mark.parametrize("added", [False, True])
 @pytest.mark.parametrize(
-    ("column", "number"), [("item", 5), ("author", "x"), ("price", "cheap"), ("clicked", "yes"), ("near", "a"), ("session", 3)]
+    ("column", "number"),
+    [("item", 5), ("author", "x"), ("price", "cheap"), ("clicked", "yes"), ("near", "a"), ("session", 3)],
 )
-def test_a_column_of_another_type_on_a_later_day_is_named(raw: Path, out: Path, added: bool, column: str, number: Any) -> None:
+def test_a_column_of_another_type_on_a_later_day_is_named(
+    raw: Path, out: Path, added: bool, column: str, number: Any
+) -> None:
     if added:
         prepare(data_file(), raw, out)
         path = write_day(raw, 4, **{column: [number] * 60})
@@ -147,7 +156,9 @@ def test_a_day_without_a_column_that_every_row_needs_is_refused(raw: Path, out: 
     refused(raw, out, str(path), f"column {column!r}", "60")
 
 
-def test_a_feature_that_an_added_day_lacks_is_missing_there_as_if_all_were_prepared_at_once(raw: Path, out: Path, tmp_path: Path) -> None:
+def test_a_feature_that_an_added_day_lacks_is_missing_there_as_if_all_were_prepared_at_once(
+    raw: Path, out: Path, tmp_path: Path
+) -> None:
     prepare(data_file(), raw, out)
     write_day(raw, 4, rows_of_day(4).drop(["item", "session"]))
     prepare(data_file(), raw, out)
@@ -170,7 +181,12 @@ def test_missing_values_are_row_0_and_counted(raw: Path, out: Path) -> None:
     gone = {name: rows[name].null_count for name in ("item", "near", "author", "price", "visits")}
     away = sum(user >= users for user in rows["user_id"].to_pylist())
     expected = {"item": gone["item"], "near": gone["near"], "author": gone["author"], "city": away}
-    assert manifest_of(out)["nulls"] == expected | {"cost": gone["price"], "price": gone["price"], "age": away, "visits": 0}
+    assert manifest_of(out)["nulls"] == expected | {
+        "cost": gone["price"],
+        "price": gone["price"],
+        "age": away,
+        "visits": 0,
+    }
     prepared = prepared_rows(out)
     assert sum(bucket == 0 for bucket in prepared["cost"].to_pylist()) == gone["price"] > 0
     assert sum(hashed == 0 for hashed in prepared["author"].to_pylist()) == gone["author"] > 0
@@ -199,7 +215,9 @@ def test_nan_is_a_missing_value(raw: Path, out: Path) -> None:
         ("visits", -5, "has 1 values that are infinite, or below 0 where log1p is taken"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named_with_its_file(raw: Path, out: Path, column: str, value: Any, said: str) -> None:
+def test_a_value_that_cannot_be_used_is_named_with_its_file(
+    raw: Path, out: Path, column: str, value: Any, said: str
+) -> None:
     path = write_day(raw, 3, **{column: pa.array(values(column, i7=value), rows_of_day(3).schema.field(column).type)})
     refused(raw, out, "parquet" if column == "time" else str(path), f"column {column!r}", said)
 
@@ -220,9 +238,15 @@ def test_times_in_the_future_are_named(raw: Path, out: Path) -> None:
 
 @pytest.mark.parametrize("unit", ["us", "s"])
 def test_times_in_a_wrong_unit_are_named(raw: Path, out: Path, unit: str) -> None:
-    options = {"log": "log/**/*.parquet", "join": [{"file": "users.parquet", "by": "user_id"}], "time": {"column": "time", "unit": unit}}
+    options = {
+        "log": "log/**/*.parquet",
+        "join": [{"file": "users.parquet", "by": "user_id"}],
+        "time": {"column": "time", "unit": unit},
+    }
     for number in (1, 2, 3):
-        write_day(raw, number, time=[int(moment.timestamp() * 1000) for moment in rows_of_day(number)["time"].to_pylist()])
+        write_day(
+            raw, number, time=[int(moment.timestamp() * 1000) for moment in rows_of_day(number)["time"].to_pylist()]
+        )
     refused(raw, out, str(raw / "log"), "column 'time'", "is the unit or the offset wrong?", options=options)
 
 
@@ -238,7 +262,8 @@ def test_a_row_of_another_day_is_named(raw: Path, out: Path) -> None:
     prepare(data_file(), raw, out)
     path = write_day(raw, 4, time=values("time", i0=MIDNIGHT, i1=MIDNIGHT)[:2] + rows_of_day(4)["time"].to_pylist()[2:])
     refused(raw, out, str(path), f"column 'time' has rows of {day(1)}, but the file is of {day(4)} (utc_offset +00:00)")
-    write_day(raw, 1, time=values("time", i0=MIDNIGHT + timedelta(days=1)))  # also where the other day is prepared at the same time
+    # also where the other day is prepared at the same time
+    write_day(raw, 1, time=values("time", i0=MIDNIGHT + timedelta(days=1)))
     write_day(raw, 4)
     refused(raw, out, f"column 'time' has rows of {day(2)}, but the file is of {day(1)}")
 
@@ -269,7 +294,9 @@ def test_a_full_disk_is_told_and_work_goes_on_afterwards(
 
 @pytest.mark.parametrize("column", ["item", "near", "author", "price", "visits", "session"])
 @pytest.mark.parametrize("added", [False, True])
-def test_a_column_without_a_value_on_one_day_is_missing_there(raw: Path, out: Path, tmp_path: Path, column: str, added: bool) -> None:
+def test_a_column_without_a_value_on_one_day_is_missing_there(
+    raw: Path, out: Path, tmp_path: Path, column: str, added: bool
+) -> None:
     if added:
         prepare(data_file(), raw, out)
     number = 4 if added else 3

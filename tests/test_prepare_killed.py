@@ -55,14 +55,21 @@ def test_a_killed_prepare_goes_on_where_it_stopped(raw: Path, out: Path, tmp_pat
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert not out.exists()
-    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / ".out.partial").glob(f"day={day(1).year}-05-0[1-5]/*")}
+    finished = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / ".out.partial").glob(f"day={day(1).year}-05-0[1-5]/*")
+    }
     said: list[str] = []
     prepare(file, raw, out, progress=said.append)
     assert any("going on" in line for line in said)
     assert len(finished) == 5 and all(
         (out / path.relative_to(tmp_path / ".out.partial")).stat().st_mtime_ns == at for path, at in finished.items()
     )
-    assert contents(out) == contents(tmp_path / "whole") and sorted(os.listdir(tmp_path)) == ["data.yaml", "out", "raw", "whole"]
+    assert contents(out) == contents(tmp_path / "whole") and sorted(os.listdir(tmp_path)) == [
+        "data.yaml",
+        "out",
+        "raw",
+        "whole",
+    ]
 
 
 def kill(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, call: Callable[[], Any]) -> None:
@@ -95,7 +102,9 @@ def test_a_killed_prepare_whose_attributes_changed_begins_again(
 
 
 @pytest.mark.parametrize("moment", ["vocabularies", "requests"])
-def test_killed_while_it_extends_vocabularies(raw: Path, out: Path, tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_while_it_extends_vocabularies(
+    raw: Path, out: Path, tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = data_file(vocabularies="extend")
     prepare(file, raw, out)
     shutil.copytree(out, tmp_path / "unbroken")
@@ -120,7 +129,9 @@ def test_a_prepared_day_that_is_damaged_while_work_on_it_is_cut_off_is_done_agai
     assert contents(out) == contents(tmp_path / "unbroken")
 
 
-def test_killed_between_its_last_two_steps(raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_between_its_last_two_steps(
+    raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare(data_file(), raw, tmp_path / "whole")
     prepare(data_file(), raw, out)
     write_day(raw, 4)

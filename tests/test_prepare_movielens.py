@@ -44,12 +44,16 @@ def test_the_manifest_is_what_the_files_hold(prepared_genre: Path, raw_movielens
         path = prepared_genre / file["path"]
         assert (file["bytes"], file["sha256"]) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
         assert pq.ParquetFile(path).metadata.num_row_groups == file["row_groups"]
-        assert set(pq.ParquetFile(path).read(["time"])["time"].cast(pa.date32()).to_pylist()) == {date.fromisoformat(file["day"])}
+        assert set(pq.ParquetFile(path).read(["time"])["time"].cast(pa.date32()).to_pylist()) == {
+            date.fromisoformat(file["day"])
+        }
     assert manifest["fingerprint"] == Encoders.load(prepared_genre).fingerprint()
 
 
 @pytest.mark.parametrize("scenarios", ["age", "genre"])
-def test_rows_and_behaviours_are_those_of_the_raw_log(scenarios: str, request: pytest.FixtureRequest, raw_movielens: Path) -> None:
+def test_rows_and_behaviours_are_those_of_the_raw_log(
+    scenarios: str, request: pytest.FixtureRequest, raw_movielens: Path
+) -> None:
     out: Path = request.getfixturevalue(f"prepared_{scenarios}")
     raw = raw_rows(raw_movielens, scenarios)
     longest = 50 if scenarios == "age" else 20
@@ -62,10 +66,18 @@ def test_rows_and_behaviours_are_those_of_the_raw_log(scenarios: str, request: p
     by_time = sorted(raw, key=lambda r: (r["time"], r["row"]))
     for row in prepared[::37]:
         source = raw[row["row"]]
-        assert (row["user"], row["label_click"], names[row["scenario"]]) == (str(source["user_id"]), source["click"], source["scenario"])
+        assert (row["user"], row["label_click"], names[row["scenario"]]) == (
+            str(source["user_id"]),
+            source["click"],
+            source["scenario"],
+        )
         seen = [r for r in by_time if scenarios == "genre" or split[r["row"]] == "train"]
-        earlier = [r for r in seen if r["user_id"] == source["user_id"] and r["click"] and r["time"] < source["time"]][-longest:]
-        assert [movie[i] for i in row["history.item"]] == [r["movie_id"] if r["movie_id"] in movie else None for r in earlier]
+        earlier = [r for r in seen if r["user_id"] == source["user_id"] and r["click"] and r["time"] < source["time"]][
+            -longest:
+        ]
+        assert [movie[i] for i in row["history.item"]] == [
+            r["movie_id"] if r["movie_id"] in movie else None for r in earlier
+        ]
         assert [names[i] for i in row["history.scenario"]] == [r["scenario"] for r in earlier]
         assert row["history.time"] == [r["time"] for r in earlier]
 
@@ -73,8 +85,20 @@ def test_rows_and_behaviours_are_those_of_the_raw_log(scenarios: str, request: p
 def test_the_columns_have_their_types(prepared_age: Path) -> None:
     types = {field.name: str(field.type) for field in prepared_rows(prepared_age).schema}
     ids = dict.fromkeys(["scenario", "user_id", "gender", "occupation", "zip", "movie_id", "main_genre"], "int32")
-    lists = {"genres": "int32", "history.item": "int32", "history.scenario": "int32", "history.time": "timestamp[us, tz=UTC]"}
-    expected = {"row": "int64", "time": "timestamp[us, tz=UTC]", "user": "string", "label_click": "int8", "age": "float", **ids}
+    lists = {
+        "genres": "int32",
+        "history.item": "int32",
+        "history.scenario": "int32",
+        "history.time": "timestamp[us, tz=UTC]",
+    }
+    expected = {
+        "row": "int64",
+        "time": "timestamp[us, tz=UTC]",
+        "user": "string",
+        "label_click": "int8",
+        "age": "float",
+        **ids,
+    }
     expected["split"] = "dictionary<values=string, indices=int8, ordered=0>"
     assert types == expected | {name: f"list<element: {kind} not null>" for name, kind in lists.items()}
 
@@ -96,17 +120,27 @@ def test_requests_encode_to_the_prepared_rows(scenarios: str, request: pytest.Fi
     for feature in encoders.schema.features:
         name = f"{feature.name}.item" if feature.kind == "sequence" else feature.name
         column = encoders.encode(feature.name, asked[name].to_pylist())
-        rows = [c.tolist() for c in np.split(column.values, column.offsets[1:-1])] if isinstance(column, Ragged) else column.tolist()
+        rows = (
+            [c.tolist() for c in np.split(column.values, column.offsets[1:-1])]
+            if isinstance(column, Ragged)
+            else column.tolist()
+        )
         assert rows == [prepared[row][name] for row in asked["row"].to_pylist()]
-    assert encoders.encode_scenario(asked["scenario"].to_pylist()).tolist() == [prepared[r]["scenario"] for r in asked["row"].to_pylist()]
+    assert encoders.encode_scenario(asked["scenario"].to_pylist()).tolist() == [
+        prepared[r]["scenario"] for r in asked["row"].to_pylist()
+    ]
     for row in asked.to_pylist():
         same = prepared[row["row"]]
         assert (row["time"], row["user"], row["label_click"]) == (same["time"], same["user"], same["label_click"])
         assert row["day"] == str(row["time"].date()) and row["history.time"] == same["history.time"]
 
 
-@pytest.mark.parametrize("name", ["day=2000-11-25/part-00000.parquet", "requests.parquet", "schema.yaml", "vocab/movie_id.parquet"])
-def test_a_damaged_folder_is_repaired_and_only_that(raw_movielens: Path, prepared_genre: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["day=2000-11-25/part-00000.parquet", "requests.parquet", "schema.yaml", "vocab/movie_id.parquet"]
+)
+def test_a_damaged_folder_is_repaired_and_only_that(
+    raw_movielens: Path, prepared_genre: Path, tmp_path: Path, name: str
+) -> None:
     out = Path(shutil.copytree(prepared_genre, tmp_path / "out"))
     said: list[str] = []
     content = (out / name).read_bytes()
@@ -120,7 +154,9 @@ def test_a_damaged_folder_is_repaired_and_only_that(raw_movielens: Path, prepare
         prepare(DataFile.load("movielens-1m-age"), raw_movielens, out)
 
 
-def test_a_folder_of_another_format_is_prepared_again(raw_movielens: Path, prepared_genre: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_format_is_prepared_again(
+    raw_movielens: Path, prepared_genre: Path, tmp_path: Path
+) -> None:
     out = Path(shutil.copytree(prepared_genre, tmp_path / "out"))
     manifest = json.loads((out / "manifest.json").read_text())
     (out / "manifest.json").write_text(json.dumps({**manifest, "format": 1}))
@@ -132,7 +168,9 @@ def test_twice_the_same_bytes_and_up_to_date(raw_movielens: Path, prepared_genre
     said: list[str] = []
     first = prepare(DataFile.load("movielens-1m-genre"), raw_movielens, tmp_path / "again", progress=said.append)
     assert contents(tmp_path / "again") == contents(prepared_genre) and len(said) == 4
-    assert prepare(DataFile.load("movielens-1m-genre"), raw_movielens, tmp_path / "again", progress=said.append) == first
+    assert (
+        prepare(DataFile.load("movielens-1m-genre"), raw_movielens, tmp_path / "again", progress=said.append) == first
+    )
     assert said[4:] == [f"{tmp_path / 'again'}: up to date (4,000 rows)"]
 
 
@@ -141,7 +179,9 @@ def test_a_raw_log_without_ratings_is_an_error(raw_movielens: Path, tmp_path: Pa
     whole = rating_log(tuple(f.path for f in MOVIELENS_1M.locate(raw_movielens, tmp_path, options)), options)
     names = {"movie_id": "item_id", "zip": "zip_code", "main_genre": "genre"}
     log = whole.select(["user_id", "movie_id", "rating", "time", "age", "gender", "occupation", "zip", "main_genre"])
-    pq.write_table(log.rename_columns([names.get(name, name) for name in log.column_names]).slice(0, 0), tmp_path / "log.parquet")
+    pq.write_table(
+        log.rename_columns([names.get(name, name) for name in log.column_names]).slice(0, 0), tmp_path / "log.parquet"
+    )
     for name in ("movielens-1m-age", "movielens-1m-genre"):
         with pytest.raises(DataError, match="the table is empty"):
             prepare(DataFile.load(name), tmp_path / "log.parquet", tmp_path / "out")

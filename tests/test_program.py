@@ -17,7 +17,8 @@ from swrec_prod.data.batch import make_batch
 from swrec_prod.export.loaded import Programs, difference
 from swrec_prod.export.program import PRECISIONS, SparseProgram, compile_programs
 
-HALF_STEPS = {"none": 0.0, "fp16": 2**-11, "int8": 0.5 / 255, "int4": 0.5 / 15}  # rounding error, as a part of a row's range
+# rounding error, as a part of a row's range
+HALF_STEPS = {"none": 0.0, "fp16": 2**-11, "int8": 0.5 / 255, "int4": 0.5 / 15}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,8 @@ def test_quantised_rows_are_off_by_half_a_step_of_their_range(quantize, folder):
     spread = (expected[1].amax(1) - expected[1].amin(1)).unsqueeze(1)
     error = (target - expected[1]).abs()
     assert error.max() > 0
-    assert (error <= HALF_STEPS[quantize] * spread * 1.05 + 2e-3).all()  # scale and shift are halves: their rounding on top
+    # scale and shift are halves: their rounding on top
+    assert (error <= HALF_STEPS[quantize] * spread * 1.05 + 2e-3).all()
 
 
 @pytest.mark.parametrize("model", MODELS)

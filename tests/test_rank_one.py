@@ -60,7 +60,9 @@ def test_a_layer_of_rank_one_is_a_composed_layer_with_outer_products() -> None:
     got, expected = linear(x_BI, route), full(x_BI, route)
     torch.testing.assert_close(got, expected, **CLOSE)
     shared = [(m.weight, m.bias, m.group_bias, x_BI) for m in (linear, full)]
-    ours, reference = (torch.autograd.grad((y * weight).sum(), leaves) for y, leaves in zip((got, expected), shared, strict=True))
+    ours, reference = (
+        torch.autograd.grad((y * weight).sum(), leaves) for y, leaves in zip((got, expected), shared, strict=True)
+    )
     for one, other in zip(ours, reference, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
 
@@ -128,7 +130,9 @@ def test_gradient_reaches_every_parameter(name: str, options: dict[str, object])
 @every_model
 def test_a_scenario_more_adds_fewer_numbers(name: str, options: dict[str, object]) -> None:
     def added(form: str) -> int:
-        sizes = [sum(p.numel() for p in build(name, {**options, "own_weights": form}, dims(n)).parameters()) for n in (3, 4)]
+        sizes = [
+            sum(p.numel() for p in build(name, {**options, "own_weights": form}, dims(n)).parameters()) for n in (3, 4)
+        ]
         return sizes[1] - sizes[0]
 
     assert added("rank_one") < 0.7 * added("full")

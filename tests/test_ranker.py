@@ -46,7 +46,9 @@ OWNER = {"friend": "person", "liked_tags": "tags"}
 
 def schema() -> FeatureSchema:
     """SCHEMA as `swrec prepare` writes it: every feature knows the height of its table."""
-    filled = tuple(f.model_copy(update={"rows": ROWS.get(f.table)}) if f.kind != "dense" else f for f in SCHEMA.features)
+    filled = tuple(
+        f.model_copy(update={"rows": ROWS.get(f.table)}) if f.kind != "dense" else f for f in SCHEMA.features
+    )
     return SCHEMA.model_copy(update={"features": filled})
 
 
@@ -62,7 +64,9 @@ def lists(draw: np.random.Generator, rows: int, height: int, longest: int = 4) -
 def columns_of(seed: int, rows: int, longest: int = 4) -> tuple[dict[str, Column], np.ndarray]:
     """Random encoded columns and sorted scenarios of `rows` rows."""
     draw = np.random.default_rng(seed)
-    columns: dict[str, Column] = {name: draw.integers(0, ROWS[name], rows) for name in ("friend", "item", "place", "person")}
+    columns: dict[str, Column] = {
+        name: draw.integers(0, ROWS[name], rows) for name in ("friend", "item", "place", "person")
+    }
     columns |= {name: lists(draw, rows, ROWS[name]) for name in ("tags", "liked_tags")}
     columns |= {name: draw.normal(size=rows).astype(np.float32) for name in ("age", "price")}
     columns["history.item"] = history = lists(draw, rows, ROWS["item"], longest)
@@ -108,7 +112,9 @@ def test_x_is_what_plain_lookups_give_in_the_order_of_the_layout(seed: int, rows
     inputs = model_inputs(embedded, batch.dense_BF, batch.scenario_B, layout.num_scenarios)
     weights, dims = weights_of(sparse), dims_of(layout, schema())
     assert inputs.x_BD.shape == (rows, dims.x) and dims.x == layout.width
-    assert [field.name for field in dims.fields] == [f.name for f in (*layout.pooled, layout.target, *layout.dense) if f]
+    assert [field.name for field in dims.fields] == [
+        f.name for f in (*layout.pooled, layout.target, *layout.dense) if f
+    ]
     for field in dims.fields:
         feature, column = schema().feature(field.name), columns[field.name]
         expected = torch.from_numpy(column)[:, None] if feature.kind == "dense" else lookup(weights, feature, column)  # type: ignore[arg-type]
@@ -119,7 +125,9 @@ def test_dropout_leaves_out_embedded_numbers_of_x_alone() -> None:
     layout = Layout.of(schema(), history=True)
     columns, scenario_B = columns_of(seed=1, rows=200)
     _, embedded, batch = embed(layout, columns, scenario_B)
-    whole, kept = (model_inputs(embedded, batch.dense_BF, batch.scenario_B, layout.num_scenarios, share) for share in (0.0, 0.25))
+    whole, kept = (
+        model_inputs(embedded, batch.dense_BF, batch.scenario_B, layout.num_scenarios, share) for share in (0.0, 0.25)
+    )
     dense = layout.width - len(layout.dense)
     assert torch.equal(kept.x_BD[:, dense:], whole.x_BD[:, dense:])
     assert torch.equal(kept.target_Bd, whole.target_Bd) and torch.equal(kept.history_BNd, whole.history_BNd)
@@ -173,7 +181,9 @@ def test_dims_name_user_and_target() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
-    one, same, other = (build_ranker(schema(), config("mscan", train={"seed": seed})).state_dict() for seed in (3, 3, 4))
+    one, same, other = (
+        build_ranker(schema(), config("mscan", train={"seed": seed})).state_dict() for seed in (3, 3, 4)
+    )
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
@@ -188,7 +198,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
         ("shared_bottom", {"debias": {"alpha": 0.1}}, 0.1),
     ],
 )
-def test_the_eliminator_is_on_for_models_made_for_it_and_where_asked(model: str, more: dict[str, Any], alpha: float | None) -> None:
+def test_the_eliminator_is_on_for_models_made_for_it_and_where_asked(
+    model: str, more: dict[str, Any], alpha: float | None
+) -> None:
     asked = config(model, **more)
     ranker, debias = build_ranker(schema(), asked), debias_of(asked)
     assert ranker.alpha == alpha == (debias.alpha if debias else None)
@@ -250,6 +262,10 @@ def test_a_schema_that_prepare_has_not_filled_is_refused() -> None:
 
 
 def test_features_of_one_table_have_one_width() -> None:
-    narrow = SCHEMA.model_dump() | {"features": [{**f.model_dump(), "dim": 16} if f.name == "friend" else f for f in SCHEMA.features]}
-    with pytest.raises(ValueError, match="feature 'friend' has dim 16, but shares the table of 'person', whose dim is 8"):
+    narrow = SCHEMA.model_dump() | {
+        "features": [{**f.model_dump(), "dim": 16} if f.name == "friend" else f for f in SCHEMA.features]
+    }
+    with pytest.raises(
+        ValueError, match="feature 'friend' has dim 16, but shares the table of 'person', whose dim is 8"
+    ):
         FeatureSchema.model_validate(narrow)

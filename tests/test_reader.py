@@ -126,7 +126,9 @@ def test_ranks_take_every_row_of_the_scenarios_once(tmp_path: Path, split: str, 
         expected = rows_of(folder, split, indices)
         assert sorted(row for epoch in epochs for batch in epoch for row in batch.row_B.tolist()) == sorted(expected)
         assert {len(epoch) for epoch in epochs} == {len(ranks[0])} and ranks[0].rows == len(expected)
-        rest = [reader(folder, 4, rank=rank, start=epochs[0][2].position, **options).epoch(1) for rank in range(world_size)]
+        rest = [
+            reader(folder, 4, rank=rank, start=epochs[0][2].position, **options).epoch(1) for rank in range(world_size)
+        ]
         assert [row_ids(left) for left in rest] == [row_ids(iter(epoch[3:])) for epoch in epochs]
 
 
@@ -182,7 +184,9 @@ def cut_short(path: Path) -> None:
         (Path.unlink, "has vanished since it was opened first"),
     ],
 )
-def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, change: Callable[[Path], None], message: str) -> None:
+def test_a_file_that_changes_while_it_is_read_is_named(
+    tmp_path: Path, change: Callable[[Path], None], message: str
+) -> None:
     folder = days_of_sizes(tmp_path / "toy", [60, 60, 60], row_group=60)
     batches = reader(folder, window=60, prefetch=2, shuffle=False).epoch(0)
     next(batches)
@@ -205,14 +209,24 @@ def test_a_row_group_that_holds_other_rows_than_at_first_is_named(tmp_path: Path
     at = reader(folder, window=40, split=split)
     path = folder / "day=2024-01-01" / "part-00000.parquet"
     size = path.stat().st_size
-    pq.write_table(rows_table(60, seed=9), path, row_group_size=30, compression="zstd", use_dictionary=["split"], write_statistics=False)
+    pq.write_table(
+        rows_table(60, seed=9),
+        path,
+        row_group_size=30,
+        compression="zstd",
+        use_dictionary=["split"],
+        write_statistics=False,
+    )
     padded(path, size)
-    with pytest.raises(DataError, match=r"day=2024-01-01/part-00000\.parquet: \d+ rows in row group \(\d,\), at first \d+"):
+    with pytest.raises(
+        DataError, match=r"day=2024-01-01/part-00000\.parquet: \d+ rows in row group \(\d,\), at first \d+"
+    ):
         list(at.epoch(0))
 
 
 def test_batches_are_pinned_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Batch, "pin_memory", lambda batch: replace(batch, position=Position(7, len(batch))))  # pinning needs a GPU
+    # pinning needs a GPU
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: replace(batch, position=Position(7, len(batch))))
     folder = days_of_sizes(tmp_path / "toy", [60])
     assert {b.position.epoch for b in reader(folder, pin=True).epoch(0)} == {7}
     assert {b.position.epoch for b in reader(folder).epoch(0)} == {0}
@@ -295,10 +309,15 @@ LISTS = pa.list_(pa.int32())
         (edited("genres", LISTS, None), "column 'genres' has 1 nulls, expected none"),
         (edited("genres", LISTS, [1, None]), "column 'genres' has 1 nulls in its lists"),
         (edited("history.item", LISTS, [1] * 9), "columns 'history.item' and 'history.scenario' differ in the length"),
-        (with_column("history.scenario", pa.array([[3]] * 30, LISTS)), "columns 'history.item' and 'history.scenario' differ"),
+        (
+            with_column("history.scenario", pa.array([[3]] * 30, LISTS)),
+            "columns 'history.item' and 'history.scenario' differ",
+        ),
     ],
 )
-def test_a_wrong_column_is_named_with_its_file(tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str) -> None:
+def test_a_wrong_column_is_named_with_its_file(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str
+) -> None:
     folder = broken(tmp_path, change)
     with pytest.raises(DataError, match=rf"day=2024-01-02/part-00000\.parquet: {message}"):
         reader(folder)
@@ -307,7 +326,9 @@ def test_a_wrong_column_is_named_with_its_file(tmp_path: Path, change: Callable[
 @pytest.mark.parametrize(("name", "limit"), [("history.item", 20), ("history.scenario", 3)])
 def test_an_unknown_item_or_scenario_in_a_history_is_named(tmp_path: Path, name: str, limit: int) -> None:
     lengths = [len(values) for values in rows_table(30, 30)[name].to_pylist()]
-    highest, outside = (with_column(name, pa.array([[value] * n for n in lengths], LISTS)) for value in (limit - 1, limit))
+    highest, outside = (
+        with_column(name, pa.array([[value] * n for n in lengths], LISTS)) for value in (limit - 1, limit)
+    )
     assert reader(broken(tmp_path / "fine", highest)).rows == 60
     with pytest.raises(DataError, match=rf"column '{name}' holds {limit}, expected values in \[0, {limit}\)"):
         reader(broken(tmp_path / "wrong", outside))
@@ -353,7 +374,14 @@ def test_a_schema_without_table_heights_is_refused(tmp_path: Path) -> None:
 def test_it_reads_what_prepare_writes(prepared_age: Path, prepared_genre: Path) -> None:
     age, genre = Catalog.open(prepared_age), Catalog.open(prepared_genre)
     parts = [
-        Reader(age, Layout.of(age.schema, history=True), part, DataConfig(path=str(prepared_age), split="random"), 256, shuffle=False)
+        Reader(
+            age,
+            Layout.of(age.schema, history=True),
+            part,
+            DataConfig(path=str(prepared_age), split="random"),
+            256,
+            shuffle=False,
+        )
         for part in ("train", "valid", "test")
     ]
     rows = [torch.cat([b.row_B for b in r.epoch(0)]).numpy() for r in parts]

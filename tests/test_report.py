@@ -24,7 +24,14 @@ from swrec_prod.evaluate.report import terminal_table, write_report
 from swrec_prod.evaluate.style import share
 from swrec_prod.metrics import auc
 
-PICTURES = ("Learning curve", "How well each", "Can the probabilities", "What is the scenario", "A blended list", "Where the predictions")
+PICTURES = (
+    "Learning curve",
+    "How well each",
+    "Can the probabilities",
+    "What is the scenario",
+    "A blended list",
+    "Where the predictions",
+)
 NAMES = ("home feed", "search", "ad slot")
 
 
@@ -105,17 +112,30 @@ def reported(tmp_path: Path, table, without: tuple[str, ...] = (), served: dict 
 
 def test_a_finished_run_shows_every_picture_and_figure(tmp_path: Path):
     table = predictions()
-    page = reported(tmp_path, table, served={"rows": 500, "max_abs_diff": 3e-7, "requests": 20, "p50_ms": 3.21, "p99_ms": 7.94})
+    page = reported(
+        tmp_path, table, served={"rows": 500, "max_abs_diff": 3e-7, "requests": 20, "p50_ms": 3.21, "p99_ms": 7.94}
+    )
     assert page.pictures == len(PICTURES)
     overall = metrics_of(table)["overall"]
-    figures = (f"{overall['auc']:.4f}", f"{overall['gauc']:.4f}", "30,000/s", "90,000 rows in 3.0 s", "3.0e-07", "p99 7.9 ms")
+    figures = (
+        f"{overall['auc']:.4f}",
+        f"{overall['gauc']:.4f}",
+        "30,000/s",
+        "90,000 rows in 3.0 s",
+        "3.0e-07",
+        "p99 7.9 ms",
+    )
     for expected in (*PICTURES, *NAMES, *figures, "mscan on shop", "2000-05-01 to 2000-05-03", "tower [64, 32]"):
         assert expected in page.words, expected
 
 
 def test_the_page_fetches_nothing(tmp_path: Path):
     page = reported(tmp_path, predictions(400))
-    assert not [(tag, attrs) for tag, attrs in page.tags if attrs.get("src") or attrs.get("href") or tag in ("link", "iframe", "img")]
+    assert not [
+        (tag, attrs)
+        for tag, attrs in page.tags
+        if attrs.get("src") or attrs.get("href") or tag in ("link", "iframe", "img")
+    ]
     css = re.findall(r"<style>.*?</style>", (tmp_path / "out" / "report.html").read_text(encoding="utf-8"), re.S)
     assert css and not any("url(" in sheet or "@import" in sheet for sheet in css)
 
@@ -181,7 +201,11 @@ def test_damaged_and_missing_runs_are_named(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("aucs", "expected"),
-    [((0.7,), "One point makes no curve"), ((0.6, 0.7), "more training may still help"), ((0.6, 0.7, 0.65), "fell by 0.0500")],
+    [
+        ((0.7,), "One point makes no curve"),
+        ((0.6, 0.7), "more training may still help"),
+        ((0.6, 0.7, 0.65), "fell by 0.0500"),
+    ],
 )
 def test_the_learning_curve_says_whether_training_was_long_enough(aucs, expected):
     assert expected in learning_curve(history(*aucs)).finding
@@ -192,7 +216,9 @@ def test_captions_follow_the_data():
     table = predictions()
     in_slot = np.array(table["scenario"].to_pylist()) == "ad slot"
     chance = np.random.default_rng(0).random(len(in_slot)) < 0.7
-    judged = Judged.of(predictions(labels=np.where(in_slot, chance, table["label_click"].to_numpy()).astype(np.float32)))
+    judged = Judged.of(
+        predictions(labels=np.where(in_slot, chance, table["label_click"].to_numpy()).astype(np.float32))
+    )
     ranking = ranking_by_scenario(judged).finding
     assert "weakest in ad slot" in ranking and "do not overlap" in ranking
     assert "Furthest off is ad slot" in calibration_curves(judged).finding
@@ -227,7 +253,9 @@ def test_the_terminal_table_fits_80_columns_behind_the_name_of_a_rank():
     wide, narrow = io.StringIO(), io.StringIO()
     for width, written in ((140, wide), (80 - len("[default0]:  "), narrow)):
         Console(width=width, file=written).print(terminal_table(metrics))
-    assert [line.rstrip() for line in narrow.getvalue().splitlines()] == [line.rstrip() for line in wide.getvalue().splitlines()]
+    assert [line.rstrip() for line in narrow.getvalue().splitlines()] == [
+        line.rstrip() for line in wide.getvalue().splitlines()
+    ]
     assert "…" not in narrow.getvalue() and "calib." in narrow.getvalue()
 
 

@@ -1,4 +1,6 @@
-"""docs/results.md: what the page says of runs is what scikit-learn says of their predictions; what is not there is told."""
+"""docs/results.md: what the page says of runs is what scikit-learn says of their predictions; what is not there is
+told.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,13 @@ def a_grid(**more: object) -> Grid:
     """One protocol with four variants and two seeds; more: further keys of it."""
     variants = {name: {"model": {"name": name}} for name in ("shared_bottom", "dnn", "mmoe", "star")}
     variants["star_thin"] = {"model": {"name": "star"}, "note": "with a narrow network"}
-    protocol = {"title": "Toy", "data": DAYS, "seeds": 2, "variants": variants, "published": {"mmoe": 0.99, "dnn": 0.5, "star": 0.4}}
+    protocol = {
+        "title": "Toy",
+        "data": DAYS,
+        "seeds": 2,
+        "variants": variants,
+        "published": {"mmoe": 0.99, "dnn": 0.5, "star": 0.4},
+    }
     source = {} if "simulate" in more else {"data_file": "toy.yaml"}
     return parse(Grid, {"protocols": {"toy": {**protocol, **source, **more}}}, "toy.yaml")
 
@@ -48,7 +56,8 @@ class Toy:
         self.interest = rng.normal(size=ROWS)
         self.labels = (rng.random(ROWS) < 1 / (1 + np.exp(-self.interest))).astype(float)
         self.logits = {}
-        of_variant = {name: rng.normal(size=ROWS) for name in STRENGTH}  # seeds of a variant mostly err on the same rows
+        # seeds of a variant mostly err on the same rows
+        of_variant = {name: rng.normal(size=ROWS) for name in STRENGTH}
         for run in runs_of(grid, ["toy"]):
             if (run.variant, run.seed) not in left_out:
                 noise = of_variant[run.variant] + 0.3 * rng.normal(size=ROWS)
@@ -112,10 +121,14 @@ def test_the_table_says_what_scikit_learn_says(here: Path) -> None:
         assert number(row["AUC"]) == pytest.approx(np.mean(aucs), abs=6e-5)
         assert number(row["sd"]) == pytest.approx(np.std(aucs, ddof=1), abs=6e-5)
         probabilities = 1 / (1 + np.exp(-logits.astype(float)))
-        assert number(row["log loss"]) == pytest.approx(np.mean([log_loss(toy.labels, p) for p in probabilities]), abs=6e-5)
+        assert number(row["log loss"]) == pytest.approx(
+            np.mean([log_loss(toy.labels, p) for p in probabilities]), abs=6e-5
+        )
         for s, name in enumerate(SCENARIOS):
             mine = toy.scenario == s
-            assert number(row[name]) == pytest.approx(np.mean([roc_auc_score(toy.labels[mine], z[mine]) for z in logits]), abs=6e-5)
+            assert number(row[name]) == pytest.approx(
+                np.mean([roc_auc_score(toy.labels[mine], z[mine]) for z in logits]), abs=6e-5
+            )
 
 
 def test_differences_are_paired_clustered_by_user_and_marked(here: Path) -> None:
@@ -132,12 +145,15 @@ def test_differences_are_paired_clustered_by_user_and_marked(here: Path) -> None
                 continue
             wanted = auc_difference(toy.labels, toy.both(name), toy.both(baseline), toy.users)
             value, half = re.findall(r"[\d.]+", cell.replace("−", ""))
-            assert (float(value), float(half)) == pytest.approx((abs(wanted.value), (wanted.high - wanted.low) / 2), abs=6e-5)
+            assert (float(value), float(half)) == pytest.approx(
+                (abs(wanted.value), (wanted.high - wanted.low) / 2), abs=6e-5
+            )
             assert ("−" in cell) == (wanted.value < 0)
     marked = {row["variant"] for row in rows_of(page) if "*" in row["less shared_bottom"]}
     assert marked == {"`mmoe`"}, "only one of the toy's models knows more than the baseline"
     assert re.search(
-        r"Against `shared_bottom`, of 4 comparisons, significantly higher: `mmoe` \(\+0\.\d{4}\); significantly lower: none", page
+        r"Against `shared_bottom`, of 4 comparisons, significantly higher: `mmoe` \(\+0\.\d{4}\); significantly lower: none",
+        page,
     )
 
 
@@ -147,7 +163,10 @@ def test_published_figures_that_are_not_reached_are_told(here: Path) -> None:
     write_page(grid)
     ours = np.mean([roc_auc_score(toy.labels, z) for z in toy.both("mmoe")])
     page = PAGE.read_text()
-    assert f"At or above the published AUC: 2 of 3. Below it: `mmoe` by {0.99 - ours:.4f} ({ours:.4f} against 0.9900)." in page
+    assert (
+        f"At or above the published AUC: 2 of 3. Below it: `mmoe` by {0.99 - ours:.4f} ({ours:.4f} against 0.9900)."
+        in page
+    )
     assert "At or above the AUC of the public code: 1 of 1." in page
     assert [row["published"] for row in rows_of(page) if row["variant"] == "`mmoe`"] == ["0.9900"]
     assert "- `star_thin`: with a narrow network" in page
@@ -183,7 +202,10 @@ def test_runs_that_were_judged_by_other_rows_are_refused(here: Path) -> None:
 
 def test_rows_of_every_part_are_those_of_the_prepared_folder(here: Path) -> None:
     days_of_sizes(here / DATA / "toy", [30, 40, ROWS - 10, 10])
-    for data, wanted in ((DAYS, "30 rows to train, 40 rows to validate, 600 to test"), ({"split": "random"}, "1 rows to train")):
+    for data, wanted in (
+        (DAYS, "30 rows to train, 40 rows to validate, 600 to test"),
+        ({"split": "random"}, "1 rows to train"),
+    ):
         grid = a_grid(data=data)
         Toy(grid)
         write_page(grid)
@@ -196,7 +218,9 @@ def test_many_scenarios_are_told_by_their_mean(here: Path, monkeypatch: pytest.M
     toy = Toy(grid)
     write_page(grid)
     row = next(row for row in rows_of(PAGE.read_text()) if row["variant"] == "`mmoe`")
-    each = [[roc_auc_score(toy.labels[toy.scenario == s], z[toy.scenario == s]) for z in toy.both("mmoe")] for s in (0, 1)]
+    each = [
+        [roc_auc_score(toy.labels[toy.scenario == s], z[toy.scenario == s]) for z in toy.both("mmoe")] for s in (0, 1)
+    ]
     assert number(row["macro"]) == pytest.approx(np.mean(each), abs=6e-5)
     assert 0 < number(row["GAUC"]) < 1
 
@@ -210,7 +234,9 @@ def test_simulated_protocols_are_held_to_the_true_interest(here: Path) -> None:
     truth = here / DATA / "toy_log" / "truth" / "day=2024-01-03"
     truth.mkdir(parents=True)
     shuffled = np.random.default_rng(0).permutation(ROWS)
-    pq.write_table(pa.table({"row": toy.row[shuffled], "interest": toy.interest[shuffled]}), truth / "part-00000.parquet")
+    pq.write_table(
+        pa.table({"row": toy.row[shuffled], "interest": toy.interest[shuffled]}), truth / "part-00000.parquet"
+    )
     write_page(grid)
     page = PAGE.read_text()
     chance = 1 / (1 + np.exp(-toy.interest))
@@ -221,7 +247,9 @@ def test_simulated_protocols_are_held_to_the_true_interest(here: Path) -> None:
 
     table = {row["variant"]: row for row in rows_of(page[page.index("true interest") :])}
     for name, row in table.items():
-        assert number(row["probability"]) == pytest.approx(np.mean([liked(z) for z in toy.both(name.strip("`"))]), abs=6e-5)
+        assert number(row["probability"]) == pytest.approx(
+            np.mean([liked(z) for z in toy.both(name.strip("`"))]), abs=6e-5
+        )
     factor = np.where(toy.scenario == 1, 1 / (1 + np.exp(-2.0)), 0.5)
     scores = {c: [z - c * factor for z in toy.both("mmoe")] for c in (0, 1, 4)}  # sigmoid(y_s) (y_m - c)
     wanted = np.mean([liked(score) for score in scores[1]])
@@ -232,7 +260,9 @@ def test_simulated_protocols_are_held_to_the_true_interest(here: Path) -> None:
     clicks = rows_of(page[page.index("against clicks") :])[0]
     for c, title in ((0, "c = 0"), (1, "c = 1"), (4, "c = 4")):
         assert number(swept[title]) == pytest.approx(np.mean([liked(score) for score in scores[c]]), abs=6e-5)
-        assert number(clicks[title]) == pytest.approx(np.mean([roc_auc_score(toy.labels, score) for score in scores[c]]), abs=6e-5)
+        assert number(clicks[title]) == pytest.approx(
+            np.mean([roc_auc_score(toy.labels, score) for score in scores[c]]), abs=6e-5
+        )
 
 
 def test_every_variant_of_the_grid_can_be_built() -> None:
@@ -241,7 +271,8 @@ def test_every_variant_of_the_grid_can_be_built() -> None:
     for protocol in load(Grid, ROOT / GRID).protocols.values():
         for variant in protocol.variants.values():
             options = dict(variant.model)
-            model = build(options.pop("name"), options, dims)  # raises ConfigError for an option that the model does not have
+            # raises ConfigError for an option that the model does not have
+            model = build(options.pop("name"), options, dims)
             assert model.training and any(True for _ in model.parameters())
 
 

@@ -1,4 +1,6 @@
-"""Figures of docs/results.md that take more than scikit-learn to check: what counts as significant, and what is paired with what."""
+"""Figures of docs/results.md that take more than scikit-learn to check: what counts as significant, and what is paired
+with what.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,15 @@ def test_what_is_significant_holds_the_rate_of_false_discoveries() -> None:
     """Of four comparisons the second smallest p is held to 2/4 of 5 %, the third to 3/4 of it."""
     p_values = {"first": 0.01, "second": 0.04, "third": 0.04, "fourth": 0.5}
     found = compared({name: Difference(0.1, 0.04, 0.0, 0.2, p) for name, p in p_values.items()})
-    assert {name: c.significant for name, c in found.items()} == {"first": True, "second": False, "third": False, "fourth": False}
-    assert {name: c.difference.p for name, c in found.items()} == p_values, "the p that is told is that of the comparison alone"
+    assert {name: c.significant for name, c in found.items()} == {
+        "first": True,
+        "second": False,
+        "third": False,
+        "fourth": False,
+    }
+    assert {name: c.difference.p for name, c in found.items()} == p_values, (
+        "the p that is told is that of the comparison alone"
+    )
     assert compared({"second": found["second"].difference})["second"].significant, "alone, it is held to 5 %"
     assert compared({}) == {}
 

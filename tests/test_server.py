@@ -1,4 +1,6 @@
-"""The server process: faults that stay inside, health, reflection, draining, what it refuses to serve; and its contract."""
+"""The server process: faults that stay inside, health, reflection, draining, what it refuses to serve; and its
+contract.
+"""
 
 from __future__ import annotations
 
@@ -72,14 +74,18 @@ class Broken:
 NAN, ONE = np.full((1, 1), np.nan, np.float32), np.ones((1, 1), np.float32)
 
 
-@pytest.mark.parametrize("outcome", [RuntimeError("secret weights"), Scored(NAN, NAN, NAN, NAN, 0.0)], ids=["raises", "nan"])
+@pytest.mark.parametrize(
+    "outcome", [RuntimeError("secret weights"), Scored(NAN, NAN, NAN, NAN, 0.0)], ids=["raises", "nan"]
+)
 def test_faults_of_the_server_tell_nothing_but_an_id(outcome, caplog):
     async def ask() -> grpc.aio.AioRpcError:
         router = Router({"broken": {1: Broken(outcome)}})
         server, _, port = await start(router, Options(Path(), port=0))
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failure:
-                await channel.unary_unary("/swrec.v1.Ranking/Score")(wire.ScoreRequest(scenario="x").SerializeToString())
+                await channel.unary_unary("/swrec.v1.Ranking/Score")(
+                    wire.ScoreRequest(scenario="x").SerializeToString()
+                )
         await server.stop(None)
         return failure.value
 
@@ -114,7 +120,9 @@ def test_health_is_told_while_a_long_forward_runs():
             request = wire.ScoreRequest(scenario="x").SerializeToString()
             call = channel.unary_unary("/swrec.v1.Ranking/Score")(request, timeout=60)
             assert await asyncio.to_thread(blocked.entered.wait, 60)
-            reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=wire.SERVICE), timeout=30)
+            reply = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(service=wire.SERVICE), timeout=30
+            )
             blocked.released.set()
             data = await call
         await server.stop(None)
@@ -161,14 +169,20 @@ def test_sigterm_says_not_serving_then_ends_well(repo, tmp_path):
     with launch(repo, tmp_path / "port", notice=2.0) as process:
         target = wait_for(tmp_path / "port", process)
         with grpc.insecure_channel(target) as channel, Client(target, timeout=30) as client:
-            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="model/mscan"), timeout=60)
+            watch = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(service="model/mscan"), timeout=60
+            )
             assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
             process.send_signal(signal.SIGTERM)
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            assert client.score("home", USER, ITEMS, model="mscan").model == "mscan"  # still answered while others notice
+            # still answered while others notice
+            assert client.score("home", USER, ITEMS, model="mscan").model == "mscan"
             watch.cancel()
         assert process.wait(60) == 0
-        assert process.stdout.read().splitlines() == [f"serving mscan/2 on {target}", f"serving shared_bottom/1 on {target}"]
+        assert process.stdout.read().splitlines() == [
+            f"serving mscan/2 on {target}",
+            f"serving shared_bottom/1 on {target}",
+        ]
 
 
 def test_serving_needs_no_torchrec():
@@ -197,7 +211,10 @@ def test_an_open_address_must_be_meant(repo):
 
 @pytest.mark.parametrize(
     ("chosen", "message"),
-    [(["mscam"], r"no complete package 'mscam'; did you mean mscan"), (["mscan/5"], r"no complete version '5'; known: 1, 2")],
+    [
+        (["mscam"], r"no complete package 'mscam'; did you mean mscan"),
+        (["mscan/5"], r"no complete version '5'; known: 1, 2"),
+    ],
 )
 def test_a_choice_that_is_not_there_is_named(repo, chosen, message):
     with pytest.raises(PackageError, match=message):
@@ -239,16 +256,31 @@ def test_nothing_to_serve_is_said(tmp_path):
 )
 def test_the_wire_twins_are_the_public_messages_byte_for_byte(ints, floats, lengths, c):
     column = {"name": "x", "strings": ["a", ""]}
-    public = ranking_pb2.ScoreRequest(items=[ranking_pb2.Column(**column, ints=ints, floats=floats, lengths=lengths)], debias_strength=c)
-    packed = {"ints": np.array(ints, wire.INTS), "floats": np.array(floats, wire.FLOATS), "lengths": np.array(lengths, wire.LENGTHS)}
-    twin = wire.ScoreRequest(items=[wire.Column(**column, **{k: v.tobytes() for k, v in packed.items()})], debias_strength=c)
+    public = ranking_pb2.ScoreRequest(
+        items=[ranking_pb2.Column(**column, ints=ints, floats=floats, lengths=lengths)], debias_strength=c
+    )
+    packed = {
+        "ints": np.array(ints, wire.INTS),
+        "floats": np.array(floats, wire.FLOATS),
+        "lengths": np.array(lengths, wire.LENGTHS),
+    }
+    twin = wire.ScoreRequest(
+        items=[wire.Column(**column, **{k: v.tobytes() for k, v in packed.items()})], debias_strength=c
+    )
     assert public.SerializeToString() == twin.SerializeToString()
 
 
 def test_generated_files_are_current(tmp_path):
     pytest.importorskip("grpc_tools")
     root = Path(ranking_pb2.__file__).parents[1]
-    command = ["-m", "grpc_tools.protoc", f"-I{root}", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}", f"--grpc_python_out={tmp_path}"]
+    command = [
+        "-m",
+        "grpc_tools.protoc",
+        f"-I{root}",
+        f"--python_out={tmp_path}",
+        f"--pyi_out={tmp_path}",
+        f"--grpc_python_out={tmp_path}",
+    ]
     subprocess.run([sys.executable, *command, "serving/ranking.proto"], check=True, cwd=root)
     for made in sorted((tmp_path / "serving").iterdir()):
         assert made.read_text() == (root / "serving" / made.name).read_text(), f"{made.name} is stale: run make proto"

@@ -14,7 +14,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_world import ITEMS, MAX_LENGTH, SCENARIOS, STRENGTHS, USER, eager_logits, launch, make_ranker, prepare, publish, wait_for
+from tiny_world import (
+    ITEMS,
+    MAX_LENGTH,
+    SCENARIOS,
+    STRENGTHS,
+    USER,
+    eager_logits,
+    launch,
+    make_ranker,
+    prepare,
+    publish,
+    wait_for,
+)
 
 from serving import features, ranking_pb2, ranking_pb2_grpc
 from serving.client import Client, make_request
@@ -65,14 +77,19 @@ def service(repo) -> RankingService:
 def test_served_scores_are_those_of_the_trained_ranker(model, client, prepared):
     rows = pq.read_table(prepared / "requests.parquet")
     served, latency_ms = score_table(client, rows, FeatureSchema.load(prepared / "schema.yaml"), model=model)
-    logit, interest, scenario = (torch.from_numpy(array) for array in eager_logits(make_ranker(model, prepared), prepared, rows))
+    logit, interest, scenario = (
+        torch.from_numpy(array) for array in eager_logits(make_ranker(model, prepared), prepared, rows)
+    )
     c = torch.tensor([[STRENGTHS[name]] for name in rows["scenario"].to_pylist()])
     score = scenario.sigmoid() * (interest - c) if model == "mscan" else logit
     wanted = {"row": rows["row"]}
     for t, task in enumerate(("click", "buy")):
         wanted |= {f"prob_{task}": logit.sigmoid()[:, t].numpy(), f"score_{task}": score[:, t].numpy()}
         if model == "mscan":
-            wanted |= {f"interest_logit_{task}": interest[:, t].numpy(), f"scenario_logit_{task}": scenario[:, t].numpy()}
+            wanted |= {
+                f"interest_logit_{task}": interest[:, t].numpy(),
+                f"scenario_logit_{task}": scenario[:, t].numpy(),
+            }
     far = compare(served, pa.table(wanted).take(np.random.default_rng(0).permutation(len(rows))))
     assert far.pop("rows") == len(rows)
     assert len(far) == (8 if model == "mscan" else 4)
@@ -124,7 +141,12 @@ def test_any_grpc_client_can_ask(target):
     with grpc.insecure_channel(target) as channel, Client(target, timeout=30) as client:
         reply = ranking_pb2_grpc.RankingStub(channel).Score(request, timeout=30)
         ours = client.score("cart", USER, ITEMS, model="mscan", request_id="r-7")
-    assert (reply.model, reply.version, reply.request_id, reply.debias_strength) == ("mscan", "2", "r-7", STRENGTHS["cart"])
+    assert (reply.model, reply.version, reply.request_id, reply.debias_strength) == (
+        "mscan",
+        "2",
+        "r-7",
+        STRENGTHS["cart"],
+    )
     assert list(reply.tasks) == ["click", "buy"]
     for field in ("probability", "score", "interest_logit", "scenario_logit"):
         np.testing.assert_array_equal(np.array(getattr(reply, field), np.float32), getattr(ours, field).reshape(-1))
@@ -154,7 +176,9 @@ def test_the_latest_behaviours_are_kept(client):
     short = {**USER, "history.item": items[-MAX_LENGTH:], "history.scenario": places[-MAX_LENGTH:]}
     scored = client.score("home", long, ITEMS, model="mscan").score
     np.testing.assert_array_equal(scored, client.score("home", short, ITEMS, model="mscan").score)
-    assert (scored != client.score("home", {**short, "history.item": items[:MAX_LENGTH]}, ITEMS, model="mscan").score).any()
+    assert (
+        scored != client.score("home", {**short, "history.item": items[:MAX_LENGTH]}, ITEMS, model="mscan").score
+    ).any()
 
 
 def test_a_user_without_history_is_scored(client):
@@ -180,7 +204,10 @@ REFUSED = {
     "a missing user feature": ({"user": without(USER, "age")}, r"user: feature 'age' \(side user\) is missing"),
     "a missing context feature": ({"user": without(USER, "hour")}, r"user: feature 'hour' \(side context\) is missing"),
     "a missing item feature": ({"items": without(ITEMS, "price")}, r"items: feature 'price' \(side item\) is missing"),
-    "a missing history": ({"user": without(USER, "history.scenario")}, r"user: feature 'history.scenario' \(side user\) is missing"),
+    "a missing history": (
+        {"user": without(USER, "history.scenario")},
+        r"user: feature 'history.scenario' \(side user\) is missing",
+    ),
     "an unknown feature": ({"user": {**USER, "agee": 3}}, r"user: unknown feature 'agee'; did you mean age\?"),
     "the wrong side": ({"items": {**ITEMS, "age": [3, 4]}}, r"items: feature 'age' has side user and belongs in user"),
     "no candidate": ({"items": {name: [] for name in ITEMS}}, r"items: 0 candidates, expected 1 to 1000"),
@@ -188,14 +215,23 @@ REFUSED = {
         {"items": {"item_id": [1] * 1001, "tags": [["t"]] * 1001, "price": [1.0] * 1001}},
         r"items: 1001 candidates, expected 1 to 1000",
     ),
-    "columns of different length": ({"items": {**ITEMS, "price": [1.0]}}, r"items: feature 'price' has 1 rows, but 'item_id' has 2"),
-    "text for an integer": ({"items": {**ITEMS, "item_id": ["4", "5"]}}, r"feature 'item_id': value '4' is str, expected int64"),
+    "columns of different length": (
+        {"items": {**ITEMS, "price": [1.0]}},
+        r"items: feature 'price' has 1 rows, but 'item_id' has 2",
+    ),
+    "text for an integer": (
+        {"items": {**ITEMS, "item_id": ["4", "5"]}},
+        r"feature 'item_id': value '4' is str, expected int64",
+    ),
     "an integer for text": ({"user": {**USER, "user_id": 1}}, r"feature 'user_id': value 1 is int, expected string"),
     "text for a number": (
         {"items": {**ITEMS, "price": ["1", "2"]}},
         r"items: feature 'price' is dense and takes floats or ints, not strings such as '1'",
     ),
-    "an infinite number": ({"user": {**USER, "hour": float("inf")}}, r"user: feature 'hour' has the value inf; a dense value is finite"),
+    "an infinite number": (
+        {"user": {**USER, "hour": float("inf")}},
+        r"user: feature 'hour' has the value inf; a dense value is finite",
+    ),
     "histories of different length": (
         {"user": {**USER, "history.item": [1]}},
         r"history.item has 1 behaviours and history.scenario 3; give one for each",
@@ -204,7 +240,10 @@ REFUSED = {
         {"user": {**USER, "history.scenario": ["home", "cart", "hom"]}},
         r"scenario 'hom' is unknown; did you mean home\?",
     ),
-    "several values for one": ({"user": {**USER, "age": [30, 31]}}, r"user: feature 'age' has one value a row, but lengths say 2"),
+    "several values for one": (
+        {"user": {**USER, "age": [30, 31]}},
+        r"user: feature 'age' has one value a row, but lengths say 2",
+    ),
     "an infinite c": ({"debias_strength": float("inf")}, r"debias_strength is inf, expected a finite number"),
 }
 
@@ -247,15 +286,27 @@ def clear_lengths(columns, _):
 MALFORMED = {
     "bytes of something else": (b"\xff\xffnot a message", r"the 15 bytes are no swrec.v1.ScoreRequest"),
     "text that is not UTF-8": (b"\x1a\x02\xff\xfe", r"the 4 bytes are no swrec.v1.ScoreRequest"),
-    "half a number": (lambda c, _: setattr(c["item_id"], "ints", b"123456789"), r"items: feature 'item_id': ints has 9 bytes"),
+    "half a number": (
+        lambda c, _: setattr(c["item_id"], "ints", b"123456789"),
+        r"items: feature 'item_id': ints has 9 bytes",
+    ),
     "a bag without lengths": (clear_lengths, r"items: feature 'tags' holds several values a row and needs lengths"),
     "lengths that do not sum": (
         lambda c, _: setattr(c["tags"], "lengths", np.array([2, 1], "<i4").tobytes()),
         r"sum to the number of values, 2, not 3",
     ),
-    "a negative length": (lambda c, _: setattr(c["tags"], "lengths", np.array([3, -1], "<i4").tobytes()), r"lengths must be >= 0"),
-    "two types": (lambda c, _: setattr(c["item_id"], "floats", np.ones(2).tobytes()), r"'item_id' has ints and floats; fill one"),
-    "not a number": (lambda c, _: setattr(c["hour"], "floats", np.array([np.nan]).tobytes()), r"feature 'hour' has the value nan"),
+    "a negative length": (
+        lambda c, _: setattr(c["tags"], "lengths", np.array([3, -1], "<i4").tobytes()),
+        r"lengths must be >= 0",
+    ),
+    "two types": (
+        lambda c, _: setattr(c["item_id"], "floats", np.ones(2).tobytes()),
+        r"'item_id' has ints and floats; fill one",
+    ),
+    "not a number": (
+        lambda c, _: setattr(c["hour"], "floats", np.array([np.nan]).tobytes()),
+        r"feature 'hour' has the value nan",
+    ),
     "a feature given twice": (lambda c, r: r.user.append(c["age"]), r"user: feature 'age' is given twice"),
     "two users": (
         lambda c, _: setattr(c["age"], "ints", np.array([1, 2], "<i8").tobytes()),
@@ -279,7 +330,9 @@ def test_a_request_cannot_ask_for_boundless_memory(service, monkeypatch):
     encoder = service.router.route("mscan", "").encoder
     assert len(encoder.encode(request, 0).history_scenario) == 1000 * MAX_LENGTH  # cut before it is repeated
     monkeypatch.setattr(features, "MAX_VALUES", 2 * 1000 * MAX_LENGTH - 1)
-    with pytest.raises(RequestError, match=r"user: 12 values in bags and sequences times 1000 candidates, allowed are 11999"):
+    with pytest.raises(
+        RequestError, match=r"user: 12 values in bags and sequences times 1000 candidates, allowed are 11999"
+    ):
         encoder.encode(request, 0)
 
 
@@ -307,7 +360,9 @@ def test_mutated_requests_never_shake_the_server(service, data):
 # What the client makes of failures
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED])
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED]
+)
 def test_faults_of_the_server_are_not_put_on_the_request(code):
     def refuse(_, context):
         context.abort(code, "error 1f2e")
@@ -318,7 +373,11 @@ def test_faults_of_the_server_are_not_put_on_the_request(code):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("swrec.v1.Ranking", {"Score": method}),))
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        said = "no answer from" if code is grpc.StatusCode.DEADLINE_EXCEEDED else f"127.0.0.1:{port}: {code.name}: error 1f2e"
+        said = (
+            "no answer from"
+            if code is grpc.StatusCode.DEADLINE_EXCEEDED
+            else f"127.0.0.1:{port}: {code.name}: error 1f2e"
+        )
         with Client(f"127.0.0.1:{port}", timeout=30) as opened, pytest.raises(ServerError, match=said):
             opened.score("home", USER, ITEMS)
         server.stop(None).wait()

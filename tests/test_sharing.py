@@ -1,4 +1,6 @@
-"""Any files, windows, ranks and kill points: every row once, in equal steps, in one order; and a rank reads only what it needs."""
+"""Any files, windows, ranks and kill points: every row once, in equal steps, in one order; and a rank reads only what
+it needs.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,9 @@ def test_every_row_once_in_file_order(plan: dict[str, Any], world: tuple[int, in
 
 @pytest.mark.parametrize("split", ["days", "random"])
 @pytest.mark.parametrize("window", [10**6, 1000])
-def test_the_order_knows_nothing_of_ranks_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, window: int) -> None:
+def test_the_order_knows_nothing_of_ranks_and_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, window: int
+) -> None:
     monkeypatch.setattr(lanes, "ROWS_A_LANE", 1)
     folder = days_of_sizes(tmp_path / "toy", [1600, 1400], row_group=100)
 
@@ -128,7 +132,9 @@ def test_the_order_knows_nothing_of_ranks_and_batches(tmp_path: Path, monkeypatc
         steps_of_all = [set().union(*step) for step in row_lists(epoch_of(make, world, 0, batch=64 // world))]
         assert steps_of_all == one
     flat = [row for step in row_lists(epoch_of(make, 1, 0, batch=1)) for rows in step for row in rows]
-    assert [set(flat[i : i + len(rows)]) for i, rows in zip(np.cumsum([0, *map(len, one[:-1])]), one, strict=True)] == one
+    assert [
+        set(flat[i : i + len(rows)]) for i, rows in zip(np.cumsum([0, *map(len, one[:-1])]), one, strict=True)
+    ] == one
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -145,7 +151,9 @@ def test_a_rank_reads_only_row_groups_that_hold_its_rows(
     rows: list[int] = []
     for rank in range(3):
         read.clear()
-        batches = list(reader(folder, 300, split=split, window=window, shuffle=shuffle, rank=rank, world_size=3).epoch(0))
+        batches = list(
+            reader(folder, 300, split=split, window=window, shuffle=shuffle, rank=rank, world_size=3).epoch(0)
+        )
         own = [row for batch in batches for row in batch.row_B.tolist()]
         held = {row // 1000 for row in own}  # rows are numbered through, 1000 a row group
         opened = [(part.piece.file.day, part.piece.groups) for part in read]
@@ -187,7 +195,12 @@ def test_windows_are_shuffled_well(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), lane_count=st.sampled_from([1, 4, 12, 60, LANES]), world=st.integers(1, 9), batch=st.integers(1, 700))
+@given(
+    data=st.data(),
+    lane_count=st.sampled_from([1, 4, 12, 60, LANES]),
+    world=st.integers(1, 9),
+    batch=st.integers(1, 700),
+)
 def test_shares_of_lanes_cover_every_step(data: st.DataObject, lane_count: int, world: int, batch: int) -> None:
     rows = data.draw(st.integers(max(world, lane_count), 3000))
     begin = data.draw(st.integers(0, rows - world))

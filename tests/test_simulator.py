@@ -89,7 +89,11 @@ def test_the_data_file_names_what_the_files_hold(folder: Path) -> None:
     assert {Path(file.path).relative_to(folder).as_posix() for file in found} == {
         name for name in files(folder) if name.endswith(".parquet") and not name.startswith("truth/")
     }
-    assert len(schema.of_kind("id", "bag")) == 10 and len(schema.of_kind("dense")) == 2 and schema.tasks == ("click", "conversion")
+    assert (
+        len(schema.of_kind("id", "bag")) == 10
+        and len(schema.of_kind("dense")) == 2
+        and schema.tasks == ("click", "conversion")
+    )
     columns = set(pq.read_table(folder / "log").column_names)
     for join in content["options"]["join"]:
         names = pq.read_schema(folder / join["file"]).names
@@ -114,14 +118,18 @@ def test_the_log_prepares_with_its_own_data_file(folder: Path, rows: Columns, tm
 
 def test_options_are_kept_with_the_log_and_make_it_again(folder: Path, tmp_path: Path) -> None:
     kept = parse(
-        Simulation, {f"--{k.replace('_', '-')}": v for k, v in yaml.safe_load((folder / "simulation.yaml").read_text()).items()}, ""
+        Simulation,
+        {f"--{k.replace('_', '-')}": v for k, v in yaml.safe_load((folder / "simulation.yaml").read_text()).items()},
+        "",
     )
     assert (kept.users, kept.items, kept.start) == (1000, 400, date(2024, 1, 1))
     simulate(kept, tmp_path / "again")
     assert filecmp.cmpfiles(folder, tmp_path / "again", files(folder), shallow=False) == (files(folder), [], [])
 
 
-def test_the_log_is_in_order_of_time_and_requests_are_of_one_user_scenario_and_moment(rows: Columns, folder: Path) -> None:
+def test_the_log_is_in_order_of_time_and_requests_are_of_one_user_scenario_and_moment(
+    rows: Columns, folder: Path
+) -> None:
     assert np.array_equal(rows["row"], np.arange(80_000)) and (np.diff(rows["time"]) >= np.timedelta64(0)).all()
     _, first, sizes = np.unique(rows["session"], return_index=True, return_counts=True)
     for name in ("user_id", "scenario", "time", "device", "is_random"):
@@ -129,8 +137,14 @@ def test_the_log_is_in_order_of_time_and_requests_are_of_one_user_scenario_and_m
     assert (sizes <= 10).all() and (sizes >= 4).sum() >= len(sizes) - 4  # the last request of a day may be cut
     pairs = rows["session"] * len(pq.read_table(folder / "items.parquet")) + rows["item_id"]
     assert len(np.unique(pairs)) == len(pairs)
-    days = {path.name: pq.read_table(path)["time"].to_numpy().astype("datetime64[D]") for path in sorted((folder / "log").iterdir())}
-    assert all((found == np.datetime64(name.removeprefix("day="))).all() for name, found in days.items()) and len(days) == 4
+    days = {
+        path.name: pq.read_table(path)["time"].to_numpy().astype("datetime64[D]")
+        for path in sorted((folder / "log").iterdir())
+    }
+    assert (
+        all((found == np.datetime64(name.removeprefix("day="))).all() for name, found in days.items())
+        and len(days) == 4
+    )
 
 
 def test_users_visit_often_and_in_different_scenarios(rows: Columns) -> None:
@@ -144,7 +158,10 @@ def test_users_visit_often_and_in_different_scenarios(rows: Columns) -> None:
 
 def test_click_rates_are_the_written_probabilities(rows: Columns) -> None:
     """Every decile within five standard errors."""
-    for label, probability, among in (("click", "click_probability", None), ("conversion", "conversion_probability", "click")):
+    for label, probability, among in (
+        ("click", "click_probability", None),
+        ("conversion", "conversion_probability", "click"),
+    ):
         chosen = slice(None) if among is None else rows[among] == 1
         p, y = rows[probability][chosen].astype(float), rows[label][chosen]
         for part in np.array_split(np.argsort(p, kind="stable"), 10):
@@ -175,7 +192,9 @@ def test_interest_orders_what_is_liked_and_the_pooled_click_probability_does_not
     by = {name: roc_auc_score(liked, rows[name]) for name in ("interest", "click_probability")}
     by["popularity"] = roc_auc_score(liked, shown)
     assert by["interest"] > by["click_probability"] + 0.05 and by["click_probability"] > by["popularity"]
-    assert roc_auc_score(rows["click"], rows["click_probability"]) > roc_auc_score(rows["click"], rows["interest"]) + 0.05
+    assert (
+        roc_auc_score(rows["click"], rows["click_probability"]) > roc_auc_score(rows["click"], rows["interest"]) + 0.05
+    )
 
 
 def test_conversions_follow_clicks_only(rows: Columns) -> None:
@@ -232,7 +251,9 @@ def test_later_days_leave_earlier_bytes_alone(folder: Path, tmp_path: Path) -> N
     assert filecmp.cmpfiles(folder, tmp_path / "short", common, shallow=False) == (common, [], [])
 
 
-def test_what_goes_on_in_a_part_does_not_depend_on_the_other_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_goes_on_in_a_part_does_not_depend_on_the_other_parts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(simulator, "PART_ROWS", 3000)
     found = simulated(tmp_path / "a", days=1)
     assert len(list((tmp_path / "a/log/day=2024-01-01").iterdir())) == 7
@@ -247,10 +268,11 @@ def test_seeds_differ(tmp_path: Path) -> None:
 
 
 def test_histories_tell_what_ids_do_not(tmp_path: Path) -> None:
-    """Without drift and habit the interest is what user, item and scenario ids can tell at best; the same rows are shown with habit.
+    """Without drift and habit the interest is what user, item and scenario ids can tell at best; the same rows are
+    shown with habit.
 
-    Then rows in whose category the user clicked on the day before are clicked more than ids tell, and all others of a user
-    without any click before are not. Without habit neither is.
+    Then rows in whose category the user clicked on the day before are clicked more than ids tell, and all others of a
+    user without any click before are not. Without habit neither is.
     """
     ids, habits = (simulated(tmp_path / str(h), habit=h, drift=0.0, direct_effect=0.0, days=5) for h in (0.0, 1.0))
     told = 1 / (1 + np.exp(-ids["interest"].astype(float)))
@@ -275,7 +297,9 @@ def test_drift_moves_tastes_and_none_leaves_them(tmp_path: Path) -> None:
         for number in range(3):
             state.next_day(simulator.open_day(given, world, state, number), [])
         same = float(np.corrcoef(state.taste_UK.ravel(), world.users.taste_UK.ravel())[0, 1])
-        assert same == pytest.approx(1 if not drift else 0.99**1.5, abs=0.01) and state.taste_UK.std() == pytest.approx(1, abs=0.1)
+        assert same == pytest.approx(1 if not drift else 0.99**1.5, abs=0.01) and state.taste_UK.std() == pytest.approx(
+            1, abs=0.1
+        )
         assert (world.items.birth_I > 0).mean() == pytest.approx(UNBORN * drift, abs=0.15)
 
 
@@ -327,7 +351,9 @@ def test_a_bad_option_is_named_on_one_line(name: str, value: Any) -> None:
     assert str(value) in str(told.value) and "\n" not in str(told.value)
 
 
-def test_the_command_says_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["simulate", "--days", "2", "--rows-per-day", "500", "--scenarios", "3", "--seed", "1", "--conversions"]
     monkeypatch.setattr(sys, "argv", ["swrec", *words, "--out", str(tmp_path / "a"), "--json"])
     with pytest.raises(SystemExit, match="0"):
@@ -370,4 +396,6 @@ def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("swrec_prod.datasets.simulate._write_part", full)
     with pytest.raises(DataError, match=r"out: cannot be written: No space left on device"):
         simulate(few.model_copy(update={"seed": 9}), out, overwrite=True)
-    assert {name: (out / name).read_bytes() for name in files(out)} == before and [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert {name: (out / name).read_bytes() for name in files(out)} == before and [
+        p.name for p in tmp_path.iterdir()
+    ] == ["out"]

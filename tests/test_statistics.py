@@ -1,4 +1,6 @@
-"""Paired differences of AUC against DeLong's definition over all pairs, a bootstrap of users, and truths that are known."""
+"""Paired differences of AUC against DeLong's definition over all pairs, a bootstrap of users, and truths that are
+known.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,11 @@ def test_seeds_disagreeing_on_rows_are_counted_once(given_rows):
 @given(rows(seeds=2), st.booleans(), st.data())
 def test_exchanging_models_changes_the_sign_and_nothing_else(given_rows, clustered, data):
     labels, a, b = given_rows
-    users = data.draw(arrays.arrays(np.int64, len(labels), elements=st.integers(-3, 9))) if clustered else np.arange(len(labels))
+    users = (
+        data.draw(arrays.arrays(np.int64, len(labels), elements=st.integers(-3, 9)))
+        if clustered
+        else np.arange(len(labels))
+    )
     assume(min(len(set(users[labels == label])) for label in (0, 1)) >= 2)
     there, back = auc_difference(labels, a, b, users), auc_difference(labels, b, a, users)
     assert there == pytest.approx((-back.value, back.error, -back.high, -back.low, back.p), abs=1e-12)
@@ -115,7 +121,12 @@ def test_clustered_error_is_that_of_a_bootstrap_of_users(seeds):
     again = []
     for _ in range(400):
         taken = np.concatenate([by_user[k] for k in rng.integers(0, len(by_user), len(by_user))])
-        again.append(sum(metrics.auc(labels[taken], x[taken]) - metrics.auc(labels[taken], y[taken]) for x, y in zip(a, b, strict=True)))
+        again.append(
+            sum(
+                metrics.auc(labels[taken], x[taken]) - metrics.auc(labels[taken], y[taken])
+                for x, y in zip(a, b, strict=True)
+            )
+        )
     rows_alone, clustered = auc_difference(labels, a, b), auc_difference(labels, a, b, user)
     assert clustered.error == pytest.approx(np.std(again) / seeds, rel=0.12)
     assert clustered.error > 1.5 * rows_alone.error, "users' rows are alike here, so that rows alone promise too much"
@@ -184,7 +195,9 @@ def test_two_scores_of_one_model_are_paired_by_seed():
     assert paired.value == pytest.approx(unpaired.value, abs=1e-12)
     assert auc_difference(labels, a, a + 1, user, same_seeds=True) == (0, 0, 0, 0, 1)
     one = auc_difference(labels, better[1], a[1], user, same_seeds=True)
-    assert one == pytest.approx(one_by_one[1], abs=1e-12), "one seed is paired by rows, and there is nothing else to pair"
+    assert one == pytest.approx(one_by_one[1], abs=1e-12), (
+        "one seed is paired by rows, and there is nothing else to pair"
+    )
     with pytest.raises(MetricError, match="not 3 and 2"):
         auc_difference(labels, better, a[:2], user, same_seeds=True)
 

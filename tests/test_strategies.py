@@ -1,4 +1,6 @@
-"""Single and Finetune: a model for every scenario, made of ordinary runs; never worse than Mix where it counts, and resumable."""
+"""Single and Finetune: a model for every scenario, made of ordinary runs; never worse than Mix where it counts, and
+resumable.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def with_values(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 def toy_config(data: Path, strategy: dict[str, Any] | str = "mix", **train_keys: Any) -> RunConfig:
     section = {"name": strategy} if isinstance(strategy, str) else strategy
-    return config_of(data, more={**DNN, "strategy": section}, **{"batch_size": 50, "epochs": 3, "lr_dense": 0.01, **train_keys})
+    return config_of(
+        data, more={**DNN, "strategy": section}, **{"batch_size": 50, "epochs": 3, "lr_dense": 0.01, **train_keys}
+    )
 
 
 def of_scenarios(config: RunConfig, *names: str) -> RunConfig:
@@ -98,8 +102,16 @@ def test_every_scenario_has_a_whole_run_that_says_what_was_trained(run: Path) ->
         folder = run / "scenarios" / value
         config = RunConfig.load(folder / "run.yaml")
         assert config.data.scenarios == (value,) and config.strategy == StrategyConfig()
-        np.testing.assert_allclose(evaluate(folder)[0]["score_click"].to_numpy(), predictions(folder)["score_click"], atol=1e-6)
-    assert {path.name for path in run.iterdir()} >= {"run.yaml", "log.txt", "metrics.json", "predictions.parquet", "scenarios"}
+        np.testing.assert_allclose(
+            evaluate(folder)[0]["score_click"].to_numpy(), predictions(folder)["score_click"], atol=1e-6
+        )
+    assert {path.name for path in run.iterdir()} >= {
+        "run.yaml",
+        "log.txt",
+        "metrics.json",
+        "predictions.parquet",
+        "scenarios",
+    }
     assert (run / "mix" / "metrics.json").exists() == (run.name == "finetune")
 
 
@@ -113,9 +125,13 @@ def test_every_test_row_is_scored_by_the_model_of_its_scenario(run: Path) -> Non
         auc = roc_auc_score(own["label_click"], own["score_click"])
         assert metrics["scenarios"][value]["auc"] == pytest.approx(auc, abs=1e-9)
         told = metrics_of_run(run / "scenarios" / value)
-        assert metrics["runs"][value] == {"folder": f"scenarios/{value}"} | {n: told[n] for n in told if n.startswith("best_")}
+        assert metrics["runs"][value] == {"folder": f"scenarios/{value}"} | {
+            n: told[n] for n in told if n.startswith("best_")
+        }
     assert metrics["strategy"] == run.name
-    assert metrics["overall"]["auc"] == pytest.approx(roc_auc_score(table["label_click"], table["prob_click"]), abs=1e-6)
+    assert metrics["overall"]["auc"] == pytest.approx(
+        roc_auc_score(table["label_click"], table["prob_click"]), abs=1e-6
+    )
     folders = [*(run / "scenarios").iterdir(), *([run / "mix"] if run.name == "finetune" else [])]
     assert metrics["rows"] == sum(metrics_of_run(folder)["rows"] for folder in folders)
 
@@ -177,19 +193,28 @@ def found_aucs(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return find
 
 
-def test_a_scenario_that_never_gets_better_keeps_mix(tmp_path: Path, data: Path, found_aucs: Callable[[float], None]) -> None:
+def test_a_scenario_that_never_gets_better_keeps_mix(
+    tmp_path: Path, data: Path, found_aucs: Callable[[float], None]
+) -> None:
     found_aucs(-0.01)
     train(toy_config(data, "finetune", epochs=1, patience=1), tmp_path / "run")
-    np.testing.assert_array_equal(predictions(tmp_path / "run")["score_click"], predictions(tmp_path / "run" / "mix")["score_click"])
+    np.testing.assert_array_equal(
+        predictions(tmp_path / "run")["score_click"], predictions(tmp_path / "run" / "mix")["score_click"]
+    )
     for value, told in metrics_of_run(tmp_path / "run")["runs"].items():
         assert (told["best_step"], told["best_epoch"]) == (0, 0)
         assert len(history_of(tmp_path / "run" / "scenarios" / value)) == 2, "mix, and one epoch that was no better"
 
 
 @pytest.mark.parametrize("scope", ["all", "dense_only"])
-def test_the_scope_says_whether_tables_move(tmp_path: Path, data: Path, found_aucs: Callable[[float], None], scope: str) -> None:
+def test_the_scope_says_whether_tables_move(
+    tmp_path: Path, data: Path, found_aucs: Callable[[float], None], scope: str
+) -> None:
     found_aucs(0.01)
-    train(of_scenarios(toy_config(data, {"name": "finetune", "scope": scope, "epochs": 1}, epochs=1), HOME), tmp_path / "run")
+    train(
+        of_scenarios(toy_config(data, {"name": "finetune", "scope": scope, "epochs": 1}, epochs=1), HOME),
+        tmp_path / "run",
+    )
     mix, own = (checkpoint.load_run(tmp_path / "run" / name)[0].state_dict() for name in ("mix", "scenarios/home"))
     moved = {name.split(".")[0] for name, value in own.items() if not torch.equal(value, mix[name])}
     assert moved == ({"sparse", "scorer"} if scope == "all" else {"scorer"})
@@ -221,12 +246,16 @@ def test_a_strategy_that_was_cut_off_goes_on_as_if_nothing_had_happened(
     with pytest.raises(CheckpointError, match="training has not finished"):
         evaluate(out)
     train(config, out)
-    assert all(path.stat().st_mtime_ns == then for path, then in finished.items()), "what was finished is not trained again"
+    assert all(path.stat().st_mtime_ns == then for path, then in finished.items()), (
+        "what was finished is not trained again"
+    )
     np.testing.assert_array_equal(predictions(out)["score_click"], predictions(whole)["score_click"])
     assert metrics_of_run(out)["runs"] == metrics_of_run(whole)["runs"]
 
 
-def test_a_strategy_that_was_cut_off_goes_on_after_its_folder_was_moved(tmp_path: Path, data: Path, finetune: Path) -> None:
+def test_a_strategy_that_was_cut_off_goes_on_after_its_folder_was_moved(
+    tmp_path: Path, data: Path, finetune: Path
+) -> None:
     out = Path(shutil.copytree(finetune, tmp_path / "elsewhere"))
     for unfinished in (out, out / "scenarios" / CART):
         (unfinished / "metrics.json").unlink()
@@ -242,7 +271,9 @@ def test_an_unfinished_strategy_of_another_configuration_is_refused(tmp_path: Pa
     (out / "metrics.json").unlink()
     with pytest.raises(ConfigError, match=r"another strategy\.name \('finetune', now 'single'\)"):
         train(toy_config(data, "single"), out)
-    wrong = toy_config(data, "single").model_copy(update={"model": toy_config(data).model.model_copy(update={"hiden": [4]})})
+    wrong = toy_config(data, "single").model_copy(
+        update={"model": toy_config(data).model.model_copy(update={"hiden": [4]})}
+    )
     with pytest.raises(ConfigError, match="did you mean hidden"):
         train(wrong, out, overwrite=True)
     assert (out / "scenarios").exists(), "a refused overwrite keeps the old run"
@@ -256,7 +287,9 @@ def lacking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = toy_rows()
     scenario, split, click = (np.array(table[name].to_pylist()) for name in ("scenario", "split", "label_click"))
     click[(scenario == 1) & (split == "valid")] = 1
-    table = with_values(table, "label_click", pa.array(click, pa.int8())).filter(pa.array((scenario != 2) | (split != "train")))
+    table = with_values(table, "label_click", pa.array(click, pa.int8())).filter(
+        pa.array((scenario != 2) | (split != "train"))
+    )
     return write_prepared(tmp_path_factory.mktemp("lacking") / "data", [table])
 
 
@@ -266,10 +299,14 @@ def test_single_refuses_a_scenario_that_it_cannot_train(tmp_path: Path, lacking:
         train(toy_config(lacking, "single"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     metrics, _ = train(of_scenarios(toy_config(lacking, "single", epochs=1), HOME, CART), tmp_path / "run")
-    assert metrics["runs"][CART]["best_valid_auc"] is None, "validation rows of one class are judged by the logloss, as in any run"
+    assert metrics["runs"][CART]["best_valid_auc"] is None, (
+        "validation rows of one class are judged by the logloss, as in any run"
+    )
     with pytest.raises(DataError, match=r"no model for \d+ rows of scenario 'search'; known: home, cart"):
         config = RunConfig.load(tmp_path / "run" / "run.yaml")
-        config.model_copy(update={"data": config.data.model_copy(update={"scenarios": None})}).save(tmp_path / "run" / "run.yaml")
+        config.model_copy(update={"data": config.data.model_copy(update={"scenarios": None})}).save(
+            tmp_path / "run" / "run.yaml"
+        )
         evaluate(tmp_path / "run")
 
 
@@ -277,7 +314,10 @@ def test_finetune_keeps_mix_for_a_scenario_that_it_cannot_train(tmp_path: Path, 
     metrics, _ = train(toy_config(lacking, "finetune", epochs=1), tmp_path / "run")
     folders = {value: told["folder"] for value, told in metrics["runs"].items()}
     assert folders == {HOME: "scenarios/home", CART: "mix", SEARCH: "mix"}
-    assert metrics["runs"][SEARCH]["reason"].startswith("0 train (of weight above 0), ") and "all" in metrics["runs"][CART]["reason"]
+    assert (
+        metrics["runs"][SEARCH]["reason"].startswith("0 train (of weight above 0), ")
+        and "all" in metrics["runs"][CART]["reason"]
+    )
     assert "scenario search keeps mix: 0 train (of weight above 0), " in (tmp_path / "run" / "log.txt").read_text()
     table, mix = predictions(tmp_path / "run"), predictions(tmp_path / "run" / "mix")
     kept = table["scenario"] != HOME
@@ -289,7 +329,10 @@ def test_counts_are_those_of_a_plain_loop(lacking: Path) -> None:
     catalog, config = Catalog.open(lacking), of_scenarios(toy_config(lacking), CART, HOME)
     raw = [row for file in catalog.files for row in pa.parquet.ParquetFile(file.path).read().to_pylist()]
     for part in ("train", "valid", "test"):
-        clicks = {v: [r["label_click"] for r in raw if r["scenario"] == i and r["split"] == part] for i, v in enumerate((HOME, CART))}
+        clicks = {
+            v: [r["label_click"] for r in raw if r["scenario"] == i and r["split"] == part]
+            for i, v in enumerate((HOME, CART))
+        }
         expected = {value: (len(found), sum(found)) for value, found in clicks.items()}
         assert scenario_counts(catalog, config.data, part) == expected | {SEARCH: (0, 0)}
 
@@ -302,12 +345,15 @@ def test_rows_of_weight_0_train_no_model(tmp_path: Path) -> None:
     every, weighed = (scenario_counts(catalog, config.data, "train", weighed=weighed) for weighed in (False, True))
     assert every[SEARCH][0] > 0 and weighed == every | {SEARCH: (0, 0)}
     with pytest.raises(
-        DataError, match=r"scenario 'search' cannot have a model of its own: 0 train \(of weight above 0\), \d+ valid, \d+ test rows"
+        DataError,
+        match=r"scenario 'search' cannot have a model of its own: 0 train \(of weight above 0\), \d+ valid, \d+ test rows",
     ):
         train(config, tmp_path / "run")
     metrics, _ = train(toy_config(data, "finetune", epochs=1), tmp_path / "run")
     assert metrics["runs"][SEARCH]["folder"] == "mix"
-    assert evaluate(tmp_path / "run", part="train")[1]["scenarios"][SEARCH]["rows"] == every[SEARCH][0], "they are scored as any others"
+    assert evaluate(tmp_path / "run", part="train")[1]["scenarios"][SEARCH]["rows"] == every[SEARCH][0], (
+        "they are scored as any others"
+    )
 
 
 @pytest.mark.parametrize(
@@ -346,9 +392,13 @@ def with_debias(data: Path, form: str | None, **train_keys: Any) -> RunConfig:
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("joint", None), ("apart", "joint"), (None, "apart")])
-def test_weights_of_another_form_of_eliminator_are_refused(tmp_path: Path, data: Path, theirs: str | None, ours: str | None) -> None:
+def test_weights_of_another_form_of_eliminator_are_refused(
+    tmp_path: Path, data: Path, theirs: str | None, ours: str | None
+) -> None:
     train(with_debias(data, theirs, epochs=1), tmp_path / "theirs")
-    with pytest.raises(ConfigError, match=rf"train\.begin: .*theirs has another debias.* \(.*{theirs}.*, now .*{ours}.*\); its weights"):
+    with pytest.raises(
+        ConfigError, match=rf"train\.begin: .*theirs has another debias.* \(.*{theirs}.*, now .*{ours}.*\); its weights"
+    ):
         train(with_debias(data, ours, begin=str(tmp_path / "theirs")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     train(with_debias(data, theirs, begin=str(tmp_path / "theirs"), epochs=1), tmp_path / "run")
@@ -358,8 +408,14 @@ def test_weights_that_mean_something_else_are_refused(tmp_path: Path, data: Path
     begun = toy_config(data, begin=str(finetune / "mix"), epochs=1)
     features = begun.data.model_copy(update={"features": ("person", "movie", "age")})
     for other, message in [
-        (begun.model_copy(update={"model": begun.model.model_copy(update={"hidden": [32]})}), r"model\.hidden \(\[16, 8\], now \[32\]\)"),
-        (begun.model_copy(update={"data": features}), r"data\.features \(\['person', .* now \['person', 'movie', 'age'\]\)"),
+        (
+            begun.model_copy(update={"model": begun.model.model_copy(update={"hidden": [32]})}),
+            r"model\.hidden \(\[16, 8\], now \[32\]\)",
+        ),
+        (
+            begun.model_copy(update={"data": features}),
+            r"data\.features \(\['person', .* now \['person', 'movie', 'age'\]\)",
+        ),
     ]:
         with pytest.raises(ConfigError, match=message):
             train(other, tmp_path / "run")
@@ -385,7 +441,11 @@ def test_two_ranks_come_to_the_same_models(tmp_path: Path, data: Path, finetune:
     config = toy_config(data, {"name": "finetune", "lr_factor": 0.3}, batch_size=25)
     done = torchrun("-m", "swrec_prod.cli", "train", run_file(tmp_path, config), "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr[-3000:]
-    np.testing.assert_allclose(predictions(tmp_path / "run")["score_click"], predictions(finetune)["score_click"], atol=1e-4)
+    np.testing.assert_allclose(
+        predictions(tmp_path / "run")["score_click"], predictions(finetune)["score_click"], atol=1e-4
+    )
     one, two = (metrics_of_run(folder) for folder in (finetune, tmp_path / "run"))
     assert (one["rows"], one["steps"]) == (two["rows"], two["steps"])
-    assert {v: told["best_step"] for v, told in one["runs"].items()} == {v: told["best_step"] for v, told in two["runs"].items()}
+    assert {v: told["best_step"] for v, told in one["runs"].items()} == {
+        v: told["best_step"] for v, told in two["runs"].items()
+    }

@@ -45,7 +45,9 @@ train(RunConfig.load(sys.argv[1]), Path(sys.argv[2]))
 
 
 @pytest.fixture(scope="module", params=["shared_bottom", "mscan"])
-def run(request: pytest.FixtureRequest, prepared_age: Path, prepared_genre: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(
+    request: pytest.FixtureRequest, prepared_age: Path, prepared_genre: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A finished run: shared_bottom over the random split, mscan over the days, two validations an epoch."""
     prepared = prepared_age if request.param == "shared_bottom" else prepared_genre
     out = tmp_path_factory.mktemp("runs") / request.param
@@ -137,9 +139,16 @@ def test_the_best_weights_are_restored_though_later_ones_are_worse(
     found_aucs(0.6, 0.8, 0.7, 0.75)
     run = fit(tmp_path, prepared_age, "four", epochs=4)
     metrics = metrics_of_run(run)
-    assert (metrics["best_valid_auc"], metrics["best_epoch"], metrics["best_step"], metrics["steps"]) == (0.8, 2, 26, 52)
+    assert (metrics["best_valid_auc"], metrics["best_epoch"], metrics["best_step"], metrics["steps"]) == (
+        0.8,
+        2,
+        26,
+        52,
+    )
     found_aucs(0.6, 0.8)
-    np.testing.assert_array_equal(predictions(fit(tmp_path, prepared_age, "two", epochs=2))["score_click"], predictions(run)["score_click"])
+    np.testing.assert_array_equal(
+        predictions(fit(tmp_path, prepared_age, "two", epochs=2))["score_click"], predictions(run)["score_click"]
+    )
     np.testing.assert_allclose(evaluate(run)[0]["score_click"].to_numpy(), predictions(run)["score_click"], atol=1e-6)
 
 
@@ -164,7 +173,8 @@ def test_a_seed_decides_the_whole_history(tmp_path: Path, prepared_age: Path) ->
 @pytest.mark.parametrize("name", ["mscan", "shared_bottom"])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, prepared_genre: Path, name: str) -> None:
     options = {"mscan": {"dropout": 0.3}, "shared_bottom": {"dropout": 0.3, "norm": "batch", "tower_norm": "batch"}}
-    data = {"path": str(prepared_genre), "split": "days", "days": DAYS, "shuffle_rows": 1000}  # several windows an epoch
+    # several windows an epoch
+    data = {"path": str(prepared_genre), "split": "days", "days": DAYS, "shuffle_rows": 1000}
     config = config_of(prepared_genre, more={"data": data, "model": {"name": name, **options[name]}}, evals_per_epoch=4)
     file, out, whole = run_file(tmp_path, config), tmp_path / "run", tmp_path / "whole"
     assert process("-c", KILLED, file, out).returncode == -signal.SIGKILL
@@ -224,7 +234,9 @@ def test_a_run_whose_c_is_to_be_fitted_goes_on_wherever_it_was_cut_off(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("swrec_prod.train.run.fit_c", _stop)
         train(asked, tmp_path / "run")
-    with pytest.raises(CheckpointError, match="c is not fitted yet; run swrec train again, it goes on where it stopped"):
+    with pytest.raises(
+        CheckpointError, match="c is not fitted yet; run swrec train again, it goes on where it stopped"
+    ):
         evaluate(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(RunFolder, "write_metrics", _stop)
@@ -270,12 +282,16 @@ def test_a_folder_that_is_no_run_is_never_touched(tmp_path: Path, prepared_age: 
 
 
 def test_a_run_that_diverges_says_so_and_may_be_started_again(tmp_path: Path, prepared_age: Path) -> None:
-    with pytest.raises(MetricError, match=r"diverged before step 13: .* not finite .*; lower train\.lr_dense \(1e\+30\)"):
+    with pytest.raises(
+        MetricError, match=r"diverged before step 13: .* not finite .*; lower train\.lr_dense \(1e\+30\)"
+    ):
         fit(tmp_path, prepared_age, lr_dense=1e30)
     assert history_of(fit(tmp_path, prepared_age, epochs=1)), "without a checkpoint there is nothing to protect"
 
 
-def test_only_the_features_asked_for_are_read(tmp_path: Path, prepared_age: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_features_asked_for_are_read(
+    tmp_path: Path, prepared_age: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[str] = []
     columns = Decoder.__init__
 

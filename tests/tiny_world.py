@@ -93,7 +93,9 @@ def catalog_of(folder: Path) -> Catalog:
 def make_config(model: str, folder: Path) -> RunConfig:
     """A run over the folder. Debiasing is kept to M-scan, so that both kinds of scores are there."""
     debias = {"c": STRENGTHS} if model == "mscan" else None
-    return RunConfig.model_validate({"data": {"path": str(folder), "split": "random"}, "model": {"name": model}, "debias": debias})
+    return RunConfig.model_validate(
+        {"data": {"path": str(folder), "split": "random"}, "model": {"name": model}, "debias": debias}
+    )
 
 
 def make_ranker(model: str, folder: Path) -> Ranker:

@@ -33,7 +33,9 @@ def same_scenario(
     # What is not kept goes to a slot behind the last one, which is cut off.
     slot_BN = torch.where(same_BN & (slot_BN >= 0), slot_BN, size)
     position_N = torch.arange(length, device=mask_BN.device).expand(rows, length)
-    position_BK = torch.zeros([rows, size + 1], dtype=torch.int64, device=mask_BN.device).scatter(1, slot_BN, position_N)[:, :size]
+    position_BK = torch.zeros([rows, size + 1], dtype=torch.int64, device=mask_BN.device).scatter(
+        1, slot_BN, position_N
+    )[:, :size]
     own_BK = torch.arange(size, device=mask_BN.device).unsqueeze(0) < count_B1
     return _take(history_BNd, position_BK), own_BK
 
@@ -41,8 +43,8 @@ def same_scenario(
 class CoAttention(nn.Module):
     """R_h, the history weighted by its best match in S_u (M-scan, WWW 2024, eq. 5 and 14-17).
 
-    C_jk = w ReLU(W_h h_j + W_i i + W_s s_k + b); c_j = max_k C_jk; R_h = sum_j softmax_j(c) h_j. Without a bias behind w:
-    the softmax would cancel it. An empty S_u is one learned null behaviour, an empty history gives R_h = 0.
+    C_jk = w ReLU(W_h h_j + W_i i + W_s s_k + b); c_j = max_k C_jk; R_h = sum_j softmax_j(c) h_j. Without a bias behind
+    w: the softmax would cancel it. An empty S_u is one learned null behaviour, an empty history gives R_h = 0.
 
     Neither the [B, N, K, A] tensor of all pairs nor a [B, N, A] one ever exists, see _BestMatch; values and gradients
     are those of the full form.
@@ -56,7 +58,9 @@ class CoAttention(nn.Module):
         self.out = nn.Linear(width, 1, bias=False)
         self.null = nn.Parameter(torch.randn(d) * 0.1)
 
-    def forward(self, history_BNd: Tensor, mask_BN: Tensor, same_BKd: Tensor, same_mask_BK: Tensor, target_Bd: Tensor) -> Tensor:
+    def forward(
+        self, history_BNd: Tensor, mask_BN: Tensor, same_BKd: Tensor, same_mask_BK: Tensor, target_Bd: Tensor
+    ) -> Tensor:
         """R_h: [B, d]"""
         empty_B1 = ~same_mask_BK.any(1, keepdim=True)
         same_BKd = torch.where(empty_B1.unsqueeze(2), self.null, same_BKd)
@@ -73,7 +77,9 @@ class CoAttention(nn.Module):
 
 
 def best_match(history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, mask_BK: Tensor, w_A: Tensor) -> Tensor:
-    """c_j = max_k w ReLU(W h_j + i + s_k) over the True k, of which every row has one: [B, N]. Scripted, without gradient."""
+    """c_j = max_k w ReLU(W h_j + i + s_k) over the True k, of which every row has one: [B, N]. Scripted, without
+    gradient.
+    """
     if torch.jit.is_scripting():
         return _search(history_BNd.detach(), W_Ad.detach(), i_BA.detach(), s_BKA.detach(), mask_BK, w_A.detach())[0]
     return _BestMatch.apply(history_BNd, W_Ad, i_BA, s_BKA, mask_BK, w_A)
@@ -83,7 +89,9 @@ class _BestMatch(torch.autograd.Function):
     """Forward searches the best k, backward visits the winning pairs only; both in chunks of rows that stay in cache."""
 
     @staticmethod
-    def forward(ctx: Any, history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, mask_BK: Tensor, w_A: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, mask_BK: Tensor, w_A: Tensor
+    ) -> Tensor:
         c_BN, best_BN = _search(history_BNd, W_Ad, i_BA, s_BKA, mask_BK, w_A)
         ctx.save_for_backward(history_BNd, W_Ad, i_BA, s_BKA, w_A, best_BN)
         return c_BN
@@ -111,7 +119,9 @@ class _BestMatch(torch.autograd.Function):
         return grad_history, grad_W, grad_i, grad_s, None, grad_w
 
 
-def _search(history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, mask_BK: Tensor, w_A: Tensor) -> tuple[Tensor, Tensor]:
+def _search(
+    history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, mask_BK: Tensor, w_A: Tensor
+) -> tuple[Tensor, Tensor]:
     """Maximum and arg-max over k of w ReLU(W h_j + i + s_k): [B, N] each. All chunks share one buffer."""
     rows, n, _ = history_BNd.shape
     k, width = s_BKA.shape[1], s_BKA.shape[2]

@@ -27,8 +27,8 @@ class Clusters(nn.Module):
     Each batch, three times: r = softmax_k(x . c_k / temperature), c_k <- normalise(momentum c_k + (1 - momentum) m_k).
     "paper": m_k = sum_i r_ik x_i with temperature 1; centres that start anywhere soon agree there and one cluster takes
     all rows. "stable": x has unit length, m_k is the normalised mean, centres start at rows far from each other after
-    `warmup` batches that are assigned at random (early embeddings say nothing), and dead clusters begin anew.
-    idle: for how many batches in a row a cluster has been dead, [K]. With several ranks all of them move the centres alike.
+    `warmup` batches that are assigned at random (early embeddings say nothing), and dead clusters begin anew. idle: for
+    how many batches in a row a cluster has been dead, [K]. With several ranks all of them move the centres alike.
     """
 
     def __init__(self, d_in: int, clusters: int, mode: Mode, momentum: float, temperature: float, warmup: int) -> None:

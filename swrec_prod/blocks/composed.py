@@ -24,14 +24,17 @@ OwnWeights = Literal["full", "rank_one"]
 
 
 class ComposedLinear(nn.Module):
-    """y_i = (W * W_g) x_i + b + b_g (STAR, CIKM 2021, eq. 4-5), g the row's group. weight: [O, I], group_weight: [G, O, I].
+    """y_i = (W * W_g) x_i + b + b_g (STAR, CIKM 2021, eq. 4-5), g the row's group. weight: [O, I], group_weight: [G, O,
+    I].
 
-    Products are formed once a batch, never once a row. With init "ones" W starts as Kaiming says for `nonlinearity`, W_g at
-    one and both biases at zero: training starts from one shared network, and a group without rows stays with it.
+    Products are formed once a batch, never once a row. With init "ones" W starts as Kaiming says for `nonlinearity`,
+    W_g at one and both biases at zero: training starts from one shared network, and a group without rows stays with it.
     "kaiming" and "xavier": see _product_init.
     """
 
-    def __init__(self, groups: int, d_in: int, d_out: int, nonlinearity: Literal["relu", "linear"] = "relu", init: Init = "ones") -> None:
+    def __init__(
+        self, groups: int, d_in: int, d_out: int, nonlinearity: Literal["relu", "linear"] = "relu", init: Init = "ones"
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(d_out, d_in))
         nn.init.kaiming_uniform_(self.weight, nonlinearity=nonlinearity)
@@ -69,11 +72,13 @@ class ClusterLinear(ComposedLinear):
 class RankOneLinear(nn.Module):
     """ComposedLinear whose W_g is o_g i_g^T (BatchEnsemble, ICLR 2020): y = o_g * (W (i_g * x)) + b + b_g.
 
-    A group has I + 2 O numbers instead of O (I + 1), and a row costs the same however many groups there are. o and i start
-    at one and both biases at zero. Raises ValueError for another start, which would have no scale to keep.
+    A group has I + 2 O numbers instead of O (I + 1), and a row costs the same however many groups there are. o and i
+    start at one and both biases at zero. Raises ValueError for another start, which would have no scale to keep.
     """
 
-    def __init__(self, groups: int, d_in: int, d_out: int, nonlinearity: Literal["relu", "linear"] = "relu", init: Init = "ones") -> None:
+    def __init__(
+        self, groups: int, d_in: int, d_out: int, nonlinearity: Literal["relu", "linear"] = "relu", init: Init = "ones"
+    ) -> None:
         super().__init__()
         if init != "ones":
             raise ValueError(f"weights of rank one start at 'ones', not at {init!r}")
@@ -86,7 +91,9 @@ class RankOneLinear(nn.Module):
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:
         """[B, O]"""
-        return _rank_one(x_BI, self.weight, self.group_in, self.group_out, self.bias + self.group_bias, route.scenario_B)
+        return _rank_one(
+            x_BI, self.weight, self.group_in, self.group_out, self.bias + self.group_bias, route.scenario_B
+        )
 
     def folded(self) -> nn.Module:
         """The same map without the sum of all groups' biases."""
@@ -108,7 +115,9 @@ class SelectedRankOne(nn.Module):
         return _rank_one(x_BI, self.weight, self.group_in, self.group_out, self.group_bias, route.scenario_B)
 
 
-def _rank_one(x_BI: Tensor, weight_OI: Tensor, in_GI: Tensor, out_GO: Tensor, bias_GO: Tensor, group_B: Tensor) -> Tensor:
+def _rank_one(
+    x_BI: Tensor, weight_OI: Tensor, in_GI: Tensor, out_GO: Tensor, bias_GO: Tensor, group_B: Tensor
+) -> Tensor:
     """o_g * (W (i_g * x)) + b_g: [B, O]"""
     h_BO = F.linear(x_BI * F.embedding(group_B, in_GI), weight_OI)
     return torch.addcmul(F.embedding(group_B, bias_GO), h_BO, F.embedding(group_B, out_GO))
@@ -120,8 +129,9 @@ def own_linear(form: OwnWeights) -> type[ComposedLinear] | type[RankOneLinear]:
 
 
 def _product_init(linear: ComposedLinear, init: Init) -> None:
-    """W and every W_g drawn alike, so that their products are small: as public code for STAR ("kaiming", with the output
-    width for fan-in, and biases from U(0, 1)) and for ADL ("xavier", biases at zero) does."""
+    """W and every W_g drawn alike, so that their products are small: as public code for STAR ("kaiming", with the
+    output width for fan-in, and biases from U(0, 1)) and for ADL ("xavier", biases at zero) does.
+    """
     for weight_OI in (linear.weight, *linear.group_weight):
         if init == "xavier":
             nn.init.xavier_uniform_(weight_OI)
@@ -179,14 +189,17 @@ class ComposedAffine(ScenarioAffine):
 
 
 class PartitionedNorm(ScenarioNorm):
-    """STAR's partitioned normalisation (CIKM 2021, eq. 2-3): each scenario's own statistics, with composed scale and shift.
+    """STAR's partitioned normalisation (CIKM 2021, eq. 2-3): each scenario's own statistics, with composed scale and
+    shift.
 
     A scenario's first batch of at least `min_rows` rows sets its running statistics, later ones move them by `momentum`
     or, at first, by what makes them a plain mean. Until then a scenario has the statistics of all rows. With several
     ranks they are those of all ranks' rows. batches: how many have counted for each scenario, [S, 1].
     """
 
-    def __init__(self, num_scenarios: int, width: int, eps: float = 1e-6, momentum: float = 0.01, min_rows: int = 8) -> None:
+    def __init__(
+        self, num_scenarios: int, width: int, eps: float = 1e-6, momentum: float = 0.01, min_rows: int = 8
+    ) -> None:
         super().__init__(num_scenarios, width, eps, momentum, min_rows)
         self.affine = ComposedAffine(num_scenarios, width)
         self.batches = nn.Buffer(torch.zeros(num_scenarios, 1, dtype=torch.int64))
@@ -236,7 +249,13 @@ class _ProductLoop(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_BI: Tensor, weight_OI: Tensor, weight_GOI: Tensor, bias_GO: Tensor, group_B: Tensor, counts: list[int]
+        ctx: Any,
+        x_BI: Tensor,
+        weight_OI: Tensor,
+        weight_GOI: Tensor,
+        bias_GO: Tensor,
+        group_B: Tensor,
+        counts: list[int],
     ) -> Tensor:
         assert sum(counts) == x_BI.shape[0], "the route is another batch's"
         ctx.save_for_backward(x_BI, weight_OI, weight_GOI, group_B)

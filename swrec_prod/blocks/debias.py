@@ -43,14 +43,21 @@ class ScenarioBiasEliminator(nn.Module):
 
 
 class Scorer(nn.Module):
-    """A model and, where wanted, the eliminator: Inputs -> Scores. after: which task follows which (FeatureSchema.after).
+    """A model and, where wanted, the eliminator: Inputs -> Scores. after: which task follows which
+    (FeatureSchema.after).
 
-    apart: what the model gives is the label's logit itself, and y_m is that over sigmoid(y_s), so that eq. 8 and 12 hold as they
-    do otherwise; y_s learns from the scenario loss alone. Otherwise the model gives y_m, and both learn from their product.
+    apart: what the model gives is the label's logit itself, and y_m is that over sigmoid(y_s), so that eq. 8 and 12
+    hold as they do otherwise; y_s learns from the scenario loss alone. Otherwise the model gives y_m, and both learn
+    from their product.
     """
 
     def __init__(
-        self, model: nn.Module, eliminator: ScenarioBiasEliminator | None = None, after: Sequence[int] = (), *, apart: bool = False
+        self,
+        model: nn.Module,
+        eliminator: ScenarioBiasEliminator | None = None,
+        after: Sequence[int] = (),
+        *,
+        apart: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -100,7 +107,8 @@ def ranking_score(scores: Scores, c: float | Tensor, after: Sequence[int] = ()) 
     """y_db = sigmoid(y_s) (y_m - c), eq. 12: [B, T]; the label's logit without eliminator.
 
     c: the counterfactual reference of y_m, a number or broadcastable to [B, T]. after: FeatureSchema.after; a task that
-    follows another has the chain of both scores. Within a scenario c never changes the order of a task that follows none.
+    follows another has the chain of both scores. Within a scenario c never changes the order of a task that follows
+    none.
     """
     if scores.scenario_BT.shape[1] == 0:
         return scores.logit_BT

@@ -1,4 +1,5 @@
-"""M3oE's experts of scenarios and of tasks: the one that is the row's, and the mean of the others (Zhang et al., SIGIR 2024).
+"""M3oE's experts of scenarios and of tasks: the one that is the row's, and the mean of the others (Zhang et al., SIGIR
+2024).
 
 Shapes: B rows, S scenarios, T tasks, E experts, I input width, H output width.
 """
@@ -24,9 +25,9 @@ class DomainExperts(nn.Module):
     """beta f_s(x) + (1 - beta) mean of f_j(x) over j != s; f_s(x) alone for S = 1.
 
     f is Linear -> layer norm -> ReLU, beta a learned number, 0.73 at the start. The mean is, according to `others`:
-    "exact": over all j, as one product whose cost grows with S. "sampled": in training over the j among `samples` scenarios
-    drawn for the batch, at least 2; exact in eval. "ema_expert": what one more expert says, whose weights follow the mean
-    of all experts' weights; it costs a row the same whatever S is, in training and in eval.
+    "exact": over all j, as one product whose cost grows with S. "sampled": in training over the j among `samples`
+    scenarios drawn for the batch, at least 2; exact in eval. "ema_expert": what one more expert says, whose weights
+    follow the mean of all experts' weights; it costs a row the same whatever S is, in training and in eval.
     """
 
     def __init__(self, num_scenarios: int, d_in: int, width: int, others: Others = "exact", samples: int = 8) -> None:
@@ -64,7 +65,9 @@ class DomainExperts(nn.Module):
 
 
 class TaskExperts(nn.Module):
-    """alpha (beta f_t(x) + (1 - beta) mean of f_j(x) over j != t) for each task t, of at least two; alpha, beta learned numbers."""
+    """alpha (beta f_t(x) + (1 - beta) mean of f_j(x) over j != t) for each task t, of at least two; alpha, beta learned
+    numbers.
+    """
 
     def __init__(self, num_tasks: int, d_in: int, width: int) -> None:
         super().__init__()
@@ -85,7 +88,9 @@ class _AverageExpert(nn.Module):
     def __init__(self, weights: list[Tensor], decay: float = 0.99) -> None:
         super().__init__()
         self.decay = decay
-        self.weight, self.bias, self.scale, self.shift = (nn.Buffer(weight.detach().mean(0, keepdim=True)) for weight in weights)
+        self.weight, self.bias, self.scale, self.shift = (
+            nn.Buffer(weight.detach().mean(0, keepdim=True)) for weight in weights
+        )
 
     def forward(self, x_BI: Tensor) -> Tensor:
         # Clones, because `follow` may move the weights before the gradient of this step is taken.

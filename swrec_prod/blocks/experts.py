@@ -1,4 +1,5 @@
-"""Mixtures of experts: MLPs that run side by side, for all scenarios or for the row's own, and the gates that weigh them.
+"""Mixtures of experts: MLPs that run side by side, for all scenarios or for the row's own, and the gates that weigh
+them.
 
 Every layer of an expert is Linear -> norm -> ReLU -> dropout, the last one too; all experts' layers are one product.
 
@@ -46,11 +47,15 @@ class ParallelMLP(nn.Module):
     Raises ValueError for experts without a layer. The attribute d_out holds H.
     """
 
-    def __init__(self, num_experts: int, d_in: int, widths: Sequence[int], norm: Norm = "none", dropout: float = 0.0) -> None:
+    def __init__(
+        self, num_experts: int, d_in: int, widths: Sequence[int], norm: Norm = "none", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         _check_widths(widths)
         outs = (d_in, *widths)
-        self.layers = nn.ModuleList(_ParallelLayer(num_experts, i, o, norm, dropout) for i, o in itertools.pairwise(outs))
+        self.layers = nn.ModuleList(
+            _ParallelLayer(num_experts, i, o, norm, dropout) for i, o in itertools.pairwise(outs)
+        )
         self.d_out = outs[-1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,8 +90,9 @@ def parallel_linear(x_BI: Tensor, weight_EHI: Tensor, bias_EH: Tensor) -> Tensor
 class ScenarioExperts(nn.Module):
     """M experts of each scenario, for the rows of that scenario: x [B, I] -> [B, M, H].
 
-    norm "batch" sees the rows of the experts' own scenario only. own_weights: "full", or "rank_one", where scenarios share a
-    layer's matrix and have factors of its inputs and outputs, for hundreds of them. Raises ValueError for experts without a layer.
+    norm "batch" sees the rows of the experts' own scenario only. own_weights: "full", or "rank_one", where scenarios
+    share a layer's matrix and have factors of its inputs and outputs, for hundreds of them. Raises ValueError for
+    experts without a layer.
     """
 
     def __init__(
@@ -105,7 +111,13 @@ class ScenarioExperts(nn.Module):
         first = _ScenarioLayer(num_scenarios, 1, num_experts, d_in, widths[0], norm, dropout, linear)
         later = itertools.pairwise(widths)
         self.layers = nn.ModuleList(
-            [first, *(_ScenarioLayer(num_scenarios, num_experts, num_experts, i, o, norm, dropout, linear) for i, o in later)]
+            [
+                first,
+                *(
+                    _ScenarioLayer(num_scenarios, num_experts, num_experts, i, o, norm, dropout, linear)
+                    for i, o in later
+                ),
+            ]
         )
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:
@@ -200,7 +212,11 @@ def _parallel_norm(num_experts: int, width: int, norm: Norm) -> nn.Module | None
 def _scenario_norm(num_scenarios: int, num_experts: int, width: int, norm: Norm) -> nn.Module | None:
     if norm == "none":
         return None
-    return ScenarioNorm(num_scenarios, width) if norm == "batch" else _EachScenarioLayerNorm(num_scenarios, num_experts, width)
+    return (
+        ScenarioNorm(num_scenarios, width)
+        if norm == "batch"
+        else _EachScenarioLayerNorm(num_scenarios, num_experts, width)
+    )
 
 
 def _check_widths(widths: Sequence[int]) -> None:

@@ -25,9 +25,10 @@ class ScenarioBlock(Protocol):
 class ScenarioModel(nn.Module):
     """What every model of the zoo is: forward(inputs: Inputs) -> logits [B, T].
 
-    reads_history: the model needs the behaviours in Inputs; "optional": it reads them where the data have them, unless its
-    option use_history is false. debiased: it is trained with the scenario bias eliminator unless the run says otherwise.
-    A model with auxiliary losses also has forward_with_losses(inputs) -> (logits [B, T], {name: scalar loss}).
+    reads_history: the model needs the behaviours in Inputs; "optional": it reads them where the data have them, unless
+    its option use_history is false. debiased: it is trained with the scenario bias eliminator unless the run says
+    otherwise. A model with auxiliary losses also has forward_with_losses(inputs) -> (logits [B, T], {name: scalar
+    loss}).
     """
 
     reads_history: ClassVar[bool | Literal["optional"]] = False

@@ -36,7 +36,9 @@ class Shared(nn.Module):
 
 
 class ScenarioGate(nn.Module):
-    """EPNet: delta = GateNU([e_s ; sg(x)]), a factor for every coordinate of x; sg stops the gradient. hidden: width, D if None."""
+    """EPNet: delta = GateNU([e_s ; sg(x)]), a factor for every coordinate of x; sg stops the gradient. hidden: width, D
+    if None.
+    """
 
     def __init__(self, num_scenarios: int, scenario_dim: int, width: int, hidden: int | None = None) -> None:
         super().__init__()
@@ -50,13 +52,19 @@ class ScenarioGate(nn.Module):
 class PersonalGates(nn.Module):
     """PPNet: delta_l = GateNU_l([o ; sg(a)]) for every hidden layer l; o: the prior ids, a: the other features.
 
-    prior: names of the features in o; none: the user and the target item. hidden: of every gate, H_l if None.
-    dropout: of o. All first layers are one product; W_1 [o ; sg(a)] is two, as the one with `a` needs no gradient of its input.
+    prior: names of the features in o; none: the user and the target item. hidden: of every gate, H_l if None. dropout:
+    of o. All first layers are one product; W_1 [o ; sg(a)] is two, as the one with `a` needs no gradient of its input.
     Raises ValueError for an unknown name, and for data without user and item ids.
     """
 
     def __init__(
-        self, dims: Dims, prior: Sequence[str], widths: Sequence[int], hidden: int | None, sharing: Sharing, dropout: float = 0.0
+        self,
+        dims: Dims,
+        prior: Sequence[str],
+        widths: Sequence[int],
+        hidden: int | None,
+        sharing: Sharing,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         names = prior_names(dims, prior)
@@ -72,7 +80,9 @@ class PersonalGates(nn.Module):
         self.second = nn.ModuleList(_linear(sharing, dims.num_scenarios, i, o) for i, o in pairs)
 
     def forward(self, prior_BD: Tensor, others_BD: Tensor, route: Route) -> list[Tensor]:
-        """delta_l: [B, H_l] for each l. Both inputs are laid out as x; o is cut out of the first, `a` out of the second."""
+        """delta_l: [B, H_l] for each l. Both inputs are laid out as x; o is cut out of the first, `a` out of the
+        second.
+        """
         hidden = self.first(self.dropout(self.prior(prior_BD)), route)
         if self.others is not None and self.first_others is not None:
             hidden = hidden + self.first_others(self.others(others_BD.detach()), route)
@@ -109,7 +119,8 @@ class GatedTower(nn.Module):
 def layers(
     num_scenarios: int, d_in: int, widths: Sequence[int], d_out: int, tower: Tower, norm: Norm, dropout: float
 ) -> tuple[nn.ModuleList, nn.Module]:
-    """The hidden layers and the last Linear of an MLP, to be called layer(x, route): all "per_scenario", "last_layer" only, or "shared".
+    """The hidden layers and the last Linear of an MLP, to be called layer(x, route): all "per_scenario", "last_layer"
+    only, or "shared".
 
     With layers per scenario, hundreds of scenarios mean hundreds of times the parameters, and few rows for each.
     """

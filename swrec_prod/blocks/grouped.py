@@ -20,9 +20,10 @@ from swrec_prod.blocks.inputs import Route
 
 Backend = Literal["auto", "loop", "padded", "by_row", "grouped_mm"]
 
-# What is fastest on a CPU at B = 4096: the loop up to LOOP_LIMIT scenarios with rows, and on one thread from LARGE numbers a scenario on,
-# whose products are long and whose padding is wasted work; else "padded". Hundreds of products one by one are mostly overhead with
-# several threads, which each product wakes: 60 us of it, where [11, 561] x [561, 32] takes 20.
+# What is fastest on a CPU at B = 4096: the loop up to LOOP_LIMIT scenarios with rows, and on one thread from LARGE
+# numbers a scenario on, whose products are long and whose padding is wasted work; else "padded". Hundreds of products
+# one by one are mostly overhead with several threads, which each product wakes: 60 us of it, where [11, 561] x [561,
+# 32] takes 20.
 LOOP_LIMIT = 16
 LARGE = 12_288
 TINY = 64  # numbers a scenario up to which "by_row" is quicker than both: every row takes a copy of its weights
@@ -34,10 +35,10 @@ HUGE = 1 << 25  # bytes; smaller tensors the C library takes from memory freed b
 class GroupedLinear(nn.Module):
     """y_i = W[s_i] x_i + b[s_i]. weight: [S, O, I], bias: [S, O]; layout and initial values of S nn.Linear.
 
-    One stacked parameter, so that a scenario without rows has a zero gradient and not None.
-    backend: "loop" (a GEMM per non-empty slice), "padded" (one batched GEMM over as many rows for all, and the loop for rows beyond),
-    "by_row" (weights copied for every row; for a few numbers), "grouped_mm" (one call, made for GPUs; needs fp32 or bf16) or "auto"
-    (the fastest one).
+    One stacked parameter, so that a scenario without rows has a zero gradient and not None. backend: "loop" (a GEMM per
+    non-empty slice), "padded" (one batched GEMM over as many rows for all, and the loop for rows beyond), "by_row"
+    (weights copied for every row; for a few numbers), "grouped_mm" (one call, made for GPUs; needs fp32 or bf16) or
+    "auto" (the fastest one).
     """
 
     def __init__(self, num_scenarios: int, d_in: int, d_out: int, backend: Backend = "auto") -> None:
@@ -106,8 +107,12 @@ def _sliced(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, counts: list[int]
     return torch.cat(pieces)
 
 
-def pieces(counts: Sequence[int], of_rows: Sequence[Tensor], of_scenarios: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """For each scenario that has rows: its rows of every [B, ...], and its entry of every [S, ...]. All are views, made at once."""
+def pieces(
+    counts: Sequence[int], of_rows: Sequence[Tensor], of_scenarios: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, ...]]:
+    """For each scenario that has rows: its rows of every [B, ...], and its entry of every [S, ...]. All are views, made
+    at once.
+    """
     views = [*(value.split(counts) for value in of_rows), *(value.unbind() for value in of_scenarios)]
     return (found for rows, found in zip(counts, zip(*views, strict=True), strict=True) if rows > 0)
 
@@ -115,8 +120,8 @@ def pieces(counts: Sequence[int], of_rows: Sequence[Tensor], of_scenarios: Seque
 def gradient_of(weight_S: Tensor, counts: Sequence[int]) -> Tensor:
     """A tensor for the gradient of [S, ...]: zero where a scenario has no rows, and not yet written where it has.
 
-    On a CPU a large one is new to the process each time, and four fifths of the time to write it went by while the system
-    cleared its pages one by one. numpy, unlike torch, asks for huge pages.
+    On a CPU a large one is new to the process each time, and four fifths of the time to write it went by while the
+    system cleared its pages one by one. numpy, unlike torch, asks for huge pages.
     """
     if weight_S.device.type == "cpu" and weight_S.nbytes >= HUGE and weight_S.is_contiguous():
         grad_S = torch.from_numpy(np.empty(weight_S.nbytes, np.uint8)).view(weight_S.dtype).view(weight_S.shape)
@@ -132,7 +137,9 @@ class _Loop(torch.autograd.Function):
     """The loop as one node of the graph: slices write straight into the results, which makes it as fast as one Linear."""
 
     @staticmethod
-    def forward(ctx: Any, x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, scenario_B: Tensor, counts: list[int]) -> Tensor:
+    def forward(
+        ctx: Any, x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, scenario_B: Tensor, counts: list[int]
+    ) -> Tensor:
         assert sum(counts) == x_BI.shape[0], "the route is another batch's"
         ctx.save_for_backward(x_BI, weight_SOI, scenario_B)
         ctx.counts = counts
@@ -160,11 +167,14 @@ class _Loop(torch.autograd.Function):
 class _Padded(torch.autograd.Function):
     """One batched product over `cap` rows of each scenario; a loop over the rows beyond, of busy scenarios. See _cap.
 
-    Where a scenario has fewer rows, rows of others fill up x, whose products nobody reads, and zeros fill up the gradient.
+    Where a scenario has fewer rows, rows of others fill up x, whose products nobody reads, and zeros fill up the
+    gradient.
     """
 
     @staticmethod
-    def forward(ctx: Any, x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, scenario_B: Tensor, counts: list[int]) -> Tensor:
+    def forward(
+        ctx: Any, x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, scenario_B: Tensor, counts: list[int]
+    ) -> Tensor:
         assert sum(counts) == x_BI.shape[0], "the route is another batch's"
         cap = _cap(counts)
         row_R, place_B = _places(scenario_B, counts, cap)
@@ -219,7 +229,9 @@ def _places(scenario_B: Tensor, counts: list[int], cap: int) -> tuple[Tensor, Te
 def _beyond(counts: list[int], cap: int) -> list[tuple[int, slice]]:
     """(scenario, its rows beyond the cap) of the scenarios that have any."""
     ends = itertools.accumulate(counts)
-    return [(s, slice(end - rows + cap, end)) for s, (rows, end) in enumerate(zip(counts, ends, strict=True)) if rows > cap]
+    return [
+        (s, slice(end - rows + cap, end)) for s, (rows, end) in enumerate(zip(counts, ends, strict=True)) if rows > cap
+    ]
 
 
 def _unpad(value_SCO: Tensor, place_B: Tensor) -> Tensor:

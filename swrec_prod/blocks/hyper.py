@@ -31,7 +31,9 @@ class ScenarioWeights(nn.Module):
     starts: the tensors near which they start, which also give the shapes. hidden, std, slope: see `generator`.
     """
 
-    def __init__(self, num_scenarios: int, dim: int, hidden: int, starts: Sequence[Tensor], std: float = 0.01, slope: float = 0.0) -> None:
+    def __init__(
+        self, num_scenarios: int, dim: int, hidden: int, starts: Sequence[Tensor], std: float = 0.01, slope: float = 0.0
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_scenarios, dim) * 0.1)
         self.net = generator(dim, hidden, starts, std, slope)
@@ -66,7 +68,9 @@ class UserWeights(nn.Module):
     Raises ValueError for data without features of the user.
     """
 
-    def __init__(self, dims: Dims, dim: int, hidden: int, starts: Sequence[Tensor], std: float = 0.01, slope: float = 0.0) -> None:
+    def __init__(
+        self, dims: Dims, dim: int, hidden: int, starts: Sequence[Tensor], std: float = 0.01, slope: float = 0.0
+    ) -> None:
         super().__init__()
         user = [f.name for f in dims.fields if f.side == "user"]
         if not user:
@@ -95,7 +99,9 @@ class _GeneratedTable(nn.Module):
 
 
 def generator(d_in: int, hidden: int, starts: Sequence[Tensor], std: float, slope: float) -> nn.Sequential:
-    """Linear -> LeakyReLU(slope) -> Linear, without norm: what it generates is `starts`, flat, plus N(0, std^2) times the hidden units."""
+    """Linear -> LeakyReLU(slope) -> Linear, without norm: what it generates is `starts`, flat, plus N(0, std^2) times
+    the hidden units.
+    """
     start = torch.cat([tensor.flatten() for tensor in starts])
     last = nn.Linear(hidden, len(start))
     with torch.no_grad():
@@ -126,7 +132,9 @@ def repeated(route: Route, times: int) -> Route:
     """The route of a batch in which each row stands `times` times in a row."""
     if times == 1:
         return route
-    return Route(route.scenario_B.repeat_interleave(times), [rows * times for rows in route.counts], route.ends_S * times)
+    return Route(
+        route.scenario_B.repeat_interleave(times), [rows * times for rows in route.counts], route.ends_S * times
+    )
 
 
 class Adapter(nn.Module):
@@ -148,7 +156,9 @@ class Adapter(nn.Module):
 
 
 def small_norm(kind: AdapterNorm, num_scenarios: int, width: int) -> nn.Module:
-    """The norm at the end of an adapter, with a small scale: a normalised adapter is as large as its scale, whatever U and V are."""
+    """The norm at the end of an adapter, with a small scale: a normalised adapter is as large as its scale, whatever U
+    and V are.
+    """
     if kind == "scenario":
         own = ScenarioNorm(num_scenarios, width)
         nn.init.constant_(own.affine.scale, 0.1)

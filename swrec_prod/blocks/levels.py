@@ -1,4 +1,5 @@
-"""PLE's extraction levels: gates over the experts of a scenario and those that all share (Tang et al., RecSys 2020, sec. 4).
+"""PLE's extraction levels: gates over the experts of a scenario and those that all share (Tang et al., RecSys 2020,
+sec. 4).
 
 Shapes: B rows, S scenarios, M experts of each and N shared ones, I input width, H expert width.
 """
@@ -73,6 +74,8 @@ class AllPathsLevel(nn.Module):
         """u: [B, I], the same for all scenarios, or [B, S, I]. u': [B, S, H], v': [B, H]."""
         specific = self.specific(u if u.dim() == 2 else u.repeat_interleave(self.M, 1))
         shared_BNH = self.shared(v_BI)
-        both = torch.cat([specific.unflatten(1, (self.S, self.M)), shared_BNH.unsqueeze(1).expand(-1, self.S, -1, -1)], 2)
+        both = torch.cat(
+            [specific.unflatten(1, (self.S, self.M)), shared_BNH.unsqueeze(1).expand(-1, self.S, -1, -1)], 2
+        )
         v_BH = mix(gate(self.shared_gate(v_BI)), torch.cat([specific, shared_BNH], 1))
         return mix(gate(self.gate(u)), both), v_BH

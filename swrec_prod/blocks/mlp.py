@@ -21,7 +21,9 @@ class MLP(nn.Sequential):
     O is d_out, or without d_out the last hidden width (I when there is none). The attribute d_out holds O.
     """
 
-    def __init__(self, d_in: int, widths: Sequence[int], d_out: int | None = None, norm: Norm = "none", dropout: float = 0.0) -> None:
+    def __init__(
+        self, d_in: int, widths: Sequence[int], d_out: int | None = None, norm: Norm = "none", dropout: float = 0.0
+    ) -> None:
         layers: list[nn.Module] = []
         last = d_in
         for width in widths:
@@ -44,7 +46,9 @@ def activation(width: int, norm: Norm, dropout: float) -> list[nn.Module]:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """nn.BatchNorm1d over [B, D] that, in training with several ranks, normalises with the statistics of all ranks' rows."""
+    """nn.BatchNorm1d over [B, D] that, in training with several ranks, normalises with the statistics of all ranks'
+    rows.
+    """
 
     def forward(self, x_BD: Tensor) -> Tensor:
         """[B, D]"""

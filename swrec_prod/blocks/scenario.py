@@ -26,8 +26,8 @@ from swrec_prod.blocks.ranks import sum_over_ranks
 class ScenarioEmbedding(nn.Module):
     """f(e_s): the learned embedding of the row's scenario, sent through `net` ([S, E] -> [S, D]) where one is given.
 
-    `net` runs once a batch over the S scenarios, never once a row: W [x ; e_s] = W_x x + (W_e e)[s], and folds to a table.
-    `net` must not depend on its batch (no batch norm). std: of the initial embedding.
+    `net` runs once a batch over the S scenarios, never once a row: W [x ; e_s] = W_x x + (W_e e)[s], and folds to a
+    table. `net` must not depend on its batch (no batch norm). std: of the initial embedding.
     """
 
     def __init__(self, num_scenarios: int, dim: int, net: nn.Module | None = None, std: float = 0.1) -> None:
@@ -87,10 +87,13 @@ class ScenarioNorm(nn.Module):
     """Batch normalisation over the rows of the same scenario (STAR's partitioned normalisation, CIKM 2021, eq. 2-3).
 
     A scenario with fewer than `min_rows` rows in the batch is normalised with its running statistics, and leaves them
-    as they are. momentum: weight of the new batch, as in nn.BatchNorm1d. With several ranks the batch is all ranks' rows.
+    as they are. momentum: weight of the new batch, as in nn.BatchNorm1d. With several ranks the batch is all ranks'
+    rows.
     """
 
-    def __init__(self, num_scenarios: int, width: int, eps: float = 1e-5, momentum: float = 0.1, min_rows: int = 8) -> None:
+    def __init__(
+        self, num_scenarios: int, width: int, eps: float = 1e-5, momentum: float = 0.1, min_rows: int = 8
+    ) -> None:
         super().__init__()
         self.affine = ScenarioAffine(num_scenarios, width)
         self.mean = nn.Buffer(torch.zeros(num_scenarios, width))
@@ -175,9 +178,19 @@ def normed(layer: nn.Module, num_scenarios: int, width: int, norm: Norm) -> nn.M
 
 
 class ScenarioMLP(nn.Module):
-    """One MLP per scenario: x [B, I] -> [B, O], hidden layers Linear -> norm -> ReLU -> dropout, then a Linear to d_out."""
+    """One MLP per scenario: x [B, I] -> [B, O], hidden layers Linear -> norm -> ReLU -> dropout, then a Linear to
+    d_out.
+    """
 
-    def __init__(self, num_scenarios: int, d_in: int, widths: Sequence[int], d_out: int, norm: Norm = "none", dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        num_scenarios: int,
+        d_in: int,
+        widths: Sequence[int],
+        d_out: int,
+        norm: Norm = "none",
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         outs = (d_in, *widths)
         self.hidden = nn.ModuleList(_Hidden(num_scenarios, i, o, norm, dropout) for i, o in itertools.pairwise(outs))

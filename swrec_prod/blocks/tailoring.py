@@ -21,8 +21,8 @@ Stat = Literal["std", "var", "none"]
 class DistributionPooling(nn.Module):
     """[mean ; spread] of a row's behaviours, all zeros for none; "none": their mean alone.
 
-    The spread is their standard deviation sqrt(v + 1e-6), or their variance v, of which embeddings that start small leave
-    next to nothing. What lies in the padding does not matter. The attribute times holds Q / d.
+    The spread is their standard deviation sqrt(v + 1e-6), or their variance v, of which embeddings that start small
+    leave next to nothing. What lies in the padding does not matter. The attribute times holds Q / d.
     """
 
     def __init__(self, stat: Stat) -> None:
@@ -57,8 +57,8 @@ class TailoringBlock(nn.Module):
         x~ = g_x * x,  b~_n = g_b * b_n,  p~ = pool(b~),  [c_x ; c_b] = MLP([x~ ; p~])
         x' = norm(x~ + c_x),  b'_n = norm(b~_n + W ReLU(W_b b~_n + c_b + W_t t))
 
-    t: the target item; sg stops the gradient. gate, context, behaviour: hidden widths. c_b is added where W_c c would be,
-    with c the context of everything: both are linear in the hidden layer of the MLP. norm: "layer", or none.
+    t: the target item; sg stops the gradient. gate, context, behaviour: hidden widths. c_b is added where W_c c would
+    be, with c the context of everything: both are linear in the hidden layer of the MLP. norm: "layer", or none.
     """
 
     def __init__(
@@ -85,7 +85,9 @@ class TailoringBlock(nn.Module):
         self.norm_b = nn.LayerNorm(d) if norm == "layer" else nn.Identity()
         self.gated, self.told = [width, d], [width, behaviour]
 
-    def forward(self, x_BD: Tensor, b_BNd: Tensor, mask_BN: Tensor, target_Bd: Tensor, route: Route) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x_BD: Tensor, b_BNd: Tensor, mask_BN: Tensor, target_Bd: Tensor, route: Route
+    ) -> tuple[Tensor, Tensor]:
         """x' [B, D] and b' [B, N, d]."""
         p_BQ = self.pool(b_BNd, mask_BN)
         gates = (2 * self.gate(torch.cat([x_BD, p_BQ], 1).detach(), route).sigmoid()).split(self.gated, 1)

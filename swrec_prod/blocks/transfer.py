@@ -1,7 +1,8 @@
-"""CSII: rows that pass other scenarios' experts, through filters of what transfers, and the attention over what these say.
+"""CSII: rows that pass other scenarios' experts, through filters of what transfers, and the attention over what these
+say.
 
-Shapes: B rows, S scenarios, M other scenarios (targets) that a row visits, R = B (M + 1) visits with those at home, D width of x, P fields,
-H expert width, K slots of an expert, W = H / K, A key width.
+Shapes: B rows, S scenarios, M other scenarios (targets) that a row visits, R = B (M + 1) visits with those at home, D
+width of x, P fields, H expert width, K slots of an expert, W = H / K, A key width.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Targets(nn.Module):
     """The M scenarios that rows of each scenario visit: chosen, int64 [S, M], never a row's own.
 
     With M < S - 1 the first PERIOD steps of training draw them (from the step's number: alike on all ranks, and after a
-    restart); then, and every PERIOD steps, they are those with the largest logit [S, S], the running mean over all ranks'
-    rows of what attention says before its softmax, whose weights would depend on which targets compete.
+    restart); then, and every PERIOD steps, they are those with the largest logit [S, S], the running mean over all
+    ranks' rows of what attention says before its softmax, whose weights would depend on which targets compete.
     """
 
     def __init__(self, num_scenarios: int, count: int) -> None:
@@ -46,7 +47,9 @@ class Targets(nn.Module):
         return self.chosen.index_select(0, route.scenario_B)
 
     def learn(self, logit_BM: Tensor, scenario_B: Tensor) -> None:
-        """Follow a batch's attention logits, and choose the next batch's targets; does nothing in eval or where all are visited."""
+        """Follow a batch's attention logits, and choose the next batch's targets; does nothing in eval or where all are
+        visited.
+        """
         if torch.jit.is_scripting():
             return
         if not self.training or self.all:
@@ -63,7 +66,9 @@ class Targets(nn.Module):
     def follow(self, logit_BM: Tensor, scenario_B: Tensor) -> None:
         """Move the running logits of the pairs in the batch; pairs that are seldom seen stay near 0."""
         told_BN = torch.cat([logit_BM, torch.ones_like(logit_BM[:, :1])], 1)
-        sums_SN = sum_over_ranks(told_BN.new_zeros(self.chosen.shape[0], told_BN.shape[1]).index_add(0, scenario_B, told_BN))
+        sums_SN = sum_over_ranks(
+            told_BN.new_zeros(self.chosen.shape[0], told_BN.shape[1]).index_add(0, scenario_B, told_BN)
+        )
         rows_S1 = sums_SN[:, -1:]
         before_SM = self.logit.gather(1, self.chosen)
         after_SM = torch.lerp(sums_SN[:, :-1] / rows_S1.clamp(min=1), before_SM, DECAY)
@@ -75,7 +80,8 @@ class TransferFilter(nn.Module):
 
         r_p = exp(-rms(y_p - v_tp))                 (rms: Euclidean distance / sqrt(width of p))
 
-    v_t: the learned anchor of t, near which features transfer. y starts near x and v at 0. Without fields x is one field.
+    v_t: the learned anchor of t, near which features transfer. y starts near x and v at 0. Without fields x is one
+    field.
     """
 
     def __init__(self, num_scenarios: int, fields: Sequence[Field], width: int) -> None:
@@ -93,16 +99,19 @@ class TransferFilter(nn.Module):
 
     def forward(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
         """[..., D]. source, target: the scenarios s and t, int64; their dimensions, and those of x [..., D], broadcast."""
-        y = x * (1 + F.embedding(source, self.source) * F.embedding(target, self.target)) + F.embedding(target, self.shift)
+        y = x * (1 + F.embedding(source, self.source) * F.embedding(target, self.target)) + F.embedding(
+            target, self.shift
+        )
         square = (y - F.embedding(target, self.anchor)).square() @ self.mean
         return y * ((-(square + 1e-8).sqrt()).exp() @ self.member)  # 1e-8: a gradient at distance 0
 
 
 class CrossExperts(nn.Module):
-    """What F_s says of x, and what each F_t says of the filtered x: one expert F for each scenario, the same on both paths.
+    """What F_s says of x, and what each F_t says of the filtered x: one expert F for each scenario, the same on both
+    paths.
 
-    widths: of an expert's layers, all with a ReLU. own_weights: see ScenarioExperts. Rows at home and visits are sorted together, so
-    that the experts' weights are read once and the cost is that of B (M + 1) rows.
+    widths: of an expert's layers, all with a ReLU. own_weights: see ScenarioExperts. Rows at home and visits are sorted
+    together, so that the experts' weights are read once and the cost is that of B (M + 1) rows.
     """
 
     def __init__(
@@ -126,7 +135,9 @@ class CrossExperts(nn.Module):
         y_BMD = self.filter(x_BD.unsqueeze(1), route.scenario_B.unsqueeze(1), target_BM)
         visited_R, order_R = torch.cat([route.scenario_B, target_BM.flatten()]).sort(stable=True)
         x_RD = torch.cat([x_BD, y_BMD.flatten(0, 1)]).index_select(0, order_R)
-        u_RH = self.experts(x_RD, make_route(visited_R, self.num_scenarios)).squeeze(1).index_select(0, order_R.argsort())
+        u_RH = (
+            self.experts(x_RD, make_route(visited_R, self.num_scenarios)).squeeze(1).index_select(0, order_R.argsort())
+        )
         return u_RH[:rows], u_RH[rows:].view(rows, visits, u_RH.shape[1])
 
     def folded(self) -> nn.Module:
@@ -154,8 +165,9 @@ class _OneSource(nn.Module):
 class CrossAttention(nn.Module):
     """u_agg = sum_t softmax_t(q . k_t / sqrt(A)) v_t with q from [h ; e_s], k_t and v_t from what is inside u_t.
 
-    Inside: u_t is cut into K slots, which attend to each other; their mean is u^_t. Each slot has projections of its own:
-    with one for all, the mean would not know one slot from another. Raises ValueError where `slots` does not divide H.
+    Inside: u_t is cut into K slots, which attend to each other; their mean is u^_t. Each slot has projections of its
+    own: with one for all, the mean would not know one slot from another. Raises ValueError where `slots` does not
+    divide H.
     """
 
     def __init__(self, num_scenarios: int, scenario_dim: int, width: int, slots: int, key: int) -> None:

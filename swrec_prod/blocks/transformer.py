@@ -42,7 +42,9 @@ class EncoderLayer(nn.Module):
     def attend(self, t_BNd: Tensor, mask_BN: Tensor | None = None) -> Tensor:
         """Multi-head self-attention: [B, N, d]"""
         rows, tokens, width = t_BNd.shape
-        q, k, v = self.qkv(t_BNd).view(rows, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(t_BNd).view(rows, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         seen = None if mask_BN is None else mask_BN.view(rows, 1, 1, tokens)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         return self.out(mixed.transpose(1, 2).reshape(rows, tokens, width))
@@ -51,7 +53,9 @@ class EncoderLayer(nn.Module):
 class FieldTransformer(nn.Module):
     """The fields of the same row attend to each other: [B, D] -> [B, P d] after `layers` pre-norm encoder layers."""
 
-    def __init__(self, fields: Sequence[Field], d_in: int, width: int, layers: int, heads: int, feedforward: int) -> None:
+    def __init__(
+        self, fields: Sequence[Field], d_in: int, width: int, layers: int, heads: int, feedforward: int
+    ) -> None:
         super().__init__()
         self.tokens = FieldTokens(fields, d_in, width)
         self.layers = nn.ModuleList(EncoderLayer(width, heads, feedforward) for _ in range(layers))
@@ -72,12 +76,20 @@ class BehaviourTransformer(nn.Module):
         b_n = EncoderLayers(W h_n + p_n + c_n)
         v = sum_n softmax_n(q . k_n / sqrt(width)) v_n in each head, with q from [t ; e_s], k_n and v_n from norm(b_n)
 
-    p: of the behaviour's position, counted from the latest one back, `positions` of them; older ones share the last. c: of
-    the scenario it happened in. Both start at 0. v is zero for an empty history.
+    p: of the behaviour's position, counted from the latest one back, `positions` of them; older ones share the last. c:
+    of the scenario it happened in. Both start at 0. v is zero for an empty history.
     """
 
     def __init__(
-        self, num_scenarios: int, scenario_dim: int, d_in: int, width: int, layers: int, heads: int, feedforward: int, positions: int
+        self,
+        num_scenarios: int,
+        scenario_dim: int,
+        d_in: int,
+        width: int,
+        layers: int,
+        heads: int,
+        feedforward: int,
+        positions: int,
     ) -> None:
         super().__init__()
         self.token = nn.Linear(d_in, width)
@@ -116,7 +128,8 @@ class BehaviourTransformer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """M2M's F = [x ; v] with v of a BehaviourTransformer, or [Fields(x) ; v] with a FieldTransformer; v only where behaviours are read.
+    """M2M's F = [x ; v] with v of a BehaviourTransformer, or [Fields(x) ; v] with a FieldTransformer; v only where
+    behaviours are read.
 
     kind: "field_transformer", "none", or "auto": "none" with behaviours, "field_transformer" without. width, heads,
     feedforward: of both. The attribute d_out holds the width of F.

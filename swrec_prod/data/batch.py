@@ -50,13 +50,17 @@ class Batch(Pipelineable):
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         """A copy on `device`."""
         moved: dict[str, Any] = {
-            f.name: v.to(device=device, non_blocking=non_blocking) for f in fields(self) if hasattr(v := getattr(self, f.name), "to")
+            f.name: v.to(device=device, non_blocking=non_blocking)
+            for f in fields(self)
+            if hasattr(v := getattr(self, f.name), "to")
         }
         return replace(self, **moved)
 
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory, for overlapping copies to a GPU."""
-        pinned: dict[str, Any] = {f.name: v.pin_memory() for f in fields(self) if hasattr(v := getattr(self, f.name), "pin_memory")}
+        pinned: dict[str, Any] = {
+            f.name: v.pin_memory() for f in fields(self) if hasattr(v := getattr(self, f.name), "pin_memory")
+        }
         return replace(self, **pinned)
 
     def record_stream(self, stream: torch.Stream) -> None:
@@ -102,4 +106,6 @@ def keyed_jagged(keys: list[str], values: np.ndarray, lengths: np.ndarray, rows:
     """A KeyedJaggedTensor over flat arrays; stride and lengths per key are given, so that torchrec computes neither."""
     lengths_t = torch.from_numpy(lengths)
     per_key = lengths.reshape(len(keys), rows).sum(1).tolist()
-    return KeyedJaggedTensor(keys=keys, values=torch.from_numpy(values), lengths=lengths_t, stride=rows, length_per_key=per_key)
+    return KeyedJaggedTensor(
+        keys=keys, values=torch.from_numpy(values), lengths=lengths_t, stride=rows, length_per_key=per_key
+    )

@@ -29,7 +29,9 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class DayFile(StoredFile):
-    """One Parquet file of one day. rows and row_groups: how many. fitted_until: the last day that its encoders had seen."""
+    """One Parquet file of one day. rows and row_groups: how many. fitted_until: the last day that its encoders had
+    seen.
+    """
 
     day: date
     rows: int
@@ -39,7 +41,8 @@ class DayFile(StoredFile):
 
 @dataclass(frozen=True)
 class Catalog:
-    """A prepared folder. files: of the days, in order of day and path. others: schema, vocabularies and held-out requests.
+    """A prepared folder. files: of the days, in order of day and path. others: schema, vocabularies and held-out
+    requests.
 
     fingerprint: of schema and vocabularies.
     """
@@ -55,7 +58,8 @@ class Catalog:
     def open(cls, path: str | Path) -> Catalog:
         """Read the manifest and compare every file's size with it; `verify` compares the contents too.
 
-        Raises DataError when there is no manifest, when it cannot be read, or when a file is missing or of another size.
+        Raises DataError when there is no manifest, when it cannot be read, or when a file is missing or of another
+        size.
         """
         root = Path(path)
         manifest = _manifest(root)
@@ -64,7 +68,9 @@ class Catalog:
             others = tuple(StoredFile(*_stored(root, f)) for f in manifest["others"])
             fingerprint, has_split = str(manifest["fingerprint"]), bool(manifest.get("splits"))
         except (KeyError, TypeError, ValueError) as failure:
-            raise DataError(f"{root / MANIFEST}: damaged ({type(failure).__name__}: {failure}); run swrec prepare again") from None
+            raise DataError(
+                f"{root / MANIFEST}: damaged ({type(failure).__name__}: {failure}); run swrec prepare again"
+            ) from None
         for file in (*others, *files):
             _check_size(file)
         return cls(root, FeatureSchema.load(root / "schema.yaml"), files, others, fingerprint, has_split)
@@ -82,7 +88,9 @@ class Catalog:
         """
         if data.split == "random":
             if not self.has_split:
-                raise DataError(f"{self.root}: data.split is random, but the folder has no split column; use days, or prepare with a split")
+                raise DataError(
+                    f"{self.root}: data.split is random, but the folder has no split column; use days, or prepare with a split"
+                )
             return self.files
         assert data.days is not None, "DataConfig refuses split: days without days"
         text = getattr(data.days, part)
@@ -110,7 +118,9 @@ class Catalog:
     def _check_unseen(self, days: str, files: tuple[DayFile, ...]) -> None:
         """Raises DataError when the vocabularies and scalers of a file were fitted on its day or a later one."""
         if self.has_split:
-            raise DataError(f"{self.root}: {days}: rows of all days were fitted (random split); use data.split random, or prepare by days")
+            raise DataError(
+                f"{self.root}: {days}: rows of all days were fitted (random split); use data.split random, or prepare by days"
+            )
         for file in files:
             if file.fitted_until is not None and file.day <= file.fitted_until:
                 fitted = f"vocabularies and scalers were fitted on days up to {file.fitted_until}"
@@ -150,7 +160,9 @@ def _manifest(root: Path) -> dict[str, Any]:
 def _file(root: Path, entry: dict[str, Any]) -> DayFile:
     until = entry.get("fitted_until")
     fitted = date.fromisoformat(until) if until else None
-    return DayFile(*_stored(root, entry), date.fromisoformat(entry["day"]), int(entry["rows"]), int(entry["row_groups"]), fitted)
+    return DayFile(
+        *_stored(root, entry), date.fromisoformat(entry["day"]), int(entry["rows"]), int(entry["row_groups"]), fitted
+    )
 
 
 def _stored(root: Path, entry: dict[str, Any]) -> tuple[Path, int, str]:
@@ -163,14 +175,18 @@ def _check_size(file: StoredFile) -> None:
     except FileNotFoundError:
         raise DataError(f"{file.path}: missing, but listed in {MANIFEST}; run swrec prepare again") from None
     if found != file.size:
-        raise DataError(f"{file.path}: {found} bytes, expected {file.size} ({MANIFEST}); cut short or overwritten? run swrec prepare again")
+        raise DataError(
+            f"{file.path}: {found} bytes, expected {file.size} ({MANIFEST}); cut short or overwritten? run swrec prepare again"
+        )
 
 
 def _check_content(file: StoredFile) -> None:
     _check_size(file)
     found = file_sha256(file.path)
     if found != file.sha256:
-        raise DataError(f"{file.path}: SHA-256 {found[:12]}..., expected {file.sha256[:12]}...; run swrec prepare again")
+        raise DataError(
+            f"{file.path}: SHA-256 {found[:12]}..., expected {file.sha256[:12]}...; run swrec prepare again"
+        )
 
 
 def _span(days: Sequence[date]) -> str:

@@ -1,6 +1,8 @@
-"""Prepared Parquet -> numpy: a window, or the part of it that a rank needs, at a time, its row groups read by a few threads.
+"""Prepared Parquet -> numpy: a window, or the part of it that a rank needs, at a time, its row groups read by a few
+threads.
 
-Types, nulls, ids, scenarios and labels are checked here, and only here; and that a file still is what the manifest says.
+Types, nulls, ids, scenarios and labels are checked here, and only here; and that a file still is what the manifest
+says.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ THREADS = 2  # pieces read at once; a prepared day may be tiny, and then opening
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of one file that are read together. groups: row groups, or None for the whole file, its `rows` then an upper bound."""
+    """Rows of one file that are read together. groups: row groups, or None for the whole file, its `rows` then an upper
+    bound.
+    """
 
     file: DayFile
     rows: int
@@ -62,7 +66,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Reads pieces of prepared files. Kept are the rows whose `split` is `part` and whose scenario is in `scenarios`; None: any."""
+    """Reads pieces of prepared files. Kept are the rows whose `split` is `part` and whose scenario is in `scenarios`;
+    None: any.
+    """
 
     record: Record
     part: str | None = None
@@ -70,7 +76,9 @@ class Decoder:
 
     @classmethod
     def of(cls, catalog: Catalog, layout: Layout, part: SplitName, data: DataConfig) -> Decoder:
-        """Of the rows of a part, in `catalog.files_of(data, part)`. Raises ConfigError when data.scenarios names an unknown one."""
+        """Of the rows of a part, in `catalog.files_of(data, part)`. Raises ConfigError when data.scenarios names an
+        unknown one.
+        """
         return cls(Record(catalog.schema, layout), part if data.split == "random" else None, catalog.scenarios_of(data))
 
     def whole_files(self, files: Sequence[DayFile]) -> list[Piece]:
@@ -143,7 +151,9 @@ class Decoder:
                 raise DataError(f"{file.path}: no column {name!r}, expected {wanted}; {nearest(name, found.names)}")
             got = found.field(name).type
             if not _same(got, wanted):
-                raise DataError(f"{file.path}: column {name!r} is {got}, expected {wanted} (schema.yaml). Did something else write it?")
+                raise DataError(
+                    f"{file.path}: column {name!r} is {got}, expected {wanted} (schema.yaml). Did something else write it?"
+                )
 
 
 def overlapping(pieces: Sequence[Piece], span: tuple[int, int]) -> list[Part]:
@@ -168,7 +178,8 @@ class _Filling:
     def add(self, file: DayFile, table: pa.Table, keep: np.ndarray | None) -> None:
         """Write the rows of one file, or those that `keep` (bool, one a row) marks, behind those of the earlier ones.
 
-        (Selected column by column in numpy: on tables as small as most days, Arrow's filter costs several times as much.)
+        (Selected column by column in numpy: on tables as small as most days, Arrow's filter costs several times as
+        much.)
         """
         kept = slice(None) if keep is None else keep
         count = table.num_rows if keep is None else int(keep.sum())
@@ -190,9 +201,13 @@ class _Filling:
     def window(self) -> Window:
         """All that was added."""
         ends = {name: self.list_ends[owner] for owner, names in self.record.lists.items() for name in names}
-        return Window(self.record, self.rows[: self.end], {name: values[: ends[name]] for name, values in self.lists.items()})
+        return Window(
+            self.record, self.rows[: self.end], {name: values[: ends[name]] for name, values in self.lists.items()}
+        )
 
-    def _add_lists(self, file: DayFile, columns: dict[str, pa.ChunkedArray], owner: str, keep: np.ndarray | None) -> np.ndarray:
+    def _add_lists(
+        self, file: DayFile, columns: dict[str, pa.ChunkedArray], owner: str, keep: np.ndarray | None
+    ) -> np.ndarray:
         """Append the values of one owner's lists; returns the rows' lengths, int64."""
         names = self.record.lists[owner]
         lengths = pc.list_value_length(columns[names[0]]).to_numpy().astype(np.int64)
@@ -226,11 +241,14 @@ def _checked(record: Record, file: DayFile, name: str, column: pa.ChunkedArray) 
     """The column as numpy, its values in range: integers in [0, limit), numbers finite."""
     values = column.to_numpy()
     limit = record.limits.get(name)
-    if limit is not None and values.view(f"u{values.itemsize}").max(initial=0) >= limit:  # a negative value becomes a large one
+    # a negative value becomes a large one
+    if limit is not None and values.view(f"u{values.itemsize}").max(initial=0) >= limit:
         wrong = values[(values < 0) | (values >= limit)][0]
         raise DataError(f"{file.path}: column {name!r} holds {wrong}, expected values in [0, {limit}) (schema.yaml)")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{file.path}: column {name!r} holds {values[~np.isfinite(values)][0]}, expected finite numbers")
+        raise DataError(
+            f"{file.path}: column {name!r} holds {values[~np.isfinite(values)][0]}, expected finite numbers"
+        )
     return values
 
 
@@ -240,10 +258,14 @@ def _parquet(file: DayFile) -> Iterator[pq.ParquetFile]:
     try:
         size = file.path.stat().st_size
         if size != file.size:
-            raise DataError(f"{file.path}: {size} bytes, expected {file.size} (manifest); cut short or replaced? run swrec prepare again")
+            raise DataError(
+                f"{file.path}: {size} bytes, expected {file.size} (manifest); cut short or replaced? run swrec prepare again"
+            )
         with pq.ParquetFile(file.path, pre_buffer=False) as parquet:
             if parquet.metadata.num_rows != file.rows:
-                raise DataError(f"{file.path}: {parquet.metadata.num_rows} rows, expected {file.rows} (manifest); run swrec prepare again")
+                raise DataError(
+                    f"{file.path}: {parquet.metadata.num_rows} rows, expected {file.rows} (manifest); run swrec prepare again"
+                )
             yield parquet
     except FileNotFoundError:
         raise DataError(f"{file.path}: has vanished since it was opened first; run swrec prepare again") from None
@@ -270,13 +292,18 @@ def _unreadable(what: str, failure: Exception) -> DataError:
 def _check_count(piece: Piece, found: int) -> None:
     """Raises DataError when a row group has other rows than when it was counted."""
     if found != piece.rows:
-        raise DataError(f"{piece.file.path}: {found} rows in row group {piece.groups}, at first {piece.rows}; was the file replaced?")
+        raise DataError(
+            f"{piece.file.path}: {found} rows in row group {piece.groups}, at first {piece.rows}; was the file replaced?"
+        )
 
 
 def _equal(column: pa.ChunkedArray, word: str) -> np.ndarray:
-    """Which values are `word`: bool [rows]. By code: Arrow compares words, and of a dictionary it first writes all of them out."""
+    """Which values are `word`: bool [rows]. By code: Arrow compares words, and of a dictionary it first writes all of
+    them out.
+    """
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    found = [chunk.indices.to_numpy() == chunk.dictionary.index(word).as_py() for chunk in coded.chunks]  # -1: not in there
+    # -1: not in there
+    found = [chunk.indices.to_numpy() == chunk.dictionary.index(word).as_py() for chunk in coded.chunks]
     return np.concatenate([np.zeros(0, bool), *found])
 
 

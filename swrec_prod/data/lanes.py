@@ -1,13 +1,15 @@
 """Who takes which rows of a window, so that a rank needs to read only a part of it although all of it is shuffled.
 
-A window is cut into *lanes* of consecutive rows, equally many in each. Every lane is shuffled on its own, and the window's order
-deals one row of every lane in turn, round after round: it knows nothing of ranks. A rank owns neighbouring lanes, hence
-consecutive rows of the files, and takes of every step what the step holds of its lanes. The turns visit the lanes as a van der
-Corput sequence does (halves, then quarters, ...: van der Corput, Verteilungsfunktionen, 1935), so any step, however short, holds
-nearly as many rows of one rank as of another: exactly as many for 2, 4, ... 64 ranks, otherwise a few more or fewer.
+A window is cut into *lanes* of consecutive rows, equally many in each. Every lane is shuffled on its own, and the
+window's order deals one row of every lane in turn, round after round: it knows nothing of ranks. A rank owns
+neighbouring lanes, hence consecutive rows of the files, and takes of every step what the step holds of its lanes. The
+turns visit the lanes as a van der Corput sequence does (halves, then quarters, ...: van der Corput,
+Verteilungsfunktionen, 1935), so any step, however short, holds nearly as many rows of one rank as of another: exactly
+as many for 2, 4, ... 64 ranks, otherwise a few more or fewer.
 
-960 lanes share out evenly among most numbers of ranks. Windows too small for lanes, steps too short for them (tiny batches) and
-the last rows of a window that a run resumes with are read by every rank, and every step of them is shared row by row.
+960 lanes share out evenly among most numbers of ranks. Windows too small for lanes, steps too short for them (tiny
+batches) and the last rows of a window that a run resumes with are read by every rank, and every step of them is shared
+row by row.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class Share:
         return int(starts[self.own.start]), int(starts[self.own.stop])
 
     def order(self, draw: Draw | None) -> np.ndarray:
-        """The rows of the span in the order they are taken, counted from its first: int32. draw: by lane; None: file order."""
+        """The rows of the span in the order they are taken, counted from its first: int32. draw: by lane; None: file
+        order.
+        """
         starts = lane_starts(self.rows, self.lanes)
         turns = self._turns
         table = np.empty((len(turns), -(-self.rows // self.lanes)), np.int32)
@@ -71,7 +75,9 @@ class Share:
         """Of every step that is left: the rank's part of `order`, and the rows of the window that are done after it."""
         turns = np.flatnonzero(self._owned)
         for start, stop in steps(self.begin, self.rows, self.count):
-            before, after = (p // self.lanes * len(turns) + int(np.searchsorted(turns, p % self.lanes)) for p in (start, stop))
+            before, after = (
+                p // self.lanes * len(turns) + int(np.searchsorted(turns, p % self.lanes)) for p in (start, stop)
+            )
             yield slice(*share(before, after, self.rank, self.world_size)), stop
 
     @property
@@ -88,7 +94,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of one rank of all windows. shuffle: rows are shuffled, otherwise each rank has its part in file order."""
+    """The shares of one rank of all windows. shuffle: rows are shuffled, otherwise each rank has its part in file
+    order.
+    """
 
     rank: int
     world_size: int
@@ -106,7 +114,9 @@ class Shares:
         return Share(rows, begin, lanes, range(*share(0, lanes, self.rank, self.world_size)), count_steps(left, *sizes))
 
     def lanes(self, rows: int) -> int:
-        """How many lanes a window has. Shuffled, that must not depend on the ranks: they may be others when the run resumes."""
+        """How many lanes a window has. Shuffled, that must not depend on the ranks: they may be others when the run
+        resumes.
+        """
         if not self.shuffle:
             return self.world_size
         return LANES if rows >= LANES * ROWS_A_LANE else 1
@@ -124,7 +134,9 @@ def lane_turns(lanes: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def lane_starts(rows: int, lanes: int) -> np.ndarray:
-    """The first row of every lane of a window, and `rows`: int64 [lanes + 1]. What does not divide goes to the first turns."""
+    """The first row of every lane of a window, and `rows`: int64 [lanes + 1]. What does not divide goes to the first
+    turns.
+    """
     sizes = np.full(lanes, rows // lanes)
     sizes[lane_turns(lanes)[: rows % lanes]] += 1
     return np.concatenate([[0], np.cumsum(sizes)])
@@ -132,10 +144,11 @@ def lane_starts(rows: int, lanes: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def step_sizes(lanes: int, world_size: int, batch_size: int) -> Batches:
-    """The steps in which every rank has 1 to batch_size rows of its lanes, wherever they begin; largest 0 where there are none.
+    """The steps in which every rank has 1 to batch_size rows of its lanes, wherever they begin; largest 0 where there
+    are none.
 
-    A rank with m of L lanes has s * m / L rows of a step of s rows, give or take E / L at most, where E is how far L times the
-    number of its turns among the first j strays from j * m.
+    A rank with m of L lanes has s * m / L rows of a step of s rows, give or take E / L at most, where E is how far L
+    times the number of its turns among the first j strays from j * m.
     """
     bounds = np.array([share(0, lanes, rank, world_size)[0] for rank in range(world_size)] + [lanes])
     m = np.diff(bounds)

@@ -35,7 +35,8 @@ def mapped(work: Callable[[S], T], items: Iterable[S], threads: int) -> Generato
 def prefetched(source: Generator[T, None, None], depth: int, name: str = "prefetch") -> Generator[T, None, None]:
     """The items of `source`, up to `depth` of them made ahead by a thread (0: none, made when asked for).
 
-    An error of `source` is raised here. The thread ends with the loop, however the loop ends: no item left, break, an error.
+    An error of `source` is raised here. The thread ends with the loop, however the loop ends: no item left, break, an
+    error.
     """
     if depth == 0:
         yield from source
@@ -64,7 +65,9 @@ class _End:
         self.error = error
 
 
-def _fill(source: Generator[T, None, None], items: SimpleQueue[T | _End], room: threading.Semaphore, stop: threading.Event) -> None:
+def _fill(
+    source: Generator[T, None, None], items: SimpleQueue[T | _End], room: threading.Semaphore, stop: threading.Event
+) -> None:
     """The thread. `room` is taken before an item is made, so that no more than depth of them are ever alive in here."""
     error: Exception | None = None
     try:

@@ -3,9 +3,9 @@
     files -> pieces (files or row groups) -> windows (shuffled together) -> lanes (a rank's own rows) -> steps (all ranks)
 
 Notable choices. A rank decodes only the row groups that hold its rows (lanes.py). A part that fits into one window
-(data.shuffle_rows) is decoded once, when the reader is made, and kept. Larger parts are decoded a window ahead, at most two in
-memory. The order of rows knows nothing of ranks and batches: a position is a count of rows, and a run resumes at any world or
-batch size. Batches are made ahead in one thread while the trainer computes.
+(data.shuffle_rows) is decoded once, when the reader is made, and kept. Larger parts are decoded a window ahead, at most
+two in memory. The order of rows knows nothing of ranks and batches: a position is a count of rows, and a run resumes at
+any world or batch size. Batches are made ahead in one thread while the trainer computes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ BEGINNING = Position()
 class Reader:
     """The batches of one rank. batch_size: rows a rank and step, at most; every rank takes equally many steps.
 
-    Rows of a batch are sorted by scenario. With `shuffle` rows come in an order drawn from (seed, epoch), otherwise every rank
-    has its part of each window in file order. start: the `position` of the last batch trained on; `epoch` gives what comes after
-    it. prefetch: batches made ahead (0: none, and no thread). pin: batches in page-locked memory, for a GPU. All ranks must be
-    given the same data, seed, shuffle and start.
-    Raises DataError when the part is empty, damaged or too small for the ranks, or when rows in file order are to be resumed.
+    Rows of a batch are sorted by scenario. With `shuffle` rows come in an order drawn from (seed, epoch), otherwise
+    every rank has its part of each window in file order. start: the `position` of the last batch trained on; `epoch`
+    gives what comes after it. prefetch: batches made ahead (0: none, and no thread). pin: batches in page-locked
+    memory, for a GPU. All ranks must be given the same data, seed, shuffle and start. Raises DataError when the part is
+    empty, damaged or too small for the ranks, or when rows in file order are to be resumed.
     """
 
     def __init__(
@@ -57,7 +57,14 @@ class Reader:
         prefetch: int = 4,
         pin: bool = False,
     ) -> None:
-        self.layout, self.shuffle, self.seed, self.start, self.prefetch, self.pin = layout, shuffle, seed, start, prefetch, pin
+        self.layout, self.shuffle, self.seed, self.start, self.prefetch, self.pin = (
+            layout,
+            shuffle,
+            seed,
+            start,
+            prefetch,
+            pin,
+        )
         self._shares = Shares(rank, world_size, batch_size, shuffle)
         self._decoder = Decoder.of(catalog, layout, part, data)
         self._kept: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
@@ -69,7 +76,9 @@ class Reader:
             self._kept = span, self._decoder.decode(self._windows[0], span)
 
     def _open(self, files: Sequence[DayFile], limit: int) -> None:
-        """Find the windows and their sizes; one rank decodes a part that fits into one window at once, each file opened once."""
+        """Find the windows and their sizes; one rank decodes a part that fits into one window at once, each file opened
+        once.
+        """
         if self._shares.world_size == 1 and sum(f.rows for f in files) <= limit:
             self._windows = [self._decoder.whole_files(files)]
             window = self._decoder.decode(self._windows[0])
@@ -85,20 +94,26 @@ class Reader:
         return sum(self._shares.of(rows).count for rows in self._sizes)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of epoch `number` that are left: none of one before `start`, the rest of its own, all of a later one."""
+        """The batches of epoch `number` that are left: none of one before `start`, the rest of its own, all of a later
+        one.
+        """
         return prefetched(self._batches(number), self.prefetch, name=f"reader-{number}")
 
     def _batches(self, epoch: int) -> Generator[Batch, None, None]:
         todo = self._todo(epoch)
         ahead = min(1, self.prefetch) if self._kept is None else 0
-        with closing(prefetched((self._window(number, share) for number, _, share in todo), ahead, name="decoder")) as windows:
+        with closing(
+            prefetched((self._window(number, share) for number, _, share in todo), ahead, name="decoder")
+        ) as windows:
             for (number, before, share), window in zip(todo, windows, strict=True):
                 order = share.order(partial(self._draw, epoch, number + 1) if self.shuffle else None)
                 for own, stop in share.steps():
                     yield self._batch(window, order[own], Position(epoch, before + stop))
 
     def _todo(self, epoch: int) -> list[tuple[int, int, Share]]:
-        """The epoch's windows that are left: number, rows of the epoch before it, this rank's share of what is left of it."""
+        """The epoch's windows that are left: number, rows of the epoch before it, this rank's share of what is left of
+        it.
+        """
         skip = self.start.rows if epoch == self.start.epoch else 0 if epoch > self.start.epoch else self.rows
         order = self._draw(epoch, 0).permutation(len(self._sizes)) if self.shuffle else range(len(self._sizes))
         todo, before = [], 0
@@ -137,15 +152,21 @@ class Reader:
             raise DataError(f"{name} has no rows")
         world_size = self._shares.world_size
         if min(self._sizes) < world_size:
-            raise DataError(f"{name}: {min(self._sizes)} rows (data.shuffle_rows at a time) for {world_size} ranks; use fewer ranks")
+            raise DataError(
+                f"{name}: {min(self._sizes)} rows (data.shuffle_rows at a time) for {world_size} ranks; use fewer ranks"
+            )
         if not 0 <= self.start.rows <= self.rows:
-            raise DataError(f"{name} has {self.rows} rows, but the run resumes after {self.start.rows} of them; is it the same data?")
+            raise DataError(
+                f"{name} has {self.rows} rows, but the run resumes after {self.start.rows} of them; is it the same data?"
+            )
         if not self.shuffle and self.start != BEGINNING:
             raise DataError(f"{name}: only shuffled rows can be resumed, not at {self.start.rows} rows in file order")
         for _, _, share in self._todo(self.start.epoch)[:1]:
             left = share.rows - share.begin
             if left < world_size:
-                raise DataError(f"{name}: the run resumes with {left} rows left of a window for {world_size} ranks; use fewer ranks")
+                raise DataError(
+                    f"{name}: the run resumes with {left} rows left of a window for {world_size} ranks; use fewer ranks"
+                )
 
 
 def _told(scenarios: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Record: which prepared columns a batch is made of, what they must hold, and how one row of them lies in memory.
 
-All single values of a row lie side by side, so that to shuffle is to fetch random records, and a row costs one trip to memory
-instead of one a feature. Lists lie elsewhere, one values array a column; the record says where a row's own values begin.
+All single values of a row lie side by side, so that to shuffle is to fetch random records, and a row costs one trip to
+memory instead of one a feature. Lists lie elsewhere, one values array a column; the record says where a row's own
+values begin.
 """
 
 from __future__ import annotations
@@ -43,9 +44,13 @@ class Record:
         for feature in self._looked_up:
             rows = self.schema.feature(feature.table).rows
             if rows is None:
-                raise DataError(f"schema {self.schema.name}: table {feature.table!r} has no rows; only swrec prepare writes such a schema")
+                raise DataError(
+                    f"schema {self.schema.name}: table {feature.table!r} has no rows; only swrec prepare writes such a schema"
+                )
             limits[f"{feature.name}.item" if feature.kind == "sequence" else feature.name] = rows
-        return limits | ({f"{self.layout.history.name}.scenario": self.layout.num_scenarios} if self.layout.history else {})
+        return limits | (
+            {f"{self.layout.history.name}.scenario": self.layout.num_scenarios} if self.layout.history else {}
+        )
 
     @cached_property
     def lists(self) -> dict[str, tuple[str, ...]]:

@@ -1,9 +1,9 @@
 """Which rows go into which step: pure numbers, so that every rank and every resumed run comes to the same answer.
 
-A *window* is a run of rows that are shuffled together; where windows begin depends on the data alone. A *step* is the next piece
-of a window's order, taken by all ranks together. A step's size depends only on how much of the window is left, so a run that
-resumes with the same world and batch size takes the very same steps, and with another one still takes every row once.
-Who takes which rows of a step: lanes.py.
+A *window* is a run of rows that are shuffled together; where windows begin depends on the data alone. A *step* is the
+next piece of a window's order, taken by all ranks together. A step's size depends only on how much of the window is
+left, so a run that resumes with the same world and batch size takes the very same steps, and with another one still
+takes every row once. Who takes which rows of a step: lanes.py.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 def cut(sizes: Sequence[int], limit: int) -> list[range]:
     """Windows over pieces of `sizes` rows, each a range of piece indices, in order.
 
-    A window has at most `limit` rows, unless one of its pieces is that large or a rest of less than half of `limit` joins it:
-    every window but an only one has at least limit / 2 rows.
+    A window has at most `limit` rows, unless one of its pieces is that large or a rest of less than half of `limit`
+    joins it: every window but an only one has at least limit / 2 rows.
     """
     windows: list[range] = []
     first, rows = 0, 0
@@ -31,7 +31,8 @@ def cut(sizes: Sequence[int], limit: int) -> list[range]:
 
 
 def count_steps(rows: int, smallest: int, largest: int) -> int:
-    """Steps that `rows` rows take: as few as `largest` rows a step allow, and never so many that one has less than `smallest`.
+    """Steps that `rows` rows take: as few as `largest` rows a step allow, and never so many that one has less than
+    `smallest`.
 
     (Where no number of steps does both, a step has more than `largest` rows: it is better than a rank without any.)
     """

@@ -1,17 +1,17 @@
 r"""Ali-CCP: impressions of Taobao's recommender, with clicks and conversions (Ma et al., SIGIR 2018).
 
-Two files a split, without a header. A sample names a line of common features (those of a user's visit), and both end with a list
-of features `field \x02 id \x03 value`, separated by \x01:
+Two files a split, without a header. A sample names a line of common features (those of a user's visit), and both end
+with a list of features `field \x02 id \x03 value`, separated by \x01:
 
     sample_skeleton_{train,test}.csv    sample_id, click, conversion, common_feature_index, feature_num, feature_list
     common_features_{train,test}.csv    common_feature_index, feature_num, feature_list
 
-The scenario is field 301, the place of the impression. A conversion counts only where the row was clicked. Values of features
-(weights of multi-valued fields) are not used.
+The scenario is field 301, the place of the impression. A conversion counts only where the row was clicked. Values of
+features (weights of multi-valued fields) are not used.
 
-There are no times. The train files are earlier than the test files, so three made-up days stand for time, DAYS: test rows are of
-the third, one in eight visits of the train files of the second, the other ones of the first. All rows of a day have the same time,
-so no row sees behaviours of its own day.
+There are no times. The train files are earlier than the test files, so three made-up days stand for time, DAYS: test
+rows are of the third, one in eight visits of the train files of the second, the other ones of the first. All rows of a
+day have the same time, so no row sees behaviours of its own day.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ def locate(raw: Path | None, cache: Path, options: AliCcpOptions) -> RawFiles:
 
 
 def read(engine: Engine, files: RawFiles, options: AliCcpOptions) -> ir.Table:
-    """The standard table: row, time, scenario, click, conversion, and a column f<field> for each field: f101 is the user, f205 the item.
+    """The standard table: row, time, scenario, click, conversion, and a column f<field> for each field: f101 is the
+    user, f205 the item.
 
-    USER_BAGS and SAMPLE_BAGS are lists, everything is a string. Lines of the common files join with samples of the same split only; a
-    visit on two lines, which would multiply its samples, fails when the table is evaluated.
+    USER_BAGS and SAMPLE_BAGS are lists, everything is a string. Lines of the common files join with samples of the same
+    split only; a visit on two lines, which would multiply its samples, fails when the table is evaluated.
     """
     import ibis
 
@@ -84,7 +85,9 @@ def _split(engine: Engine, paths: dict[str, Path], split: str) -> ir.Table:
         conversion=samples["conversion"] * samples["click"],
         **_fields(samples, SAMPLE_FIELDS, SAMPLE_BAGS),
     )
-    return with_attributes(rows, visits, ("common_feature_index",), f"common_features_{split}.csv").drop("common_feature_index")
+    return with_attributes(rows, visits, ("common_feature_index",), f"common_features_{split}.csv").drop(
+        "common_feature_index"
+    )
 
 
 def _time(samples: ir.Table, split: str) -> ir.Value:

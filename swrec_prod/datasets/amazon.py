@@ -1,12 +1,13 @@
-"""Amazon reviews 1996-2014, 5-core (McAuley et al., SIGIR 2015): 823,534 ratings in three categories, which are the scenarios.
+"""Amazon reviews 1996-2014, 5-core (McAuley et al., SIGIR 2015): 823,534 ratings in three categories, which are the
+scenarios.
 
     reviews_Clothing_Shoes_and_Jewelry_5.json.gz   clothing   278,677
     reviews_Beauty_5.json.gz                       beauty     198,502
     reviews_Health_and_Personal_Care_5.json.gz     health     346,355
 
-One JSON object a line, unpacked or not. A rating above 3 counts as a click, the protocol of the public multi-scenario benchmark.
-The review itself, its summary and its helpfulness were written with the rating or after it, and are never read. Times are whole days:
-unixReviewTime is midnight UTC of the day.
+One JSON object a line, unpacked or not. A rating above 3 counts as a click, the protocol of the public multi-scenario
+benchmark. The review itself, its summary and its helpfulness were written with the rating or after it, and are never
+read. Times are whole days: unixReviewTime is midnight UTC of the day.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
-"""Cloud Theme Click Dataset of Taobao (Du et al., KDD 2019): 1,423,835 clicks of 720,210 users in 355 themes, December 2018.
+"""Cloud Theme Click Dataset of Taobao (Du et al., KDD 2019): 1,423,835 clicks of 720,210 users in 355 themes, December
+2018.
 
     theme_click_log.csv   user_id, theme_id, item_id, leaf_cate_id, cate_level1_id, clk_cnt, reach_time (20181207093000)
 
-The other files of the release are not read: theme_item_pool.csv (theme_id, item_id), user_item_purchase_log.csv (user_id, item_id,
-paytime), user_embedding.csv and item_embedding.csv. A theme is a scenario. clk_cnt counts clicks: it is a label and never a feature.
-Times have no zone and are taken as UTC.
+The other files of the release are not read: theme_item_pool.csv (theme_id, item_id), user_item_purchase_log.csv
+(user_id, item_id, paytime), user_embedding.csv and item_embedding.csv. A theme is a scenario. clk_cnt counts clicks: it
+is a label and never a feature. Times have no zone and are taken as UTC.
 
-The release has clicks only: what was shown and not clicked is not known, so the rows with click 0 are made, not observed. To each
-click `negatives` items are drawn, each alike, from those that anybody clicked in the same theme on the same day; a draw of what the
-user clicked at any time is dropped, and so is a second draw of the same item. They have the user and time of their click. M-scan draws
-two from all of a theme's items (and keeps what the user clicked before), which lets items appear before their first day. A draw is a
-function of the click alone, and the same on every engine. AUC on drawn negatives says how well clicked items are told from other
-popular ones; probabilities are those of the drawn mixture.
+The release has clicks only: what was shown and not clicked is not known, so the rows with click 0 are made, not
+observed. To each click `negatives` items are drawn, each alike, from those that anybody clicked in the same theme on
+the same day; a draw of what the user clicked at any time is dropped, and so is a second draw of the same item. They
+have the user and time of their click. M-scan draws two from all of a theme's items (and keeps what the user clicked
+before), which lets items appear before their first day. A draw is a function of the click alone, and the same on every
+engine. AUC on drawn negatives says how well clicked items are told from other popular ones; probabilities are those of
+the drawn mixture.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ HOW_TO_GET = "log in at tianchi.aliyun.com/dataset/9716 and accept its terms, th
 
 
 class CloudThemeOptions(Strict):
-    """negatives: how many are drawn to each click; 0 leaves a log of clicks only, to add rows of your own. seed: of the draw."""
+    """negatives: how many are drawn to each click; 0 leaves a log of clicks only, to add rows of your own. seed: of the
+    draw.
+    """
 
     negatives: int = pydantic.Field(2, ge=0, le=100)
     seed: int = pydantic.Field(1, ge=0, lt=2**31)

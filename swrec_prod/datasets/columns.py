@@ -1,4 +1,6 @@
-"""Columns of raw files by name and type, and the attributes of users and items joined to a log; nothing is evaluated here."""
+"""Columns of raw files by name and type, and the attributes of users and items joined to a log; nothing is evaluated
+here.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,11 @@ IN_TEXT = {"int64": "float64", "float64": "float64", "string": "string"}
 
 
 def typed_columns(engine: Engine, files: Sequence[Path], types: Mapping[str, str]) -> ir.Table:
-    """The columns `types` (name -> int64, float64 or string) of Parquet files, or of comma-separated text files with a header.
+    """The columns `types` (name -> int64, float64 or string) of Parquet files, or of comma-separated text files with a
+    header.
 
-    Text values may be quoted by ". Other columns are left out. Raises DataError naming a file and the column that it lacks.
-    A whole number of 2^53 or more in a text file fails when the table is evaluated.
+    Text values may be quoted by ". Other columns are left out. Raises DataError naming a file and the column that it
+    lacks. A whole number of 2^53 or more in a text file fails when the table is evaluated.
     """
     import ibis
 
@@ -36,7 +39,9 @@ def typed_columns(engine: Engine, files: Sequence[Path], types: Mapping[str, str
 
 def _text(engine: Engine, path: Path, types: Mapping[str, str]) -> ir.Table:
     """All columns of a file: engines take the header's names from us, so its own are read here."""
-    return engine.text([path], {name: IN_TEXT[types.get(name, "string")] for name in header_of(path)}, header=True, quote='"')
+    return engine.text(
+        [path], {name: IN_TEXT[types.get(name, "string")] for name in header_of(path)}, header=True, quote='"'
+    )
 
 
 def _chosen(table: ir.Table, types: Mapping[str, str], path: Path) -> ir.Table:
@@ -61,7 +66,11 @@ def _whole(table: ir.Table, types: Mapping[str, str], path: Path) -> ir.Table:
 def header_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
     """The names in the first line of a text file, .gz too. Raises DataError when there is none."""
     try:
-        with gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as stream:
+        with (
+            gzip.open(path, "rt", encoding="utf-8-sig")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8-sig") as stream
+        ):
             line = stream.readline()
     except (OSError, EOFError, UnicodeDecodeError) as failure:
         raise DataError(f"{path}: cannot be read: {failure}") from None
@@ -73,14 +82,16 @@ def header_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
 def with_attributes(log: ir.Table, attributes: ir.Table, on: Sequence[str], what: str) -> ir.Table:
     """The log with the other columns of `attributes`, missing values where the columns `on` find no row.
 
-    what: names `attributes` in messages. Raises DataError when a column `on` is missing or of another family of types, and when
-    both have a column. A key that `attributes` hold twice, which would multiply rows of the log, fails with its value when the
-    expression is evaluated.
+    what: names `attributes` in messages. Raises DataError when a column `on` is missing or of another family of types,
+    and when both have a column. A key that `attributes` hold twice, which would multiply rows of the log, fails with
+    its value when the expression is evaluated.
     """
     for name in on:
         for table, place in ((log, "the log"), (attributes, what)):
             if name not in table.columns:
-                raise DataError(f"{place}: column {name!r}, on which {what} is joined, is missing; {nearest(name, table.columns)}")
+                raise DataError(
+                    f"{place}: column {name!r}, on which {what} is joined, is missing; {nearest(name, table.columns)}"
+                )
         if log[name].type().is_string() != attributes[name].type().is_string():
             kinds = f"{log[name].type()} in the log and {attributes[name].type()} in {what}"
             raise DataError(f"join column {name!r} is {kinds}; write both as numbers or both as strings")
@@ -92,7 +103,9 @@ def with_attributes(log: ir.Table, attributes: ir.Table, on: Sequence[str], what
 
 
 def _one_row_each(attributes: ir.Table, on: Sequence[str], what: str) -> ir.Table:
-    """`attributes`, whose evaluation fails where a key is there twice: SQL has no assertion, but a cast of words to a number is one."""
+    """`attributes`, whose evaluation fails where a key is there twice: SQL has no assertion, but a cast of words to a
+    number is one.
+    """
     import ibis
 
     counted = attributes.mutate(rows__=ibis._.count().over(ibis.window(group_by=list(on))))

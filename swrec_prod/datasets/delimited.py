@@ -16,7 +16,12 @@ UNIT = b"\x1f"  # stands in for separators of two characters, which the parser d
 
 
 def read_delimited(
-    path: Path, separator: str, names: Sequence[str] = (), encoding: str = "utf8", quote: str = "", keep: Sequence[str] = ()
+    path: Path,
+    separator: str,
+    names: Sequence[str] = (),
+    encoding: str = "utf8",
+    quote: str = "",
+    keep: Sequence[str] = (),
 ) -> pa.Table:
     """The lines of `path` as columns of strings; without `names` the first line is the header.
 
@@ -32,7 +37,9 @@ def read_delimited(
         bad.append(row)
         return "skip"
 
-    columns = list(names) or [name.strip(quote or None) for name in raw.split(b"\n", 1)[0].decode(encoding).rstrip("\r").split(separator)]
+    columns = list(names) or [
+        name.strip(quote or None) for name in raw.split(b"\n", 1)[0].decode(encoding).rstrip("\r").split(separator)
+    ]
     _require(keep, columns, path)
     try:
         table = pv.read_csv(
@@ -50,7 +57,9 @@ def read_delimited(
     except pa.ArrowInvalid as failure:
         raise DataError(f"{path}: cannot be read: {' '.join(str(failure).split())}") from None
     if bad:
-        raise DataError(f"{path}:{bad[0].number}: {bad[0].actual_columns} fields, expected {len(columns)} ({', '.join(columns)})")
+        raise DataError(
+            f"{path}:{bad[0].number}: {bad[0].actual_columns} fields, expected {len(columns)} ({', '.join(columns)})"
+        )
     return table
 
 

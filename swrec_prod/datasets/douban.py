@@ -5,10 +5,11 @@
     moviereviews_cleaned.txt   user_id, movie_id, rating, time, ...   movie   1,278,401
     users_cleaned.txt          UID, living_place, join_time, ...
 
-Tab separated, every value in double quotes, columns found by the names in the first line. The platform is the scenario and a rating
-above 3 a click, the protocol of the public multi-scenario benchmark; a row without a rating is no click there, and here. The user's
-text and labels on an item were written with the rating and are never read. The platforms number their items alike, so item_id has
-the platform before it: book:17. A time is a day, or a day and a clock time; it has no zone and is taken as UTC.
+Tab separated, every value in double quotes, columns found by the names in the first line. The platform is the scenario
+and a rating above 3 a click, the protocol of the public multi-scenario benchmark; a row without a rating is no click
+there, and here. The user's text and labels on an item were written with the rating and are never read. The platforms
+number their items alike, so item_id has the platform before it: book:17. A time is a day, or a day and a clock time; it
+has no zone and is taken as UTC.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ NAMES = (*(f"{platform}reviews_cleaned.txt" for platform in PLATFORMS), USERS)
 ARCHIVE = "douban_dataset(text information)"  # the folder inside the download
 NUMBER = r"^\d{1,2}(\.\d+)?$"
 MOMENT = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2})?)?$"
-HOW_TO_GET = "--raw DIR with kaggle.com/datasets/fengzhujoey/douban-datasetratingreviewside-information unpacked (log in)"
+HOW_TO_GET = (
+    "--raw DIR with kaggle.com/datasets/fengzhujoey/douban-datasetratingreviewside-information unpacked (log in)"
+)
 
 
 class DoubanOptions(Strict):
@@ -49,12 +52,16 @@ def locate(raw: Path | None, cache: Path, options: DoubanOptions) -> RawFiles:
 
 
 def read(engine: Engine, files: RawFiles, options: DoubanOptions) -> ir.Table:
-    """The standard table of `rating_log`: without its texts the log is small, and values with line ends are none that all engines read."""
+    """The standard table of `rating_log`: without its texts the log is small, and values with line ends are none that
+    all engines read.
+    """
     return engine.memory(rating_log(tuple(file.path for file in files)))
 
 
 def rating_log(files: tuple[Path, ...]) -> pa.Table:
-    """The standard table: user_id, item_id, time, scenario, click, living_place, join_month, row. Raises DataError naming a bad row."""
+    """The standard table: user_id, item_id, time, scenario, click, living_place, join_month, row. Raises DataError
+    naming a bad row.
+    """
     logs = {path.name.partition("reviews_")[0]: path for path in files if path.name != USERS}
     log = pa.concat_tables([_platform(path, platform) for platform, path in logs.items()])
     users = _users(next(path for path in files if path.name == USERS))
@@ -72,7 +79,13 @@ def _platform(path: Path, platform: str) -> pa.Table:
     for name in ("user_id", item, "time"):
         _hold(path, name, raw[name], pc.is_valid(raw[name]), "a value")
     _hold(path, "rating", raw["rating"], pc.match_substring_regex(raw["rating"], NUMBER).fill_null(True), "a number")
-    _hold(path, "time", raw["time"], pc.match_substring_regex(raw["time"], MOMENT), "a day like 2016-05-01, with or without a time")
+    _hold(
+        path,
+        "time",
+        raw["time"],
+        pc.match_substring_regex(raw["time"], MOMENT),
+        "a day like 2016-05-01, with or without a time",
+    )
     rating = raw["rating"].cast(pa.float64()).fill_null(0)
     columns = {
         "user_id": raw["user_id"],

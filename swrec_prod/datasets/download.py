@@ -1,4 +1,6 @@
-"""An archive at a stable address: downloaded, resumed where it broke off, checked, unpacked into a cache, all or nothing."""
+"""An archive at a stable address: downloaded, resumed where it broke off, checked, unpacked into a cache, all or
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,9 @@ class Archive:
     def fetch(self, folder: Path, instead: str, progress: Progress = _to_stderr) -> tuple[Path, ...]:
         """The members as files in `folder`, which is made by one rename, so that it is complete where it exists.
 
-        What arrived of a download that breaks off stays beside `folder`, and the next call goes on from there. instead: what to do
-        when fetching fails, for the message. Raises DataError when the download fails, its MD5 differs or a member is missing.
+        What arrived of a download that breaks off stays beside `folder`, and the next call goes on from there. instead:
+        what to do when fetching fails, for the message. Raises DataError when the download fails, its MD5 differs or a
+        member is missing.
         """
         files = tuple(folder / Path(member).name for member in self.members)
         if all(file.is_file() for file in files):
@@ -66,7 +69,9 @@ class Archive:
             if failure.code != 416:  # nothing is left to send: `part` is whole, or its MD5 will differ
                 raise DataError(f"{self.url}: {failure.code} {failure.reason}; {instead}") from None
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as failure:
-            raise DataError(f"{self.url}: the download broke off ({failure}); run it again to go on, or {instead}") from None
+            raise DataError(
+                f"{self.url}: the download broke off ({failure}); run it again to go on, or {instead}"
+            ) from None
 
     def _receive(self, response: HTTPResponse, part: Path, have: int, progress: Progress) -> None:
         """Append the body to the first `have` bytes of `part`."""

@@ -1,11 +1,13 @@
-"""KuaiRand: impressions of short videos in 15 places ("tabs") of an app, 2022-04-08..2022-05-08 (Gao et al., CIKM 2022).
+"""KuaiRand: impressions of short videos in 15 places ("tabs") of an app, 2022-04-08..2022-05-08 (Gao et al., CIKM
+2022).
 
-Two editions: Pure keeps 7,583 videos of all 27,285 users, 1K keeps everything of 1,000 users. The scenario is the tab. A click is
-a click in a two-column feed, and in a one-column feed a view of more than 7 seconds or of the whole video.
+Two editions: Pure keeps 7,583 videos of all 27,285 users, 1K keeps everything of 1,000 users. The scenario is the tab.
+A click is a click in a two-column feed, and in a one-column feed a view of more than 7 seconds or of the whole video.
 
-What the user did after the impression (OUTCOMES) may be a label and never a feature; viewing and staying times are left out, and so
-is the file of video statistics, which averages over the whole month and would tell the future. Times are `time_ms`, days are those
-of UTC+8; in some rows the log's own `date` and `hourmin` are up to hours away from `time_ms` and are not used.
+What the user did after the impression (OUTCOMES) may be a label and never a feature; viewing and staying times are left
+out, and so is the file of video statistics, which averages over the whole month and would tell the future. Times are
+`time_ms`, days are those of UTC+8; in some rows the log's own `date` and `hourmin` are up to hours away from `time_ms`
+and are not used.
 """
 
 from __future__ import annotations
@@ -25,13 +27,21 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 OUTCOMES = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "is_profile_enter")
-RANGES = ("user_active_degree", "follow_user_num_range", "fans_user_num_range", "friend_user_num_range", "register_days_range")
+RANGES = (
+    "user_active_degree",
+    "follow_user_num_range",
+    "fans_user_num_range",
+    "friend_user_num_range",
+    "register_days_range",
+)
 COUNTS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 FLAGS = ("is_lowactive_period", "is_live_streamer", "is_video_author")
 ONE_HOT = tuple(f"onehot_feat{i}" for i in range(18))
 LOG = dict.fromkeys(("user_id", "video_id", "time_ms", "duration_ms", "is_rand", "tab", *OUTCOMES), "int64")
 USERS = dict.fromkeys(("user_id", *FLAGS, *COUNTS, *ONE_HOT), "int64") | dict.fromkeys(RANGES, "string")
-VIDEOS = dict.fromkeys(("video_id", "author_id", "music_id", "music_type", "video_duration", "server_width", "server_height"), "int64")
+VIDEOS = dict.fromkeys(
+    ("video_id", "author_id", "music_id", "music_type", "video_duration", "server_width", "server_height"), "int64"
+)
 VIDEOS |= dict.fromkeys(("video_type", "upload_type", "upload_dt", "tag"), "string")
 EARLIER = {"watch_seq": "earlier_watched", "like_seq": "earlier_liked", "long_watch_seq": "earlier_long_watched"}
 EARLIER_LENGTH = 50
@@ -47,7 +57,9 @@ ADDRESS = "https://zenodo.org/records/10439422/files"
 
 
 class KuaiRandOptions(Strict):
-    """tabs: the scenarios to keep, all where left out. exposures: what the recommender chose, what chance chose, or both."""
+    """tabs: the scenarios to keep, all where left out. exposures: what the recommender chose, what chance chose, or
+    both.
+    """
 
     tabs: tuple[int, ...] = ()
     exposures: Literal["standard", "random", "all"] = "standard"
@@ -73,7 +85,9 @@ def locate(edition: str, folder: str, md5: str, raw: Path | None, cache: Path, o
     if raw is None:
         everything = _members(edition, KuaiRandOptions(exposures="all"))
         archive = Archive(f"{ADDRESS}/{folder}.tar.gz", md5, tuple(f"{folder}/data/{name}" for name in everything))
-        raw = archive.fetch(cache / folder.lower(), f"give the folder of an unpacked {folder}.tar.gz with --raw DIR")[0].parent
+        raw = archive.fetch(cache / folder.lower(), f"give the folder of an unpacked {folder}.tar.gz with --raw DIR")[
+            0
+        ].parent
     for place in (raw / folder / "data", raw / "data", raw):
         names = _members(edition, options)
         missing = [name for name in names if not (place / name).is_file()]
@@ -97,8 +111,9 @@ def _pieces(edition: str, raw: Path, options: KuaiRandOptions) -> RawFiles:
 
 
 def read(engine: Engine, files: RawFiles, options: KuaiRandOptions) -> ir.Table:
-    """The standard table: user_id, video_id, time, scenario, click, the other OUTCOMES, is_rand, hour (0..23 in UTC+8), duration_ms,
-    the columns of USERS and VIDEOS with `tags` a list, and with a file of earlier behaviours the lists named in EARLIER.
+    """The standard table: user_id, video_id, time, scenario, click, the other OUTCOMES, is_rand, hour (0..23 in UTC+8),
+    duration_ms, the columns of USERS and VIDEOS with `tags` a list, and with a file of earlier behaviours the lists
+    named in EARLIER.
     """
     log = typed_columns(engine, [path for role in options.logs for path in _of(files, role)], LOG)
     if options.tabs:
@@ -122,15 +137,19 @@ def _of(files: RawFiles, role: str) -> list[Path]:
 
 
 def _with_earlier(engine: Engine, log: ir.Table, files: list[Path]) -> ir.Table:
-    """The videos that a user watched, liked and watched long before the log began, oldest first; the latest EARLIER_LENGTH of them.
+    """The videos that a user watched, liked and watched long before the log began, oldest first; the latest
+    EARLIER_LENGTH of them.
 
-    The log was cut by `date`, so that a few users have earlier behaviours later than their first rows: such rows have none.
+    The log was cut by `date`, so that a few users have earlier behaviours later than their first rows: such rows have
+    none.
     """
     import ibis
 
     table = engine.parquet(files)
     last = {name: table[name][(table[name].length() - EARLIER_LENGTH).clip(lower=0) :] for name in EARLIER}
-    table = table.select("user_id", earlier_until="last_time_ms", **{EARLIER[name]: values for name, values in last.items()})
+    table = table.select(
+        "user_id", earlier_until="last_time_ms", **{EARLIER[name]: values for name, values in last.items()}
+    )
     joined = with_attributes(log, table, ("user_id",), files[0].name)
     before = joined["earlier_until"] < joined["time_ms"]
     known = {name: before.ifelse(joined[name], ibis.null(joined[name].type())) for name in EARLIER.values()}

@@ -1,17 +1,19 @@
-"""MIND, Microsoft News, 9..15 November 2019 (Wu et al., ACL 2020): what was shown in each impression, and whether it was clicked.
+"""MIND, Microsoft News, 9..15 November 2019 (Wu et al., ACL 2020): what was shown in each impression, and whether it
+was clicked.
 
     MINDlarge_train/behaviors.tsv   impression, user, time "11/11/2019 9:05:58 AM", news clicked before, news shown "N55689-1 N35729-0"
     MINDlarge_train/news.tsv        news, category, subcategory, title, abstract, url, entities of title and abstract
     MINDlarge_dev/                  the same of the last day; MINDsmall_train and MINDsmall_dev are the logs of 50,000 users
 
-A row is one news article shown. Scenarios are categories; as in the public multi-scenario benchmark, training and validation log are
-one log, and the four categories with most rows are kept: news 26,057,579, lifestyle 11,206,494, sports 10,237,589, finance 9,226,382.
-Articles that news.tsv lacks have no category and are left out. The order of an impression's articles was shuffled by the publishers,
-so there is no position. Times have no zone and are taken as UTC.
+A row is one news article shown. Scenarios are categories; as in the public multi-scenario benchmark, training and
+validation log are one log, and the four categories with most rows are kept: news 26,057,579, lifestyle 11,206,494,
+sports 10,237,589, finance 9,226,382. Articles that news.tsv lacks have no category and are left out. The order of an
+impression's articles was shuffled by the publishers, so there is no position. Times have no zone and are taken as UTC.
 
-`earlier_clicked` is what the data set itself calls the history: the user's clicks before the log, oldest first, as the publishers
-give them. They keep it the same in all of a user's impressions of a log, so that none tells the label of another; whether that of the
-validation day holds clicks of the training days is not stated. Behaviours within the log are a sequence feature of the schema.
+`earlier_clicked` is what the data set itself calls the history: the user's clicks before the log, oldest first, as the
+publishers give them. They keep it the same in all of a user's impressions of a log, so that none tells the label of
+another; whether that of the validation day holds clicks of the training days is not stated. Behaviours within the log
+are a sequence feature of the schema.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 PARTS = ("train", "dev")
 LAYOUTS = [
-    [f"{release}{part}/{name}" for part in PARTS for name in ("behaviors.tsv", "news.tsv")] for release in ("MINDlarge_", "MINDsmall_")
+    [f"{release}{part}/{name}" for part in PARTS for name in ("behaviors.tsv", "news.tsv")]
+    for release in ("MINDlarge_", "MINDsmall_")
 ]
 BEHAVIOURS = ("impression", "user_id", "moment", "earlier", "shown")
 NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
@@ -47,7 +50,9 @@ class MindOptions(Strict):
 
 
 def locate(raw: Path | None, cache: Path, options: MindOptions) -> RawFiles:
-    """Training and validation log with their news, large where it is there, else small. Raises DataError naming a missing file."""
+    """Training and validation log with their news, large where it is there, else small. Raises DataError naming a
+    missing file.
+    """
     return found(raw, LAYOUTS, "MIND", HOW_TO_GET)
 
 
@@ -71,11 +76,15 @@ def _part(engine: Engine, folder: Path) -> ir.Table:
         "user_id",
         request=ibis.literal(folder.name.rpartition("_")[2] + "-") + log.impression,
         clock=log.moment.strip().re_split("[/: ]+"),
-        earlier_clicked=earlier[ibis.greatest(earlier.length() - KEPT, 0) :].fill_null(ibis.literal([], "array<string>")),
+        earlier_clicked=earlier[ibis.greatest(earlier.length() - KEPT, 0) :].fill_null(
+            ibis.literal([], "array<string>")
+        ),
         shown=log.shown.strip().re_split(" +"),
     )
     hour = log.clock[3].cast("int64") % 12 + log.clock[6].cases(("AM", 0), ("PM", 12))
-    log = log.select("user_id", "request", "shown", "earlier_clicked", time=_micros(log.clock, hour), hour=hour).unnest("shown")
+    log = log.select("user_id", "request", "shown", "earlier_clicked", time=_micros(log.clock, hour), hour=hour).unnest(
+        "shown"
+    )
     pair = log.shown.re_split("-")
     log = log.mutate(news_id=pair[0], click=pair[1].cast("int8")).drop("shown")
     rows = with_attributes(log, news, ("news_id",), str(folder / "news.tsv"))

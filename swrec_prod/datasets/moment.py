@@ -1,4 +1,6 @@
-"""Moments of a log as microseconds since 1970, from the numbers on its calendar and clock: integer arithmetic, alike on every engine."""
+"""Moments of a log as microseconds since 1970, from the numbers on its calendar and clock: integer arithmetic, alike on
+every engine.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ def civil_micros(
 ) -> ir.IntegerColumn:
     """Microseconds since 1970-01-01 00:00 of a moment after it, in the Gregorian calendar.
 
-    The year is taken to begin in March, so that the leap day is its last one and the months 3..14 have (153 n + 2) // 5 days before them.
+    The year is taken to begin in March, so that the leap day is its last one and the months 3..14 have (153 n + 2) // 5
+    days before them.
     """
     early = (month <= 2).ifelse(1, 0)
     years, months = year - early, month + 12 * early - 3
@@ -25,7 +28,9 @@ def civil_micros(
 
 
 def digits_micros(text: ir.StringColumn) -> ir.IntegerColumn:
-    """Microseconds of `20181207093000` or `2018-12-07 09:30:00`. What is neither fails when it is evaluated, or is no sensible moment."""
+    """Microseconds of `20181207093000` or `2018-12-07 09:30:00`. What is neither fails when it is evaluated, or is no
+    sensible moment.
+    """
     number = text.re_replace("[^0-9]", "").cast("int64")
     date, clock = number // 1_000_000, number % 1_000_000
     seconds = clock // 10_000 * 3600 + clock // 100 % 100 * 60 + clock % 100

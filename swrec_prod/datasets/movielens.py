@@ -1,4 +1,5 @@
-"""MovieLens-1M: 1,000,209 ratings of 3,706 movies by 6,040 users, 2000-04-25..2003-02-28 (Harper and Konstan, TiiS 2015).
+"""MovieLens-1M: 1,000,209 ratings of 3,706 movies by 6,040 users, 2000-04-25..2003-02-28 (Harper and Konstan, TiiS
+2015).
 
 A rating above 3 counts as a click. Scenarios are made from one of two columns:
     age     three age groups, the protocol of the public multi-scenario benchmark; every user lives in one scenario
@@ -86,7 +87,9 @@ def read(engine: Engine, files: RawFiles, options: MovieLensOptions) -> ir.Table
 
 
 def rating_log(files: tuple[Path, ...], options: MovieLensOptions) -> pa.Table:
-    """The standard table: row, user_id, movie_id, time, click, rating, scenario, gender, age, occupation, zip, main_genre, genres."""
+    """The standard table: row, user_id, movie_id, time, click, rating, scenario, gender, age, occupation, zip,
+    main_genre, genres.
+    """
     readers = {".dat": _read_official, ".inter": _read_atomic, ".parquet": _read_parquet}
     log = readers[files[0].suffix](files).combine_chunks()
     genres = log["genres"].combine_chunks().dictionary_encode()  # some 300 combinations: split each of them once
@@ -110,7 +113,9 @@ def rating_log(files: tuple[Path, ...], options: MovieLensOptions) -> pa.Table:
 
 def _read_official(files: tuple[Path, ...]) -> pa.Table:
     """UserID::MovieID::Rating::Timestamp, UserID::Gender::Age::Occupation::Zip-code, MovieID::Title::Genres; latin-1."""
-    ratings, users, movies = (read_delimited(f, "::", n, "latin1") for f, n in zip(files, (RATINGS, USERS, MOVIES), strict=True))
+    ratings, users, movies = (
+        read_delimited(f, "::", n, "latin1") for f, n in zip(files, (RATINGS, USERS, MOVIES), strict=True)
+    )
     for name in RATINGS:
         ratings = _replace(ratings, name, whole_numbers(ratings, name, files[0]))
     for name in ("user_id", "age", "occupation"):
@@ -141,7 +146,12 @@ def _read_parquet(files: tuple[Path, ...]) -> pa.Table:
     require_columns(log, PARQUET, files[0])
     log = log.select(PARQUET).rename_columns({"item_id": "movie_id", "zip_code": "zip", "genre": "genres"})
     seconds = pa.types.is_integer(log["time"].type)
-    types = {"time": pa.int64() if seconds else pa.timestamp("us", "UTC"), "movie_id": pa.string(), "rating": pa.int64(), "age": pa.int64()}
+    types = {
+        "time": pa.int64() if seconds else pa.timestamp("us", "UTC"),
+        "movie_id": pa.string(),
+        "rating": pa.int64(),
+        "age": pa.int64(),
+    }
     for field in log.schema:
         wanted = types.get(field.name, _plain(field.type))
         try:
@@ -167,7 +177,10 @@ def _join(ratings: pa.Table, users: pa.Table, movies: pa.Table, files: tuple[Pat
     """The ratings with the columns of their users and movies."""
     _check_limits(ratings["rating"], ratings["time"], f"{files[0]}:", first_line)
     log = _replace(ratings, "time", _from_seconds(ratings["time"]))
-    for other, key, path, names in ((users, "user_id", files[1], USERS[1:]), (movies, "movie_id", files[2], ("genres",))):
+    for other, key, path, names in (
+        (users, "user_id", files[1], USERS[1:]),
+        (movies, "movie_id", files[2], ("genres",)),
+    ):
         at = pc.index_in(log[key], other[key].combine_chunks())
         if at.null_count:
             row = pc.index(pc.is_null(at), True).as_py()
@@ -178,7 +191,9 @@ def _join(ratings: pa.Table, users: pa.Table, movies: pa.Table, files: tuple[Pat
 
 
 def _check_limits(rating: pa.ChunkedArray, seconds: pa.ChunkedArray, where: str, first: int) -> None:
-    """Raises DataError naming the first value outside of LIMITS; `where` ends with its line or row, counted from `first`."""
+    """Raises DataError naming the first value outside of LIMITS; `where` ends with its line or row, counted from
+    `first`.
+    """
     for name, values in (("rating", rating), ("time", seconds)):
         low, high, meaning = LIMITS[name]
         inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)).fill_null(False)

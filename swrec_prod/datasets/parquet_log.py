@@ -1,4 +1,6 @@
-"""A team's own Parquet logs, in files or day folders below --raw, with tables of user or item attributes joined to them."""
+"""A team's own Parquet logs, in files or day folders below --raw, with tables of user or item attributes joined to
+them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ DATE_IN_NAME = re.compile(r"(?<![0-9A-Za-z])(\d{4})([-_]?)(\d{2})\2(\d{2})(?![0-
 
 
 class Join(Strict):
-    """A table of attributes. file: its path or glob below --raw. by: the column, or columns, that the log has too; unique in it.
+    """A table of attributes. file: its path or glob below --raw. by: the column, or columns, that the log has too;
+    unique in it.
 
     (Not `on`, which YAML reads as true.)
     """
@@ -45,7 +48,9 @@ class Join(Strict):
     @classmethod
     def _one_level(cls, file: str) -> str:
         if "**" in file:
-            raise ValueError(f"** is for `log` only; name the files of one folder, for example users/*.parquet, not {file!r}")
+            raise ValueError(
+                f"** is for `log` only; name the files of one folder, for example users/*.parquet, not {file!r}"
+            )
         return file
 
 
@@ -57,11 +62,12 @@ class Time(Strict):
 
 
 class ParquetOptions(Strict):
-    """log: glob of the log below --raw. join: attributes, left joined. time: the column of moments. scenario: a column that
-    becomes a string where it holds whole numbers. keep: rows to keep, {column: [values]}, of the log or of what is joined.
+    """log: glob of the log below --raw. join: attributes, left joined. time: the column of moments. scenario: a column
+    that becomes a string where it holds whole numbers. keep: rows to keep, {column: [values]}, of the log or of what is
+    joined.
 
-    Files of one day (`day=2024-05-01`, `date=`, `dt=` or `ds=` folders, `2024-05-01` or `20240501` in their names) are prepared
-    day by day; then all files of the log must say their day, and hold rows of it only.
+    Files of one day (`day=2024-05-01`, `date=`, `dt=` or `ds=` folders, `2024-05-01` or `20240501` in their names) are
+    prepared day by day; then all files of the log must say their day, and hold rows of it only.
     """
 
     log: str = "**/*.parquet"
@@ -87,7 +93,9 @@ def locate(raw: Path | None, cache: Path, options: ParquetOptions) -> RawFiles:
     other = {folder for folder in {path.parent for path in paths} if _is_no_log(folder, root)}
     log = sorted(path for path in paths if path.parent not in other)
     if not log:
-        others = f", but for those that options.join names: {', '.join(sorted(set(table_of.values())))}" if table_of else ""
+        others = (
+            f", but for those that options.join names: {', '.join(sorted(set(table_of.values())))}" if table_of else ""
+        )
         raise DataError(f"{raw}: no file matches options.log {options.log!r}{others}")
     _refuse_truth([*log, *table_of])
     return (*_with_days(log, root), *(RawFile(path, table=table) for path, table in sorted(table_of.items())))
@@ -100,7 +108,9 @@ def _is_no_log(folder: Path, root: Path) -> bool:
 
 
 def _attributes(root: Path, options: ParquetOptions) -> dict[Path, str]:
-    """The files of each table of attributes, with the table that they are of. Raises DataError for none, and for one of two tables."""
+    """The files of each table of attributes, with the table that they are of. Raises DataError for none, and for one of
+    two tables.
+    """
     table_of: dict[Path, str] = {}
     for join in options.join:
         paths = sorted(path for path in root.glob(join.file) if path.is_file())
@@ -108,7 +118,9 @@ def _attributes(root: Path, options: ParquetOptions) -> dict[Path, str]:
             raise DataError(f"{root}: no {join.file} here, which options.join names")
         for path in paths:
             if path in table_of:
-                raise DataError(f"{path}: options.join finds it by {table_of[path]!r} and again by {join.file!r}; each file is joined once")
+                raise DataError(
+                    f"{path}: options.join finds it by {table_of[path]!r} and again by {join.file!r}; each file is joined once"
+                )
             table_of[path] = join.file
     return table_of
 
@@ -118,7 +130,9 @@ def _refuse_truth(paths: list[Path]) -> None:
     for folder, path in {path.resolve().parent: path for path in paths}.items():
         for above in (folder, *folder.parents):
             if above.name == "truth" and (above.parent / "simulation.yaml").is_file():
-                raise DataError(f"{path}: is the hidden truth of a simulation, which is not to be read; name its log: log/**/*.parquet")
+                raise DataError(
+                    f"{path}: is the hidden truth of a simulation, which is not to be read; name its log: log/**/*.parquet"
+                )
 
 
 def _with_days(log: list[Path], root: Path) -> RawFiles:
@@ -127,12 +141,16 @@ def _with_days(log: list[Path], root: Path) -> RawFiles:
     without = [file.path for file in files if file.day is None]
     if without and len(without) < len(files):
         dated = next(file.path for file in files if file.day is not None)
-        raise DataError(f"{without[0]}: its path says no day, but that of {dated.name} does; put all files of the log into day= folders")
+        raise DataError(
+            f"{without[0]}: its path says no day, but that of {dated.name} does; put all files of the log into day= folders"
+        )
     return files
 
 
 def day_of(path: Path) -> date | None:
-    """The day that a path says, by a folder or in the file's name; None for none, and for several. Raises DataError: day=2024-13-01."""
+    """The day that a path says, by a folder or in the file's name; None for none, and for several. Raises DataError:
+    day=2024-13-01.
+    """
     for part in path.parts:
         if found := DAY_FOLDER.match(part):
             try:
@@ -152,7 +170,9 @@ def _date_or_none(year: str, month: str, day: str) -> date | None:
 
 
 def read(engine: Engine, files: RawFiles, options: ParquetOptions) -> ir.Table:
-    """The log with its attributes; `time` in microseconds. Raises DataError naming a column that is missing or of a wrong type."""
+    """The log with its attributes; `time` in microseconds. Raises DataError naming a column that is missing or of a
+    wrong type.
+    """
     log = [file.path for file in files if file.table is None]
     table = engine.parquet(log)
     for join in options.join:
@@ -168,7 +188,9 @@ def read(engine: Engine, files: RawFiles, options: ParquetOptions) -> ir.Table:
 def _kept(table: ir.Table, column: str, values: tuple[bool | int | str, ...], path: Path) -> ir.Table:
     """The rows that have one of `values`."""
     if column not in table.columns:
-        raise DataError(f"{path}: column {column!r}, which options.keep names, is missing; {nearest(column, table.columns)}")
+        raise DataError(
+            f"{path}: column {column!r}, which options.keep names, is missing; {nearest(column, table.columns)}"
+        )
     words = table[column].type().is_string()
     if any(isinstance(value, str) != words for value in values):
         raise DataError(f"{path}: column {column!r} is {table[column].type()}, but options.keep has {list(values)}")
@@ -183,7 +205,9 @@ def _micros(table: ir.Table, time: Time, path: Path) -> ir.Value:
     if moment.type().is_timestamp():
         return moment
     if not moment.type().is_integer():
-        raise DataError(f"{path}: column {time.column!r} is {moment.type()}, expected timestamps, or whole numbers and options.time.unit")
+        raise DataError(
+            f"{path}: column {time.column!r} is {moment.type()}, expected timestamps, or whole numbers and options.time.unit"
+        )
     return moment.cast("int64") * MICROSECONDS[time.unit]
 
 
@@ -192,10 +216,14 @@ def span(path: Path, options: ParquetOptions) -> tuple[int, int] | None:
     try:
         columns = pq.read_schema(path).names
         if options.time.column not in columns:
-            raise DataError(f"{path}: column {options.time.column!r}, the time, is missing; {nearest(options.time.column, columns)}")
+            raise DataError(
+                f"{path}: column {options.time.column!r}, the time, is missing; {nearest(options.time.column, columns)}"
+            )
         moments = pq.read_table(path, columns=[options.time.column], partitioning=None)[options.time.column].drop_null()
     except (pa.ArrowException, OSError) as failure:
-        raise DataError(f"{path}: column {options.time.column!r} cannot be read ({' '.join(str(failure).split())})") from None
+        raise DataError(
+            f"{path}: column {options.time.column!r} cannot be read ({' '.join(str(failure).split())})"
+        ) from None
     if pa.types.is_timestamp(moments.type):
         moments, unit = moments.cast(pa.timestamp("us", moments.type.tz), safe=False).cast(pa.int64()), "us"
     elif pa.types.is_integer(moments.type):
@@ -203,7 +231,9 @@ def span(path: Path, options: ParquetOptions) -> tuple[int, int] | None:
     else:
         return None
     found = pc.min_max(moments)
-    return (found["min"].as_py() * MICROSECONDS[unit], found["max"].as_py() * MICROSECONDS[unit]) if len(moments) else None
+    return (
+        (found["min"].as_py() * MICROSECONDS[unit], found["max"].as_py() * MICROSECONDS[unit]) if len(moments) else None
+    )
 
 
 PARQUET = Dataset(

@@ -39,9 +39,9 @@ def simulate(
 ) -> dict[str, Any]:
     """Simulate into the folder `out`, complete or not at all; returns {"rows", "days", "clicks", "conversions"?}.
 
-    The same options give the same bytes, and a day's bytes do not depend on the days after it. Memory does not grow with days.
-    progress: takes one line a day. Raises DataError when `out` holds a simulation and `overwrite` is not set, when it holds
-    anything else, and when it cannot be written.
+    The same options give the same bytes, and a day's bytes do not depend on the days after it. Memory does not grow
+    with days. progress: takes one line a day. Raises DataError when `out` holds a simulation and `overwrite` is not
+    set, when it holds anything else, and when it cannot be written.
     """
     _refuse(out, overwrite)
     try:
@@ -56,7 +56,14 @@ def data_file(options: Simulation) -> dict[str, Any]:
     words = [feature.split() for feature in FEATURES.split(", ")]
     features: list[dict[str, Any]] = [{"name": name, "side": side} | _kind(kind) for name, side, kind in words]
     features.append(
-        {"name": "history", "kind": "sequence", "side": "user", "item": "item_id", "where": "click", "max_length": options.history_length}
+        {
+            "name": "history",
+            "kind": "sequence",
+            "side": "user",
+            "item": "item_id",
+            "where": "click",
+            "max_length": options.history_length,
+        }
     )
     labels = [{"name": "click", "column": "click"}]
     labels += [{"name": "conversion", "column": "conversion", "after": "click"}] if options.conversions else []
@@ -103,7 +110,9 @@ def _write(options: Simulation, folder: Path, progress: Callable[[str], None]) -
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for number in range(options.days):
             day = open_day(options, world, state, number)
-            written = list(pool.map(lambda part, day=day: _write_part(day, part, folder, scenarios), range(len(day.parts))))
+            written = list(
+                pool.map(lambda part, day=day: _write_part(day, part, folder, scenarios), range(len(day.parts)))
+            )
             state.next_day(day, [clicked for clicked, _ in written])
             clicks = sum(len(clicked) for clicked, _ in written)
             found["clicks"] += clicks
@@ -131,8 +140,14 @@ def _write_part(day: Day, part: int, folder: Path, scenarios: pa.Array) -> tuple
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
-    """Columns that repeat few values are dictionary-encoded; the Arrow schema stays out, so that they read as plain strings."""
-    few = [name for name in ("scenario", "device", "hour", "segment", "city", "category", "gender") if name in table.column_names]
+    """Columns that repeat few values are dictionary-encoded; the Arrow schema stays out, so that they read as plain
+    strings.
+    """
+    few = [
+        name
+        for name in ("scenario", "device", "hour", "segment", "city", "category", "gender")
+        if name in table.column_names
+    ]
     pq.write_table(table, path, row_group_size=1 << 16, use_dictionary=few, compression="snappy", store_schema=False)
 
 

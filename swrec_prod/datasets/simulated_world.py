@@ -1,4 +1,5 @@
-"""What a simulation is made from: its parameters, and a world of users, items and scenarios that stands before the first day.
+"""What a simulation is made from: its parameters, and a world of users, items and scenarios that stands before the
+first day.
 
 Shapes: U users, I items, S scenarios, C categories, G user segments, K factors.
 """
@@ -16,11 +17,13 @@ from swrec_prod.strict import Strict
 
 FACTORS = 8
 SEGMENTS = 16
-POLICY_SLOTS = 256  # the logging policy's category probabilities are whole multiples of 1/256, so propensities are exact
+# the logging policy's category probabilities are whole multiples of 1/256, so propensities are exact
+POLICY_SLOTS = 256
 ITEM_SLOTS = 8  # slots an item has in its category on average: its share of exposure is a whole number of them
 MAX_CATEGORIES, ITEMS_PER_CATEGORY = 32, 30
 CITIES, FREE_TAGS = 200, 100
-BASE = -4.2  # logit of the interest in an average item; the policy shows better ones: about one impression in twelve is liked
+# logit of the interest in an average item; the policy shows better ones: about one impression in twelve is liked
+BASE = -4.2
 DIRECT_SPREAD = 1.6  # standard deviation of the scenarios' direct effects, in logits, at --direct-effect 1
 UNBORN = 0.3  # share of items that appear after day 0, at --drift 1
 
@@ -114,7 +117,9 @@ class Scenarios:
 
 @dataclass(frozen=True)
 class World:
-    """policy: the logging policy for each (segment, scenario): counts [G * S, C] out of POLICY_SLOTS, and the categories dealt."""
+    """policy: the logging policy for each (segment, scenario): counts [G * S, C] out of POLICY_SLOTS, and the
+    categories dealt.
+    """
 
     users: Users
     items: Items
@@ -180,7 +185,9 @@ def _items(draw: np.random.Generator, options: Simulation, centre_CK: np.ndarray
     category_I = draw.permutation(np.arange(I) % C)
     factors_IK = 0.8 * centre_CK[category_I] + 0.6 * _normal(draw, I, FACTORS)
     rank_I = np.empty(I, np.int64)  # of popularity, inside the category
-    rank_I[np.argsort(category_I, kind="stable")] = np.concatenate([draw.permutation(n) for n in np.bincount(category_I)])
+    rank_I[np.argsort(category_I, kind="stable")] = np.concatenate(
+        [draw.permutation(n) for n in np.bincount(category_I)]
+    )
     popularity_I = 1 / (rank_I + 10)  # Zipf-Mandelbrot: no item takes a tenth of its category
     per_category = 4
     brand_I = category_I * per_category + draw.integers(0, per_category, I)
@@ -209,12 +216,18 @@ def _tags(draw: np.random.Generator, factors_IK: np.ndarray) -> tuple[np.ndarray
 
 
 def _policy(draw: np.random.Generator, users: Users, scenarios: Scenarios, centre_CK: np.ndarray) -> np.ndarray:
-    """Counts [G * S, C]: what the logging policy believes that a segment likes in a scenario, with errors; none is shut out."""
+    """Counts [G * S, C]: what the logging policy believes that a segment likes in a scenario, with errors; none is shut
+    out.
+    """
     members = np.bincount(users.segment_U, minlength=SEGMENTS)[:, None]
     total = np.stack([np.bincount(users.segment_U, column, SEGMENTS) for column in users.taste_UK.T], axis=1)
     taste_GK = total / np.maximum(members, 1)
-    liking = np.einsum("gk,sk,ck->gsc", taste_GK, scenarios.weight_SK, centre_CK) / np.sqrt(FACTORS) + scenarios.theme_SC
-    believed = liking.reshape(-1, len(centre_CK)) + 0.3 * draw.normal(size=(len(taste_GK) * len(scenarios.cdf_S), len(centre_CK)))
+    liking = (
+        np.einsum("gk,sk,ck->gsc", taste_GK, scenarios.weight_SK, centre_CK) / np.sqrt(FACTORS) + scenarios.theme_SC
+    )
+    believed = liking.reshape(-1, len(centre_CK)) + 0.3 * draw.normal(
+        size=(len(taste_GK) * len(scenarios.cdf_S), len(centre_CK))
+    )
     weights = np.exp(believed)
     return apportion(weights / weights.sum(1, keepdims=True), POLICY_SLOTS)
 

@@ -8,13 +8,14 @@ For user u, item i of category c, scenario s, on day t, where w_s are the scenar
     M, S -> Y       P(click) = sigmoid(m + d)
     conversion      P(conversion | click) = sigmoid(-3.5 + 0.7 (m - BASE) - 0.3 log(price_i / 20))
 
-m is the interest, a logit, and d the direct effect. The direct effect shifts the logit, so subtracting it gives back the
-order of interest: what M-scan's y_m sigmoid(y_s) - c sigmoid(y_s) does when c sigmoid(y_s) is near d.
+m is the interest, a logit, and d the direct effect. The direct effect shifts the logit, so subtracting it gives back
+the order of interest: what M-scan's y_m sigmoid(y_s) - c sigmoid(y_s) does when c sigmoid(y_s) is near d.
 
-Exposure: a request is one user in one scenario at one time. The logging policy chooses each candidate's category by what it
-believes of the user's segment in the scenario, and an item in it by popularity; a random request takes any item alike. The
-propensity is the probability that a candidate of that request is that item. Requests of one day know nothing of each other:
-what evolves (tastes, qualities, births, a) does so between days. Day t is a function of seed, parameters and days before it.
+Exposure: a request is one user in one scenario at one time. The logging policy chooses each candidate's category by
+what it believes of the user's segment in the scenario, and an item in it by popularity; a random request takes any item
+alike. The propensity is the probability that a candidate of that request is that item. Requests of one day know nothing
+of each other: what evolves (tastes, qualities, births, a) does so between days. Day t is a function of seed, parameters
+and days before it.
 
 Shapes: N rows and R requests of a day, U users, I items, S scenarios, C categories, K factors.
 """
@@ -53,8 +54,14 @@ class State:
         return cls(world.users.taste_UK.copy(), world.items.quality_I.copy(), clicks)
 
     def next_day(self, day: Day, clicked: Iterable[np.ndarray]) -> None:
-        """The night after `day`: its clicks (u * C + c of each) count, tastes move by 0.1 and qualities by 0.2 of their spread."""
-        draw, drift, spread = day.options.stream(NIGHT, day.number), day.options.drift, float(day.world.items.quality_I.std())
+        """The night after `day`: its clicks (u * C + c of each) count, tastes move by 0.1 and qualities by 0.2 of their
+        spread.
+        """
+        draw, drift, spread = (
+            day.options.stream(NIGHT, day.number),
+            day.options.drift,
+            float(day.world.items.quality_I.std()),
+        )
         self.clicks_UC *= DECAY
         for keys in clicked:
             np.add.at(self.clicks_UC.reshape(-1), keys, np.float32(1))
@@ -94,7 +101,9 @@ class Requests:
     def slice(self, begin: int, end: int) -> Requests:
         """Requests begin..end."""
         rows = self.start[begin : end + 1]
-        return Requests(self.user[begin:end], self.scenario[begin:end], self.time[begin:end], self.random[begin:end], rows)
+        return Requests(
+            self.user[begin:end], self.scenario[begin:end], self.time[begin:end], self.random[begin:end], rows
+        )
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,9 @@ class Day:
 
 @dataclass(frozen=True)
 class Rows:
-    """log: the columns that anybody may see; scenario and device are indices. truth: the hidden ones. clicked: u * C + c of each click."""
+    """log: the columns that anybody may see; scenario and device are indices. truth: the hidden ones. clicked: u * C +
+    c of each click.
+    """
 
     log: dict[str, np.ndarray]
     truth: dict[str, np.ndarray]
@@ -139,9 +150,12 @@ def _requests(options: Simulation, world: World, number: int, draw: np.random.Ge
     user = world.users.dealt[draw.integers(0, len(world.users.dealt), R)]
     scenario = np.searchsorted(scenarios.cdf_S[:-1], draw.random(R), side="right")
     scenario = np.where(draw.random(R) < HOME, world.users.favourite_U[user], scenario)
-    present = draw.permutation(options.scenarios)[: max(1, R // 2)]  # each scenario once a day, where there are requests enough
+    # each scenario once a day, where there are requests enough
+    present = draw.permutation(options.scenarios)[: max(1, R // 2)]
     scenario[draw.choice(R, len(present), replace=False)] = present
-    hours = np.interp(np.sort(draw.random(R)), np.concatenate([[0], TRAFFIC_24.cumsum() / TRAFFIC_24.sum()]), np.arange(25))
+    hours = np.interp(
+        np.sort(draw.random(R)), np.concatenate([[0], TRAFFIC_24.cumsum() / TRAFFIC_24.sum()]), np.arange(25)
+    )
     midnight = ((options.start - date(1970, 1, 1)).days + number) * 24 * HOUR
     time = midnight + np.minimum((hours * HOUR).astype(np.int64), 24 * HOUR - 1)
     random = draw.random(R) < options.random_exposure
@@ -172,11 +186,19 @@ def _rows(day: Day, requests: Requests, draw: np.random.Generator) -> Rows:
         "device": device_R[request_N],
         "click": click_N.view(np.int8),
     }
-    truth = {"row": row_N, "interest": interest_N, "direct": direct_N, "propensity": propensity_N, "click_probability": probability_N}
+    truth = {
+        "row": row_N,
+        "interest": interest_N,
+        "direct": direct_N,
+        "propensity": propensity_N,
+        "click_probability": probability_N,
+    }
     if day.options.conversions:
         price_N = day.world.items.price_I[item_N]
         truth["conversion_probability"] = _sigmoid(-3.5 + 0.7 * (interest_N - BASE) - 0.3 * np.log(price_N / 20))
-        log["conversion"] = (click_N & (draw.random(len(item_N), dtype=np.float32) < truth["conversion_probability"])).view(np.int8)
+        log["conversion"] = (
+            click_N & (draw.random(len(item_N), dtype=np.float32) < truth["conversion_probability"])
+        ).view(np.int8)
     if day.options.random_exposure:
         log["is_random"] = requests.random[request_N].view(np.int8)
     return Rows(log, truth, key_N[click_N])
@@ -187,8 +209,9 @@ def _exposure(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Items [N] and their propensities [N].
 
-    Candidate k of n takes the quantile offset + k / n (mod 1) of category and of item, with one random offset for each in a
-    request: each candidate alone follows the policy exactly, and no item with less than a tenth of its category comes twice.
+    Candidate k of n takes the quantile offset + k / n (mod 1) of category and of item, with one random offset for each
+    in a request: each candidate alone follows the policy exactly, and no item with less than a tenth of its category
+    comes twice.
     """
     world, shelf = day.world, day.shelf
     step_N = (np.arange(len(request_N)) - (requests.start[:-1] - requests.start[0])[request_N]) / sizes[request_N]
@@ -211,7 +234,9 @@ def _interest(
 ) -> np.ndarray:
     """m [N], float32: the equation of U, I, S -> M."""
     state, scenarios = day.state, day.world.scenarios
-    query_RK = state.taste_UK[requests.user] * (np.float32(GAIN / np.sqrt(FACTORS)) * scenarios.weight_SK)[requests.scenario]
+    query_RK = (
+        state.taste_UK[requests.user] * (np.float32(GAIN / np.sqrt(FACTORS)) * scenarios.weight_SK)[requests.scenario]
+    )
     interest_N = np.einsum("nk,nk->n", query_RK[request_N], day.world.items.factors_IK[item_N])
     interest_N += scenarios.theme_SC.reshape(-1)[(requests.scenario * day.world.num_categories)[request_N] + category_N]
     interest_N += (np.float32(BASE) + state.quality_I)[item_N]
@@ -239,7 +264,9 @@ def _walk(values: np.ndarray, step: float, spread: float, draw: np.random.Genera
     """One step of a random walk that keeps `spread`: values move by about step * spread, and as much is forgotten."""
     if not step:
         return values
-    return np.float32(np.sqrt(1 - step**2)) * values + np.float32(step * spread) * draw.standard_normal(values.shape, dtype=np.float32)
+    return np.float32(np.sqrt(1 - step**2)) * values + np.float32(step * spread) * draw.standard_normal(
+        values.shape, dtype=np.float32
+    )
 
 
 def _sigmoid(logit: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Dataset: what is known about one raw source, and how it becomes the standard table.
 
-The standard table has one row an impression: the raw feature columns (Feature.source), the scenario column (string), the label
-columns, the user column and the time column (microseconds since 1970 as int64, or a timestamp; without a zone it is UTC). It may have
-`row`, int64, the position in the raw log, which stays with a row for ever; without it rows are numbered day by day.
+The standard table has one row an impression: the raw feature columns (Feature.source), the scenario column (string),
+the label columns, the user column and the time column (microseconds since 1970 as int64, or a timestamp; without a zone
+it is UTC). It may have `row`, int64, the position in the raw log, which stays with a row for ever; without it rows are
+numbered day by day.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 class RawFile:
     """One file of the raw log, or of what is joined to it.
 
-    day: the one day that all rows of the file are of, where the source says so (a log in day folders): such a day is prepared, and
-    found changed, by itself. None: rows of several days, or of none; when such a file changes, everything is prepared again.
-    table: the table of attributes that the file is of, as the options call it; None for a file of the log.
+    day: the one day that all rows of the file are of, where the source says so (a log in day folders): such a day is
+    prepared, and found changed, by itself. None: rows of several days, or of none; when such a file changes, everything
+    is prepared again. table: the table of attributes that the file is of, as the options call it; None for a file of
+    the log.
     """
 
     path: Path
@@ -39,14 +41,15 @@ RawFiles = tuple[RawFile, ...]
 
 @dataclass(frozen=True)
 class Dataset:
-    """One source. data_file: the name of its default file in configs/data. options: what that file's `options` may hold.
+    """One source. data_file: the name of its default file in configs/data. options: what that file's `options` may
+    hold.
 
-    rows: about how many impressions. size: of the download, for people ("6 MB").
-    locate(raw, cache, options): the raw files in the folder or file `raw`; without `raw` they are fetched into the folder `cache`, or
-    a DataError says how to get them. read(engine, files, options): the standard table of (some of) those files, not evaluated yet.
-    outcomes: columns that are known only after the impression; labels may read them, features may not.
-    span(path, options), for sources with files of one day: the first and last moment of such a file, in microseconds since 1970, or
-    None when it has no rows. All raise DataError saying what is missing or wrong.
+    rows: about how many impressions. size: of the download, for people ("6 MB"). locate(raw, cache, options): the raw
+    files in the folder or file `raw`; without `raw` they are fetched into the folder `cache`, or a DataError says how
+    to get them. read(engine, files, options): the standard table of (some of) those files, not evaluated yet. outcomes:
+    columns that are known only after the impression; labels may read them, features may not. span(path, options), for
+    sources with files of one day: the first and last moment of such a file, in microseconds since 1970, or None when it
+    has no rows. All raise DataError saying what is missing or wrong.
     """
 
     name: str

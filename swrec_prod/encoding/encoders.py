@@ -1,11 +1,11 @@
 """Raw values -> ids and numbers: the only encoder, for prepare, export and the server alike.
 
-What it knows is a folder: `schema.yaml` (resolved: scenario values and table heights filled in), `vocab/<table>.parquet`
-(id, value, count) and `vocab/encoders.json` (scalers, and the raw types of hashed tables). A prepared dataset and an
-exported package are both such folders.
+What it knows is a folder: `schema.yaml` (resolved: scenario values and table heights filled in),
+`vocab/<table>.parquet` (id, value, count) and `vocab/encoders.json` (scalers, and the raw types of hashed tables). A
+prepared dataset and an exported package are both such folders.
 
-Types are strict: a vocabulary fitted on strings takes strings, one fitted on integers takes integers. An integer given for
-a string is an error rather than an unknown value.
+Types are strict: a vocabulary fitted on strings takes strings, one fitted on integers takes integers. An integer given
+for a string is an error rather than an unknown value.
 """
 
 from __future__ import annotations
@@ -50,15 +50,20 @@ class Encoders:
         fitted = table.filter(pa.array(rows_mask))
         owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None and _encoder(f).kind != "bucketize"]
         counts = {owner.name: _counts(schema, owner, fitted) for owner in owners}
-        scalers = {f.name: Scaler.fit(f.encoder.kind, fitted[f.source], f.name) for f in schema.of_kind("dense") if f.encoder}  # type: ignore[arg-type]
+        scalers = {
+            f.name: Scaler.fit(f.encoder.kind, fitted[f.source], f.name) for f in schema.of_kind("dense") if f.encoder
+        }  # type: ignore[arg-type]
         if not schema.scenario.values:
-            found = Vocabulary.fit(joined([table[schema.scenario.column]], ["scenario"]), 1, "scenario").values.to_pylist()
+            found = Vocabulary.fit(
+                joined([table[schema.scenario.column]], ["scenario"]), 1, "scenario"
+            ).values.to_pylist()
             schema = schema.with_scenarios(tuple(map(str, found)))
         return cls.of_counts(schema, counts, scalers)
 
     @classmethod
     def of_counts(cls, schema: FeatureSchema, counts: dict[str, pa.Table], scalers: dict[str, Scaler]) -> Encoders:
-        """From the counted values (`value`, `count`) of every table but bucketized ones; a hashed one is there for its type only.
+        """From the counted values (`value`, `count`) of every table but bucketized ones; a hashed one is there for its
+        type only.
 
         schema: with its scenario values.
         """
@@ -76,7 +81,8 @@ class Encoders:
         return Encoders(_resolved(self.schema, tables), tables, self.scalers)
 
     def encode(self, name: str, values: Values) -> Column:
-        """The values of one feature for N rows: a pyarrow array, a numpy array or a list (of lists for bags and sequences).
+        """The values of one feature for N rows: a pyarrow array, a numpy array or a list (of lists for bags and
+        sequences).
 
         Returns int32 [N] ids, float32 [N] numbers, or Ragged int32 ids over N rows for bags and sequences (the items).
         Raises DataError naming the feature for a value of the wrong type, SchemaError for an unknown feature.
@@ -109,7 +115,9 @@ class Encoders:
         return Encoders(schema, tables, {f.name: self.scalers[f.name] for f in schema.of_kind("dense")})
 
     def save(self, folder: Path) -> list[Path]:
-        """Write schema.yaml and vocab/ into `folder` and return the files, each whole; the same encoders are the same bytes."""
+        """Write schema.yaml and vocab/ into `folder` and return the files, each whole; the same encoders are the same
+        bytes.
+        """
         (folder / "vocab").mkdir(parents=True, exist_ok=True)
         files = [folder / "schema.yaml", folder / "vocab" / STATE]
         with replaced(files[0]) as path:
@@ -201,5 +209,7 @@ def _encoder(owner: Feature) -> Encoder:
 
 def _resolved(schema: FeatureSchema, tables: dict[str, Table]) -> FeatureSchema:
     """`schema` with the heights of its tables."""
-    features = tuple(f if f.kind == "dense" else f.model_copy(update={"rows": tables[f.table].rows}) for f in schema.features)
+    features = tuple(
+        f if f.kind == "dense" else f.model_copy(update={"rows": tables[f.table].rows}) for f in schema.features
+    )
     return schema.model_copy(update={"features": features})

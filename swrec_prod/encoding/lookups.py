@@ -51,7 +51,9 @@ class Vocabulary:
         return cls(counted["value"].combine_chunks(), counted["count"].cast(pa.int64()).combine_chunks())
 
     def extended(self, counted: pa.Table, min_count: int) -> Vocabulary:
-        """With ids behind the known ones for the other values of `counted`; no id moves. Known values keep their counts."""
+        """With ids behind the known ones for the other values of `counted`; no id moves. Known values keep their
+        counts.
+        """
         new = counted.filter(pc.invert(pc.is_in(counted["value"], self.values)))
         more = Vocabulary.of_counts(new, min_count)
         return Vocabulary(pa.concat_arrays([self.values, more.values]), pa.concat_arrays([self.counts, more.counts]))
@@ -63,7 +65,11 @@ class Vocabulary:
 
     def __call__(self, values: Values, feature: str) -> np.ndarray:
         """int32 [N]: the ids; 0 for unknown and missing values."""
-        return self._ids_of_strings(strings(values, feature), feature) if self._is_text else self._ids_of_integers(values, feature)
+        return (
+            self._ids_of_strings(strings(values, feature), feature)
+            if self._is_text
+            else self._ids_of_integers(values, feature)
+        )
 
     @cached_property
     def _is_text(self) -> bool:
@@ -82,7 +88,9 @@ class Vocabulary:
 
     @cached_property
     def _ids_from(self) -> tuple[int, np.ndarray] | None:
-        """The smallest known integer, and the id (or 0) of it and every one up to the largest; None where that would be too long."""
+        """The smallest known integer, and the id (or 0) of it and every one up to the largest; None where that would be
+        too long.
+        """
         known = self.values.to_numpy()
         low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
         if not len(known) or high - low > max(8 * len(known), MANY):
@@ -193,7 +201,12 @@ class Scaler:
 
     @classmethod
     def of(
-        cls, kind: Literal["standard", "minmax", "log1p"], mean: float | None, std: float | None, low: float | None, high: float | None
+        cls,
+        kind: Literal["standard", "minmax", "log1p"],
+        mean: float | None,
+        std: float | None,
+        low: float | None,
+        high: float | None,
     ) -> Scaler:
         """From the moments of the known numbers; None: there are none, and the scaler changes nothing.
 
@@ -233,5 +246,7 @@ def joined(columns: list[pa.Array | pa.ChunkedArray], features: list[str]) -> pa
     kinds = [raw_type(array.type, feature) for array, feature in zip(arrays, features, strict=True)]
     for feature, kind in zip(features, kinds, strict=True):
         if kind != kinds[0]:
-            raise DataError(f"feature {feature!r}: values are {kind}, expected {kinds[0]} as in {features[0]!r}, whose table it shares")
+            raise DataError(
+                f"feature {feature!r}: values are {kind}, expected {kinds[0]} as in {features[0]!r}, whose table it shares"
+            )
     return pa.concat_arrays([array.cast(kind) for array, kind in zip(arrays, kinds, strict=True)])

@@ -45,9 +45,11 @@ def check_name(name: str) -> None:
 
 @contextmanager
 def engine(name: str, scratch: Path, threads: int = 2) -> Iterator[Engine]:
-    """The engine called `name` for as long as the block runs. scratch: an existing folder for what does not fit into memory.
+    """The engine called `name` for as long as the block runs. scratch: an existing folder for what does not fit into
+    memory.
 
-    threads: of the local engine, and of Spark's local mode. Raises ConfigError for an unknown name, or where Spark cannot be started.
+    threads: of the local engine, and of Spark's local mode. Raises ConfigError for an unknown name, or where Spark
+    cannot be started.
     """
     check_name(name)
     running = ENGINES[name](scratch, threads)

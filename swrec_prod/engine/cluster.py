@@ -1,4 +1,6 @@
-"""The cluster engine: PySpark through Ibis. Files must lie where every machine of the cluster sees them under the same path."""
+"""The cluster engine: PySpark through Ibis. Files must lie where every machine of the cluster sees them under the same
+path.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,12 @@ from swrec_prod.errors import ConfigError, DataError, SwrecError
 NO_CHARACTER = "\0"
 READ_AS = {pa.uint64(): pa.decimal128(20, 0)}  # what Spark has no type for; nanoseconds are int64 (see RESULTS)
 
-unix_micros = ibis.udf.scalar.builtin(lambda moment: None, name="unix_micros", signature=(("timestamp('UTC')",), "int64"))
-timestamp_micros = ibis.udf.scalar.builtin(lambda micros: None, name="timestamp_micros", signature=(("int64",), "timestamp('UTC')"))
+unix_micros = ibis.udf.scalar.builtin(
+    lambda moment: None, name="unix_micros", signature=(("timestamp('UTC')",), "int64")
+)
+timestamp_micros = ibis.udf.scalar.builtin(
+    lambda micros: None, name="timestamp_micros", signature=(("int64",), "timestamp('UTC')")
+)
 
 
 class ClusterEngine:
@@ -63,14 +69,22 @@ class ClusterEngine:
         return _converted(table, footers.stored).select(footers.stored.names)
 
     def text(
-        self, files: Sequence[Path], columns: Mapping[str, str], *, delimiter: str = ",", header: bool = False, quote: str = ""
+        self,
+        files: Sequence[Path],
+        columns: Mapping[str, str],
+        *,
+        delimiter: str = ",",
+        header: bool = False,
+        quote: str = "",
     ) -> ir.Table:
         """See contract.Engine."""
         check_files(files)
         if header:
             check_headers(files, list(columns), delimiter, quote)
         for file in files:
-            again = partial(LocalEngine.text, files=[file], columns=columns, delimiter=delimiter, header=header, quote=quote)
+            again = partial(
+                LocalEngine.text, files=[file], columns=columns, delimiter=delimiter, header=header, quote=quote
+            )
             self._again[file.absolute()] = again
         reader = self._reader(columns).options(sep=delimiter, header=header, quote=quote, escape=quote or NO_CHARACTER)
         with self._told():
@@ -95,7 +109,9 @@ class ClusterEngine:
             return as_schema(self._frame(rows).toArrow(), rows.schema().to_pyarrow())
 
     def kept(self, rows: ir.Table) -> ir.Table:
-        """See contract.Engine. Kept on the executors, in memory and on disk; what is lost with one of them is computed again."""
+        """See contract.Engine. Kept on the executors, in memory and on disk; what is lost with one of them is computed
+        again.
+        """
         with self._told():
             frame = self._frame(rows).persist(StorageLevel.MEMORY_AND_DISK)
             frame.count()
@@ -112,7 +128,9 @@ class ClusterEngine:
         """See contract.Engine."""
         return unix_micros(moment.cast("timestamp('UTC')"))
 
-    def map_groups(self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema) -> ir.Table:
+    def map_groups(
+        self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema
+    ) -> ir.Table:
         """See contract.Engine."""
 
         names = list(rows.columns)
@@ -122,7 +140,9 @@ class ClusterEngine:
 
         with self._told():
             frame = self._frame(rows).toDF(*(f"c{i}" for i in range(len(names))))  # a name with a dot cannot be grouped
-            return self._table(frame.groupBy(f"c{names.index(by)}").applyInArrow(apply, _structure(normal_schema(schema))))
+            return self._table(
+                frame.groupBy(f"c{names.index(by)}").applyInArrow(apply, _structure(normal_schema(schema)))
+            )
 
     def close(self) -> None:
         """See contract.Engine. Spark itself is stopped where it was started here."""
@@ -133,7 +153,9 @@ class ClusterEngine:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _reader(self, columns: Mapping[str, str]) -> DataFrameReader:
-        """Spark's reader of text with these columns. It fails where it would by default put missing values for what it cannot parse."""
+        """Spark's reader of text with these columns. It fails where it would by default put missing values for what it
+        cannot parse.
+        """
         return self._session.read.schema(_structure(ibis.schema(columns).to_pyarrow())).option("mode", "FAILFAST")
 
     def _part(self, stored: pa.Schema, untyped: frozenset[str], files: Sequence[Path]) -> DataFrame:
@@ -165,7 +187,9 @@ class ClusterEngine:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What Spark cannot read, as an error of ours that names the file. A wrong expression is a fault of ours and stays as it is."""
+        """What Spark cannot read, as an error of ours that names the file. A wrong expression is a fault of ours and
+        stays as it is.
+        """
         try:
             yield
         except (AnalysisException, ParseException):
@@ -184,7 +208,9 @@ class ClusterEngine:
             raise DataError(f"{file}: {reason}" if file else reason) from None
 
     def _find_line(self, file: Path) -> None:
-        """Read a text file once more, here: Spark says which file is at fault, the local engine says the line and the column."""
+        """Read a text file once more, here: Spark says which file is at fault, the local engine says the line and the
+        column.
+        """
         if file in self._again:
             with closing(LocalEngine(self._scratch, 1)) as local:
                 rows = self._again[file](local)
@@ -196,7 +222,9 @@ def worker_failure(text: str) -> SwrecError | None:
     ours = re.findall(r"^swrec_prod\.errors\.\w+: (.*)", text, re.MULTILINE)
     if ours:
         return DataError(ours[-1])
-    unlike = re.findall(r"^(?:[\w.]+\.)?(?:ModuleNotFoundError: |\w+: \[PYTHON_VERSION_MISMATCH\] )(.*)", text, re.MULTILINE)
+    unlike = re.findall(
+        r"^(?:[\w.]+\.)?(?:ModuleNotFoundError: |\w+: \[PYTHON_VERSION_MISMATCH\] )(.*)", text, re.MULTILINE
+    )
     if unlike:
         wanted = "PYSPARK_PYTHON must name a Python with the packages and version of this one on every machine"
         return ConfigError(f"engine cluster: in Python of the workers: {unlike[-1].rstrip('.')}; {wanted}")
@@ -235,8 +263,12 @@ def _converted(table: ir.Table, stored: pa.Schema) -> ir.Table:
 
 
 def _paths(files: Sequence[Path]) -> list[str]:
-    """As Spark takes them: absolute, glob characters escaped. Raises DataError for a name that Spark passes over without a word."""
+    """As Spark takes them: absolute, glob characters escaped. Raises DataError for a name that Spark passes over
+    without a word.
+    """
     hidden = next((f for f in files if f.name.startswith(("_", "."))), None)
     if hidden is not None:
-        raise DataError(f"{hidden}: Spark leaves out files whose names begin with _ or a dot; rename it, or use the engine local")
+        raise DataError(
+            f"{hidden}: Spark leaves out files whose names begin with _ or a dot; rename it, or use the engine local"
+        )
     return ["file://" + re.sub(r"([\\\[\]{}*?])", r"\\\1", str(f.absolute())) for f in files]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Makes Ibis tables of files, and evaluates expressions over them. Failures are DataErrors that name what was read; a full disk
-    is an OSError with ENOSPC.
+    """Makes Ibis tables of files, and evaluates expressions over them. Failures are DataErrors that name what was read;
+    a full disk is an OSError with ENOSPC.
 
     notes: what the user should be told of the files that were read so far, a line each.
     """
@@ -26,13 +26,20 @@ class Engine(Protocol):
     notes: list[str]
 
     def parquet(self, files: Sequence[Path]) -> ir.Table:
-        """The rows of Parquet files. A column that only some of them have is missing values elsewhere, and a line in `notes`.
+        """The rows of Parquet files. A column that only some of them have is missing values elsewhere, and a line in
+        `notes`.
 
         Raises DataError for a file that is missing or damaged, and for a column whose type changes between files.
         """
 
     def text(
-        self, files: Sequence[Path], columns: Mapping[str, str], *, delimiter: str = ",", header: bool = False, quote: str = ""
+        self,
+        files: Sequence[Path],
+        columns: Mapping[str, str],
+        *,
+        delimiter: str = ",",
+        header: bool = False,
+        quote: str = "",
     ) -> ir.Table:
         """The lines of delimited text files, .gz too. columns: every column of a line in order, and its type.
 
@@ -58,8 +65,11 @@ class Engine(Protocol):
     def micros(self, moment: ir.TimestampColumn) -> ir.IntegerColumn:
         """Microseconds since 1970 of a timestamp; one without a zone is UTC."""
 
-    def map_groups(self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema) -> ir.Table:
-        """`function` of all rows of each value of the column `by`, on the machines where they are. schema: of what it returns.
+    def map_groups(
+        self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema
+    ) -> ir.Table:
+        """`function` of all rows of each value of the column `by`, on the machines where they are. schema: of what it
+        returns.
 
         A missing value is a group too. The rows of a group come in any order. `function` must be picklable.
         """

@@ -31,7 +31,9 @@ def check_headers(files: Sequence[Path], columns: Sequence[str], delimiter: str,
         if found == list(columns):
             continue
         if len(found) != len(columns):
-            raise DataError(f"{path}:1: the header has {len(found)} columns, expected {len(columns)}: {delimiter.join(columns)}")
+            raise DataError(
+                f"{path}:1: the header has {len(found)} columns, expected {len(columns)}: {delimiter.join(columns)}"
+            )
         name, wanted = next((f, c) for f, c in zip(found, columns, strict=True) if f != c)
         raise DataError(f"{path}:1: the header has {name!r} where {wanted!r} is expected. Did the producer change?")
 

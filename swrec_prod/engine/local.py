@@ -22,13 +22,16 @@ from swrec_prod.engine.parquet import check_parquet, damaged
 from swrec_prod.errors import DataError
 
 MEMORY = "2GB"  # of DuckDB itself; what is larger is spilled to the scratch folder
-FULL = ("No space left on device", "max_temp_directory_size")  # said of the disk, and of the share of it that DuckDB leaves free
+# said of the disk, and of the share of it that DuckDB leaves free
+FULL = ("No space left on device", "max_temp_directory_size")
 WRONG_EXPRESSIONS = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.InternalException)
 NAMELESS = {duckdb.Error, duckdb.IOException, duckdb.InvalidInputException}  # a file is at fault, and may not be named
 
 epoch_us = ibis.udf.scalar.builtin(lambda moment: None, name="epoch_us", signature=(("timestamp",), "int64"))
 epoch_ns = ibis.udf.scalar.builtin(lambda moment: None, name="epoch_ns", signature=(("timestamp",), "int64"))
-make_timestamp = ibis.udf.scalar.builtin(lambda micros: None, name="make_timestamp", signature=(("int64",), "timestamp"))
+make_timestamp = ibis.udf.scalar.builtin(
+    lambda micros: None, name="make_timestamp", signature=(("int64",), "timestamp")
+)
 
 
 class LocalEngine:
@@ -55,7 +58,13 @@ class LocalEngine:
         return _normal(rows, normal_schema(footers.stored))
 
     def text(
-        self, files: Sequence[Path], columns: Mapping[str, str], *, delimiter: str = ",", header: bool = False, quote: str = ""
+        self,
+        files: Sequence[Path],
+        columns: Mapping[str, str],
+        *,
+        delimiter: str = ",",
+        header: bool = False,
+        quote: str = "",
     ) -> ir.Table:
         """See contract.Engine."""
         check_files(files)
@@ -95,14 +104,18 @@ class LocalEngine:
         """See contract.Engine."""
         return epoch_us(moment)
 
-    def map_groups(self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema) -> ir.Table:
+    def map_groups(
+        self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema
+    ) -> ir.Table:
         """See contract.Engine."""
         table = self.arrow(rows)
         keys = table.column(by).combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()
         order = np.argsort(keys, kind="stable")
         ends = [*np.flatnonzero(np.diff(keys[order], prepend=-1)), len(keys)]
         groups = (table.take(order[start:end]) for start, end in pairwise(ends))
-        return self.memory(pa.concat_tables([as_schema(t, schema) for t in (schema.empty_table(), *map(function, groups))]))
+        return self.memory(
+            pa.concat_tables([as_schema(t, schema) for t in (schema.empty_table(), *map(function, groups))])
+        )
 
     def close(self) -> None:
         """See contract.Engine."""
@@ -110,7 +123,8 @@ class LocalEngine:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What DuckDB cannot read, as an error of ours that names the file. A wrong expression is a fault of ours and stays as it is.
+        """What DuckDB cannot read, as an error of ours that names the file. A wrong expression is a fault of ours and
+        stays as it is.
 
         A full disk is an OSError, as it is when files are written.
         """
@@ -146,7 +160,9 @@ def _normal(rows: ir.Table, wanted: pa.Schema) -> ir.Table:
 
 
 def explain(text: str) -> str:
-    """One line of what DuckDB says; for a delimited file its place first, and without the advice that is about DuckDB's options."""
+    """One line of what DuckDB says; for a delimited file its place first, and without the advice that is about DuckDB's
+    options.
+    """
     where = re.search(r"CSV Error on Line: (\d+).*?^  file = ([^\n]*)", text, re.DOTALL | re.MULTILINE)
     if where is None:
         large = re.search(r"Type UINT64 with value (\d+) can't be cast .* from source column ([^\n]+)", text)

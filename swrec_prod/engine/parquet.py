@@ -20,10 +20,10 @@ READERS = 16  # threads: a footer is a small read, often of a network file syste
 class Footers(NamedTuple):
     """What `check_parquet` found.
 
-    stored: every column of any file. Types are normal ones (arrow_types), but for timestamps in nanoseconds and uint64, which a reader
-    has to convert, and null for a column that has no type in any file.
-    groups: the files by the columns that have no type in them (pandas writes those for a column of missing values only).
-    notes: for the user, a line each: columns that only some of the files have.
+    stored: every column of any file. Types are normal ones (arrow_types), but for timestamps in nanoseconds and uint64,
+    which a reader has to convert, and null for a column that has no type in any file. groups: the files by the columns
+    that have no type in them (pandas writes those for a column of missing values only). notes: for the user, a line
+    each: columns that only some of the files have.
     """
 
     stored: pa.Schema
@@ -34,8 +34,8 @@ class Footers(NamedTuple):
 def check_parquet(files: Sequence[Path]) -> Footers:
     """Open the footer of each of the files, of which there must be one or more.
 
-    Raises DataError naming a file that is missing or damaged, or file and column where a type is not that of the file before, or a
-    name differs from another in capital letters only: SQL would take both for one.
+    Raises DataError naming a file that is missing or damaged, or file and column where a type is not that of the file
+    before, or a name differs from another in capital letters only: SQL would take both for one.
     """
     with ThreadPoolExecutor(READERS) as pool:
         schemas = list(pool.map(_footer, files))

@@ -44,9 +44,17 @@ def scenario_influence(judged: Judged) -> Picture:
     return Picture(title, _attributed(judged, judged.split), how + judged.cut(MAX_BARS), figure)
 
 
-def _lollipops(figure: go.Figure, col: int, names: list[str], values: np.ndarray, text: Callable[[float], str], color: str) -> None:
+def _lollipops(
+    figure: go.Figure, col: int, names: list[str], values: np.ndarray, text: Callable[[float], str], color: str
+) -> None:
     """One dot on a stem a scenario, its value beside it, in panel `col`."""
-    stem = {"array": np.maximum(-values, 0), "arrayminus": np.maximum(values, 0), "width": 0, "thickness": 3, "color": color}
+    stem = {
+        "array": np.maximum(-values, 0),
+        "arrayminus": np.maximum(values, 0),
+        "width": 0,
+        "thickness": 3,
+        "color": color,
+    }
     figure.add_scatter(
         x=values,
         y=names,
@@ -96,7 +104,13 @@ def blending(judged: Judged, default_c: float | None) -> Picture:
     shares_CS, auc_C = sweep(judged, grid)
     panels = [[{}, {}], [{}, None]]
     figure = make_subplots(
-        2, 2, specs=panels, column_widths=[0.93, 0.07], row_heights=[0.66, 0.34], vertical_spacing=0.1, horizontal_spacing=0.02
+        2,
+        2,
+        specs=panels,
+        column_widths=[0.93, 0.07],
+        row_heights=[0.66, 0.34],
+        vertical_spacing=0.1,
+        horizontal_spacing=0.02,
     )
     _shares(figure, judged, grid, shares_CS)
     line = {"color": COLORS[0], "width": 2.5}
@@ -123,7 +137,8 @@ def _shares(figure: go.Figure, judged: Judged, grid: np.ndarray, shares_CS: np.n
     """Stacked areas over c, and beside them one stacked bar with the mix of all rows."""
     traffic = judged.rows_S / judged.rows_S.sum()
     bands = [
-        (short(n), color, shares_CS[:, i], traffic[i]) for i, (n, color) in enumerate(zip(judged.names[:MAX_CURVES], COLORS, strict=False))
+        (short(n), color, shares_CS[:, i], traffic[i])
+        for i, (n, color) in enumerate(zip(judged.names[:MAX_CURVES], COLORS, strict=False))
     ]
     if len(judged.names) > MAX_CURVES:
         others = f"{len(judged.names) - MAX_CURVES} others"
@@ -132,7 +147,16 @@ def _shares(figure: go.Figure, judged: Judged, grid: np.ndarray, shares_CS: np.n
     for name, color, shares, rows in bands:
         hover = f"{name}: %{{y:.1%}} of the top at c = %{{x:.2f}}<extra></extra>"
         figure.add_scatter(
-            x=grid, y=shares, name=name, stackgroup="top", fillcolor=color, line=line, mode="lines", hovertemplate=hover, row=1, col=1
+            x=grid,
+            y=shares,
+            name=name,
+            stackgroup="top",
+            fillcolor=color,
+            line=line,
+            mode="lines",
+            hovertemplate=hover,
+            row=1,
+            col=1,
         )
         hover = f"{name}: {share(rows)} of all rows<extra></extra>"
         bar = {"color": color, "line": line}
@@ -151,7 +175,9 @@ def _marks(default_c: float | None) -> list[tuple[float, str, str]]:
 
 
 def sweep(judged: Judged, grid_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each c: the share of every scenario in the top of the blended list [C, S], and the pooled AUC [C] (NaN: none)."""
+    """For each c: the share of every scenario in the top of the blended list [C, S], and the pooled AUC [C] (NaN:
+    none).
+    """
     rows = np.arange(len(judged.labels))
     if len(rows) > SWEEP_ROWS:
         rows = np.random.default_rng(0).choice(rows, SWEEP_ROWS, replace=False)
@@ -172,12 +198,16 @@ def sweep(judged: Judged, grid_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _grid(interest: np.ndarray, default_c: float) -> np.ndarray:
-    """c from -r to r, r the size of a usual interest: the scale on which c competes with y_m. 0 and default_c are on it."""
+    """c from -r to r, r the size of a usual interest: the scale on which c competes with y_m. 0 and default_c are on
+    it.
+    """
     reach = max(float(np.median(np.abs(interest))), 1.3 * abs(default_c), 0.1)
     return np.unique(np.append(np.linspace(-reach, reach, 49), [0.0, default_c]))
 
 
-def _blended(judged: Judged, grid: np.ndarray, shares_CS: np.ndarray, auc_C: np.ndarray, default_c: float | None) -> str:
+def _blended(
+    judged: Judged, grid: np.ndarray, shares_CS: np.ndarray, auc_C: np.ndarray, default_c: float | None
+) -> str:
     traffic = judged.rows_S / judged.rows_S.sum()
     at_zero, at_run = (int(np.flatnonzero(grid == c)[0]) for c in (0.0, default_c or 0.0))
     lead = int(np.argmax(shares_CS[at_zero] - traffic))
@@ -205,7 +235,9 @@ def _auc_moved(grid: np.ndarray, auc_C: np.ndarray, at_zero: int) -> str:
     best = int(np.nanargmax(auc_C))
     if auc_C[best] - auc_C[at_zero] < 0.0005:
         return f"No c shown raises the pooled AUC by 0.0005 or more over that of c = 0 ({auc_C[at_zero]:.4f})."
-    return f"Pooled AUC is highest at c = {signed(grid[best])} ({auc_C[best]:.4f}; at c = 0 it is {auc_C[at_zero]:.4f})."
+    return (
+        f"Pooled AUC is highest at c = {signed(grid[best])} ({auc_C[best]:.4f}; at c = 0 it is {auc_C[at_zero]:.4f})."
+    )
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

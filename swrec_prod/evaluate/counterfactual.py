@@ -1,17 +1,19 @@
-"""Fit c, the counterfactual reference of the ranking score, by asking the model what it would say of the same rows elsewhere.
+"""Fit c, the counterfactual reference of the ranking score, by asking the model what it would say of the same rows
+elsewhere.
 
-Every validation row is scored in every scenario. Users, items and behaviours are then the same everywhere, so what still differs
-between the mean logits L_s of two scenarios is the scenario's own doing: its direct influence on the click. The ranking score
-sigmoid(y_s) (y_m - c) is the logit less c sigmoid(y_s) (M-scan, eq. 12; Zhu et al., WWW 2024, leave the choice of c open):
+Every validation row is scored in every scenario. Users, items and behaviours are then the same everywhere, so what
+still differs between the mean logits L_s of two scenarios is the scenario's own doing: its direct influence on the
+click. The ranking score sigmoid(y_s) (y_m - c) is the logit less c sigmoid(y_s) (M-scan, eq. 12; Zhu et al., WWW 2024,
+leave the choice of c open):
 
     fit_each:  c_s = (L_s - L) / sigmoid(y_s), which takes out all of it: on average a row has the same score everywhere
     fit:       the one c >= 0 that takes out most, sum_s w_s (L_s - L - c sigmoid(y_s) + const)^2 -> min, w_s the scenario's share
                of rows; a negative c would favour the scenarios that get clicks anyway
 
-A log does not tell whether a scenario moves the click directly or moves everybody's interest, which is no bias. Interest is taken to
-move by INTEREST logits (standard deviation over rows), and direct influence is what goes beyond: both c are multiplied by
-1 - INTEREST^2 / Var(L_s), or 0. Without direct influence that leaves the order as it is; a strong one is taken out nearly whole.
-docs/results.md has what both do where the truth is known.
+A log does not tell whether a scenario moves the click directly or moves everybody's interest, which is no bias.
+Interest is taken to move by INTEREST logits (standard deviation over rows), and direct influence is what goes beyond:
+both c are multiplied by 1 - INTEREST^2 / Var(L_s), or 0. Without direct influence that leaves the order as it is; a
+strong one is taken out nearly whole. docs/results.md has what both do where the truth is known.
 
 Shapes: S scenarios, B rows.
 """
@@ -35,8 +37,9 @@ INTEREST = 0.25
 
 
 class Elsewhere(NamedTuple):
-    """What a model says of the same rows in every scenario. logit_S: sums of logits; factor_S: sums of sigmoid(y_s); rows; and
-    traffic_S: how many of the rows are in which scenario."""
+    """What a model says of the same rows in every scenario. logit_S: sums of logits; factor_S: sums of sigmoid(y_s);
+    rows; and traffic_S: how many of the rows are in which scenario.
+    """
 
     logit_S: np.ndarray
     factor_S: np.ndarray
@@ -44,7 +47,9 @@ class Elsewhere(NamedTuple):
     rows: float
 
     def over_ranks(self, gather: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Elsewhere:
-        """The sums over all ranks' rows. gather: arrays of this rank -> the same arrays of all ranks, one after the other."""
+        """The sums over all ranks' rows. gather: arrays of this rank -> the same arrays of all ranks, one after the
+        other.
+        """
         everyone = gather({name: np.asarray(value)[None] for name, value in self._asdict().items()})
         return Elsewhere(**{name: values.sum(0) for name, values in everyone.items()})
 
@@ -79,8 +84,11 @@ class Elsewhere(NamedTuple):
         return logit_S / (factor_S + level)
 
 
-def look_elsewhere(model: nn.Module, batches: Iterable[Batch], num_scenarios: int, every: int, device: torch.device | str) -> Elsewhere:
-    """Score every `every`-th batch in scenarios 0 .. num_scenarios - 1. model: a Ranker with bias eliminator, sharded or not.
+def look_elsewhere(
+    model: nn.Module, batches: Iterable[Batch], num_scenarios: int, every: int, device: torch.device | str
+) -> Elsewhere:
+    """Score every `every`-th batch in scenarios 0 .. num_scenarios - 1. model: a Ranker with bias eliminator, sharded
+    or not.
 
     With several ranks all of them call this, with equally many batches, and each gets the sums over its own rows.
     """

@@ -43,7 +43,9 @@ class Judged:
         labels = table[f"label_{task}"].to_numpy().astype(np.float64)
         logits = logit_of(table, task)
         if not np.isfinite(logits).all():
-            raise MetricError(f"{(~np.isfinite(logits)).sum()} of {len(logits)} scores of {task} are not finite numbers")
+            raise MetricError(
+                f"{(~np.isfinite(logits)).sum()} of {len(logits)} scores of {task} are not finite numbers"
+            )
         return cls(task, labels, logits, split_of(table, task), [values[i] for i in busiest], scenarios, parts)
 
     @property

@@ -17,7 +17,8 @@ MIX = "mix"  # the folder, below RUN_DIR, of the run on the rows of all scenario
 
 
 def models_of(run_dir: Path, data: DataConfig, part: SplitName) -> dict[Path, DataConfig]:
-    """The runs that score the rows of a part, by their folders, and the rows of each: those of the scenarios that it is for.
+    """The runs that score the rows of a part, by their folders, and the rows of each: those of the scenarios that it is
+    for.
 
     Raises CheckpointError when `run_dir` is no run or unfinished, DataError for rows of a scenario that has no model.
     """
@@ -51,4 +52,7 @@ def grouped(folders: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     >>> grouped({"home": "mix", "cart": "scenarios/cart", "search": "mix"})
     {'mix': ('home', 'search'), 'scenarios/cart': ('cart',)}
     """
-    return {folder: tuple(key for key, value in folders.items() if value == folder) for folder in dict.fromkeys(folders.values())}
+    return {
+        folder: tuple(key for key, value in folders.items() if value == folder)
+        for folder in dict.fromkeys(folders.values())
+    }

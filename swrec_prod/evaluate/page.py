@@ -81,7 +81,9 @@ def picture_section(picture: Picture, number: int) -> str:
     drawn = ""
     if picture.figure is not None:
         options = {"displayModeBar": False, "responsive": True}
-        plot = picture.figure.to_html(full_html=False, include_plotlyjs=False, config=options, div_id=f"picture-{number}")
+        plot = picture.figure.to_html(
+            full_html=False, include_plotlyjs=False, config=options, div_id=f"picture-{number}"
+        )
         drawn = f'<div class="scroll"><div class="plot">{plot}</div></div>'
     how = f'<p class="how">{_marked(picture.how)}</p>' if picture.how else ""
     return _section(picture.title, f'<p class="finding">{_marked(picture.finding)}</p>{how}{drawn}')
@@ -92,15 +94,20 @@ def grid_section(title: str, grid: Grid, note: str = "") -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in grid.header)
     opening = ['<tr class="strong">' if i < grid.strong else "<tr>" for i in range(len(grid.rows))]
     body = "".join(
-        start + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for start, row in zip(opening, grid.rows, strict=True)
+        start + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for start, row in zip(opening, grid.rows, strict=True)
     )
     how = f'<p class="how">{escape(note)}</p>' if note else ""
-    return _section(title, f'{how}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    return _section(
+        title, f'{how}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def facts_section(title: str, facts: Sequence[tuple[str, str]]) -> str:
     """Names and values, one pair a line."""
-    return _section(title, f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(value)}</dd>' for name, value in facts)}</dl>")
+    return _section(
+        title, f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(value)}</dd>' for name, value in facts)}</dl>"
+    )
 
 
 def _card(card: Card) -> str:

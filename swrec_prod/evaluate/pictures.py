@@ -22,25 +22,46 @@ def learning_curve(history: list[dict[str, Any]]) -> Picture:
         return absent(title, "Left out: the run has no history.jsonl, or no validation in it.")
     if len(checks) == 1:
         only = f"{checks[0]['valid_auc']:.4f} after {count(checks[0]['rows'])} rows"
-        return absent(title, f"There was one validation: AUC {only}. One point makes no curve; train.evals_per_epoch asks for more.")
+        return absent(
+            title,
+            f"There was one validation: AUC {only}. One point makes no curve; train.evals_per_epoch asks for more.",
+        )
     rows = [h["rows"] for h in checks]
     best = max(checks, key=lambda h: h["valid_auc"])
     figure = make_subplots(1, 2, subplot_titles=("Log loss", "Validation AUC"), horizontal_spacing=0.1)
-    for key, name, color, dash in (("train_loss", "training", FAINT, "dot"), ("valid_logloss", "validation", COLORS[0], "solid")):
+    for key, name, color, dash in (
+        ("train_loss", "training", FAINT, "dot"),
+        ("valid_logloss", "validation", COLORS[0], "solid"),
+    ):
         line = {"color": color, "dash": dash, "width": 2.5}
         hover = f"{name} %{{y:.4f}}<br>%{{x:,}} rows<extra></extra>"
         losses = [h.get(key) for h in checks]
-        figure.add_scatter(x=rows, y=losses, name=name, line=line, mode="lines+markers", hovertemplate=hover, row=1, col=1)
+        figure.add_scatter(
+            x=rows, y=losses, name=name, line=line, mode="lines+markers", hovertemplate=hover, row=1, col=1
+        )
     aucs = [h["valid_auc"] for h in checks]
     hover = "AUC %{y:.4f}<br>%{x:,} rows<extra></extra>"
     line = {"color": COLORS[0], "width": 2.5}
-    figure.add_scatter(x=rows, y=aucs, line=line, mode="lines+markers", showlegend=False, hovertemplate=hover, row=1, col=2)
+    figure.add_scatter(
+        x=rows, y=aucs, line=line, mode="lines+markers", showlegend=False, hovertemplate=hover, row=1, col=2
+    )
     marker = {"size": 13, "symbol": "circle-open", "color": COLORS[3], "line": {"width": 2.5}}
-    figure.add_scatter(x=[best["rows"]], y=[best["valid_auc"]], name="best", mode="markers", marker=marker, hoverinfo="skip", row=1, col=2)
+    figure.add_scatter(
+        x=[best["rows"]],
+        y=[best["valid_auc"]],
+        name="best",
+        mode="markers",
+        marker=marker,
+        hoverinfo="skip",
+        row=1,
+        col=2,
+    )
     figure.update_xaxes(title_text="rows trained on", rangemode="tozero")
     figure = styled(figure, 340)
     figure.update_layout(legend_y=1.12)
-    return Picture(title, _learned(checks, best), "Each point is one validation, on rows that training never sees.", figure)
+    return Picture(
+        title, _learned(checks, best), "Each point is one validation, on rows that training never sees.", figure
+    )
 
 
 def _learned(checks: list[dict[str, Any]], best: dict[str, Any]) -> str:
@@ -48,9 +69,7 @@ def _learned(checks: list[dict[str, Any]], best: dict[str, Any]) -> str:
     found = f"Validation AUC was best after {count(best['rows'])} rows: {best['valid_auc']:.4f}."
     if last is best:
         return f"{found} That was the last validation: more training may still help."
-    return (
-        f"{found} It then fell by {best['valid_auc'] - last['valid_auc']:.4f} until the last validation, so training stopped late enough."
-    )
+    return f"{found} It then fell by {best['valid_auc'] - last['valid_auc']:.4f} until the last validation, so training stopped late enough."
 
 
 def ranking_by_scenario(judged: Judged) -> Picture:
@@ -63,7 +82,16 @@ def ranking_by_scenario(judged: Judged) -> Picture:
     text = [f"{count(n)} · {share(rate)}" for n, rate in zip(rows, rates, strict=True)]
     hover = "%{y}: %{text}<extra></extra>"
     bar = {"color": "#bcd3e3"}
-    figure.add_bar(x=rows, y=names, orientation="h", marker=bar, text=text, textposition="outside", cliponaxis=False, hovertemplate=hover)
+    figure.add_bar(
+        x=rows,
+        y=names,
+        orientation="h",
+        marker=bar,
+        text=text,
+        textposition="outside",
+        cliponaxis=False,
+        hovertemplate=hover,
+    )
     drawn = [(name, i) for name, i in zip(names, intervals, strict=False) if i is not None]
     figure.add_scatter(
         x=[i.value for _, i in drawn],
@@ -85,13 +113,17 @@ def ranking_by_scenario(judged: Judged) -> Picture:
     if pooled is not None:
         label = {"text": f"all rows {pooled.value:.4f}", "font": {"size": 12, "color": COLORS[3]}}
         figure.add_vline(x=pooled.value, line={"dash": "dash", "color": COLORS[3], "width": 1.5}, row=1, col=2)
-        figure.add_annotation(x=pooled.value, y=1, yref="y2 domain", yanchor="bottom", showarrow=False, row=1, col=2, **label)
+        figure.add_annotation(
+            x=pooled.value, y=1, yref="y2 domain", yanchor="bottom", showarrow=False, row=1, col=2, **label
+        )
     figure.update_yaxes(type="category", range=[len(names) - 0.4, -0.6])
     figure.update_xaxes(title_text=f"rows · rate of {judged.task}", range=[0, float(rows.max()) * 1.75], row=1, col=1)
     figure.update_xaxes(title_text="AUC inside the scenario, 95 % interval (DeLong)", row=1, col=2)
     figure = styled(figure, 130 + 34 * len(names)).update_layout(showlegend=False, bargap=0.35)
     how = "0.5 is a coin toss. Wide whiskers mean few positives, not a bad model."
-    return Picture("How well each scenario is ranked", _ranked(judged.names, intervals, pooled), how + judged.cut(MAX_BARS), figure)
+    return Picture(
+        "How well each scenario is ranked", _ranked(judged.names, intervals, pooled), how + judged.cut(MAX_BARS), figure
+    )
 
 
 def _ranked(names: list[str], intervals: list[Interval | None], pooled: Interval | None) -> str:
@@ -102,7 +134,9 @@ def _ranked(names: list[str], intervals: list[Interval | None], pooled: Interval
         return f"Fewer than two scenarios can be compared.{ending}"
     best, worst = max(found), min(found)
     overlap = worst[0].high >= best[0].low
-    apart = "overlap, so the gap may be chance" if overlap else "do not overlap, so chance alone hardly explains the gap"
+    apart = (
+        "overlap, so the gap may be chance" if overlap else "do not overlap, so chance alone hardly explains the gap"
+    )
     gap = pooled.value - float(np.mean([i.value for i, _ in found]))
     against = f"{abs(gap):.3f} {'more' if gap > 0 else 'less'} than" if abs(gap) >= 0.0005 else "the same as"
     return (
@@ -120,7 +154,9 @@ def calibration_curves(judged: Judged) -> Picture:
     low, high = points[points > 0].min(initial=1.0) / 1.2, min(1.0, points.max() * 1.2)
     logarithmic = high / low > 20
     ends = [low if logarithmic else 0, high]
-    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": FAINT, "dash": "dash"}, name="promise kept", hoverinfo="skip")
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", line={"color": FAINT, "dash": "dash"}, name="promise kept", hoverinfo="skip"
+    )
     for name, color, curve in zip(judged.names, COLORS, curves, strict=False):
         seen = curve.observed > 0 if logarithmic else np.ones(len(curve.rows), bool)
         figure.add_scatter(
@@ -130,13 +166,17 @@ def calibration_curves(judged: Judged) -> Picture:
             mode="lines+markers",
             line={"color": color, "width": 2.2},
             customdata=curve.rows[seen],
-            hovertemplate="predicted %{x:.2%}, observed %{y:.2%}<br>%{customdata:,} rows<extra>" + short(name) + "</extra>",
+            hovertemplate="predicted %{x:.2%}, observed %{y:.2%}<br>%{customdata:,} rows<extra>"
+            + short(name)
+            + "</extra>",
         )
     kind = {"type": "log", "dtick": "D2"} if logarithmic else {"type": "linear"}
     figure.update_xaxes(title_text="predicted probability", tickformat="~%", **kind)
     figure.update_yaxes(title_text=f"observed rate of {judged.task}", tickformat="~%", **kind)
     how = "Each point is one twelfth of a scenario's rows. Above the dashed line the model promises too little, below it too much."
-    return Picture("Can the probabilities be trusted?", _trusted(judged), how + judged.cut(MAX_CURVES), styled(figure, 460))
+    return Picture(
+        "Can the probabilities be trusted?", _trusted(judged), how + judged.cut(MAX_CURVES), styled(figure, 460)
+    )
 
 
 def _trusted(judged: Judged) -> str:
@@ -157,7 +197,10 @@ def prediction_hills(judged: Judged) -> Picture:
     figure = go.Figure()
     names = judged.names[:MAX_CURVES]
     for i, part in enumerate(judged.parts[:MAX_CURVES]):
-        for label, name, color, fill in ((0, "no", FAINT, "rgba(135,148,161,.25)"), (1, "yes", COLORS[3], "rgba(213,94,0,.25)")):
+        for label, name, color, fill in (
+            (0, "no", FAINT, "rgba(135,148,161,.25)"),
+            (1, "yes", COLORS[3], "rgba(213,94,0,.25)"),
+        ):
             hill = _density(judged.logits[part][judged.labels[part] == label], grid)
             base = np.full(len(grid), float(len(names) - 1 - i))
             figure.add_scatter(x=grid, y=base, mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip")
@@ -179,9 +222,13 @@ def prediction_hills(judged: Judged) -> Picture:
         tickvals=np.log(ticks / (1 - ticks)),
         ticktext=[f"{100 * t:g}\u202f%" for t in ticks],
     )
-    figure.update_yaxes(tickvals=list(range(len(names)))[::-1], ticktext=[short(n) for n in names], showgrid=False, zeroline=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(names)))[::-1], ticktext=[short(n) for n in names], showgrid=False, zeroline=False
+    )
     how = "One ridge a scenario; each hill is scaled to the same height. The less two hills overlap, the better the ranking."
-    return Picture("Where the predictions lie", _lying(judged), how + judged.cut(MAX_CURVES), styled(figure, 150 + 74 * len(names)))
+    return Picture(
+        "Where the predictions lie", _lying(judged), how + judged.cut(MAX_CURVES), styled(figure, 150 + 74 * len(names))
+    )
 
 
 _PROBABILITIES = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.999)

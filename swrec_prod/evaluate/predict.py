@@ -14,7 +14,8 @@ from swrec_prod.data.batch import Batch
 def score_rows(model: nn.Module, batches: Iterable[Batch], device: torch.device | str = "cpu") -> dict[str, np.ndarray]:
     """What the model says of every row. model: a Ranker, sharded or not; it is left in eval mode.
 
-    Returns row int64 [N], labels float32 [N, T], logit, interest, scenario_logit float32 [N, T] ([N, 0] without eliminator).
+    Returns row int64 [N], labels float32 [N, T], logit, interest, scenario_logit float32 [N, T] ([N, 0] without
+    eliminator).
     """
     model.eval()
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("row", "labels", "logit", "interest", "scenario_logit")}

@@ -33,14 +33,18 @@ KEYS = ("row", "day", "scenario", "user")
 
 
 class Split(NamedTuple):
-    """The causal split of one task. interest: y_m, scenario: y_s; float64 [N] logits. first: that of the task that it follows."""
+    """The causal split of one task. interest: y_m, scenario: y_s; float64 [N] logits. first: that of the task that it
+    follows.
+    """
 
     interest: np.ndarray
     scenario: np.ndarray
     first: Split | None = None
 
     def rescored(self, c: float | np.ndarray) -> np.ndarray:
-        """The ranking score sigmoid(y_s) * (y_m - c) (M-scan eq. 12) for another counterfactual reference c, chained with the first's."""
+        """The ranking score sigmoid(y_s) * (y_m - c) (M-scan eq. 12) for another counterfactual reference c, chained
+        with the first's.
+        """
         own = sigmoid(self.scenario) * (self.interest - c)
         return own if self.first is None else _both(self.first.rescored(c), own)
 
@@ -62,12 +66,14 @@ def predictions_table(
     """The predictions of N rows as a table.
 
     row: int64 [N]; day, user, scenario: columns of N values; labels_NT of {0, 1}; logit_NT of the labels. after:
-    FeatureSchema.after. interest_NT, scenario_NT: y_m and y_s (both or neither), [N, 0] the latter without the causal split;
-    needed with it, and where a task follows another. c: the counterfactual reference, one or one a scenario value.
-    Raises DataError when the shapes do not fit, or c lacks a scenario.
+    FeatureSchema.after. interest_NT, scenario_NT: y_m and y_s (both or neither), [N, 0] the latter without the causal
+    split; needed with it, and where a task follows another. c: the counterfactual reference, one or one a scenario
+    value. Raises DataError when the shapes do not fit, or c lacks a scenario.
     """
     if labels_NT.shape != (len(row), len(tasks)) or logit_NT.shape != labels_NT.shape:
-        raise DataError(f"predictions: labels {labels_NT.shape} and logits {logit_NT.shape} are not {len(row)} rows of {', '.join(tasks)}")
+        raise DataError(
+            f"predictions: labels {labels_NT.shape} and logits {logit_NT.shape} are not {len(row)} rows of {', '.join(tasks)}"
+        )
     if (interest_NT is None) != (scenario_NT is None):
         raise DataError("predictions: the causal split needs interest and scenario logits, and only one is given")
     if interest_NT is None and max(after, default=-1) >= 0:
@@ -81,7 +87,9 @@ def predictions_table(
         columns[f"prob_{task}"] = sigmoid(logit).astype(np.float32)
         columns[f"score_{task}"] = splits[t].rescored(c_N).astype(np.float32) if splits else logit
         if splits:
-            columns |= dict(zip(_split_names(task, tasks), (half.astype(np.float32) for half in splits[t][:2]), strict=True))
+            columns |= dict(
+                zip(_split_names(task, tasks), (half.astype(np.float32) for half in splits[t][:2]), strict=True)
+            )
         if interest_NT is not None and after and after[t] >= 0:
             own = splits[t]._replace(first=None).rescored(0.0) if splits else interest_NT[:, t]
             columns[_given(task, tasks[after[t]])] = own.astype(np.float32)
@@ -102,11 +110,18 @@ def read_predictions(path: str | Path) -> pa.Table:
     try:
         table = pq.read_table(path, partitioning=None)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such predictions file; `swrec evaluate RUN_DIR --predictions {path}` writes it") from None
+        raise DataError(
+            f"{path}: no such predictions file; `swrec evaluate RUN_DIR --predictions {path}` writes it"
+        ) from None
     except pa.ArrowInvalid as failure:
         raise DataError(f"{path}: not a Parquet file: {failure}") from None
     missing = [name for name in KEYS if name not in table.column_names]
-    missing += [f"{kind}_{task}" for task in tasks_of(table) for kind in ("prob", "score") if f"{kind}_{task}" not in table.column_names]
+    missing += [
+        f"{kind}_{task}"
+        for task in tasks_of(table)
+        for kind in ("prob", "score")
+        if f"{kind}_{task}" not in table.column_names
+    ]
     if not tasks_of(table):
         missing.append("label_<task>")
     if missing:
@@ -164,7 +179,9 @@ def metrics_of(table: pa.Table) -> dict[str, Any]:
         first = first_of(table, task)
         if first is not None:
             rows, logits = labels_NT[:, tasks.index(first)] == 1, table[_given(task, first)].to_numpy()
-            found["tasks"][task][f"given_{first}"] = summarise(labels_NT[rows, t], logits[rows], users[rows], scenarios[rows], values)
+            found["tasks"][task][f"given_{first}"] = summarise(
+                labels_NT[rows, t], logits[rows], users[rows], scenarios[rows], values
+            )
     return found
 
 
@@ -187,10 +204,14 @@ def bookkeeping(folder: str | Path, files: Sequence[str | Path], rows: np.ndarra
     lost = at >= len(found)
     lost[~lost] = found[order[at[~lost]]] != rows[~lost]
     if lost.any():
-        raise DataError(f"{folder}: {lost.sum()} of {len(rows)} rows, such as row {rows[lost][0]}, are in none of {len(parts)} files")
+        raise DataError(
+            f"{folder}: {lost.sum()} of {len(rows)} rows, such as row {rows[lost][0]}, are in none of {len(parts)} files"
+        )
     table = table.take(order[at])
     if pa.types.is_integer(table.schema.field("scenario").type):
-        table = table.set_column(table.column_names.index("scenario"), "scenario", _scenario_values(folder, table["scenario"]))
+        table = table.set_column(
+            table.column_names.index("scenario"), "scenario", _scenario_values(folder, table["scenario"])
+        )
     return table
 
 

@@ -38,13 +38,14 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
     """Write one self-contained HTML page about a run to `out`.
 
     run_dir: holds run.yaml, metrics.json, history.jsonl, predictions.parquet; what is missing leaves its picture out,
-    and a line says why. served: figures of a served-against-offline check: rows, max_abs_diff, requests, p50_ms, p99_ms.
-    Raises CheckpointError when run_dir is no run directory, DataError when one of its files is damaged.
+    and a line says why. served: figures of a served-against-offline check: rows, max_abs_diff, requests, p50_ms,
+    p99_ms. Raises CheckpointError when run_dir is no run directory, DataError when one of its files is damaged.
     """
     run = read_run(run_dir)
     judged, why_not = _judged(run.predictions)
     given = (run.config.get("debias") or {}).get("c", 0.0)
-    c = float(given) if isinstance(given, (int, float)) else None  # one for each scenario, or one for each model of a strategy
+    # one for each scenario, or one for each model of a strategy
+    c = float(given) if isinstance(given, (int, float)) else None
     drawn = [
         pictures.learning_curve(run.history),
         *(_judged_pictures(judged, c) if judged else [absent("Pictures of the predictions", why_not)]),
@@ -55,7 +56,11 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
     sections.append(facts_section("What was trained", _facts(run.config)))
     model = run.config.get("model", {}).get("name", "model")
     data = Path(str(run.config.get("data", {}).get("path", run_dir))).name
-    cards = [*_quality_cards(run.metrics, judged), *_speed_cards(run.metrics), *([_served_card(served)] if served else [])]
+    cards = [
+        *_quality_cards(run.metrics, judged),
+        *_speed_cards(run.metrics),
+        *([_served_card(served)] if served else []),
+    ]
     _write(Path(out), page(f"{model} on {data}", _lead(run), cards, sections))
 
 
@@ -80,7 +85,8 @@ def terminal_table(metrics: Mapping[str, Any]) -> Table:
     """metrics.json as a table: all rows, the mean of the scenarios, and one row a scenario, busiest first."""
     grid = _grid(metrics)
     shown = [i for i, name in enumerate(grid.header) if name not in ("NE", "ECE")]
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)  # fits 80 columns behind "[default0]:"
+    # fits 80 columns behind "[default0]:"
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for i in shown:
         table.add_column(SHORT.get(grid.header[i], grid.header[i]), justify="right" if i else "left", no_wrap=i > 0)
     for n, row in enumerate(grid.rows):
@@ -93,7 +99,11 @@ def _json(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file, one a line, or one that fills the file."""
     text = path.read_text()
     try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else [json.loads(text)]
+        return (
+            [json.loads(line) for line in text.splitlines() if line.strip()]
+            if path.suffix == ".jsonl"
+            else [json.loads(text)]
+        )
     except json.JSONDecodeError as failure:
         raise DataError(f"{path}: not valid JSON: {failure}") from None
 
@@ -151,7 +161,11 @@ def _quality_cards(metrics: Mapping[str, Any], judged: Judged | None) -> Iterato
         yield Card(f"AUC of {task}", _figure(record["overall"], "auc", 4), f"{positives} positive rows")
         for given in (name for name in record if name.startswith("given_")):
             alone, first = record[given]["overall"], given.removeprefix("given_")
-            yield Card(f"AUC of {task} given {first}", _figure(alone, "auc", 4), f"on {several(alone['rows'], 'row')} with {first}")
+            yield Card(
+                f"AUC of {task} given {first}",
+                _figure(alone, "auc", 4),
+                f"on {several(alone['rows'], 'row')} with {first}",
+            )
 
 
 def _auc_note(judged: Judged | None) -> str:
@@ -159,7 +173,11 @@ def _auc_note(judged: Judged | None) -> str:
         interval = auc_interval(judged.labels, judged.logits) if judged else None
     except MetricError:
         interval = None
-    return f"95\u202f% interval {interval.low:.4f} to {interval.high:.4f}" if interval else "share of pairs in the right order"
+    return (
+        f"95\u202f% interval {interval.low:.4f} to {interval.high:.4f}"
+        if interval
+        else "share of pairs in the right order"
+    )
 
 
 def _speed_cards(metrics: Mapping[str, Any]) -> Iterator[Card]:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-# Okabe & Ito (2008): told apart with every common kind of colour blindness; its yellow is left out, being faint on white.
+# Okabe & Ito (2008): told apart with every common kind of colour blindness; its yellow is left out, being faint on
+# white.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#4D4D4D")
 INK, FAINT, GRID = "#1f2933", "#8794a1", "#e4e9ee"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -38,7 +39,13 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
         paper_bgcolor="white",
         plot_bgcolor="white",
     )
-    axes = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": FAINT, "automargin": True, "title_font": {"size": 12}}
+    axes = {
+        "gridcolor": GRID,
+        "zerolinecolor": GRID,
+        "linecolor": FAINT,
+        "automargin": True,
+        "title_font": {"size": 12},
+    }
     figure.update_annotations(font_size=13)
     figure.update_xaxes(**axes)
     figure.update_yaxes(**axes)
@@ -46,7 +53,9 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
 
 
 def share(value: float) -> str:
-    """A probability as a percentage with two significant digits or more: 0.0042 -> 0.42 %, 0.124 -> 12.4 %, 0.1 -> 10 %."""
+    """A probability as a percentage with two significant digits or more: 0.0042 -> 0.42 %, 0.124 -> 12.4 %, 0.1 -> 10
+    %.
+    """
     percent = 100 * value
     if percent == round(percent):
         return f"{percent:.0f}\u202f%"

@@ -44,7 +44,9 @@ class Logits(NamedTuple):
 
 @dataclass(frozen=True)
 class Programs:
-    """sparse, dense and dense_one of a package. Call them in inference mode only: tables cache tensors at the first call."""
+    """sparse, dense and dense_one of a package. Call them in inference mode only: tables cache tensors at the first
+    call.
+    """
 
     modules: Mapping[str, torch.nn.Module]
 
@@ -84,7 +86,9 @@ class Package:
 
     def sample(self, rows: int) -> Packed:
         """Golden rows, repeated up to `rows`, as programs take them."""
-        columns, scenario_B = encode_rows(self.encoders, self.layout, self.golden.take(np.resize(np.arange(len(self.golden)), rows)))
+        columns, scenario_B = encode_rows(
+            self.encoders, self.layout, self.golden.take(np.resize(np.arange(len(self.golden)), rows))
+        )
         return pack(self.layout, columns, scenario_B)
 
     def replay(self) -> float:
@@ -102,7 +106,9 @@ class Package:
         for name, far in found:
             if not far <= REPLAY_BOUND:
                 hint = "export again with the libraries that are installed here"
-                raise PackageError(f"{self.path / name}: golden rows differ by {far:.2g}, allowed are {REPLAY_BOUND:g}; {hint}")
+                raise PackageError(
+                    f"{self.path / name}: golden rows differ by {far:.2g}, allowed are {REPLAY_BOUND:g}; {hint}"
+                )
         return max(far for _, far in found)
 
 

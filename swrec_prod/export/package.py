@@ -69,7 +69,8 @@ class FileEntry(Strict):
 class Manifest(Strict):
     """manifest.json. causal: scores are split into interest and scenario (M-scan). history: the model reads behaviours.
 
-    debias_strength: default c of the ranking score, for every scenario (schema.Scenario.names); {} for a model that is not causal.
+    debias_strength: default c of the ranking score, for every scenario (schema.Scenario.names); {} for a model that is
+    not causal.
     """
 
     format: Literal[1] = 1
@@ -104,9 +105,13 @@ def destination(to: Path) -> Path:
     """
     path = to if is_version(to.name) else to / str(max(versions(to), default=0) + 1)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", path.parent.name):
-        raise PackageError(f"{to}: {path.parent.name!r} is no name; expected REPO/NAME or REPO/NAME/VERSION, NAME of letters, digits, _-.")
+        raise PackageError(
+            f"{to}: {path.parent.name!r} is no name; expected REPO/NAME or REPO/NAME/VERSION, NAME of letters, digits, _-."
+        )
     if path.exists():
-        raise PackageError(f"{path}: exists, and a version is never changed; the next free one is {max(versions(path.parent)) + 1}")
+        raise PackageError(
+            f"{path}: exists, and a version is never changed; the next free one is {max(versions(path.parent)) + 1}"
+        )
     return path
 
 
@@ -131,7 +136,7 @@ def ready_versions(folder: Path) -> list[int]:
 def staged(path: Path) -> Iterator[Path]:
     """A folder beside `path` that becomes `path` when the block ends well, and vanishes when it does not.
 
-    What killed exports of this version left is removed first. Unlike data.commit.committed it never replaces: a rename
+    What killed exports of this version left is removed first. Unlike files.committed it never replaces: a rename
     onto a folder that holds something fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +148,9 @@ def staged(path: Path) -> Iterator[Path]:
         try:
             folder.rename(path)
         except OSError:
-            raise PackageError(f"{path}: appeared while it was being written; export again for the next version") from None
+            raise PackageError(
+                f"{path}: appeared while it was being written; export again for the next version"
+            ) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -155,12 +162,16 @@ def write_files(
     golden: pa.Table,
     manifest: Manifest,
 ) -> None:
-    """Fill `folder`: the programs, schema.yaml and vocab/ of the encoders, the golden rows, the manifest, and READY last."""
+    """Fill `folder`: the programs, schema.yaml and vocab/ of the encoders, the golden rows, the manifest, and READY
+    last.
+    """
     for name in PROGRAMS:
         torch.jit.save(programs[name], str(folder / name))
     encoders.save(folder)
     pq.write_table(golden, folder / "golden.parquet", compression="zstd")
-    entries = {name: FileEntry(sha256=_sha256(file), bytes=file.stat().st_size) for name, file in _files(folder).items()}
+    entries = {
+        name: FileEntry(sha256=_sha256(file), bytes=file.stat().st_size) for name, file in _files(folder).items()
+    }
     text = manifest.model_copy(update={"files": entries}).model_dump_json(indent=1)
     (folder / "manifest.json").write_text(text + "\n")
     for file in folder.rglob("*"):
@@ -204,7 +215,9 @@ def _read_manifest(path: Path) -> Manifest:
         raise PackageError(f"{file}: not valid JSON: {failure}") from None
     found = data.get("format") if isinstance(data, dict) else None
     if found != FORMAT:
-        raise PackageError(f"{file}: format version {found!r}; this program reads {FORMAT}. Export again, or update the server")
+        raise PackageError(
+            f"{file}: format version {found!r}; this program reads {FORMAT}. Export again, or update the server"
+        )
     return parse(Manifest, data, str(file), PackageError)
 
 
@@ -223,7 +236,9 @@ def _files(path: Path) -> dict[str, Path]:
 def _same(file: Path, expected: str, source: str) -> None:
     actual = _sha256(file)
     if actual != expected:
-        raise PackageError(f"{file}: checksum {actual[:12]}, but {source} says {expected[:12]}; the file is damaged, copy or export again")
+        raise PackageError(
+            f"{file}: checksum {actual[:12]}, but {source} says {expected[:12]}; the file is damaged, copy or export again"
+        )
 
 
 def _sha256(file: Path) -> str:
@@ -244,4 +259,6 @@ def _compare_libraries(path: Path, manifest: Manifest) -> None:
     here = installed()
     for name, version in manifest.libraries.items():
         if name in here and here[name].partition("+")[0] != version.partition("+")[0]:
-            _log.warning("%s: exported with %s %s, loaded with %s; the golden rows decide", path, name, version, here[name])
+            _log.warning(
+                "%s: exported with %s %s, loaded with %s; the golden rows decide", path, name, version, here[name]
+            )

@@ -1,8 +1,9 @@
-"""The three programs of a package as modules that TorchScript compiles: tables, dense for mixed rows, dense for one scenario.
+"""The three programs of a package as modules that TorchScript compiles: tables, dense for mixed rows, dense for one
+scenario.
 
 Tables run in fbgemm's inference kernel whatever their precision, fp32 included: one call for all pooled features, 30 us
-for 100 rows of 9 features. torchrec's own quantised collections wrap the same kernel, but need KeyedJaggedTensors in the
-graph, and symbolic tracing to get rid of what TorchScript refuses.
+for 100 rows of 9 features. torchrec's own quantised collections wrap the same kernel, but need KeyedJaggedTensors in
+the graph, and symbolic tracing to get rid of what TorchScript refuses.
 
 Shapes: B rows, D pooled width, d item width, F dense features, N behaviours, P pooled features, S scenarios, T tasks.
 """
@@ -33,7 +34,7 @@ PRECISIONS: dict[Quantize, SparseType] = {
 
 
 class SparseProgram(nn.Module):
-    """The tables of a SparseArch, in `precision`. forward takes the arrays of data.pack.Packed."""
+    """The tables of a SparseArch, in `precision`. forward takes the arrays of encoding.pack.Packed."""
 
     def __init__(self, sparse: SparseArch, precision: SparseType) -> None:
         super().__init__()
@@ -49,7 +50,12 @@ class SparseProgram(nn.Module):
             self.items = _kernel([config], [sparse.ec.embeddings[config.name].weight], precision, PoolingMode.NONE, [0])
 
     def forward(
-        self, ids_values: Tensor, ids_lengths: Tensor, sequence_values: Tensor, sequence_lengths: Tensor, history_scenario: Tensor
+        self,
+        ids_values: Tensor,
+        ids_lengths: Tensor,
+        sequence_values: Tensor,
+        sequence_lengths: Tensor,
+        history_scenario: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The fields of sparse.Embedded. A plain tuple: TorchScript makes the class of a named one again at every call."""
         pooled_BD = self.pooled(ids_values, torch.ops.fbgemm.asynchronous_complete_cumsum(ids_lengths.to(torch.int64)))
@@ -58,7 +64,13 @@ class SparseProgram(nn.Module):
             rows = sequence_lengths.numel() // 2
             items = self.items(sequence_values, torch.tensor([0, sequence_values.numel()]))
             embedded = pad(pooled_BD, items[:rows], items[rows:], sequence_lengths[rows:], history_scenario)
-        return embedded.pooled_BD, embedded.target_Bd, embedded.history_BNd, embedded.mask_BN, embedded.history_scenario_BN
+        return (
+            embedded.pooled_BD,
+            embedded.target_Bd,
+            embedded.history_BNd,
+            embedded.mask_BN,
+            embedded.history_scenario_BN,
+        )
 
 
 class DenseProgram(nn.Module):
@@ -81,7 +93,9 @@ class DenseProgram(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """logit, interest and scenario logit: [B, T] each (blocks.debias.Scores). scenario_B: int64 [B]."""
         order = torch.argsort(scenario_B, stable=True)
-        embedded = Embedded(pooled_BD[order], target_Bd[order], history_BNd[order], mask_BN[order], history_scenario_BN[order])
+        embedded = Embedded(
+            pooled_BD[order], target_Bd[order], history_BNd[order], mask_BN[order], history_scenario_BN[order]
+        )
         scores = self.scorer(model_inputs(embedded, dense_BF[order], scenario_B[order], self.num_scenarios))
         back = torch.argsort(order)
         return scores.logit_BT[back], scores.interest_BT[back], scores.scenario_BT[back]
@@ -122,11 +136,17 @@ def compile_programs(ranker: Ranker, quantize: Quantize) -> dict[str, torch.jit.
 
 
 def _kernel(
-    configs: list[BaseEmbeddingConfig], weights: list[Tensor], precision: SparseType, pooling: PoolingMode, table_of_feature: list[int]
+    configs: list[BaseEmbeddingConfig],
+    weights: list[Tensor],
+    precision: SparseType,
+    pooling: PoolingMode,
+    table_of_feature: list[int],
 ) -> nn.Module:
     """fbgemm's inference tables. An id out of range is fatal: encoders have checked it, so it would be a bug of ours."""
     return IntNBitTableBatchedEmbeddingBagsCodegen(
-        embedding_specs=[(c.name, c.num_embeddings, c.embedding_dim, precision, EmbeddingLocation.HOST) for c in configs],
+        embedding_specs=[
+            (c.name, c.num_embeddings, c.embedding_dim, precision, EmbeddingLocation.HOST) for c in configs
+        ],
         feature_table_map=table_of_feature,
         pooling_mode=pooling,
         device="cpu",

@@ -17,7 +17,16 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, pack
 from swrec_prod.errors import DataError, PackageError
-from swrec_prod.export.loaded import Logits, Package, Programs, by_scenario, difference, encode_rows, take, with_expected
+from swrec_prod.export.loaded import (
+    Logits,
+    Package,
+    Programs,
+    by_scenario,
+    difference,
+    encode_rows,
+    take,
+    with_expected,
+)
 from swrec_prod.export.package import Manifest, Parity, destination, staged, write_files
 from swrec_prod.export.program import compile_programs
 from swrec_prod.layout import Layout
@@ -56,7 +65,9 @@ def export_package(
     columns, scenario_N = encode_rows(encoders, ranker.sparse.layout, rows)
     mixed = programs.mixed(pack(ranker.sparse.layout, columns, scenario_N))
     parity = _parity(ranker, programs, mixed, columns, scenario_N, quantize)
-    progress(f"{parity.rows} golden rows: mixed against trained {parity.mixed_eager:.2g}, folded against mixed {parity.one_mixed:.2g}")
+    progress(
+        f"{parity.rows} golden rows: mixed against trained {parity.mixed_eager:.2g}, folded against mixed {parity.one_mixed:.2g}"
+    )
     manifest = _manifest(ranker, config, encoders, quantize, parity, metrics or {})
     with staged(path) as folder:
         write_files(folder, modules, encoders, with_expected(rows, mixed), manifest)
@@ -71,28 +82,41 @@ def _encoders(catalog: Catalog, config: RunConfig) -> Encoders:
     found = encoders.fingerprint()
     if found != catalog.fingerprint:
         prints = f"fingerprint {found[:12]}, trained with {catalog.fingerprint[:12]}"
-        raise DataError(f"{catalog.root}: schema.yaml or vocab/ was changed ({prints}); put it back, or prepare and train again")
+        raise DataError(
+            f"{catalog.root}: schema.yaml or vocab/ was changed ({prints}); put it back, or prepare and train again"
+        )
     return encoders if config.data.features is None else encoders.select(config.data.features)
 
 
 def _golden_rows(prepared: Path) -> pa.Table:
     file = prepared / "requests.parquet"
     if not file.is_file():
-        raise DataError(f"{file}: no such file; prepare the data again, export needs held-out rows to check the package with")
+        raise DataError(
+            f"{file}: no such file; prepare the data again, export needs held-out rows to check the package with"
+        )
     rows = pq.read_table(file)
     if not len(rows):
-        raise PackageError(f"{file}: holds no row, so nothing could be checked; prepare the data again with held-out rows")
+        raise PackageError(
+            f"{file}: holds no row, so nothing could be checked; prepare the data again with held-out rows"
+        )
     return rows
 
 
 def _parity(
-    ranker: Ranker, programs: Programs, mixed: Logits, columns: dict[str, Column], scenario_N: np.ndarray, quantize: Quantize
+    ranker: Ranker,
+    programs: Programs,
+    mixed: Logits,
+    columns: dict[str, Column],
+    scenario_N: np.ndarray,
+    quantize: Quantize,
 ) -> Parity:
     """How far the programs are from the ranker and from each other. Raises PackageError when it is too far."""
     eager = _eager(ranker, columns, scenario_N)
     layout, expected = ranker.sparse.layout, [logits.numpy() for logits in mixed]
     one_mixed = [
-        difference(programs.one(pack(layout, take(columns, rows), scenario_N[rows]), scenario), [e[rows] for e in expected])
+        difference(
+            programs.one(pack(layout, take(columns, rows), scenario_N[rows]), scenario), [e[rows] for e in expected]
+        )
         for scenario, rows in by_scenario(scenario_N)
     ]
     parity = Parity(
@@ -107,8 +131,12 @@ def _parity(
     return parity
 
 
-def _under_every_scenario(programs: Programs, layout: Layout, columns: dict[str, Column], scenario_N: np.ndarray) -> float:
-    """dense_one.pt against dense.pt on a sample of the rows under each scenario in turn: every stacked slice is compared."""
+def _under_every_scenario(
+    programs: Programs, layout: Layout, columns: dict[str, Column], scenario_N: np.ndarray
+) -> float:
+    """dense_one.pt against dense.pt on a sample of the rows under each scenario in turn: every stacked slice is
+    compared.
+    """
     rows = np.unique(np.linspace(0, len(scenario_N) - 1, SAMPLE).astype(np.int64))
     sample = pack(layout, take(columns, rows), scenario_N[rows])
     worst = [0.0]

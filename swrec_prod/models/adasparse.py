@@ -27,15 +27,15 @@ Positive = Annotated[float, Gt(0)]
 
 
 class AdaSparse(ScenarioModel):
-    """hidden: widths, with `norm` and `dropout`. scenario_dim: width of e_s. form: of the factors, with beta and epsilon.
-    pruner_input: "domain" leaves h_l out of the pruner. alpha: first and last steepness of its sigmoid. ramp_steps:
-    training steps in which alpha goes from first to last, and lambda to ten times its start.
-    sparsity: lambda at the start (0: without R); sparsity_range: the wanted r_l, within which lambda is 0. dense: read the
-    dense features too.
+    """hidden: widths, with `norm` and `dropout`. scenario_dim: width of e_s. form: of the factors, with beta and
+    epsilon. pruner_input: "domain" leaves h_l out of the pruner. alpha: first and last steepness of its sigmoid.
+    ramp_steps: training steps in which alpha goes from first to last, and lambda to ten times its start. sparsity:
+    lambda at the start (0: without R); sparsity_range: the wanted r_l, within which lambda is 0. dense: read the dense
+    features too.
 
     The paper leaves open the gradient of the step, how lambda grows and whether it is a constant in R: see Pruner; in a
-    straight line; it is, times |r_l - r|. In the public code a pruned neuron changes its sign, alpha moves when the model
-    scores, and R is missing.
+    straight line; it is, times |r_l - r|. In the public code a pruned neuron changes its sign, alpha moves when the
+    model scores, and R is missing.
     """
 
     def __init__(
@@ -62,7 +62,9 @@ class AdaSparse(ScenarioModel):
             raise ValueError(f"sparsity_range: {self.low} is above {self.high}; give the lower limit first")
         self.read, d_x = what_is_read(dims, dense)
         self.shares = [(*hidden, dims.num_tasks)[0], d_x, *hidden]
-        self.scenario = ScenarioEmbedding(dims.num_scenarios, scenario_dim, nn.Linear(scenario_dim, sum(self.shares), bias=False))
+        self.scenario = ScenarioEmbedding(
+            dims.num_scenarios, scenario_dim, nn.Linear(scenario_dim, sum(self.shares), bias=False)
+        )
         activations = [nn.Identity(), *(nn.Sequential(*activation(width, norm, dropout)) for width in hidden)]
         self.layers = nn.ModuleList()
         for before, (i, o) in zip(activations, itertools.pairwise((d_x, *hidden, dims.num_tasks)), strict=True):

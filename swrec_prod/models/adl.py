@@ -24,13 +24,13 @@ from swrec_prod.blocks.scenario import ScenarioEmbedding
 
 
 class ADL(ScenarioModel):
-    """clusters: K. fcn: hidden widths, with `dropout`. scenario_dim: width of e_s; nothing else depends on the scenario.
-    adl_mode: how centres move ("paper": as published, and they collapse; see blocks/clusters.py). momentum: of the
-    centres. temperature, warmup (batches assigned at random first): of "stable". init: see ComposedLinear.
+    """clusters: K. fcn: hidden widths, with `dropout`. scenario_dim: width of e_s; nothing else depends on the
+    scenario. adl_mode: how centres move ("paper": as published, and they collapse; see blocks/clusters.py). momentum:
+    of the centres. temperature, warmup (batches assigned at random first): of "stable". init: see ComposedLinear.
     dense: read the dense features too.
 
-    The public code creates biases and never adds them, loses the centres when a model is saved, and starts W_k at random,
-    so that products vanish; here biases count, centres are saved, and W_k starts at one.
+    The public code creates biases and never adds them, loses the centres when a model is saved, and starts W_k at
+    random, so that products vanish; here biases count, centres are saved, and W_k starts at one.
     """
 
     def __init__(

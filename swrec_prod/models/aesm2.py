@@ -30,20 +30,21 @@ Weight = Annotated[float, Ge(0)]
 
 
 class AESM2(ScenarioModel):
-    """layers: how many. num_experts: E of each layer, all computed for every row. num_specific, num_shared: how many are chosen
-    by each score; one expert can be chosen by both and counts once. expert: layer widths of each, all with a ReLU. tower:
-    hidden widths of the network that all scenarios share. norm, dropout: of experts and tower.
+    """layers: how many. num_experts: E of each layer, all computed for every row. num_specific, num_shared: how many
+    are chosen by each score; one expert can be chosen by both and counts once. expert: layer widths of each, all with a
+    ReLU. tower: hidden widths of the network that all scenarios share. norm, dropout: of experts and tower.
 
-    gate_form: "full", the paper's, has a gate of its own for each scenario and costs a row I S E products; "lowrank" has
-    G_k[j] = <q_k([h ; e_s]), v_j> with vectors of width `rank`, much less from some 32 scenarios on: the choice compares all
-    scenarios, so that a part, S E rank, always grows. scenario_dim: width of e_s.
+    gate_form: "full", the paper's, has a gate of its own for each scenario and costs a row I S E products; "lowrank"
+    has G_k[j] = <q_k([h ; e_s]), v_j> with vectors of width `rank`, much less from some 32 scenarios on: the choice
+    compares all scenarios, so that a part, S E rank, always grows. scenario_dim: width of e_s.
 
-    noise_scale: in training the choice sees G + noise_scale E N(0, 1); the mixture does not. specific_weight, shared_weight: of
-    the auxiliary losses, the mean scores of the chosen experts, which pull both kinds apart.
+    noise_scale: in training the choice sees G + noise_scale E N(0, 1); the mixture does not. specific_weight,
+    shared_weight: of the auxiliary losses, the mean scores of the chosen experts, which pull both kinds apart.
 
-    A released code multiplies logits by masks, with which an expert that is not chosen can win and one that is chosen twice
-    counts twice; here the others are masked out. Sizes and weights of the losses are ours, the paper's are not known. Scenarios
-    are a flat list (a tree of depth 1), and tasks share the last layer: with one scenario all experts are mixed.
+    A released code multiplies logits by masks, with which an expert that is not chosen can win and one that is chosen
+    twice counts twice; here the others are masked out. Sizes and weights of the losses are ours, the paper's are not
+    known. Scenarios are a flat list (a tree of depth 1), and tasks share the last layer: with one scenario all experts
+    are mixed.
     """
 
     def __init__(
@@ -67,13 +68,17 @@ class AESM2(ScenarioModel):
     ) -> None:
         super().__init__()
         if max(num_specific, num_shared) > num_experts:
-            raise ValueError(f"num_specific and num_shared choose from num_experts {num_experts}, not {max(num_specific, num_shared)}")
+            raise ValueError(
+                f"num_specific and num_shared choose from num_experts {num_experts}, not {max(num_specific, num_shared)}"
+            )
         if dims.num_scenarios == 1:  # every score is 0
             num_specific = num_experts
         self.specific_weight, self.shared_weight = specific_weight, shared_weight
         self.layers = nn.ModuleList()
         for d_in in [dims.x, *expert[-1:] * (layers - 1)]:
-            gates = AllGates(dims.num_scenarios, num_experts, d_in, scenario_dim, rank if gate_form == "lowrank" else None)
+            gates = AllGates(
+                dims.num_scenarios, num_experts, d_in, scenario_dim, rank if gate_form == "lowrank" else None
+            )
             experts = ParallelMLP(num_experts, d_in, expert, norm, dropout)
             self.layers.append(ChosenExperts(gates, experts, num_specific, num_shared, noise_scale * num_experts))
         self.tower = MLP(expert[-1], tower, dims.num_tasks, norm, dropout)

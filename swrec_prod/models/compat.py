@@ -1,11 +1,12 @@
-"""The public benchmark's forms of the models (Scenario-Wise Rec, 2024), for reproducing its figures: `compat: benchmark`.
+"""The public benchmark's forms of the models (Scenario-Wise Rec, 2024), for reproducing its figures: `compat:
+benchmark`.
 
-COMPAT holds the options with which a model has the benchmark's inputs, layers, norms and initial values, and so its number
-of parameters; widths that are not here are the benchmark's by default. Left out is what makes a score depend on other rows
-or on what was scored before: STAR normalises with the statistics of the batch that it scores, AdaSparse's alpha grows when
-it scores, ADL loses its centres. And what only hurts: AdaSparse turns the sign of a pruned neuron, ADL never adds its biases.
-SAR-Net's scenarios have norms over the rows of all scenarios, which all_rows below does not give it, as its other experts
-see each row once; its norms stay routed.
+COMPAT holds the options with which a model has the benchmark's inputs, layers, norms and initial values, and so its
+number of parameters; widths that are not here are the benchmark's by default. Left out is what makes a score depend on
+other rows or on what was scored before: STAR normalises with the statistics of the batch that it scores, AdaSparse's
+alpha grows when it scores, ADL loses its centres. And what only hurts: AdaSparse turns the sign of a pruned neuron, ADL
+never adds its biases. SAR-Net's scenarios have norms over the rows of all scenarios, which all_rows below does not give
+it, as its other experts see each row once; its norms stay routed.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def resolve(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if compat != "benchmark":
         raise ConfigError(f"model.compat: expected none or benchmark, not {compat!r}")
     if name not in COMPAT:
-        raise ConfigError(f"model.compat: {name} has no benchmark form; those that have one: {', '.join(sorted(COMPAT))}")
+        raise ConfigError(
+            f"model.compat: {name} has no benchmark form; those that have one: {', '.join(sorted(COMPAT))}"
+        )
     return {**COMPAT[name], **given}
 
 
@@ -59,8 +62,8 @@ def scope_types(name: str) -> dict[str, Any]:
 
 
 class AllRows(ScenarioModel):
-    """norm_scope "all_rows": in training every row passes through the networks of all scenarios, so that their batch norms
-    see all rows, and the logit of its own scenario is taken. Costs S times as much. In eval it is `model`.
+    """norm_scope "all_rows": in training every row passes through the networks of all scenarios, so that their batch
+    norms see all rows, and the logit of its own scenario is taken. Costs S times as much. In eval it is `model`.
     """
 
     def __init__(self, model: ScenarioModel) -> None:

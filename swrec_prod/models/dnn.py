@@ -1,5 +1,5 @@
-"""DNN: embeddings and fully connected layers, the same for all scenarios; what M-scan's baselines Single, Mix and Finetune train
-(Zhu et al., WWW 2024, app. A.2).
+"""DNN: embeddings and fully connected layers, the same for all scenarios; what M-scan's baselines Single, Mix and
+Finetune train (Zhu et al., WWW 2024, app. A.2).
 
     z = MLP(x), or MLP([x ; e_s]) with the scenario as a feature; the paper does not say which
 
@@ -19,8 +19,8 @@ from swrec_prod.blocks.scenario import ConditionedMLP
 
 
 class DNN(ScenarioModel):
-    """hidden: widths of the layers, with `norm` and `dropout`. scenario_as_feature: the input has an embedding of the scenario too,
-    of width scenario_dim; without it, a row's score does not know where the row was shown.
+    """hidden: widths of the layers, with `norm` and `dropout`. scenario_as_feature: the input has an embedding of the
+    scenario too, of width scenario_dim; without it, a row's score does not know where the row was shown.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ from swrec_prod.blocks.options import Norm, Rate, Width, Widths
 
 
 class EPNet(ScenarioModel):
-    """scenario_dim: width of the scenario embedding e_s. gate_hidden: hidden width of the gate (null: D, as in the paper).
-    hidden: widths of the network, with `norm` and `dropout`; it is one for all scenarios.
+    """scenario_dim: width of the scenario embedding e_s. gate_hidden: hidden width of the gate (null: D, as in the
+    paper). hidden: widths of the network, with `norm` and `dropout`; it is one for all scenarios.
 
     The public benchmark's EPNet ignores its layer list and ends in one Linear; `hidden: []` is that model.
     """

@@ -6,7 +6,8 @@
 
 W_dn and W_up are never built: ((h U) H) V takes 45 times fewer operations at the default widths.
 
-Shapes: B rows, D input width, K rank of H, M width of a layer, T tasks; G sets of weights: B, S, or 1 in a folded graph.
+Shapes: B rows, D input width, K rank of H, M width of a layer, T tasks; G sets of weights: B, S, or 1 in a folded
+graph.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ ACTS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "sigmoid":
 
 
 class Hamur(ScenarioModel):
-    """hidden: widths of the network, with `norm` and `dropout`. backbone: its layers are per scenario, the last one only
-    (fast with hundreds of scenarios), or shared. adapters: how many of its last hidden layers have one (the paper: 1
-    of 2, or 2 of 7). rank: K; bottleneck: inner width of an adapter; adapter_act: what follows its first half.
-    adapter_norm: "layer", or "scenario" for running statistics of each scenario; its scale starts at 0.1, so that adapters
-    start small. hyper: hidden width of the hyper-network. hyper_cond: it reads the row, or an embedding of the scenario
-    of width scenario_dim (then it runs once a batch and folds).
+    """hidden: widths of the network, with `norm` and `dropout`. backbone: its layers are per scenario, the last one
+    only (fast with hundreds of scenarios), or shared. adapters: how many of its last hidden layers have one (the paper:
+    1 of 2, or 2 of 7). rank: K; bottleneck: inner width of an adapter; adapter_act: what follows its first half.
+    adapter_norm: "layer", or "scenario" for running statistics of each scenario; its scale starts at 0.1, so that
+    adapters start small. hyper: hidden width of the hyper-network. hyper_cond: it reads the row, or an embedding of the
+    scenario of width scenario_dim (then it runs once a batch and folds).
 
-    The released code starts U and V at ones and H with a ReLU: all bottleneck units stay equal, half of the weights have
-    no gradient, and its norm reads the batch when it scores. Here H starts at the identity, U and V at random, the
+    The released code starts U and V at ones and H with a ReLU: all bottleneck units stay equal, half of the weights
+    have no gradient, and its norm reads the batch when it scores. Here H starts at the identity, U and V at random, the
     hyper-network ends in a plain Linear, and a row's score is its own. Norms of the network: a row's own layer norm
     stands for the paper's batch norm ("batch": over the rows of the scenario).
     """
@@ -69,7 +70,14 @@ class Hamur(ScenarioModel):
         plain, widths = len(hidden) - adapters, hidden[len(hidden) - adapters :]
         self.plain, self.adapted = network[:plain], network[plain:]
         self.adapters = nn.ModuleList(
-            Adapter(width, rank, bottleneck, ACTS[adapter_act](), small_norm(adapter_norm, dims.num_scenarios, width), of_rows)
+            Adapter(
+                width,
+                rank,
+                bottleneck,
+                ACTS[adapter_act](),
+                small_norm(adapter_norm, dims.num_scenarios, width),
+                of_rows,
+            )
             for width in widths
         )
 

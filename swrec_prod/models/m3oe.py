@@ -4,7 +4,8 @@
     D = beta_d f_s(h) + (1 - beta_d) mean_{j != s} f_j(h),  T_t likewise from the tasks' experts
     m_t = sum_e softmax_e(G_st h) f_e(h) + alpha_d D + alpha_t T_t,  z_t = MLP_st(m_t)
 
-alpha and beta are sigmoids of learned numbers. Every MLP is Linear -> layer norm -> ReLU, the tower with a Linear after it.
+alpha and beta are sigmoids of learned numbers. Every MLP is Linear -> layer norm -> ReLU, the tower with a Linear after
+it.
 
 Shapes: B rows, D input width, N shared experts, H expert width, T tasks.
 """
@@ -29,19 +30,19 @@ from swrec_prod.blocks.scenario import ScenarioMLP
 
 
 class M3oE(ScenarioModel):
-    """star: width of r; hidden: of h. num_experts: N. expert: width of all experts. tower: hidden widths of the towers, of
-    which every scenario has one for each task. dropout: after the layers of h and of the towers.
+    """star: width of r; hidden: of h. num_experts: N. expert: width of all experts. tower: hidden widths of the towers,
+    of which every scenario has one for each task. dropout: after the layers of h and of the towers.
 
-    other_experts: the mean over the other scenarios' experts. "exact" is the paper's and costs a row S experts, fine to about
-    32 scenarios. Beyond, "sampled" takes part in the mean only `samples` scenarios a batch, in training; "ema_expert" lets one
-    expert with averaged weights speak for the others, in eval too.
+    other_experts: the mean over the other scenarios' experts. "exact" is the paper's and costs a row S experts, fine to
+    about 32 scenarios. Beyond, "sampled" takes part in the mean only `samples` scenarios a batch, in training;
+    "ema_expert" lets one expert with averaged weights speak for the others, in eval too.
 
     own_weights: W_s is "full", the paper's, or "rank_one", an outer product, the fast choice for hundreds of scenarios.
 
-    With one task there are no task experts, and with one scenario D = f_s: the paper would divide by zero. Its eq. 7 pairs
-    alpha_d with T and alpha_t with D, its text and code the other way round, as here. W_s starts at one. alpha and beta are
-    trained with all other weights, which is what the released code does too; the paper alternates. That code also stops the
-    gradient from the gates to h, of which the paper says nothing.
+    With one task there are no task experts, and with one scenario D = f_s: the paper would divide by zero. Its eq. 7
+    pairs alpha_d with T and alpha_t with D, its text and code the other way round, as here. W_s starts at one. alpha
+    and beta are trained with all other weights, which is what the released code does too; the paper alternates. That
+    code also stops the gradient from the gates to h, of which the paper says nothing.
     """
 
     def __init__(

@@ -26,8 +26,8 @@ class MScan(ScenarioModel):
     gru: width of the scenario encoder. max_same: how many of the latest behaviours S_u keeps.
     ffn: hidden widths of the main network, with `norm` and `dropout`. scenario_dim: width of the scenario embedding s.
 
-    Where clicks are rare it learns slowly without a norm. The paper states no widths; these defaults are ours. nn.GRU resets
-    after the recurrent product and names the update gate the other way round: the capacity of eq. 4 is the same.
+    Where clicks are rare it learns slowly without a norm. The paper states no widths; these defaults are ours. nn.GRU
+    resets after the recurrent product and names the update gate the other way round: the capacity of eq. 4 is the same.
     """
 
     reads_history = True
@@ -48,7 +48,9 @@ class MScan(ScenarioModel):
     ) -> None:
         super().__init__()
         if dims.item == 0:
-            raise ValueError("mscan reads behaviours, but the data have none: the schema needs a feature of kind: sequence")
+            raise ValueError(
+                "mscan reads behaviours, but the data have none: the schema needs a feature of kind: sequence"
+            )
         self.max_same = max_same
         self.encoder = LastState(dims.item, gru)
         self.co_attention = CoAttention(dims.item, attention) if use_saca else None
@@ -58,7 +60,9 @@ class MScan(ScenarioModel):
     def forward(self, inputs: Inputs) -> Tensor:
         """The interest logits y_m: [B, T]."""
         history_BNd, mask_BN = inputs.history_BNd, inputs.mask_BN
-        same_BKd, same_mask_BK = same_scenario(history_BNd, mask_BN, inputs.history_scenario_BN, inputs.route.scenario_B, self.max_same)
+        same_BKd, same_mask_BK = same_scenario(
+            history_BNd, mask_BN, inputs.history_scenario_BN, inputs.route.scenario_B, self.max_same
+        )
         parts = [inputs.x_BD, self.encoder(same_BKd, same_mask_BK)]
         if self.co_attention is not None:
             parts.append(self.co_attention(history_BNd, mask_BN, same_BKd, same_mask_BK, inputs.target_Bd))

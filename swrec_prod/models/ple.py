@@ -26,16 +26,17 @@ from swrec_prod.blocks.scenario import ScenarioMLP
 class PLE(ScenarioModel):
     """levels: how many. num_specific: M, num_shared: N. expert: layer widths of each expert in every level, all with a
     ReLU. tower: hidden widths of each scenario's tower. norm, dropout: of the experts; tower_norm: of the towers;
-    gate_norm: of the logits of G_s in levels where a row follows its own path. "batch" sees the rows of a scenario's own
-    expert, tower or gate only.
+    gate_norm: of the logits of G_s in levels where a row follows its own path. "batch" sees the rows of a scenario's
+    own expert, tower or gate only.
 
-    shared_gate_scope: which experts v' is mixed from; without effect for one level. The paper is about tasks, all of which
-    every row has, but a row has one scenario. So the default is "own", the experts of the row's scenario and the shared ones;
-    "shared_only" are the latter; "all" is the paper's: each row follows the paths of all scenarios up to the last level, so
-    that its cost grows with S (and "batch" sees all rows there). The paper's gates have no bias; ours have one.
+    shared_gate_scope: which experts v' is mixed from; without effect for one level. The paper is about tasks, all of
+    which every row has, but a row has one scenario. So the default is "own", the experts of the row's scenario and the
+    shared ones; "shared_only" are the latter; "all" is the paper's: each row follows the paths of all scenarios up to
+    the last level, so that its cost grows with S (and "batch" sees all rows there). The paper's gates have no bias;
+    ours have one.
 
-    own_weights: of the scenarios' experts where a row follows its own path, "full", or "rank_one": scenarios share each layer's
-    matrix and have factors of its inputs and outputs, which is the fast choice for hundreds of scenarios.
+    own_weights: of the scenarios' experts where a row follows its own path, "full", or "rank_one": scenarios share each
+    layer's matrix and have factors of its inputs and outputs, which is the fast choice for hundreds of scenarios.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class PLE(ScenarioModel):
         d_ins = [dims.x, *expert[-1:] * lower]
         wide = lower if shared_gate_scope == "all" else 0
         scopes: list[Scope | None] = [shared_gate_scope] * (lower - wide) + [None]
-        self.wide = nn.ModuleList(AllPathsLevel(S, num_specific, num_shared, d_ins[i], expert, norm, dropout) for i in range(wide))
+        self.wide = nn.ModuleList(
+            AllPathsLevel(S, num_specific, num_shared, d_ins[i], expert, norm, dropout) for i in range(wide)
+        )
         self.levels = nn.ModuleList(
             OwnPathLevel(S, num_specific, num_shared, d_in, expert, norm, dropout, gate_norm, scope, own_weights)
             for d_in, scope in zip(d_ins[wide:], scopes, strict=True)

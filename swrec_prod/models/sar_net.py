@@ -31,8 +31,9 @@ class SARNet(ScenarioModel):
     """use_history: read the behaviours where the data have them. attention: hidden widths of the item attention;
     renorm_attention: see BehaviourExtraction. scenario_dim: width of a scenario's embedding in the attention.
     shared_experts, specific_experts, expert: how many for all, how many for each scenario, and their width H; norm: of
-    their input, without weights, as the experts are linear; "each": a batch norm with weights before every expert. head:
-    hidden widths of the MLP behind them, with `head_norm`. transform_init: of beta and gamma. dense: read dense features.
+    their input, without weights, as the experts are linear; "each": a batch norm with weights before every expert.
+    head: hidden widths of the MLP behind them, with `head_norm`. transform_init: of beta and gamma. dense: read dense
+    features.
 
     The scenario's embedding is not part of u: constant in a scenario, it would only move gamma_s. The bias networks and
     the loss weights of the paper need a log of interventions: give weights of rows in the data instead. The paper's
@@ -63,7 +64,9 @@ class SARNet(ScenarioModel):
         scenarios, reads = dims.num_scenarios, use_history and dims.item > 0
         self.read, d_x = what_is_read(dims, dense)
         d_in = d_x + (dims.item if reads else 0)
-        self.extraction = BehaviourExtraction(scenarios, scenario_dim, dims.item, attention, renorm_attention) if reads else None
+        self.extraction = (
+            BehaviourExtraction(scenarios, scenario_dim, dims.item, attention, renorm_attention) if reads else None
+        )
         self.transform = ScenarioAffine(scenarios, d_in)
         if transform_init == "random":
             nn.init.uniform_(self.transform.scale, -((6 / (1 + d_in)) ** 0.5), (6 / (1 + d_in)) ** 0.5)

@@ -24,14 +24,14 @@ from swrec_prod.blocks.tailoring import DistributionPooling, Stat, TailoringBloc
 
 
 class SFPNet(ScenarioModel):
-    """blocks: L. scenario_dim: width of the scenario's embedding, of which each block has its own. dap_stat: what stands for
-    the spread of behaviours beside their mean, see DistributionPooling ("none": the paper's ablation). gate, context,
-    behaviour: hidden widths of a block's gate, context and behaviour networks; block_norm: of what it gives.
+    """blocks: L. scenario_dim: width of the scenario's embedding, of which each block has its own. dap_stat: what
+    stands for the spread of behaviours beside their mean, see DistributionPooling ("none": the paper's ablation). gate,
+    context, behaviour: hidden widths of a block's gate, context and behaviour networks; block_norm: of what it gives.
     readout: "din", attention of the target item with hidden widths `attention`, or "dap", the pooling of the blocks.
     head: hidden widths of the last network, with `dropout`.
 
-    The paper's widths, and parts of its equations, are not known to us: the gate is PEPNet's, x is gated and normalised as
-    a whole, so that features may have any width, and the paper's variance is our standard deviation, which small
+    The paper's widths, and parts of its equations, are not known to us: the gate is PEPNet's, x is gated and normalised
+    as a whole, so that features may have any width, and the paper's variance is our standard deviation, which small
     embeddings do not silence. Attention is a softmax, so that the length of a history does not scale v.
     """
 
@@ -56,14 +56,18 @@ class SFPNet(ScenarioModel):
         super().__init__()
         d = dims.item
         if d == 0:
-            raise ValueError("sfpnet reads behaviours, but the data have none: the schema needs a feature of kind: sequence")
+            raise ValueError(
+                "sfpnet reads behaviours, but the data have none: the schema needs a feature of kind: sequence"
+            )
         self.blocks = nn.ModuleList(
             TailoringBlock(dims.num_scenarios, scenario_dim, dims.x, d, dap_stat, gate, context, behaviour, block_norm)
             for _ in range(blocks)
         )
         self.attention = TargetAttention(d, attention) if readout == "din" else None
         self.pool = DistributionPooling(dap_stat)
-        self.head = MLP(dims.x + (d if readout == "din" else self.pool.times * d), head, dims.num_tasks, dropout=dropout)
+        self.head = MLP(
+            dims.x + (d if readout == "din" else self.pool.times * d), head, dims.num_tasks, dropout=dropout
+        )
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits [B, T]."""

@@ -1,7 +1,8 @@
-"""Behaviours as flat arrays: what users did in the days before (Carry), and the lists of the rows of one table (Sequence).
+"""Behaviours as flat arrays: what users did in the days before (Carry), and the lists of the rows of one table
+(Sequence).
 
-Which behaviours a row has was decided by the engine (etl.windowed): it says how many came before. Here they are only fetched, and
-they lie user by user, so that a row's list is one run of neighbouring values.
+Which behaviours a row has was decided by the engine (etl.windowed): it says how many came before. Here they are only
+fetched, and they lie user by user, so that a row's list is one run of neighbouring values.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Behaviours(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """The latest behaviours of every user so far, oldest first; `users[u]` owns [offsets[u], offsets[u + 1]). users: string [U]."""
+    """The latest behaviours of every user so far, oldest first; `users[u]` owns [offsets[u], offsets[u + 1]). users:
+    string [U].
+    """
 
     users: pa.Array
     offsets: np.ndarray
@@ -39,7 +42,9 @@ class Carry(NamedTuple):
     def empty(cls) -> Carry:
         """Of nobody."""
         nothing = np.zeros(0, np.int32)
-        return cls(pa.array([], pa.string()), np.zeros(1, np.int64), Behaviours(nothing, nothing, np.zeros(0, np.int64)))
+        return cls(
+            pa.array([], pa.string()), np.zeros(1, np.int64), Behaviours(nothing, nothing, np.zeros(0, np.int64))
+        )
 
     @classmethod
     def of_table(cls, rows: pa.Table) -> Carry:
@@ -65,7 +70,9 @@ class Carry(NamedTuple):
 
 
 class Sequence(NamedTuple):
-    """The lists of one sequence feature for the rows of a table: row i has the behaviours [start[i], stop[i]), oldest first."""
+    """The lists of one sequence feature for the rows of a table: row i has the behaviours [start[i], stop[i]), oldest
+    first.
+    """
 
     name: str
     start: np.ndarray
@@ -79,18 +86,28 @@ class Sequence(NamedTuple):
         """
         start = self.start[first:last]
         index, offsets = spread(start, self.stop[first:last] - start)
-        lists = {f"{self.name}.{part}": list_array(Ragged(values[index], offsets)) for part, values in self.of._asdict().items()}
+        lists = {
+            f"{self.name}.{part}": list_array(Ragged(values[index], offsets))
+            for part, values in self.of._asdict().items()
+        }
         lists[f"{self.name}.time"] = lists[f"{self.name}.time"].cast(pa.list_(MICROSECONDS))
         return lists
 
 
 def sequence(
-    name: str, user: pa.Array, before: np.ndarray, happened: np.ndarray, rows: Behaviours, max_length: int | None, carry: Carry
+    name: str,
+    user: pa.Array,
+    before: np.ndarray,
+    happened: np.ndarray,
+    rows: Behaviours,
+    max_length: int | None,
+    carry: Carry,
 ) -> tuple[Sequence, Carry]:
     """The lists of one feature for N rows in order of (time, row), and what the rows after them carry.
 
-    user: string [N]. before: int64 [N], behaviours of the user among these rows strictly before the row. happened: bool [N], whether
-    the row is a behaviour; rows: its item, scenario and time. carry: behaviours of the days before, which all are earlier.
+    user: string [N]. before: int64 [N], behaviours of the user among these rows strictly before the row. happened: bool
+    [N], whether the row is a behaviour; rows: its item, scenario and time. carry: behaviours of the days before, which
+    all are earlier.
     """
     coded = user.dictionary_encode()
     code, users = coded.indices.to_numpy(), coded.dictionary
@@ -116,7 +133,12 @@ def _owned(carry: Carry, users: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _merged(
-    old: Behaviours, old_start: np.ndarray, old_count: np.ndarray, new: Behaviours, new_count: np.ndarray, begin: np.ndarray
+    old: Behaviours,
+    old_start: np.ndarray,
+    old_count: np.ndarray,
+    new: Behaviours,
+    new_count: np.ndarray,
+    begin: np.ndarray,
 ) -> Behaviours:
     """For each user the carried behaviours and then the new ones; user u's begin at begin[u]."""
     source, _ = spread(old_start, old_count)

@@ -1,4 +1,6 @@
-"""Whether a standard table is what its schema says, told before anything is computed; and the values of labels and weights."""
+"""Whether a standard table is what its schema says, told before anything is computed; and the values of labels and
+weights.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from ibis.expr.datatypes import DataType
 
 
-def check_columns(schema: FeatureSchema, columns: Mapping[str, DataType], source: str, deduplicate: tuple[str, ...] = ()) -> None:
+def check_columns(
+    schema: FeatureSchema, columns: Mapping[str, DataType], source: str, deduplicate: tuple[str, ...] = ()
+) -> None:
     """Raises DataError for a column that is missing (naming the nearest) or of a type that cannot serve.
 
     columns: of the standard table, with their types.
@@ -31,14 +35,20 @@ def check_columns(schema: FeatureSchema, columns: Mapping[str, DataType], source
             raise DataError(f"{source}: column {column!r} ({purpose}) is missing; {nearest(column, columns)}")
     time, scenario = columns[schema.time], columns[schema.scenario.column]
     if not (time.is_timestamp() or time.is_int64()):
-        raise DataError(f"{source}: column {schema.time!r} is {time}, expected timestamp, or int64 microseconds since 1970")
+        raise DataError(
+            f"{source}: column {schema.time!r} is {time}, expected timestamp, or int64 microseconds since 1970"
+        )
     if not scenario.is_string():
         raise DataError(f"{source}: column {schema.scenario.column!r} is {scenario}, expected string")
     for column in (schema.user, schema.request):
         if column and not _names(columns[column]):
-            raise DataError(f"{source}: column {column!r} is {columns[column]}, expected string or integer (it names users or requests)")
+            raise DataError(
+                f"{source}: column {column!r} is {columns[column]}, expected string or integer (it names users or requests)"
+            )
     if schema.weight and not _number(columns[schema.weight]):
-        raise DataError(f"{source}: weight column {schema.weight!r} is {columns[schema.weight]}, expected integer or floating numbers")
+        raise DataError(
+            f"{source}: weight column {schema.weight!r} is {columns[schema.weight]}, expected integer or floating numbers"
+        )
     for label in schema.labels:
         if not (columns[label.column].is_numeric() or columns[label.column].is_boolean()):
             raise DataError(f"{source}: label column {label.column!r} is {columns[label.column]}, expected 0 and 1")
@@ -57,18 +67,24 @@ def _check_features(schema: FeatureSchema, columns: Mapping[str, DataType], sour
         value = _value(kind)
         numeric = feature.kind == "dense" or (feature.encoder is not None and feature.encoder.kind == "bucketize")
         if feature.kind == "bag" and numeric:
-            raise DataError(f"{source}: feature {feature.name!r}: bucketize takes one number a row, expected vocab or hash for a bag")
+            raise DataError(
+                f"{source}: feature {feature.name!r}: bucketize takes one number a row, expected vocab or hash for a bag"
+            )
         if not (_number(value) if numeric else _names(value)):
             numbers = "floating numbers" if value.is_decimal() else "numbers"
             expected = numbers if numeric else "string or integer to make ids of"
-            raise DataError(f"{source}: column {feature.source!r} is {kind}, expected {expected} (feature {feature.name!r})")
+            raise DataError(
+                f"{source}: column {feature.source!r} is {kind}, expected {expected} (feature {feature.name!r})"
+            )
         owner = next((f for f in schema.features if f.name == feature.table and f is not feature), None)
         if owner is not None and _value(columns[owner.source]).is_string() != value.is_string():
             shared = f"{_value(columns[owner.source])} as in {owner.name!r}, whose table it shares"
             raise DataError(f"{source}: feature {feature.name!r}: values are {value}, expected {shared}")
     for feature in schema.of_kind("sequence"):
         if schema.feature(feature.table).kind != "id":
-            raise SchemaError(f"schema {schema.name}: sequence {feature.name!r}: item {feature.table!r} is a bag, expected an id feature")
+            raise SchemaError(
+                f"schema {schema.name}: sequence {feature.name!r}: item {feature.table!r} is a bag, expected an id feature"
+            )
 
 
 def _names(kind: DataType) -> bool:

@@ -47,10 +47,10 @@ class DataFile(Strict):
     """source: a key of DATASETS; options: of that source. schema: the features.
 
     Vocabularies and scalers see training rows only: those of `split` train, or days up to and with `fit_until`, or,
-    when neither is given, all but the last 20 % of days.
-    deduplicate: of the rows of a day that are equal in these columns only the first is kept. utc_offset: days begin at midnight there.
-    vocabularies: of days that are added later. freeze: new values are unknown values. extend: before a day is added, values of the
-    days before it get ids behind the known ones, `min_count` applied to those days; ids never move.
+    when neither is given, all but the last 20 % of days. deduplicate: of the rows of a day that are equal in these
+    columns only the first is kept. utc_offset: days begin at midnight there. vocabularies: of days that are added
+    later. freeze: new values are unknown values. extend: before a day is added, values of the days before it get ids
+    behind the known ones, `min_count` applied to those days; ids never move.
     """
 
     source: str

@@ -1,7 +1,7 @@
 """How prepared rows lie on disk: OUT/day=YYYY-MM-DD/part-NNNNN.parquet.
 
-The rows of a day by (time, row), FILE_ROWS to a file, GROUP_ROWS to a row group, and fixed settings: equal rows are equal bytes,
-whichever engine prepared them and in however many pieces they came.
+The rows of a day by (time, row), FILE_ROWS to a file, GROUP_ROWS to a row group, and fixed settings: equal rows are
+equal bytes, whichever engine prepared them and in however many pieces they came.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from swrec_prod.files import file_record
 from swrec_prod.schema import FeatureSchema
 
 MICROSECONDS = pa.timestamp("us", "UTC")
-IDS = pa.list_(pa.field("element", pa.int32(), nullable=False))  # without nulls inside, lists are read in two thirds of the time
+# without nulls inside, lists are read in two thirds of the time
+IDS = pa.list_(pa.field("element", pa.int32(), nullable=False))
 TIMES = pa.list_(pa.field("element", MICROSECONDS, nullable=False))
 TEXTS = ["user", "request", "split"]  # numbers are read as fast without a dictionary, and written faster
 GROUP_ROWS = 65_536  # a row group is what a reader holds at once: some 20 MB with 50 behaviours a row
@@ -29,11 +30,17 @@ WRITING = {"compression": "lz4", "use_dictionary": TEXTS, "write_statistics": Fa
 
 def stored_schema(schema: FeatureSchema, has_split: bool) -> pa.Schema:
     """The columns of prepared rows and their types."""
-    fields: dict[str, pa.DataType] = {"row": pa.int64(), "time": MICROSECONDS, "user": pa.string(), "scenario": pa.int32()}
+    fields: dict[str, pa.DataType] = {
+        "row": pa.int64(),
+        "time": MICROSECONDS,
+        "user": pa.string(),
+        "scenario": pa.int32(),
+    }
     fields |= {f"label_{task}": pa.int8() for task in schema.tasks}
     fields |= {"request": pa.string()} if schema.request else {}
     fields |= {"weight": pa.float32()} if schema.weight else {}
-    fields |= {"split": pa.dictionary(pa.int8(), pa.string())} if has_split else {}  # told by code, not by comparing words
+    # told by code, not by comparing words
+    fields |= {"split": pa.dictionary(pa.int8(), pa.string())} if has_split else {}
     kinds = {"id": pa.int32(), "bag": IDS, "dense": pa.float32()}
     fields |= {f.name: kinds[f.kind] for f in schema.features if f.kind != "sequence"}
     for feature in schema.of_kind("sequence"):

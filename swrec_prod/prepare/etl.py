@@ -34,11 +34,11 @@ DAY_ROWS = 2**32  # row numbers made here: day * DAY_ROWS + position in the day
 
 
 def standard(engine: Engine, log: ir.Table, data_file: DataFile) -> ir.Table:
-    """The events of a source's standard table: `row`, `_day` and `_hour` (days and hours since 1970 where the log is), and the columns
-    that the schema reads, `time` as int64 microseconds.
+    """The events of a source's standard table: `row`, `_day` and `_hour` (days and hours since 1970 where the log is),
+    and the columns that the schema reads, `time` as int64 microseconds.
 
-    Of rows with equal `deduplicate` columns on one day the first by time stays; ties are broken by all other columns, so that what
-    stays does not depend on the order in which an engine reads.
+    Of rows with equal `deduplicate` columns on one day the first by time stays; ties are broken by all other columns,
+    so that what stays does not depend on the order in which an engine reads.
     """
     schema = data_file.features
     events = log.select(*needed(schema, log.columns, data_file.deduplicate))
@@ -67,7 +67,8 @@ def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = 
 
 
 def serving_types(schema: FeatureSchema, found: Mapping[str, DataType], untyped: Set[str]) -> dict[str, DataType]:
-    """Types that serve for the columns `untyped`, of which no file has a value: int64 for numbers, else those that ids are made of.
+    """Types that serve for the columns `untyped`, of which no file has a value: int64 for numbers, else those that ids
+    are made of.
 
     found: all columns, with their types; that of a column without a type is string.
     """
@@ -80,7 +81,11 @@ def serving_types(schema: FeatureSchema, found: Mapping[str, DataType], untyped:
         kinds[feature.source] = f"array<{element}>" if feature.kind == "bag" else str(element)
     for feature in numbers(schema):
         kinds[feature.source] = "array<int64>" if feature.kind == "bag" else "int64"
-    return {name: ibis.dtype(kind) for name, kind in kinds.items() if name in untyped and name in found and found[name].is_string()}
+    return {
+        name: ibis.dtype(kind)
+        for name, kind in kinds.items()
+        if name in untyped and name in found and found[name].is_string()
+    }
 
 
 def _scalar(kind: DataType) -> DataType:
@@ -88,14 +93,16 @@ def _scalar(kind: DataType) -> DataType:
 
 
 def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
-    """The events with the `_split` that a table of (row, _split) deals to each of them; none where there is no row number."""
+    """The events with the `_split` that a table of (row, _split) deals to each of them; none where there is no row
+    number.
+    """
     return events.join(split, ROW, how="left").drop(f"{ROW}_right")
 
 
 def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
-    """Counts by `_hour` and `scenario` (the raw value): `rows`; `positives_<task>`, `unusable_<task>` (neither 0 nor 1),
-    `early_<task>` (1 where the label that it is after is 0); `missing_<i>` of the columns of `checked`; `unfit_<feature>` of
-    `numbers`; `unusable_weight`.
+    """Counts by `_hour` and `scenario` (the raw value): `rows`; `positives_<task>`, `unusable_<task>` (neither 0 nor
+    1), `early_<task>` (1 where the label that it is after is 0); `missing_<i>` of the columns of `checked`;
+    `unfit_<feature>` of `numbers`; `unusable_weight`.
     """
     counts: dict[str, ir.Value] = {"rows": _.count()}
     for label in schema.labels:
@@ -129,7 +136,11 @@ def checked(schema: FeatureSchema) -> list[str]:
 
 def numbers(schema: FeatureSchema) -> list[Feature]:
     """The features that are read as numbers."""
-    return [f for f in schema.features if f.kind != "sequence" and f.encoder and f.encoder.kind in (*DENSE_ENCODERS, "bucketize")]
+    return [
+        f
+        for f in schema.features
+        if f.kind != "sequence" and f.encoder and f.encoder.kind in (*DENSE_ENCODERS, "bucketize")
+    ]
 
 
 def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
@@ -140,7 +151,9 @@ def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
 
 
 def moments(events: ir.Table, column: str) -> ir.Table:
-    """One row: mean, std (of the population), min and max of the numbers in `column`, null without any; `infinite`, how many are."""
+    """One row: mean, std (of the population), min and max of the numbers in `column`, null without any; `infinite`, how
+    many are.
+    """
     number = events.select(value=events[column].cast("float64"))
     number = number.filter(~_missing(number.value))
     known = number.value.abs() <= LARGEST  # Ibis finds no infinity on Spark
@@ -150,20 +163,21 @@ def moments(events: ir.Table, column: str) -> ir.Table:
 
 
 def windowed(events: ir.Table, schema: FeatureSchema) -> ir.Table:
-    """The events with `_before_<name>`, int64, for every sequence feature: its behaviours of the same user, of `events`, strictly
-    before the row's time. Rows of a user that share a time do not see each other.
+    """The events with `_before_<name>`, int64, for every sequence feature: its behaviours of the same user, of
+    `events`, strictly before the row's time. Rows of a user that share a time do not see each other.
     """
     strictly_before = ibis.range_window(preceding=(None, 1), group_by=schema.user, order_by=schema.time)
     before = {}
     for feature in schema.of_kind("sequence"):
         count = events.count(where=behaved(events, schema, feature)).over(strictly_before)
-        before[f"_before_{feature.name}"] = count.fill_null(0)  # an empty frame counts 0 on one engine and null on another
+        # an empty frame counts 0 on one engine and null on another
+        before[f"_before_{feature.name}"] = count.fill_null(0)
     return events.mutate(**before) if before else events
 
 
 def behaved(events: ir.Table, schema: FeatureSchema, feature: Feature) -> ir.BooleanValue:
-    """Whether an event is a behaviour of `feature`. With a random split only training rows are: a training row may be later than a
-    test row of its user, and a history with that row would tell its label.
+    """Whether an event is a behaviour of `feature`. With a random split only training rows are: a training row may be
+    later than a test row of its user, and a history with that row would tell its label.
     """
     happened = ibis.literal(True)
     if feature.where:
@@ -181,7 +195,9 @@ def latest(rows: ir.Table, feature: Feature) -> ir.Table:
     if feature.max_length is None:
         return happened
     newest_first = ibis.window(group_by="user", order_by=[ibis.desc("time"), ibis.desc("row")])
-    return happened.mutate(_age=ibis.row_number().over(newest_first)).filter(_["_age"] < feature.max_length).drop("_age")
+    return (
+        happened.mutate(_age=ibis.row_number().over(newest_first)).filter(_["_age"] < feature.max_length).drop("_age")
+    )
 
 
 def _order(events: ir.Table, time: str) -> list[ir.Value]:

@@ -1,4 +1,6 @@
-"""Events -> prepared rows: ids and numbers by the one encoder, lists of behaviours. Called on Arrow tables, by every engine."""
+"""Events -> prepared rows: ids and numbers by the one encoder, lists of behaviours. Called on Arrow tables, by every
+engine.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ Carries = dict[str, Carry]
 
 
 class Rows(NamedTuple):
-    """Prepared rows in order of (time, row). table: encoded columns [N], lists of behaviours left out. day: days since 1970 [N]."""
+    """Prepared rows in order of (time, row). table: encoded columns [N], lists of behaviours left out. day: days since
+    1970 [N].
+    """
 
     table: pa.Table
     sequences: list[Sequence]
@@ -43,7 +47,9 @@ def prepared_rows(encoders: Encoders, events: pa.Table, carries: Carries) -> tup
     table = _encoded(encoders, events)
     found, after = [], {}
     for feature in encoders.schema.of_kind("sequence"):
-        made, after[feature.name] = _sequence(encoders.schema, feature, events, table, carries.get(feature.name, Carry.empty()))
+        made, after[feature.name] = _sequence(
+            encoders.schema, feature, events, table, carries.get(feature.name, Carry.empty())
+        )
         found.append(made)
     return Rows(table, found, events[DAY].to_numpy()), after
 
@@ -67,8 +73,12 @@ def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _sequence(schema: FeatureSchema, feature: Feature, events: pa.Table, table: pa.Table, carry: Carry) -> tuple[Sequence, Carry]:
-    of = Behaviours(table[feature.table].to_numpy(), table["scenario"].to_numpy(), table["time"].cast(pa.int64()).to_numpy())
+def _sequence(
+    schema: FeatureSchema, feature: Feature, events: pa.Table, table: pa.Table, carry: Carry
+) -> tuple[Sequence, Carry]:
+    of = Behaviours(
+        table[feature.table].to_numpy(), table["scenario"].to_numpy(), table["time"].cast(pa.int64()).to_numpy()
+    )
     before = events[f"_before_{feature.name}"].to_numpy()
     user = table["user"].combine_chunks()
     return sequence(feature.name, user, before, _happened(feature, table), of, feature.max_length, carry)

@@ -1,4 +1,6 @@
-"""Profile: what a log holds, by hour and scenario; how much there is to do, what the manifest says of traffic, what is unusable."""
+"""Profile: what a log holds, by hour and scenario; how much there is to do, what the manifest says of traffic, what is
+unusable.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,11 @@ class Profile:
     def missing(self, day: date) -> dict[str, int]:
         """How many values of each feature are missing on one day; row 0 and scalers take their place."""
         table, names = self._of(day), checked(self.schema)
-        return {f.name: _total(table, f"missing_{names.index(f.source)}") for f in self.schema.features if f.kind != "sequence"}
+        return {
+            f.name: _total(table, f"missing_{names.index(f.source)}")
+            for f in self.schema.features
+            if f.kind != "sequence"
+        }
 
     def check(self, source: str, place: Callable[[date], str]) -> None:
         """Raises DataError when there are no rows, or some have no time, user, scenario or label, or an impossible one.
@@ -100,24 +106,44 @@ class Profile:
         for i, name in enumerate(columns):
             if name in ("row", self.schema.time, self.schema.user):
                 purpose = {self.schema.time: "time", self.schema.user: "user"}.get(name, "row")
-                self._refuse(f"missing_{i}", f"column {name!r} ({purpose})", "missing values; every row needs one", source, place)
+                self._refuse(
+                    f"missing_{i}", f"column {name!r} ({purpose})", "missing values; every row needs one", source, place
+                )
         if _total(nameless := self.table.filter(pc.is_null(self.table["scenario"])), "rows"):
             what = f"column {self.schema.scenario.column!r} (scenario)"
             Profile(nameless, self.schema)._refuse("rows", what, "missing values; every row needs one", source, place)
         for label in self.schema.labels:
-            self._refuse(f"unusable_{label.name}", f"label column {label.column!r}", "values that are neither 0 nor 1", source, place)
+            self._refuse(
+                f"unusable_{label.name}",
+                f"label column {label.column!r}",
+                "values that are neither 0 nor 1",
+                source,
+                place,
+            )
         for label, first in self.schema.chained:
             wrong = f"values of 1 where {first.column!r} is 0, though it is after it; mend these rows, or leave `after: {first.name}` out"
             self._refuse(f"early_{label.name}", f"label column {label.column!r}", wrong, source, place)
         for feature in numbers(self.schema):
-            wrong = "values that are infinite, or below 0 where log1p is taken" if _is_log(feature) else "infinite values"
-            self._refuse(f"unfit_{feature.name}", f"column {feature.source!r} (feature {feature.name})", wrong, source, place)
+            wrong = (
+                "values that are infinite, or below 0 where log1p is taken" if _is_log(feature) else "infinite values"
+            )
+            self._refuse(
+                f"unfit_{feature.name}", f"column {feature.source!r} (feature {feature.name})", wrong, source, place
+            )
         if self.schema.weight:
-            self._refuse("unusable_weight", f"weight column {self.schema.weight!r}", "values that are no number >= 0", source, place)
+            self._refuse(
+                "unusable_weight",
+                f"weight column {self.schema.weight!r}",
+                "values that are no number >= 0",
+                source,
+                place,
+            )
         for day in (self.days[0], self.days[-1]):
             if not EARLIEST <= day <= datetime.now(UTC).date() + timedelta(days=1):
                 when = "in the future" if day > EARLIEST else f"before {EARLIEST}"
-                raise DataError(f"{place(day)}: column {self.schema.time!r} has times on {day}, {when}; is its unit right?")
+                raise DataError(
+                    f"{place(day)}: column {self.schema.time!r} has times on {day}, {when}; is its unit right?"
+                )
 
     def check_scenarios(self, scenario: Scenario, place: Callable[[date], str]) -> None:
         """Raises DataError for a value that `scenario` has no index for, before anything is made of its rows."""
@@ -148,14 +174,17 @@ class Profile:
 
 
 def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:
-    """Raises DataError when rows share a row number, of the evaluated etl.repeated: which of them comes first nobody could say.
+    """Raises DataError when rows share a row number, of the evaluated etl.repeated: which of them comes first nobody
+    could say.
 
     place: names where the rows of a day come from, for the message.
     """
     found = repeated.to_pylist()[0]
     if found["rows"]:
         where = f"{place(day_of(found['day']))}: column {ROW!r}"
-        raise DataError(f"{where} has {found['rows']:,} values that several rows share; every row of the log needs its own")
+        raise DataError(
+            f"{where} has {found['rows']:,} values that several rows share; every row of the log needs its own"
+        )
 
 
 def _is_log(feature: Feature) -> bool:

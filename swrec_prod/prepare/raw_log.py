@@ -42,7 +42,10 @@ class RawLog:
         with ThreadPoolExecutor(THREADS) as pool:
             sums = list(pool.map(file_sha256, paths))
         names = _names(files)
-        found = {path: {"name": names[path], "bytes": stats[path][0], "sha256": digest} for path, digest in zip(paths, sums, strict=True)}
+        found = {
+            path: {"name": names[path], "bytes": stats[path][0], "sha256": digest}
+            for path, digest in zip(paths, sums, strict=True)
+        }
         return cls(files, found, stats)
 
     @property
@@ -76,13 +79,17 @@ class RawLog:
         return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
 
     def untyped(self, files: RawFiles) -> set[str]:
-        """The columns that have no type in any of these files: what pandas writes where a column has missing values only."""
+        """The columns that have no type in any of these files: what pandas writes where a column has missing values
+        only.
+        """
         footers = [self._footers[file.path] for file in files if file.path in self._footers]
         return set().union(*(without for _, without in footers)) - set().union(*(typed for typed, _ in footers))
 
     @cached_property
     def _footers(self) -> dict[Path, tuple[set[str], set[str]]]:
-        """Of each Parquet file the columns with a type and those without; those of one that is damaged are told where it is read."""
+        """Of each Parquet file the columns with a type and those without; those of one that is damaged are told where
+        it is read.
+        """
         found = {}
         for path in (file.path for file in self.files if file.path.suffix == ".parquet"):
             with contextlib.suppress(pa.ArrowException, OSError):
@@ -94,9 +101,9 @@ class RawLog:
     def continues(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         """Whether what was prepared from the source `before` is still good for the source `now`.
 
-        Files without a day are the whole log where it has no days. Beside a log with days they are attributes, and days that are
-        prepared keep the ones that they had then: those of later days are no better for them. (Of a prepare that was cut off, no day
-        is prepared yet in this sense: with other attributes it begins again.)
+        Files without a day are the whole log where it has no days. Beside a log with days they are attributes, and days
+        that are prepared keep the ones that they had then: those of later days are no better for them. (Of a prepare
+        that was cut off, no day is prepared yet in this sense: with other attributes it begins again.)
         """
         return before == now or (self.has_days and before["data_file"] == now["data_file"])
 
@@ -104,7 +111,9 @@ class RawLog:
         """Raises DataError naming a file that vanished or changed since its checksum was taken."""
         for path, stat in self.stats.items():
             if _stat(path) != stat:
-                raise DataError(f"{path}: changed while it was being prepared; run swrec prepare again when it is complete")
+                raise DataError(
+                    f"{path}: changed while it was being prepared; run swrec prepare again when it is complete"
+                )
 
 
 def news(log: RawLog, prepared: Mapping[str, list[Identity]]) -> dict[date, str]:
@@ -131,7 +140,9 @@ def difference(before: list[Identity], now: list[Identity]) -> str:
 
 
 def _names(files: RawFiles) -> dict[Path, str]:
-    """The path of each file below the folder that all files of its day are in: a log that moves, or grows, stays the same."""
+    """The path of each file below the folder that all files of its day are in: a log that moves, or grows, stays the
+    same.
+    """
     together: dict[date | None, list[Path]] = {}
     for file in files:
         together.setdefault(file.day, []).append(file.path)

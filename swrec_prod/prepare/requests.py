@@ -27,13 +27,16 @@ Counts = dict[str, int]
 
 
 def limits(rows: Counts, per_scenario: int, part: int) -> Counts:
-    """Of how many of the latest held-out rows of each scenario to choose: of a `part`-th of its `rows`, of the last days then."""
+    """Of how many of the latest held-out rows of each scenario to choose: of a `part`-th of its `rows`, of the last
+    days then.
+    """
     most = max(CANDIDATES // max(len(rows), 1), per_scenario)
     return {scenario: min(max(count // part, 1), most) for scenario, count in rows.items()}
 
 
 def last_days(days: Mapping[str, Counts], limit: Counts, whole: bool) -> list[str]:
-    """Of held-out days, in order, with the rows of their scenarios: the latest ones, that have `limit` rows of each scenario.
+    """Of held-out days, in order, with the rows of their scenarios: the latest ones, that have `limit` rows of each
+    scenario.
 
     whole: one day more, for requests that begin before midnight.
     """
@@ -51,12 +54,14 @@ def request_table(
 ) -> pa.Table:
     """Rows with raw values: row, time, user, day, scenario, label_<task>, features by name, sequences as lists.
 
-    events: etl.standard. unseen: those of them that the encoders have not seen and that are chosen from: the latest whole requests
-    that begin among `limit` rows of each scenario (see `limits`). schema: resolved.
+    events: etl.standard. unseen: those of them that the encoders have not seen and that are chosen from: the latest
+    whole requests that begin among `limit` rows of each scenario (see `limits`). schema: resolved.
     """
     candidates = _candidates(engine, unseen, schema, limit)
     group = _groups(candidates, [schema.scenario.column, *_keys(schema)])
-    scenario = pc.index_in(candidates[schema.scenario.column], pa.array(schema.scenario.values)).fill_null(-1).to_numpy()
+    scenario = (
+        pc.index_in(candidates[schema.scenario.column], pa.array(schema.scenario.values)).fill_null(-1).to_numpy()
+    )
     requests = data_file.requests
     picked = pick_rows(np.arange(len(group)), group, scenario, requests.per_scenario, requests.seed)
     rows = candidates[ROW].take(pa.array(picked))
@@ -75,20 +80,27 @@ def _candidates(engine: Engine, unseen: ir.Table, schema: FeatureSchema, limit: 
     """row, time, scenario and keys of the latest requests of each scenario, by (time, row); none is cut."""
     keys, name = _keys(schema), schema.scenario.column
     if schema.request:
-        unseen = unseen.filter(unseen[schema.request].notnull())  # which rows were asked for together is not known of the others
+        # which rows were asked for together is not known of the others
+        unseen = unseen.filter(unseen[schema.request].notnull())
     group = ibis.ifelse(unseen[name].isin(schema.scenario.values), unseen[name], UNSEEN)
     rows = unseen.select(*dict.fromkeys([ROW, schema.time, name, *keys]), _group=group)
     newest = rows[schema.time].max().over(ibis.window(group_by=[name, *keys])) if schema.request else rows[schema.time]
     rows = rows.mutate(_newest=newest)
-    before = ibis.rank().over(ibis.window(group_by="_group", order_by=[ibis.desc("_newest"), name, *keys]))  # equal within a request
-    wanted = engine.memory(pa.table({"_of": pa.array(list(limit), pa.string()), "_limit": pa.array(list(limit.values()), pa.int64())}))
+    # equal within a request
+    before = ibis.rank().over(ibis.window(group_by="_group", order_by=[ibis.desc("_newest"), name, *keys]))
+    wanted = engine.memory(
+        pa.table({"_of": pa.array(list(limit), pa.string()), "_limit": pa.array(list(limit.values()), pa.int64())})
+    )
     rows = rows.mutate(_before=before).join(wanted, [("_group", "_of")])
     rows = rows.filter(rows["_before"] < rows["_limit"]).select(*dict.fromkeys([ROW, schema.time, name, *keys]))
     return engine.arrow(rows).sort_by([(schema.time, "ascending"), (ROW, "ascending")])
 
 
-def pick_rows(candidates: np.ndarray, group: np.ndarray, scenario: np.ndarray, per_scenario: int, seed: int) -> np.ndarray:
-    """About `per_scenario` rows of each scenario, in whole groups, groups in random order, rows of a group side by side.
+def pick_rows(
+    candidates: np.ndarray, group: np.ndarray, scenario: np.ndarray, per_scenario: int, seed: int
+) -> np.ndarray:
+    """About `per_scenario` rows of each scenario, in whole groups, groups in random order, rows of a group side by
+    side.
 
     candidates: positions of held-out rows; group: int [N], rows of one request share a value, and so their scenario;
     scenario: int [N] indices.
@@ -121,7 +133,11 @@ def _histories(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.
     sequences = schema.of_kind("sequence")
     if not sequences:
         return {}
-    bounds = raw.select([schema.user, schema.time]).group_by(schema.user).aggregate([(schema.time, "min"), (schema.time, "max")])
+    bounds = (
+        raw.select([schema.user, schema.time])
+        .group_by(schema.user)
+        .aggregate([(schema.time, "min"), (schema.time, "max")])
+    )
     first, last = bounds[f"{schema.time}_min"], bounds[f"{schema.time}_max"]
     people = engine.memory(pa.table({"_user": bounds[schema.user], "_first": first, "_last": last}))
     mine = events.join(people, events[schema.user] == people["_user"])
@@ -133,13 +149,19 @@ def _histories(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.
     return columns
 
 
-def _behaviours(engine: Engine, mine: ir.Table, schema: FeatureSchema, feature: Feature, raw: pa.Table) -> dict[str, pa.Array]:
-    """Lists of one feature. mine: events of the users of the picked rows, with the first moment of those rows in `_first`."""
+def _behaviours(
+    engine: Engine, mine: ir.Table, schema: FeatureSchema, feature: Feature, raw: pa.Table
+) -> dict[str, pa.Array]:
+    """Lists of one feature. mine: events of the users of the picked rows, with the first moment of those rows in
+    `_first`.
+    """
     sources = {"item": schema.feature(feature.table).source, "scenario": schema.scenario.column, "time": schema.time}
     happened = mine.filter(behaved(mine, schema, feature))
     if feature.max_length is not None:  # before a user's first picked row no more than its list holds
         early = happened[schema.time] < happened["_first"]
-        age = ibis.row_number().over(ibis.window(group_by=[schema.user, early], order_by=[ibis.desc(schema.time), ibis.desc(ROW)]))
+        age = ibis.row_number().over(
+            ibis.window(group_by=[schema.user, early], order_by=[ibis.desc(schema.time), ibis.desc(ROW)])
+        )
         happened = happened.mutate(_early=early, _age=age)
         happened = happened.filter(~happened["_early"] | (happened["_age"] < feature.max_length))
     found = engine.arrow(happened.select(*dict.fromkeys([schema.user, ROW, *sources.values()])))
@@ -170,7 +192,11 @@ def _lists(found: pa.Table, raw: pa.Table, schema: FeatureSchema, longest: int |
 def _groups(rows: pa.Table, columns: list[str]) -> np.ndarray:
     """One number for each distinct combination, int64 [N]."""
     codes = [rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in columns]
-    return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1) if len(rows) else np.zeros(0, np.int64)
+    return (
+        np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+        if len(rows)
+        else np.zeros(0, np.int64)
+    )
 
 
 def _runs(values: np.ndarray) -> np.ndarray:

@@ -5,9 +5,9 @@
     OUT/requests.parquet                    held-out rows, raw (requests.py)
     OUT/manifest.json                       what there is, from what, with checksums
 
-The relational part is one set of expressions (etl.py) that an engine evaluates; ids, numbers and lists are made of its Arrow tables
-(prepared_rows.py). Days are written one after the other in a folder beside OUT that becomes OUT at the end (staging.py): a killed run
-leaves no half dataset, and the next one goes on where it stopped.
+The relational part is one set of expressions (etl.py) that an engine evaluates; ids, numbers and lists are made of its
+Arrow tables (prepared_rows.py). Days are written one after the other in a folder beside OUT that becomes OUT at the end
+(staging.py): a killed run leaves no half dataset, and the next one goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,18 @@ from swrec_prod.prepare.fit import extend, fit
 from swrec_prod.prepare.profile import Profile, check_numbers, day_of, number_of
 from swrec_prod.prepare.raw_log import RawLog, difference, news
 from swrec_prod.prepare.requests import last_days, limits, request_table
-from swrec_prod.prepare.staging import Manifest, Work, bad_days, begin, check_there, continued, locked, read_manifest, resume, settle
+from swrec_prod.prepare.staging import (
+    Manifest,
+    Work,
+    bad_days,
+    begin,
+    check_there,
+    continued,
+    locked,
+    read_manifest,
+    resume,
+    settle,
+)
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
 from swrec_prod.schema import FeatureSchema
@@ -68,12 +79,14 @@ def prepare(
     engine: str = "local",
     progress: Progress = lambda line: None,
 ) -> Manifest:
-    """Prepare a raw log into the folder `out` and return its manifest. The same inputs give the same bytes, on any engine.
+    """Prepare a raw log into the folder `out` and return its manifest. The same inputs give the same bytes, on any
+    engine.
 
-    raw: folder or file of the raw log; None fetches it into `cache` (default ~/.cache/swrec). Only what is missing is done: days that
-    `out` does not have, or has from other files, or damaged; and after a new or changed day the days behind it, whose histories
-    reach back to it. One that was prepared from another data file is a DataError unless `overwrite`, and a folder of other things
-    always. engine: see swrec_prod.engine. progress: takes a line now and then.
+    raw: folder or file of the raw log; None fetches it into `cache` (default ~/.cache/swrec). Only what is missing is
+    done: days that `out` does not have, or has from other files, or damaged; and after a new or changed day the days
+    behind it, whose histories reach back to it. One that was prepared from another data file is a DataError unless
+    `overwrite`, and a folder of other things always. engine: see swrec_prod.engine. progress: takes a line now and
+    then.
     """
     options, out = data_file.parsed_options(), out.absolute()
     check_name(engine)
@@ -104,14 +117,20 @@ def prepare(
         if existing is not None and work is None and not bad and not news(log, _raw_of(existing)):
             progress(f"{out}: up to date ({existing['rows']:,} rows)")
             return existing
-        work = work or (continued(out, existing | {"source": source}, bad or []) if existing else begin(out, data_file.source, source))
+        work = work or (
+            continued(out, existing | {"source": source}, bad or [])
+            if existing
+            else begin(out, data_file.source, source)
+        )
         try:
             with running_engine(engine, work.scratch) as running:
                 manifest = _Preparing(running, data_file, log, work, progress).run()
         except OSError as failure:
             if failure.errno != errno.ENOSPC:
                 raise
-            raise DataError(f"{out.parent}: the disk is full; make room and run swrec prepare again, it goes on where it stopped") from None
+            raise DataError(
+                f"{out.parent}: the disk is full; make room and run swrec prepare again, it goes on where it stopped"
+            ) from None
         finally:
             work.leave()
         progress(f"{out}: {manifest['rows']:,} rows in {len(manifest['days'])} days")
@@ -171,7 +190,11 @@ class _Preparing:
 
     def _check_reach(self, earliest: date) -> None:
         """Raises DataError when days behind a new or changed one would keep histories without it."""
-        lost = [day for day in self.work.days if date.fromisoformat(day) > earliest and date.fromisoformat(day) not in self.log.by_day]
+        lost = [
+            day
+            for day in self.work.days
+            if date.fromisoformat(day) > earliest and date.fromisoformat(day) not in self.log.by_day
+        ]
         if lost:
             where = f"{self.work.out}: day {earliest} is new or changed, and {lost[0]} behind it must be prepared again"
             raise DataError(f"{where}, but the raw log no longer has it; bring it back, or prepare into another folder")
@@ -187,8 +210,11 @@ class _Preparing:
         table = self._read(files)
         found, without = dict(table.schema().items()), self.log.untyped(files)
         needed = etl.needed(self.schema, list(self._types), self.data_file.deduplicate)
-        kinds = {name: self._types[name] for name in needed if name in self._types}  # what only other days have is missing on these
-        absent = {name: kind for name, kind in kinds.items() if name not in found or (name in without and found[name] != kind)}
+        # what only other days have is missing on these
+        kinds = {name: self._types[name] for name in needed if name in self._types}
+        absent = {
+            name: kind for name, kind in kinds.items() if name not in found or (name in without and found[name] != kind)
+        }
         table = table.mutate(**{name: ibis.null(kind) for name, kind in absent.items()})
         check_columns(self.schema, dict(table.schema().items()), self._name(days), self.data_file.deduplicate)
         self._numbered = etl.ROW in table.columns
@@ -212,12 +238,15 @@ class _Preparing:
         """Of a log without days, evaluated once; with `_split` where rows are dealt."""
         self.progress(f"reading {self.data_file.source} from {self.log.files[0].path.parent}")
         events = self._standard([])
-        events = self.engine.kept(events.order_by(etl.HOUR))  # in order, a piece of the log is found without reading all of it
+        # in order, a piece of the log is found without reading all of it
+        events = self.engine.kept(events.order_by(etl.HOUR))
         if self.data_file.split is None:
             return events
         row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].drop_null().to_numpy()
         if len(np.unique(row)) < len(row):
-            raise DataError(f"{self.data_file.source}: column 'row' has a number twice; every row of the log needs its own")
+            raise DataError(
+                f"{self.data_file.source}: column 'row' has a number twice; every row of the log needs its own"
+            )
         dealt = _deal(row, self.data_file.split.random)
         self.work.manifest["splits"] = {name: int((dealt == i).sum()) for i, name in enumerate(SPLITS)}
         names = pa.array(SPLITS).take(pa.array(dealt))
@@ -245,7 +274,11 @@ class _Preparing:
             encoders = Encoders.load(folder)
             profile.check_scenarios(encoders.schema.scenario, self.log.place)
             until = date.fromisoformat(manifest["fit"]["until"]) if manifest["fit"]["until"] else None
-            grown = [d for d in self.log.by_day if until and until < d < todo[0] and str(d) in self.work.days] if todo else []
+            grown = (
+                [d for d in self.log.by_day if until and until < d < todo[0] and str(d) in self.work.days]
+                if todo
+                else []
+            )
             if self.data_file.vocabularies == "extend" and grown and not manifest.get("encoders"):
                 self.progress(f"extending vocabularies by {grown[0]}..{grown[-1]}")
                 encoders = extend(self.engine, self._events(grown), encoders)
@@ -269,7 +302,9 @@ class _Preparing:
             rows = sum(profile.rows_of(day) for day in days if day <= until)
             events = events.filter(events[etl.DAY] <= number_of(until))
         if not rows:
-            raise DataError(f"{self.data_file.source}: no row to fit vocabularies on ({rule}; days are {days[0]}..{days[-1]})")
+            raise DataError(
+                f"{self.data_file.source}: no row to fit vocabularies on ({rule}; days are {days[0]}..{days[-1]})"
+            )
         self.progress(f"fitting encoders on {rows:,} of {profile.rows:,} rows")
         if rows == profile.rows:
             self.progress(f"{rule}: no rows are left to judge a model on, until later days are added")
@@ -287,11 +322,18 @@ class _Preparing:
             nonlocal done
             rows = sum(file["rows"] for file in files)
             if rows != profile.rows_of(day):
-                raise DataError(f"{self.log.place(day)}: {rows:,} rows of {day} came, expected {profile.rows_of(day):,}; was it changed?")
+                raise DataError(
+                    f"{self.log.place(day)}: {rows:,} rows of {day} came, expected {profile.rows_of(day):,}; was it changed?"
+                )
             done += rows
             self.log.check_unchanged()
             manifest["files"] += [file | {"fitted_until": until} for file in files]
-            entry = {"rows": rows, "nulls": profile.missing(day), "scenarios": profile.traffic(day, known), "raw": raw.get(day, [])}
+            entry = {
+                "rows": rows,
+                "nulls": profile.missing(day),
+                "scenarios": profile.traffic(day, known),
+                "raw": raw.get(day, []),
+            }
             self.work.days[str(day)] = entry | ({"attributes": self.log.undated} if self.log.has_days else {})
             say(f"{day}: {done:,} of {total:,} rows ({done / max(total, 1):.0%})", last=done == total)
 
@@ -320,7 +362,9 @@ class _Preparing:
         manifest["nulls"] = {name: sum(entry["nulls"][name] for entry in days.values()) for name in names}
 
     def _unseen(self, days: list[str], schema: FeatureSchema) -> tuple[ir.Table, dict[str, int]]:
-        """The events that requests are chosen from, and of how many of each scenario; of a dated log the last held-out days only."""
+        """The events that requests are chosen from, and of how many of each scenario; of a dated log the last held-out
+        days only.
+        """
         found = {day: {name: entry["rows"] for name, entry in self.work.days[day]["scenarios"].items()} for day in days}
         until = self.work.manifest["fit"]["until"]
         rows = dict(sum(map(Counter, found.values()), Counter()))
@@ -331,7 +375,9 @@ class _Preparing:
         held_out = {day: rows for day, rows in found.items() if day > until}
         last = last_days(held_out, limit, schema.request is not None) or days[-1:]
         events = self._events([date.fromisoformat(day) for day in last])
-        return events.filter(events[etl.DAY] >= number_of(max(date.fromisoformat(last[0]), date.fromisoformat(until) + DAY))), limit
+        return events.filter(
+            events[etl.DAY] >= number_of(max(date.fromisoformat(last[0]), date.fromisoformat(until) + DAY))
+        ), limit
 
     def _requests(self, encoders: Encoders, days: list[str]) -> Path:
         """Write requests.parquet; where the raw log no longer has all prepared days, the one that there is stays."""
@@ -343,7 +389,8 @@ class _Preparing:
             unseen, limit = self._unseen(days, encoders.schema)
             table = request_table(self.engine, events, self.data_file, encoders.schema, unseen, limit)
             with replaced(path) as aside:
-                pq.write_table(table, aside, compression="zstd", store_schema=False)  # engines name the elements of lists in their own ways
+                # engines name the elements of lists in their own ways
+                pq.write_table(table, aside, compression="zstd", store_schema=False)
         return path
 
 

@@ -1,7 +1,7 @@
 """The folder that a prepare works in: beside OUT, kept when it is killed, renamed to OUT when it is complete.
 
-It holds `journal.json`, the manifest as far as it has come, written after each piece of work. A later prepare of the same
-inputs goes on from there; days that need no work are hard links to the files in OUT.
+It holds `journal.json`, the manifest as far as it has come, written after each piece of work. A later prepare of the
+same inputs goes on from there; days that need no work are hard links to the files in OUT.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ class Work:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def commit(self) -> None:
-        """Make this folder OUT; the manifest is the last file written. Files of OUT that are not linked here are gone then."""
+        """Make this folder OUT; the manifest is the last file written. Files of OUT that are not linked here are gone
+        then.
+        """
         _write(self.folder / MANIFEST, self.manifest)
         (self.folder / JOURNAL).unlink(missing_ok=True)  # from here on it is complete
         _place(self.folder, self.out)
@@ -149,7 +151,9 @@ def begin(out: Path, dataset: str, source: Manifest) -> Work:
     """Work on a dataset that is prepared from the beginning."""
     folder = _folder(out)
     folder.mkdir()
-    return Work(out, folder, {"format": FORMAT, "dataset": dataset, "source": source, "files": [], "others": [], "days": {}})
+    return Work(
+        out, folder, {"format": FORMAT, "dataset": dataset, "source": source, "files": [], "others": [], "days": {}}
+    )
 
 
 def continued(out: Path, manifest: Manifest, damaged: list[str]) -> Work:
@@ -170,7 +174,8 @@ def continued(out: Path, manifest: Manifest, damaged: list[str]) -> Work:
 
 
 def bad_days(out: Path, manifest: Manifest, log: RawLog, progress: Callable[[str], None]) -> list[str] | None:
-    """The days of a prepared folder with a missing or damaged file; None when that is another file, and all must be done again.
+    """The days of a prepared folder with a missing or damaged file; None when that is another file, and all must be
+    done again.
 
     Raises DataError when the raw log no longer has a day that must be done again.
     """
@@ -187,10 +192,14 @@ def bad_days(out: Path, manifest: Manifest, log: RawLog, progress: Callable[[str
 
 
 def check_there(days: Iterable[str], log: RawLog, problem: str) -> None:
-    """Raises DataError when the raw log no longer has one of these days, which must be prepared again because of `problem`."""
+    """Raises DataError when the raw log no longer has one of these days, which must be prepared again because of
+    `problem`.
+    """
     gone = [day for day in days if log.has_days and date.fromisoformat(day) not in log.by_day]
     if gone:
-        raise DataError(f"{problem}, but the raw log no longer has {gone[0]}; bring it back, or prepare into another folder")
+        raise DataError(
+            f"{problem}, but the raw log no longer has {gone[0]}; bring it back, or prepare into another folder"
+        )
 
 
 def link(source: Path, target: Path) -> None:

@@ -1,4 +1,6 @@
-"""Prepare days on a cluster: first all rows of some users together, for their histories, then all rows of one file, to write it."""
+"""Prepare days on a cluster: first all rows of some users together, for their histories, then all rows of one file, to
+write it.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,16 @@ Finished = Callable[[date, list[dict[str, Any]]], None]
 
 
 def spread_days(
-    engine: Engine, events: EventsOf, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished
+    engine: Engine,
+    events: EventsOf,
+    encoders: Encoders,
+    profile: Profile,
+    days: list[date],
+    work: Work,
+    finished: Finished,
 ) -> None:
-    """Write `days` into the folder of `work`, which all workers must see; `finished` is told of each day, with its files' records.
+    """Write `days` into the folder of `work`, which all workers must see; `finished` is told of each day, with its
+    files' records.
 
     events: gives etl.standard of some days.
     """
@@ -49,9 +58,14 @@ def spread_days(
     columns = stored_schema(encoders.schema, etl.SPLIT in inside.columns)
     carried = _carried(engine, encoders, work, days[0])
     lists = engine.map_groups(
-        inside, "_group", partial(_with_lists, encoders, columns, carried), columns.append(pa.field("_unit", pa.int64()))
+        inside,
+        "_group",
+        partial(_with_lists, encoders, columns, carried),
+        columns.append(pa.field("_unit", pa.int64())),
     )
-    written = engine.arrow(engine.map_groups(lists, "_unit", partial(_write, work.folder, work.scratch, columns), WRITTEN))
+    written = engine.arrow(
+        engine.map_groups(lists, "_unit", partial(_write, work.folder, work.scratch, columns), WRITTEN)
+    )
     files = sorted(written.to_pylist(), key=lambda file: file["path"])
     for day in days:
         finished(day, [file for file in files if file["day"] == str(day)])
@@ -79,7 +93,9 @@ def _with_lists(encoders: Encoders, columns: pa.Schema, carries: dict[str, Carry
 
 
 def _write(folder: Path, scratch: Path, columns: pa.Schema, rows: pa.Table) -> pa.Table:
-    """Write one file; gives its record. A cluster may do the same work twice at a time: a file comes whole, by a rename."""
+    """Write one file; gives its record. A cluster may do the same work twice at a time: a file comes whole, by a
+    rename.
+    """
     unit = rows["_unit"][0].as_py()
     rows = rows.sort_by([("time", "ascending"), ("row", "ascending")]).select(columns.names)
     with tempfile.TemporaryDirectory(dir=scratch) as aside:

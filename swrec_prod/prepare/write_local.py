@@ -30,12 +30,19 @@ Finished = Callable[[date, list[dict[str, Any]]], None]
 
 
 def stream_days(
-    engine: Engine, events: EventsOf, encoders: Encoders, profile: Profile, days: list[date], work: Work, finished: Finished, kept: bool
+    engine: Engine,
+    events: EventsOf,
+    encoders: Encoders,
+    profile: Profile,
+    days: list[date],
+    work: Work,
+    finished: Finished,
+    kept: bool,
 ) -> None:
     """Write `days` into the folder of `work`; `finished` is told of each day, with its files' records.
 
-    events: gives etl.standard of some days; asked for a chunk's days at a time, so that no chunk reads the files of others.
-    kept: what it gives is evaluated already.
+    events: gives etl.standard of some days; asked for a chunk's days at a time, so that no chunk reads the files of
+    others. kept: what it gives is evaluated already.
     """
     schema = stored_schema(encoders.schema, etl.SPLIT in events(days[:1]).columns)
     carries = _carries(engine, encoders, work, days[0])
@@ -72,10 +79,11 @@ def _append(writer: DayWriter, rows: Rows, first: int, last: int) -> None:
 def _chunks(
     engine: Engine, events: EventsOf, schema: FeatureSchema, profile: Profile, days: list[date], kept: bool
 ) -> Generator[pa.Table, None, None]:
-    """The events of `days` by (time, row), with how many behaviours of the chunk came before; at most CHUNK_ROWS, or an hour.
+    """The events of `days` by (time, row), with how many behaviours of the chunk came before; at most CHUNK_ROWS, or an
+    hour.
 
-    A chunk is of whole days, or of one day that is too large for one. Such a day is evaluated once: duplicates and row numbers are
-    those of the whole day.
+    A chunk is of whole days, or of one day that is too large for one. Such a day is evaluated once: duplicates and row
+    numbers are those of the whole day.
     """
     for run in profile.runs(days, CHUNK_ROWS):
         chunks = list(profile.chunks(run, CHUNK_ROWS))

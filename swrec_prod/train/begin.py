@@ -18,9 +18,9 @@ from swrec_prod.train.folder import RUN_FILE, difference
 def load_begin(run_dir: Path, config: RunConfig, catalog: Catalog, ranker: Ranker) -> None:
     """Load the best weights of `run_dir` into the unsharded ranker of `config`.
 
-    Raises ConfigError when `run_dir` is not one run, or trained another model, on other features or with another form of bias
-    eliminator: tensors of the same shapes may mean something else. CheckpointError when it has no checkpoint yet, or one of
-    other vocabularies.
+    Raises ConfigError when `run_dir` is not one run, or trained another model, on other features or with another form
+    of bias eliminator: tensors of the same shapes may mean something else. CheckpointError when it has no checkpoint
+    yet, or one of other vocabularies.
     """
     found = _run_in(run_dir)
     changed = difference(_meaning(found, catalog.schema), _meaning(config, catalog.schema))
@@ -32,12 +32,20 @@ def load_begin(run_dir: Path, config: RunConfig, catalog: Catalog, ranker: Ranke
 def _run_in(run_dir: Path) -> RunConfig:
     """The configuration of the one run that `run_dir` is. Raises ConfigError when it is none, or several."""
     if not (run_dir / RUN_FILE).exists():
-        reason = f"it has no {RUN_FILE}" if run_dir.is_dir() else "it is a file" if run_dir.exists() else "there is no such folder"
+        reason = (
+            f"it has no {RUN_FILE}"
+            if run_dir.is_dir()
+            else "it is a file"
+            if run_dir.exists()
+            else "there is no such folder"
+        )
         raise ConfigError(f"train.begin: {run_dir} is not a run directory: {reason}")
     config = checkpoint.config_of(run_dir)
     if config.strategy.name != "mix":
         mix = f"{run_dir / MIX}, or " if config.strategy.name == "finetune" else ""
-        raise ConfigError(f"train.begin: {run_dir} has a model for every scenario; name {mix}one of {run_dir / 'scenarios'}/*")
+        raise ConfigError(
+            f"train.begin: {run_dir} has a model for every scenario; name {mix}one of {run_dir / 'scenarios'}/*"
+        )
     return config
 
 

@@ -59,11 +59,11 @@ def quiet_libraries() -> None:
 def process_group(threads: int = 0) -> Iterator[Ranks]:
     """Join the process group that torchrun or TorchX describes in the environment; alone without one.
 
-    threads: OpenMP threads of this rank; 0 takes OMP_NUM_THREADS, and where that is not set (torchrun sets it to 1) divides
-    the cores by the ranks of this host.
+    threads: OpenMP threads of this rank; 0 takes OMP_NUM_THREADS, and where that is not set (torchrun sets it to 1)
+    divides the cores by the ranks of this host.
 
-    A rank that fails among several leaves the group to its process's end: with the connections closed before, another rank may fail
-    of that first, and torchrun then names that one as the cause.
+    A rank that fails among several leaves the group to its process's end: with the connections closed before, another
+    rank may fail of that first, and torchrun then names that one as the cause.
     """
     import torch
     import torch.distributed as dist
@@ -90,7 +90,9 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
 
 
 def end_at_once_if_ranked(code: int) -> None:
-    """End this process here where it is one of several ranks: torchrun is to see its exit code before those of the ranks it leaves."""
+    """End this process here where it is one of several ranks: torchrun is to see its exit code before those of the
+    ranks it leaves.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -110,7 +112,8 @@ def pick_device() -> torch.device:
 
 
 def seed_masks(seed: int, step: int, ranks: Ranks) -> None:
-    """Make what torch draws from here on (dropout) depend on these alone: a resumed run draws as if it had never stopped.
+    """Make what torch draws from here on (dropout) depend on these alone: a resumed run draws as if it had never
+    stopped.
 
     Ranks draw different masks, as different rows should.
     """
@@ -122,8 +125,9 @@ def seed_masks(seed: int, step: int, ranks: Ranks) -> None:
 def share_buffers(model: nn.Module, ranks: Ranks) -> None:
     """Give all ranks the same dense buffers: the mean of running statistics, the largest of counters.
 
-    Blocks keep theirs alike in every step (blocks/ranks.py). State that a rank has from its own rows would be used by that
-    rank alone when it validates, and a checkpoint would hold a single rank's. Buffers of the sharded tables are left alone.
+    Blocks keep theirs alike in every step (blocks/ranks.py). State that a rank has from its own rows would be used by
+    that rank alone when it validates, and a checkpoint would hold a single rank's. Buffers of the sharded tables are
+    left alone.
     """
     import torch
     import torch.distributed as dist

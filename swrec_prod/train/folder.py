@@ -26,7 +26,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
 
     def check(self, config: RunConfig, *, overwrite: bool) -> None:
-        """Whether the folder is free for this run: not there, empty, or a run of the same configuration that was cut off.
+        """Whether the folder is free for this run: not there, empty, or a run of the same configuration that was cut
+        off.
 
         Raises ConfigError when it holds something else. overwrite: any run may be there, but nothing that is no run.
         """
@@ -38,10 +39,14 @@ class RunFolder:
         if overwrite:
             return
         if (self.path / METRICS_FILE).exists():
-            raise ConfigError(f"{self.path}: holds a finished run; choose another --out, or give --overwrite to replace it")
+            raise ConfigError(
+                f"{self.path}: holds a finished run; choose another --out, or give --overwrite to replace it"
+            )
         if any(self.path.rglob("checkpoints/step-*")) and (found := _asked(RunConfig.load(run_file), config)) != config:
             changed = difference(found.model_dump(mode="json"), config.model_dump(mode="json")) or "configuration"
-            raise ConfigError(f"{self.path}: holds an unfinished run with another {changed}; choose another --out, or give --overwrite")
+            raise ConfigError(
+                f"{self.path}: holds an unfinished run with another {changed}; choose another --out, or give --overwrite"
+            )
 
     def claim(self, config: RunConfig, *, overwrite: bool) -> None:
         """Make the folder this run's own: run.yaml says so. What `check` let pass with `overwrite` is deleted."""
@@ -79,7 +84,9 @@ def _asked(found: RunConfig, config: RunConfig) -> RunConfig:
 
 
 def difference(one: Any, other: Any, at: str = "") -> str:
-    """The first dotted key, below `at`, in which two configurations' plain values differ, with both values; "" if they do not."""
+    """The first dotted key, below `at`, in which two configurations' plain values differ, with both values; "" if they
+    do not.
+    """
     if isinstance(one, dict) and isinstance(other, dict):
         for key in {**one, **other}:
             found = difference(one.get(key), other.get(key), f"{at}.{key}" if at else key)

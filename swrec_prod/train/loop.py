@@ -25,8 +25,8 @@ from swrec_prod.train.distributed import Ranks, gather_rows, seed_masks, share_b
 class FitState:
     """How far the fit is: everything beside the tensors that a resumed run needs.
 
-    best_value: valid_auc of the best validation (minus its valid_logloss where all labels are equal). best_epoch: how manieth
-    validation after training that was, 0 for the weights that the run began with. misses: validations since.
+    best_value: valid_auc of the best validation (minus its valid_logloss where all labels are equal). best_epoch: how
+    manieth validation after training that was, 0 for the weights that the run began with. misses: validations since.
     rows, seconds: trained rows of all ranks and the time that they took.
     """
 
@@ -62,14 +62,16 @@ Report = Callable[[FitState, int, float], None]  # state, rows of the step, its 
 class Fit:
     """A model, its optimiser and its readers on this rank."""
 
-    def __init__(self, model: DistributedModelParallel, optimizer: KeyedOptimizer, train: Reader, valid: Reader, ranks: Ranks) -> None:
+    def __init__(
+        self, model: DistributedModelParallel, optimizer: KeyedOptimizer, train: Reader, valid: Reader, ranks: Ranks
+    ) -> None:
         self.model, self.optimizer, self.train, self.valid, self.ranks = model, optimizer, train, valid, ranks
 
     def epoch(self, state: FitState, validations: int, report: Report) -> Iterator[None]:
         """Train on what is left of the epoch of `state`, pausing (yield) where a validation is due, last at its end.
 
-        Validations are due where so many rows of the epoch are done, so that a resumed run, at any number of ranks, has the
-        same. At a pause all ranks hold the same weights and buffers.
+        Validations are due where so many rows of the epoch are done, so that a resumed run, at any number of ranks, has
+        the same. At a pause all ranks hold the same weights and buffers.
         """
         total, started = self.train.rows, self._begin(state)
         for batch in self.train.epoch(state.epoch):
@@ -97,8 +99,8 @@ class Fit:
     def share(self, batch: Batch, rows: int) -> float | torch.Tensor:
         """The batch's rows, or their weights, over the mean of all ranks'. rows: of the step, all ranks together.
 
-        A rank's loss is the mean of its own rows, and gradients are averaged over ranks; with this factor the average is the
-        gradient of the mean over all rows of the step, as one rank would have it.
+        A rank's loss is the mean of its own rows, and gradients are averaged over ranks; with this factor the average
+        is the gradient of the mean over all rows of the step, as one rank would have it.
         """
         if self.ranks.world_size == 1:
             return 1.0
@@ -140,6 +142,12 @@ def judge(state: FitState, found: dict[str, float], train_loss: float) -> bool:
     else:
         state.misses += 1
     speed = state.rows / max(state.seconds, 1e-9)
-    record = {"epoch": state.epoch, "step": state.step, "rows": state.rows, "seconds": state.seconds, "rows_per_second": speed}
+    record = {
+        "epoch": state.epoch,
+        "step": state.step,
+        "rows": state.rows,
+        "seconds": state.seconds,
+        "rows_per_second": speed,
+    }
     state.history.append({**record, "train_loss": None if np.isnan(train_loss) else train_loss, **found})
     return better

@@ -1,4 +1,6 @@
-"""Optimisers: row-wise Adagrad for tables, inside backward (train/shard.py) or here for replicated ones; Adam for the rest."""
+"""Optimisers: row-wise Adagrad for tables, inside backward (train/shard.py) or here for replicated ones; Adam for the
+rest.
+"""
 
 from __future__ import annotations
 

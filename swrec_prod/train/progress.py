@@ -1,4 +1,6 @@
-"""What a run says while it works: a bar on a terminal, a line every few seconds elsewhere, log.txt and TensorBoard always."""
+"""What a run says while it works: a bar on a terminal, a line every few seconds elsewhere, log.txt and TensorBoard
+always.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,12 @@ class RunLog(Log):
 
     def _advance(self, state: FitState, text: str) -> None:
         if self._bar is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(*columns, console=self.console, transient=True)
             self._bar.start()
             self._task = self._bar.add_task("", total=self.total_rows, text="")

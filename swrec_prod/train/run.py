@@ -32,11 +32,12 @@ from swrec_prod.train.strategies import train_scenarios
 def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dict[str, Any], bool]:
     """Train as config.strategy says; gives the metrics (also in out/metrics.json) and whether this is the main rank.
 
-    A run that was cut off goes on from its last checkpoint. Raises ConfigError when `out` holds a finished run or one of
-    another configuration, DataError when the prepared data are not as the configuration says, MetricError when training
-    diverges. Nothing is written before data, model and `out` have been found to fit together.
+    A run that was cut off goes on from its last checkpoint. Raises ConfigError when `out` holds a finished run or one
+    of another configuration, DataError when the prepared data are not as the configuration says, MetricError when
+    training diverges. Nothing is written before data, model and `out` have been found to fit together.
     """
-    config = config.model_copy(update={"debias": debias_of(config)})  # run.yaml says what was trained, not what was left open
+    # run.yaml says what was trained, not what was left open
+    config = config.model_copy(update={"debias": debias_of(config)})
     with process_group(config.train.threads) as ranks:
         if config.strategy.name == "mix":
             metrics = train_rows(config, out, ranks, overwrite=overwrite)
@@ -90,8 +91,12 @@ def make_reader(catalog: Catalog, config: RunConfig, part: SplitName, ranks: Ran
     )
 
 
-def make_fit(catalog: Catalog, config: RunConfig, readers: Mapping[str, Reader], ranks: Ranks, begin: Path | None = None) -> Fit:
-    """A fresh sharded model with its optimiser and readers. begin: the RUN_DIR whose best weights it has, instead of drawn ones."""
+def make_fit(
+    catalog: Catalog, config: RunConfig, readers: Mapping[str, Reader], ranks: Ranks, begin: Path | None = None
+) -> Fit:
+    """A fresh sharded model with its optimiser and readers. begin: the RUN_DIR whose best weights it has, instead of
+    drawn ones.
+    """
     ranker = build_ranker(catalog.schema, config, ranks.device)
     if begin:
         load_begin(begin, config, catalog, ranker)
@@ -146,11 +151,15 @@ def fit_c(config: RunConfig, catalog: Catalog, fit: Fit, log: RunLog) -> RunConf
     every = spacing(len(fit.valid), config.train.batch_size, len(names))
     own = look_elsewhere(fit.model, fit.valid.epoch(0), len(names), every, fit.ranks.device)
     debias, taken = fitted(config.debias, own.over_ranks(lambda parts: gather_rows(parts, fit.ranks)), names)
-    log.say(f"c fitted on {len(names)} scenarios: {debias.c}; it takes out {taken:.0%} of the variance between their mean logits")
+    log.say(
+        f"c fitted on {len(names)} scenarios: {debias.c}; it takes out {taken:.0%} of the variance between their mean logits"
+    )
     return config.model_copy(update={"debias": debias})
 
 
-def _finish(config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict[str, np.ndarray], state: FitState) -> dict[str, Any]:
+def _finish(
+    config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict[str, np.ndarray], state: FitState
+) -> dict[str, Any]:
     """Predictions, the resolved run.yaml and metrics.json of the test rows.
 
     Beside the figures: rows, seconds and rows_per_second of training (all ranks); steps; best_step, best_epoch,
@@ -160,7 +169,14 @@ def _finish(config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict
     write_predictions(table, folder.path / "predictions.parquet")
     speed = {"rows": state.rows, "seconds": state.seconds, "rows_per_second": state.rows / max(state.seconds, 1e-9)}
     valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
-    metrics = {**metrics_of(table), **speed, "best_step": state.best_step, "best_epoch": state.best_epoch, **valid, "steps": state.step}
+    metrics = {
+        **metrics_of(table),
+        **speed,
+        "best_step": state.best_step,
+        "best_epoch": state.best_epoch,
+        **valid,
+        "steps": state.step,
+    }
     folder.write_config(config)  # with the c that was fitted
     folder.write_metrics(metrics)
     return metrics

@@ -26,7 +26,9 @@ SHARDED = ParameterConstraints(
     sharding_types=[ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value, ShardingType.COLUMN_WISE.value],
     compute_kernels=[EmbeddingComputeKernel.FUSED.value],
 )
-REPLICATED = ParameterConstraints(sharding_types=[ShardingType.DATA_PARALLEL.value], compute_kernels=[EmbeddingComputeKernel.DENSE.value])
+REPLICATED = ParameterConstraints(
+    sharding_types=[ShardingType.DATA_PARALLEL.value], compute_kernels=[EmbeddingComputeKernel.DENSE.value]
+)
 
 
 def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModelParallel:
@@ -40,7 +42,9 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
     placed = [p for name, p in ranker.sparse.named_parameters() if name.split(".")[-2] not in small]
     if placed:
         apply_optimizer_in_backward(RowWiseAdagrad, placed, {"lr": config.lr_sparse, "eps": ADAGRAD_EPS})
-    topology = Topology(world_size=ranks.world_size, local_world_size=ranks.local_world_size, compute_device=ranks.device.type)
+    topology = Topology(
+        world_size=ranks.world_size, local_world_size=ranks.local_world_size, compute_device=ranks.device.type
+    )
     constraints = {name: REPLICATED if name in small else SHARDED for name in table_names(ranker.sparse)}
     planner = EmbeddingShardingPlanner(topology=topology, batch_size=config.batch_size, constraints=constraints)
     sharders: list[ModuleSharder[nn.Module]] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
@@ -57,7 +61,8 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
 
 
 def replicated_tables(sparse: SparseArch, config: TrainConfig) -> set[str]:
-    """Tables of at most `replicate_kib`: summing their gradients costs less than sending every row's lookup and gradient.
+    """Tables of at most `replicate_kib`: summing their gradients costs less than sending every row's lookup and
+    gradient.
 
     The table of the behaviours is never one: fbgemm's dense tables pool on a CPU even where they are told not to.
     """

@@ -1,12 +1,13 @@
-"""A model for every scenario: the strategies Single and Finetune (Zhu et al., WWW 2024, app. A.2), made of ordinary runs.
+"""A model for every scenario: the strategies Single and Finetune (Zhu et al., WWW 2024, app. A.2), made of ordinary
+runs.
 
     RUN_DIR/mix/                                 finetune: the run on the rows of all scenarios
     RUN_DIR/scenarios/<value>/                   the run on the rows of one scenario
     RUN_DIR/predictions.parquet, metrics.json    all test rows, each scored by the model of its own scenario
 
-Notable choices. Each of these folders is a whole RUN_DIR, which can be evaluated and exported alone. What is finished is not
-trained again, so that a strategy that was cut off goes on where it stopped. The paper does not say how Finetune is tuned, nor what
-is done for a scenario without rows: StrategyConfig has what we do.
+Notable choices. Each of these folders is a whole RUN_DIR, which can be evaluated and exported alone. What is finished
+is not trained again, so that a strategy that was cut off goes on where it stopped. The paper does not say how Finetune
+is tuned, nor what is done for a scenario without rows: StrategyConfig has what we do.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ class Plan(NamedTuple):
 
 
 def train_scenarios(config: RunConfig, out: Path, ranks: Ranks, run: Run, *, overwrite: bool = False) -> dict[str, Any]:
-    """Train as the strategies single and finetune say, by calling `run` for one folder after the other; gives the metrics.
+    """Train as the strategies single and finetune say, by calling `run` for one folder after the other; gives the
+    metrics.
 
-    Raises DataError, before anything is trained, when single is asked for and a scenario has too few rows; and what `run` raises.
+    Raises DataError, before anything is trained, when single is asked for and a scenario has too few rows; and what
+    `run` raises.
     """
     catalog, folder = Catalog.open(config.data.path), RunFolder(out)
 
@@ -78,8 +81,12 @@ def plan_of(catalog: Catalog, config: RunConfig, world_size: int) -> Plan:
     Raises DataError when there are none, or single is asked for and one of them cannot be trained.
     """
     single = config.strategy.name == "single"
-    counts = {part: scenario_counts(catalog, config.data, part, weighed=part == "train") for part in get_args(SplitName)}
-    named = config.data.scenarios or [name for name in catalog.schema.scenario.names if any(of[name][0] for of in counts.values())]
+    counts = {
+        part: scenario_counts(catalog, config.data, part, weighed=part == "train") for part in get_args(SplitName)
+    }
+    named = config.data.scenarios or [
+        name for name in catalog.schema.scenario.names if any(of[name][0] for of in counts.values())
+    ]
     if not named:
         raise DataError(f"{catalog.root}: no rows in any part")
     own = {name: {part: of[name] for part, of in counts.items()} for name in named}
@@ -105,7 +112,9 @@ def runs_of(config: RunConfig, out: Path, plan: Plan) -> dict[Path, RunConfig]:
         }
         plain = plain.model_copy(update={"train": config.train.model_copy(update=tuned)})
     for value in plan.own:
-        runs[out / folder_of(value)] = plain.model_copy(update={"data": config.data.model_copy(update={"scenarios": (value,)})})
+        runs[out / folder_of(value)] = plain.model_copy(
+            update={"data": config.data.model_copy(update={"scenarios": (value,)})}
+        )
     return runs
 
 
@@ -126,8 +135,11 @@ def _lacks(counts: Mapping[str, tuple[int, int]], world_size: int, single: bool,
     names = {"train": "train (of weight above 0)"} if weighed else {}
     told = ", ".join(f"{rows} {names.get(part, part)}" for part, (rows, _) in counts.items())
     if min(rows for rows, _ in counts.values()) < world_size:
-        return f"{told} rows, and every part needs {'some' if world_size == 1 else f'one for each of {world_size} ranks'}"
-    for part in ("train",) if single else ("train", "valid"):  # a single run without an AUC goes by the logloss, as any run does
+        return (
+            f"{told} rows, and every part needs {'some' if world_size == 1 else f'one for each of {world_size} ranks'}"
+        )
+    # a single run without an AUC goes by the logloss, as any run does
+    for part in ("train",) if single else ("train", "valid"):
         rows, positives = counts[part]
         if positives in (0, rows):
             return f"all {rows} {part} rows have the label {positives // rows}"
@@ -153,11 +165,14 @@ def _say_where_mix_is(path: Path, config: RunConfig) -> None:
 def _finish(config: RunConfig, folder: RunFolder, plan: Plan) -> dict[str, Any]:
     """Predictions and metrics.json of all test rows, each scored by its own scenario's model.
 
-    Beside the figures: rows, seconds, rows_per_second and steps of all runs together; strategy; and in `runs`, for every scenario,
-    the folder (below RUN_DIR) of the run that scores it, its best_*, and for those that keep mix the reason.
+    Beside the figures: rows, seconds, rows_per_second and steps of all runs together; strategy; and in `runs`, for
+    every scenario, the folder (below RUN_DIR) of the run that scores it, its best_*, and for those that keep mix the
+    reason.
     """
     models = {value: MIX for value in plan.others} | {value: folder_of(value) for value in plan.own}
-    table = pa.concat_tables(_predictions(folder.path / path, values) for path, values in grouped(models).items()).sort_by("row")
+    table = pa.concat_tables(
+        _predictions(folder.path / path, values) for path, values in grouped(models).items()
+    ).sort_by("row")
     write_predictions(table, folder.path / "predictions.parquet")
     done = {path.relative_to(folder.path).as_posix(): read_metrics(path) for path in runs_of(config, folder.path, plan)}
     spent: dict[str, Any] = {name: sum(metrics[name] for metrics in done.values()) for name in SPENT}
