@@ -1,5 +1,6 @@
-"""`make bench-models`: what a row costs with 3, 30, 100 and 355 scenarios, for every model. About 10 minutes on 2 quiet
-cores.
+"""`make bench-models`: what a row costs with 3, 30, 100 and 355 scenarios, for every model.
+
+About 10 minutes on 2 quiet cores.
 
 scenario_cost_<model>_train    cost of a row in a training step with 355 scenarios, against that with 3, same widths
 scenario_cost_<model>_score    the same for scoring rows of all scenarios mixed
@@ -78,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each size, taken in turns")
     form = "of a model: what its file recommends for many scenarios, or its default options"
     parser.add_argument("--form", choices=("recommended", "default"), default="recommended", help=form)
-    traffic = "rows for each scenario: as many for all (the harder case: skewed traffic leaves scenarios out of a batch), or skewed"
+    traffic = (
+        "rows for each scenario: as many for all (the harder case: "
+        "skewed traffic leaves scenarios out of a batch), or skewed"
+    )
     parser.add_argument("--traffic", choices=("uniform", "skewed"), default="uniform", help=traffic)
     clock = "cpu: time of all threads, for a machine that does other work"
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help=clock)
@@ -128,8 +132,9 @@ def measured(calls: Mapping[int, Callable[[str], Cost]], kind: str, rounds: int)
 def _process(
     name: str, scenarios: int, traffic: str, form: Mapping[str, Any], clock: str
 ) -> Iterator[Callable[[str], Cost]]:
-    """A process with one Work: takes the name of a call and gives its Cost. Raises RuntimeError where the process has
-    died.
+    """A process with one Work: takes the name of a call and gives its Cost.
+
+    Raises RuntimeError where the process has died.
     """
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
@@ -247,8 +252,8 @@ def _dims(scenarios: int) -> Dims:
 
 
 def _inputs(scenario_B: Tensor, scenarios: int, behaviours: int) -> Inputs:
-    """Random rows, whose tables would want a gradient; histories of `behaviours`, half of them full, half in the row's
-    scenario.
+    """Random rows, whose tables would want a gradient;
+    histories of `behaviours`, half of them full, half in the row's scenario.
     """
     x_BD = torch.randn(ROWS, FEATURES * ITEM + 1, requires_grad=True)
     lengths_B1 = torch.randint(0, 2 * behaviours + 1, (ROWS, 1)).clamp(max=behaviours)

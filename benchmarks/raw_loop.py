@@ -44,8 +44,8 @@ class Rows:
 
 
 class Network(nn.Module):
-    """97 -> 128 (batch norm, ReLU, dropout) -> 8 -> 1 for each of 3 scenarios; all towers on all rows, then the row's
-    own.
+    """97 -> 128 (batch norm, ReLU, dropout) -> 8 -> 1 for each of 3 scenarios;
+    all towers on all rows, then the row's own.
     """
 
     def __init__(self, dropout: float, scenarios: int = 3) -> None:

@@ -185,8 +185,8 @@ def make_reader(folder: Path, history: bool, window: int) -> Any:
 
 
 def _read(folder: Path, history: bool) -> dict[str, float]:
-    """Rows a second of two epochs, every row decoded anew; windows of half the rows, as if there were many more of
-    them.
+    """Rows a second of two epochs, every row decoded anew;
+    windows of half the rows, as if there were many more of them.
     """
     reader = make_reader(folder, history, FLAT_ROWS // 2 if not history else HISTORY_ROWS)
     started = time.perf_counter()

@@ -1,5 +1,5 @@
-"""Figures: printed as a table, and appended to build/bench/<target>.jsonl, one JSON object a figure (DESIGN: benchmark
-output).
+"""Figures: printed as a table, and appended to build/bench/<target>.jsonl,
+one JSON object a figure (DESIGN: benchmark output).
 """
 
 from __future__ import annotations

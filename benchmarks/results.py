@@ -1,5 +1,5 @@
-"""`make results`: every model on every protocol of configs/results.yaml, several seeds, and docs/results.md from what
-they found.
+"""`make results`: every model on every protocol of configs/results.yaml,
+several seeds, and docs/results.md from what they found.
 
     python -m benchmarks.results --raw RAW                     all that is missing, then the page
     python -m benchmarks.results movielens_random --seeds 1    one protocol, its first seed
@@ -143,8 +143,9 @@ def _options() -> argparse.Namespace:
 
 
 def make_results(options: argparse.Namespace) -> None:
-    """What `main` does. Raises ConfigError for names that the grid does not have, and after the page when a run has
-    failed.
+    """What `main` does.
+
+    Raises ConfigError for names that the grid does not have, and after the page when a run has failed.
     """
     from benchmarks.results_page import write_page
 
@@ -204,8 +205,9 @@ def identity(folder: Path) -> str:
 
 
 def fit(runs: Sequence[Run], jobs: int) -> list[str]:
-    """Train `runs`, some side by side; one that fails is told and the others go on. Gives the names of those that
-    failed.
+    """Train `runs`, some side by side; one that fails is told and the others go on.
+
+    Gives the names of those that failed.
     """
     started, failed = time.perf_counter(), []
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
@@ -219,7 +221,8 @@ def fit(runs: Sequence[Run], jobs: int) -> list[str]:
                 failed.append(run.name)
                 told = f"{type(failure).__name__}: {failure}"
             print(
-                f"[{done} of {len(runs)}, {minutes:.0f} min, about {minutes / done * (len(runs) - done):.0f} left] {run.name}: {told}",
+                f"[{done} of {len(runs)}, {minutes:.0f} min, "
+                f"about {minutes / done * (len(runs) - done):.0f} left] {run.name}: {told}",
                 flush=True,
             )
     return failed

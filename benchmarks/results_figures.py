@@ -1,5 +1,5 @@
-"""The figures of docs/results.md: every one is computed from predictions of finished runs, with the rows of a user as
-one cluster.
+"""The figures of docs/results.md: every one is computed from predictions of finished runs,
+with the rows of a user as one cluster.
 
 Shapes: N test rows, R seeds, S scenarios.
 """
@@ -46,8 +46,8 @@ class Compared(NamedTuple):
 
 
 class Liked(NamedTuple):
-    """AUC against the true interest: of the probability, of the ranking score, of y_m alone; gain: score less
-    probability.
+    """AUC against the true interest: of the probability, of the ranking score, of y_m alone;
+    gain: score less probability.
 
     score, interest, gain: None without a causal split. ahead: the ranking score (or probability) less that of
     shared_bottom.
@@ -98,15 +98,19 @@ def changes(rows: TestRows, scores: Sequence[Scores]) -> dict[tuple[str, str], C
 
 
 def liked_of(rows: TestRows, scores: Sequence[Scores], chance_N: np.ndarray) -> list[Liked]:
-    """Every variant against the true interest. chance_N: probability that the user likes the item, see
-    `chance_of_liking`.
+    """Every variant against the true interest.
+
+    chance_N: probability that the user likes the item, see `chance_of_liking`.
     """
     reference = next((s.logit_RN for s in scores if s.variant == BASELINES[0]), None)
     return [_liked(rows, s, chance_N, None if s.variant == BASELINES[0] else reference) for s in scores]
 
 
 def strengths_of(labels_N: np.ndarray, scores: Scores) -> list[float]:
-    """AUC of the ranking score over all scenarios for every c of STRENGTHS, mean of seeds. labels_N: or probabilities."""
+    """AUC of the ranking score over all scenarios for every c of STRENGTHS, mean of seeds.
+
+    labels_N: or probabilities.
+    """
     return [auc_mean(labels_N, np.stack([split.rescored(c) for split in scores.splits])).value for c in STRENGTHS]
 
 

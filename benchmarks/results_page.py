@@ -1,5 +1,6 @@
-"""docs/results.md, written from finished runs: `python -m benchmarks.results --page-only`. No figure or finding is
-typed.
+"""docs/results.md, written from finished runs: `python -m benchmarks.results --page-only`.
+
+No figure or finding is typed.
 """
 
 from __future__ import annotations
@@ -35,19 +36,25 @@ MANY = 6  # more scenarios are told by their mean
 PACKAGES = ("torch", "torchrec", "numpy", "scipy")
 HEAD = """# Results
 
-Every figure and sentence below is written by `python -m benchmarks.results` from the predictions of finished runs; the same command
+Every figure and sentence below is written by `python -m benchmarks.results` from the predictions of finished runs; \
+the same command
 trains what is missing, and with `--page-only` it writes this page alone. What is trained, with which settings, is
 [configs/results.yaml](../configs/results.yaml).
 
 {machine}
 
-- **AUC** is over all test rows, the mean of the seeds, ± half its 95 % interval. The interval covers other users (a user's rows are one
+- **AUC** is over all test rows, the mean of the seeds, ± half its 95 % interval. \
+The interval covers other users (a user's rows are one
   cluster) and other seeds; how is in [statistics.py](../swrec_prod/statistics.py).
-- **sd** is the standard deviation of AUC over seeds, **log loss** the mean over seeds in nats. A column with a scenario's name is AUC over
-  its rows; with more than {many} scenarios there is their plain mean (**macro**) and the mean over users (**GAUC**) instead.
-- **less X** is the AUC less that of X on the same rows, paired, ± half its 95 % interval. **\\*** marks what stays significant when 5 % of
+- **sd** is the standard deviation of AUC over seeds, **log loss** the mean over seeds in nats. \
+A column with a scenario's name is AUC over
+  its rows; with more than {many} scenarios there is their plain mean (**macro**) \
+and the mean over users (**GAUC**) instead.
+- **less X** is the AUC less that of X on the same rows, paired, ± half its 95 % interval. \
+**\\*** marks what stays significant when 5 % of
   the marks in a column may be false (Benjamini & Hochberg).
-- **published** and **public code** are the AUC in the papers' tables and that of the public benchmark's own code on such rows.
+- **published** and **public code** are the AUC in the papers' tables \
+and that of the public benchmark's own code on such rows.
 """
 
 
@@ -171,7 +178,10 @@ def _truth(name: str, protocol: Protocol, rows: TestRows, scores: Sequence[Score
         f"score less {BASELINES[0]}",
     ]
     cells = [_truth_row(found, gain, ahead) for found in liked]
-    what = "AUC against the [true interest](simulator.md): a row counts as liked with the probability σ(interest) of a click without"
+    what = (
+        "AUC against the [true interest](simulator.md): "
+        "a row counts as liked with the probability σ(interest) of a click without"
+    )
     swept = [[f"`{s.variant}`", *map(_number, strengths_of(chance_N, s))] for s in scores if s.splits]
     sweep = f"\n\nThe same for ranking scores of other strengths c:\n\n{_table(_c_head(), swept)}" if swept else ""
     told = [
@@ -191,7 +201,10 @@ def _truth_row(found: Liked, gain: Mapping[str, Compared], ahead: Mapping[str, C
 def _strengths(rows: TestRows, scores: Sequence[Scores]) -> str:
     """Clicks ranked by the causal split's score for several c."""
     cells = [[f"`{s.variant}`", *map(_number, strengths_of(rows.labels_N, s))] for s in scores if s.splits]
-    what = f"AUC of the ranking score against {rows.task}s over all scenarios, by the strength c with which the scenario is taken away"
+    what = (
+        f"AUC of the ranking score against {rows.task}s over all scenarios, "
+        "by the strength c with which the scenario is taken away"
+    )
     return "" if not cells else f"{what}:\n\n{_table(_c_head(), cells)}"
 
 
@@ -222,7 +235,10 @@ def _settings(protocol: Protocol) -> str:
 def _machine() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     cpu = f"a CPU ({platform.machine()}, {os.cpu_count()} cores), one thread a run"
-    return f"Written with Python {platform.python_version()}, {versions} on {cpu}; a run that is kept may have been trained with others."
+    return (
+        f"Written with Python {platform.python_version()}, {versions} on {cpu}; "
+        "a run that is kept may have been trained with others."
+    )
 
 
 def _c_head() -> list[str]:

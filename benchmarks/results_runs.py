@@ -1,5 +1,5 @@
-"""Finished runs of a protocol of configs/results.yaml, read back for docs/results.md: test rows once, every seed's
-scores beside them.
+"""Finished runs of a protocol of configs/results.yaml, read back for docs/results.md:
+test rows once, every seed's scores beside them.
 
 Shapes: N test rows, R seeds, S scenarios.
 """
@@ -26,8 +26,9 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True, eq=False)
 class TestRows:
-    """What all runs of a protocol are judged by. row_N: ids; scenario_N: indices into scenarios; task: the first of the
-    schema.
+    """What all runs of a protocol are judged by.
+
+    row_N: ids; scenario_N: indices into scenarios; task: the first of the schema.
     """
 
     __test__ = False  # to pytest its name says otherwise
@@ -79,8 +80,8 @@ def read_runs(grid: Grid, name: str) -> tuple[TestRows, list[Scores]] | None:
 
 
 def rows_by_part(name: str, protocol: Protocol) -> dict[str, int]:
-    """Rows of train, valid and test by the manifest of the prepared folder; empty when it is gone, or only some
-    scenarios are taken.
+    """Rows of train, valid and test by the manifest of the prepared folder;
+    empty when it is gone, or only some scenarios are taken.
     """
     path = prepared_folder(name, protocol) / MANIFEST
     if not path.is_file() or protocol.data.get("scenarios"):
@@ -96,8 +97,8 @@ def rows_by_part(name: str, protocol: Protocol) -> dict[str, int]:
 
 
 def chance_of_liking(name: str, row_N: np.ndarray) -> np.ndarray:
-    """float64 [N]: of the given rows of a simulated protocol, the probability sigmoid(interest) of a click without
-    direct effect.
+    """float64 [N]: of the given rows of a simulated protocol,
+    the probability sigmoid(interest) of a click without direct effect.
 
     Raises DataError when the simulation's truth is not there or lacks rows.
     """

@@ -23,7 +23,8 @@ import json, resource, sys, time
 from pathlib import Path
 from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
-options, started = Simulation(days=int(sys.argv[1]), rows_per_day=int(sys.argv[2]), scenarios=10, seed=1), time.perf_counter()
+options, started = Simulation(days=int(sys.argv[1]), rows_per_day=int(sys.argv[2]), scenarios=10, seed=1), \
+time.perf_counter()
 rows = simulate(options, Path(sys.argv[3]), overwrite=True)["rows"]
 print(json.dumps([rows / (time.perf_counter() - started), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 """

@@ -17,8 +17,8 @@ WARM_UP = 20
 
 
 def main() -> None:
-    """Measure and print {"rows_per_second"}, and of ours the rows of an epoch and the seconds that decoding took
-    before.
+    """Measure and print {"rows_per_second"},
+    and of ours the rows of an epoch and the seconds that decoding took before.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("raw", "ours"))

@@ -1,7 +1,8 @@
 """`make bench-train`: quality and speed of training, and what serving loses of it. About 15 minutes on 2 cores.
 
 train_sharedbottom_auc         test AUC, mean of 3 seeds, against the published one (Scenario-Wise Rec, table 3)
-train_sharedbottom_vs_raw      rows/s from prepared Parquet, against a loop by hand over fbgemm's tables with all rows in memory
+train_sharedbottom_vs_raw      rows/s from prepared Parquet, against a loop by hand over fbgemm's tables
+                               with all rows in memory
 train_2ranks_sharedbottom      rows/s of two ranks of one thread, against one such rank
 train_2ranks_mscan             the same for M-scan
 served_max_abs_diff            held-out rows through gRPC, against the offline predictions
@@ -27,7 +28,7 @@ AGE, GENRE = Path("build/data/movielens_1m_age"), Path("build/data/movielens_1m_
 SHARED_BOTTOM, MSCAN = Path("configs/run/movielens_shared_bottom.yaml"), Path("configs/run/movielens_mscan.yaml")
 PUBLISHED_AUC = 0.8095
 SHORT_MSCAN = ("data.days.train=2000-11-20..2000-12-02",)  # about 150,000 rows: enough steps to time
-# and nothing else, as published
+# the inputs of the published figure and nothing else
 BENCHMARK_INPUTS = "data.features=[user_id,movie_id,gender,occupation,zip,main_genre,age]"
 SEEDS = (1, 2, 3)
 
@@ -118,8 +119,8 @@ def two_ranks(rounds: int) -> list[Figure]:
 
 
 def auc_of_seeds(_: int) -> list[Figure]:
-    """Test AUC of SharedBottom over the random split, mean of three seeds: with genres, and with the published inputs
-    alone.
+    """Test AUC of SharedBottom over the random split, mean of three seeds:
+    with genres, and with the published inputs alone.
     """
     figures = []
     for name, overrides in (

@@ -1,5 +1,5 @@
-"""TorchX components: `torchx run -s SCHEDULER launch/components.py:COMPONENT ...`; the docstrings are the command
-line's help.
+"""TorchX components: `torchx run -s SCHEDULER launch/components.py:COMPONENT ...`;
+the docstrings are the command line's help.
 
 Annotations are evaluated here (no `from __future__ import annotations`): TorchX decodes arguments by them.
 """

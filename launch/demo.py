@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _demo(options.out, options.raw, options.overrides)
     except subprocess.CalledProcessError as failure:
         CONSOLE.print(
-            f"\nThe demo stopped: `{' '.join(failure.cmd[:6])} ...` ended with {failure.returncode}; its message is above."
+            f"\nThe demo stopped: `{' '.join(failure.cmd[:6])} ...` ended with {failure.returncode}; "
+            "its message is above."
         )
         return failure.returncode
     CONSOLE.print(f"Done in {time.perf_counter() - started:.0f} s. Look at [bold]{options.out / 'index.html'}[/bold]")
@@ -107,8 +108,8 @@ def _torchx(log_file: Path, *words: Any) -> None:
 
 
 def main_rank_text(line: str) -> str | None:
-    """TorchX marks each line with replica and rank: the text of `train/0 [0]:text`, None for other ranks and for TorchX
-    itself.
+    """TorchX marks each line with replica and rank:
+    the text of `train/0 [0]:text`, None for other ranks and for TorchX itself.
     """
     _, mark, text = line.partition("[0]:")
     return text if mark else None

@@ -3,12 +3,13 @@
 Standard library only, run by the system's Python; doing it again takes a moment and changes nothing.
 
 Notable choices
-- torchrec asks for the CUDA fbgemm by name. The CUDA and the CPU fbgemm share one import folder, and the CUDA one cannot even be
-  imported beside a CPU torch. So the locks are complete and are installed without resolving dependencies.
-- torch comes first and with its dependencies: where PyTorch's CPU index cannot be reached it is the CUDA build that pip finds, which
-  needs its own CUDA packages and then works on a CPU too.
-- The flavour is cpu until FLAVOUR=gpu is said once; later runs keep it. A driver alone does not choose gpu: those packages are several
-  gigabytes and need a driver of their CUDA version.
+- torchrec asks for the CUDA fbgemm by name. The CUDA and the CPU fbgemm share one import folder, and the CUDA one
+  cannot even be imported beside a CPU torch. So the locks are complete and are installed without resolving
+  dependencies.
+- torch comes first and with its dependencies: where PyTorch's CPU index cannot be reached it is the CUDA build that pip
+  finds, which needs its own CUDA packages and then works on a CPU too.
+- The flavour is cpu until FLAVOUR=gpu is said once; later runs keep it. A driver alone does not choose gpu: those
+  packages are several gigabytes and need a driver of their CUDA version.
 """
 
 from __future__ import annotations
@@ -38,8 +39,13 @@ OFFLINE = (
 )
 HINTS = {  # what the output says -> what to do about it; the first that fits
     "No space left on device": "The disk is full. The CPU flavour needs about 2 GB, with CUDA packages about 8 GB.",
-    "ensurepip": "This Python cannot make virtual environments: install its venv package (Debian, Ubuntu: apt install python3-venv).",
-    "CERTIFICATE_VERIFY_FAILED": "The certificate of the package index is not trusted: set PIP_CERT to your organisation's bundle.",
+    "ensurepip": (
+        "This Python cannot make virtual environments: "
+        "install its venv package (Debian, Ubuntu: apt install python3-venv)."
+    ),
+    "CERTIFICATE_VERIFY_FAILED": (
+        "The certificate of the package index is not trusted: set PIP_CERT to your organisation's bundle."
+    ),
     "name resolution": OFFLINE,
     "new connection": OFFLINE,
     "from versions: none": f"{OFFLINE} Or it has no wheels for this machine: Linux on x86-64 is what is tested.",
@@ -119,7 +125,9 @@ def read_stamp(venv: Path) -> Stamp | None:
 
 
 def fingerprint(flavour: str) -> str:
-    """A digest of everything that decides what is installed: Python, locks, this file, and the project's own metadata."""
+    """A digest of everything that decides what is installed:
+    Python, locks, this file, and the project's own metadata.
+    """
     import tomllib  # not in Pythons that check_python refuses
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -172,8 +180,9 @@ def strangers(venv: Path, flavour: str) -> list[str]:
 
 
 def make_venv(venv: Path) -> None:
-    """Make `venv`, or make it anew when it is of another Python version. Raises SetupError when the folder is something
-    else.
+    """Make `venv`, or make it anew when it is of another Python version.
+
+    Raises SetupError when the folder is something else.
     """
     config = venv / "pyvenv.cfg"
     if venv.exists() and not config.exists() and any(venv.iterdir()):
@@ -193,7 +202,9 @@ def remove_strangers(venv: Path, flavour: str) -> None:
 
 
 def install_torch(venv: Path, flavour: str) -> None:
-    """Install the torch that the flavour's file names, the small CPU build where an index that has it can be reached."""
+    """Install the torch that the flavour's file names,
+    the small CPU build where an index that has it can be reached.
+    """
     line = next(line for line in (LOCKS / f"{flavour}.txt").read_text().splitlines() if line.startswith("torch=="))
     command = ["install", line, "-c", str(LOCKS / "shared.txt")]
     index = os.environ.get("SWREC_TORCH_INDEX", TORCH_CPU_INDEX).rstrip("/")
@@ -232,8 +243,9 @@ def pip(venv: Path, *arguments: str) -> None:
 
 
 def run(venv: Path, command: list[str]) -> None:
-    """Run `command`, its output kept in setup.log. Raises SetupError with the end of the output and, where known, a
-    remedy.
+    """Run `command`, its output kept in setup.log.
+
+    Raises SetupError with the end of the output and, where known, a remedy.
     """
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(

@@ -70,8 +70,9 @@ class Client:
         unit: str = "",
         debias_strength: float | None = None,
     ) -> ScoredItems:
-        """Score N candidates. user: one value a feature (a list for bags and sequences); items: N values a feature, or
-        N rows.
+        """Score N candidates.
+
+        user: one value a feature (a list for bags and sequences); items: N values a feature, or N rows.
 
         None is an unknown value. Raises RequestError, NotFoundError with the server's message, ServerError when there
         is no server, it is too slow or has failed.

@@ -22,8 +22,9 @@ MAX_VALUES = 2_000_000  # ids of one request after the user's rows are repeated:
 
 
 class Slot(NamedTuple):
-    """A column that a request may hold. part: `user` or `items`; ragged: any number of values a row; read: the model
-    needs it.
+    """A column that a request may hold.
+
+    part: `user` or `items`; ragged: any number of values a row; read: the model needs it.
     """
 
     part: str
@@ -91,7 +92,8 @@ class RequestEncoder:
         for name, count in counts.items():
             if count != rows:
                 raise RequestError(
-                    f"items: feature {name!r} has {count} rows, but {first!r} has {rows}; a column has one row a candidate"
+                    f"items: feature {name!r} has {count} rows, but {first!r} has {rows}; "
+                    "a column has one row a candidate"
                 )
         if not 1 <= rows <= self.max_candidates:
             raise RequestError(f"items: {rows} candidates, expected 1 to {self.max_candidates}")
@@ -198,7 +200,8 @@ def _keep_latest(columns: dict[str, Column], history: Feature) -> None:
     if not np.array_equal(items.offsets, scenarios.offsets):
         name = history.name
         raise RequestError(
-            f"{name}.item has {len(items.values)} behaviours and {name}.scenario {len(scenarios.values)}; give one for each"
+            f"{name}.item has {len(items.values)} behaviours and {name}.scenario {len(scenarios.values)}; "
+            "give one for each"
         )
     if history.max_length is None:
         return

@@ -1,5 +1,5 @@
-"""Tables of raw rows (a prepared folder's requests.parquet) through a running server, and the answers against
-predictions.
+"""Tables of raw rows (a prepared folder's requests.parquet) through a running server,
+and the answers against predictions.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Served(NamedTuple):
 def requests_from_table(
     table: pa.Table, schema: FeatureSchema, max_candidates: int = MAX_CANDIDATES, limit: int = 0
 ) -> Iterator[TableRequest]:
-    """The table as requests: rows of one user, scenario, time and the same user and context features are candidates of
-    one.
+    """The table as requests: rows of one user, scenario, time
+    and the same user and context features are candidates of one.
 
     limit: stop once that many rows are sent, of all scenarios in turn; 0: all rows. Raises DataError naming a column
     that the table lacks.
@@ -86,8 +86,9 @@ def _in_turn(requests: list[list[int]], scenario_N: list[str], limit: int) -> It
 def score_table(
     client: Client, table: pa.Table, schema: FeatureSchema, *, model: str = "", version: str = "", limit: int = 0
 ) -> Served:
-    """The scores of the table's rows (limit: as requests_from_table has it), in their order. Raises as Client.score
-    does.
+    """The scores of the table's rows (limit: as requests_from_table has it), in their order.
+
+    Raises as Client.score does.
     """
     sent: list[int] = []
     latency_ms: list[float] = []
@@ -114,8 +115,9 @@ def score_folder(
     expect: Path | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Send the raw held-out rows of a prepared folder to a server. expect: a predictions file, whose rows alone are
-    sent.
+    """Send the raw held-out rows of a prepared folder to a server.
+
+    expect: a predictions file, whose rows alone are sent.
 
     features: those to send, for a model that was trained on some only (data.features); default: all of the schema.
     Returns rows, requests, p50_ms and p99_ms (of a request, milliseconds) and, with `expect`, max_abs_diff over all
@@ -183,7 +185,8 @@ def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:
     if not names:
         found = ", ".join(predictions.column_names)
         raise DataError(
-            f"the predictions hold no score that the server gave, only {found}; swrec evaluate --predictions writes them"
+            f"the predictions hold no score that the server gave, only {found}; "
+            "swrec evaluate --predictions writes them"
         )
     far = {name: np.abs(scored[name].to_numpy()[here] - predictions[name].to_numpy()[there]) for name in names}
     return {
@@ -197,7 +200,9 @@ def _columns(schema: FeatureSchema, name: str) -> list[str]:
 
 
 def _named(scored: ScoredItems) -> dict[str, np.ndarray]:
-    """[N] columns under the names of a predictions file: prob_<task>, score_<task>, and the logits of a causal split."""
+    """[N] columns under the names of a predictions file:
+    prob_<task>, score_<task>, and the logits of a causal split.
+    """
     columns: dict[str, np.ndarray] = {}
     for t, task in enumerate(scored.tasks):
         suffix = f"_{task}" if len(scored.tasks) > 1 else ""

@@ -62,8 +62,9 @@ class Options:
 
 
 def serve(options: Options) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigError for an address, PackageError for a package that cannot be
-    served.
+    """Serve until SIGTERM or SIGINT.
+
+    Raises ConfigError for an address, PackageError for a package that cannot be served.
     """
     _check_host(options)
     _set_threads(options.threads)
@@ -122,13 +123,15 @@ def _check_host(options: Options) -> None:
         loopback = False
     if not (loopback or options.insecure):
         raise ConfigError(
-            f"host {options.host!r}: other machines reach it, and there is no TLS; use 127.0.0.1 or allow it with --insecure"
+            f"host {options.host!r}: other machines reach it, and there is no TLS; "
+            "use 127.0.0.1 or allow it with --insecure"
         )
 
 
 def _set_threads(threads: int) -> None:
-    """Threads of one forward. More than one is a trap on shared cores: beside a busy process, 16 forwards/s against
-    769.
+    """Threads of one forward.
+
+    More than one is a trap on shared cores: beside a busy process, 16 forwards/s against 769.
     """
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:

@@ -67,8 +67,8 @@ def load_weights(path: Path, ranker: Ranker) -> None:
 
 
 def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
-    """The trained ranker of a RUN_DIR with its best weights, unsharded and in eval mode, its configuration and its
-    data.
+    """The trained ranker of a RUN_DIR with its best weights,
+    unsharded and in eval mode, its configuration and its data.
 
     Raises CheckpointError when `run_dir` holds no checkpoint, its data have been prepared otherwise since, or its c is
     still to be fitted; ConfigError when it holds a model for every scenario.
@@ -77,7 +77,8 @@ def load_run(run_dir: Path) -> tuple[Ranker, RunConfig, Catalog]:
     if config.strategy.name != "mix":
         models = ", ".join(sorted(path.name for path in run_dir.glob("scenarios/*"))) or "none yet"
         raise ConfigError(
-            f"{run_dir}: strategy {config.strategy.name} has a model for every scenario; name one in {run_dir}/scenarios: {models}"
+            f"{run_dir}: strategy {config.strategy.name} has a model for every scenario; "
+            f"name one in {run_dir}/scenarios: {models}"
         )
     if config.debias and config.debias.to_fit:
         raise CheckpointError(f"{run_dir}: c is not fitted yet; run swrec train again, it goes on where it stopped")
@@ -124,7 +125,8 @@ def read_state(path: Path, catalog: Catalog | None = None) -> dict[str, Any]:
     if catalog is not None and trained_on != catalog.fingerprint:
         prints = f"fingerprint {trained_on[:12]}, now {catalog.fingerprint[:12]}"
         raise CheckpointError(
-            f"{path}: trained before {catalog.root} was prepared otherwise ({prints}); train again, or prepare as before"
+            f"{path}: trained before {catalog.root} was prepared otherwise ({prints}); "
+            "train again, or prepare as before"
         )
     return state
 
@@ -166,5 +168,7 @@ def _first_line(failure: BaseException) -> str:
 
 
 def _quiet() -> warnings.catch_warnings:
-    """torch warns of its own internals on every save and load: deprecated storage, a process group that is not needed."""
+    """torch warns of its own internals on every save and load:
+    deprecated storage, a process group that is not needed.
+    """
     return warnings.catch_warnings(action="ignore")

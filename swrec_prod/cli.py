@@ -102,8 +102,8 @@ def prepare(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a raw log into encoded, point-in-time correct day-splits; only days that are new, changed or damaged are
-    prepared.
+    """Turn a raw log into encoded, point-in-time correct day-splits;
+    only days that are new, changed or damaged are prepared.
 
     Example: `swrec prepare configs/data/movielens_1m_genre.yaml --out build/data/movielens_1m_genre`
     """
@@ -290,8 +290,8 @@ def score(
     out: Annotated[Path | None, typer.Option(help="Parquet file for the answers.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send raw held-out rows to a server, as requests of one user in one scenario; optionally hold the answers to a
-    prediction.
+    """Send raw held-out rows to a server, as requests of one user in one scenario;
+    optionally hold the answers to a prediction.
 
     Example: `swrec score build/data/movielens_1m_genre --expect build/runs/mscan/predictions.parquet`
     """

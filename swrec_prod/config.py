@@ -1,4 +1,7 @@
-"""RunConfig: one YAML file that says what is trained on which rows and how. Unknown keys fail and name the nearest one."""
+"""RunConfig: one YAML file that says what is trained on which rows and how.
+
+Unknown keys fail and name the nearest one.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,9 @@ class DayRanges(Strict):
 
 
 class DataConfig(Strict):
-    """Which prepared rows. path: what `swrec prepare` wrote. split: `random` reads the split column, `days` reads
-    `days`.
+    """Which prepared rows.
+
+    path: what `swrec prepare` wrote. split: `random` reads the split column, `days` reads `days`.
 
     days: train ends before valid begins, and valid before test, so that every part is judged by the days before it.
     features: the features to use (default: all in the schema). scenarios: rows of these (or of this one) alone, in all
@@ -224,7 +228,8 @@ class RunConfig(Strict):
         if self.debias and self.debias.to_fit and self.strategy.name != "mix":
             name = self.strategy.name
             raise ValueError(
-                f"debias.c: {self.debias.c} asks one model about every scenario, and {name} has a model for each; give numbers"
+                f"debias.c: {self.debias.c} asks one model about every scenario, "
+                f"and {name} has a model for each; give numbers"
             )
         return self
 

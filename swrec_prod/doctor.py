@@ -93,7 +93,10 @@ def check_python(running: tuple[int, int]) -> Finding:
 
 
 def check_trio(versions: Mapping[str, str]) -> Finding:
-    """Whether torch, fbgemm and torchrec are of one matching set. versions: by distribution name, absent ones left out."""
+    """Whether torch, fbgemm and torchrec are of one matching set.
+
+    versions: by distribution name, absent ones left out.
+    """
     fbgemm = versions.get("fbgemm-gpu-cpu") or versions.get("fbgemm-gpu")
     have = {"torch": versions.get("torch"), "fbgemm": fbgemm, "torchrec": versions.get("torchrec")}
     detail = ", ".join(f"{name} {value or 'missing'}" for name, value in have.items())

@@ -15,8 +15,8 @@ from typing import Any
 
 @contextlib.contextmanager
 def committed(out: Path) -> Iterator[Path]:
-    """A new, empty folder beside `out`; when the block ends well it becomes `out` (an older one goes), else it is
-    removed.
+    """A new, empty folder beside `out`; when the block ends well it becomes `out` (an older one goes),
+    else it is removed.
 
     What killed runs left behind is removed first.
     """
@@ -67,8 +67,8 @@ def temporary(out: Path, mark: str) -> Path:
 
 
 def remove_leftovers(out: Path) -> None:
-    """Remove the temporary folders of runs of `out` on this machine that are no longer alive; of others nobody knows
-    here.
+    """Remove the temporary folders of runs of `out` on this machine that are no longer alive;
+    of others nobody knows here.
     """
     for mark in ("tmp", "old"):
         prefix = _of_this_machine(out, mark)

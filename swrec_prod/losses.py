@@ -38,7 +38,8 @@ def debiased_loss(scores: Scores, labels_BT: Tensor, weight_B: Tensor | None = N
     if scores.scenario_BT.shape != labels_BT.shape:
         given = list(scores.scenario_BT.shape)
         raise ValueError(
-            f"debiased_loss needs scenario logits of shape {list(labels_BT.shape)}, not {given}: is there no bias eliminator?"
+            f"debiased_loss needs scenario logits of shape {list(labels_BT.shape)}, "
+            f"not {given}: is there no bias eliminator?"
         )
     return bce(scores, labels_BT, weight_B) + alpha * _row_mean(scores.scenario_BT, labels_BT, weight_B)
 

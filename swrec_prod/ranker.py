@@ -54,8 +54,9 @@ class Ranker(nn.Module):
 def model_inputs(
     embedded: Embedded, dense_BF: Tensor, scenario_B: Tensor, num_scenarios: int, dropout: float = 0.0
 ) -> Inputs:
-    """Tensors of rows that are sorted by scenario, as a model reads them: x = [pooled ; target ; dense]. dropout: of
-    pooled and target.
+    """Tensors of rows that are sorted by scenario, as a model reads them: x = [pooled ; target ; dense].
+
+    dropout: of pooled and target.
     """
     pooled_BD, target_Bd = embedded.pooled_BD, embedded.target_Bd
     if dropout > 0:

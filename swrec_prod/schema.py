@@ -95,7 +95,8 @@ class Feature(Strict):
             raise ValueError(f"feature {self.name!r} needs an encoder: one of {', '.join(allowed)}")
         if self.encoder is not None and self.encoder.kind not in allowed:
             raise ValueError(
-                f"feature {self.name!r} is {self.kind}: encoder {self.encoder.kind!r} is not one of {', '.join(allowed)}"
+                f"feature {self.name!r} is {self.kind}: "
+                f"encoder {self.encoder.kind!r} is not one of {', '.join(allowed)}"
             )
         return self
 
@@ -150,8 +151,8 @@ class Label(Strict):
 
     @pydantic.model_serializer(mode="wrap")
     def _plain(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`after` where there is one: schemas without it keep the fingerprint that they had before there was such a
-        key.
+        """`after` where there is one: schemas without it keep the fingerprint
+        that they had before there was such a key.
         """
         return {key: value for key, value in handler(self).items() if key != "after" or value is not None}
 
@@ -176,7 +177,10 @@ class FeatureSchema(Strict):
         told = {label.column: label.name for label in self.labels}
         for feature in self.features:
             if feature.kind != "sequence" and feature.source in told:
-                wrong = f"feature {feature.name!r} reads column {feature.source!r}, which is the label {told[feature.source]!r}"
+                wrong = (
+                    f"feature {feature.name!r} reads column {feature.source!r}, "
+                    f"which is the label {told[feature.source]!r}"
+                )
                 raise ValueError(f"{wrong}; a feature is what is known before the impression")
         ids = {f.name: f for f in self.features if f.kind in ("id", "bag") and f.shared_with is None}
         for feature in self.features:
@@ -189,11 +193,13 @@ class FeatureSchema(Strict):
             if feature.shared_with and feature.dim != ids[feature.table].dim:
                 owner = f"{feature.table!r}, whose dim is {ids[feature.table].dim}"
                 raise ValueError(
-                    f"feature {feature.name!r} has dim {feature.dim}, but shares the table of {owner}; give both the same"
+                    f"feature {feature.name!r} has dim {feature.dim}, "
+                    f"but shares the table of {owner}; give both the same"
                 )
             if feature.kind == "sequence" and feature.where and feature.where not in self.tasks:
                 raise ValueError(
-                    f"sequence {feature.name!r}: where {feature.where!r} is not a label; {nearest(feature.where, self.tasks)}"
+                    f"sequence {feature.name!r}: where {feature.where!r} is not a label; "
+                    f"{nearest(feature.where, self.tasks)}"
                 )
         return self
 

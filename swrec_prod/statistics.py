@@ -1,18 +1,19 @@
-"""Whether two models differ, or only their test rows and seeds do: AUC over several training seeds with exact paired
-errors.
+"""Whether two models differ, or only their test rows and seeds do:
+AUC over several training seeds with exact paired errors.
 
 AUC is a U-statistic: a positive row's component is the share of negatives that it outranks, a negative row's the share
 of positives above it (DeLong et al., Biometrics 1988), and the components' spread over rows is the variance of the AUC.
 A mean over seeds has the mean components, a difference of models the difference of theirs, so that rows that both
 models get wrong cancel. Components are ranks, O(N log N) a seed (Sun & Xu, IEEE SPL 2014).
 
-- Rows of one user are not independent: components are summed over a cluster first (Obuchowski, Biometrics 1997). One row a
-  cluster is DeLong's variance.
-- Seeds are a sample too. What AUCs of R seeds vary *beyond* what their components explain is added, divided by R, for each model;
-  the rest of their variance is rows on which seeds disagree, which the mean components have already. With one seed, nothing can
-  be known of others: the interval is of rows alone.
-- The added part is an estimate from few seeds, hence Student's t with the degrees of freedom of Satterthwaite (1946). In simulations
-  of 2,000 rows, intervals of 95 % covered the truth in 94 to 98 % of draws with five seeds, and in 95 to 99 % with two or three.
+- Rows of one user are not independent: components are summed over a cluster first (Obuchowski, Biometrics 1997). One
+  row a cluster is DeLong's variance.
+- Seeds are a sample too. What AUCs of R seeds vary *beyond* what their components explain is added, divided by R, for
+  each model; the rest of their variance is rows on which seeds disagree, which the mean components have already. With
+  one seed, nothing can be known of others: the interval is of rows alone.
+- The added part is an estimate from few seeds, hence Student's t with the degrees of freedom of Satterthwaite (1946).
+  In simulations of 2,000 rows, intervals of 95 % covered the truth in 94 to 98 % of draws with five seeds, and in 95
+  to 99 % with two or three.
 
 Shapes: N rows, R seeds, K clusters.
 """
@@ -52,10 +53,12 @@ def auc_difference(
 ) -> Difference:
     """Mean AUC of a's seeds minus that of b's on the same rows, paired by row; the variance is the module's.
 
-    labels: [N] of {0, 1}, or probabilities: such a row is positive with that weight and negative with the rest; a, b: scores [N]
-    or [R, N], finite, any scale, R may differ; clusters: [N] ids of any type, None for independent rows; same_seeds: the r-th of a
-    and of b are two scores of one trained model, so that they are paired too. Raises SingleClassError when all labels are equal,
-    MetricError when fewer than two clusters have a row of either class or the inputs are not that.
+    labels: [N] of {0, 1}, or probabilities: such a row is positive with that weight and negative with the rest; a, b:
+    scores [N] or [R, N], finite, any scale, R may differ; clusters: [N] ids of any type, None for independent rows;
+    same_seeds: the r-th of a and of b are two scores of one trained model, so that they are paired too.
+
+    Raises SingleClassError when all labels are equal, MetricError when fewer than two clusters have a row of either
+    class or the inputs are not that.
     >>> labels = np.array([0, 0, 0, 1, 1])
     >>> round(auc_difference(labels, np.array([1, 2, 3, 3, 4]), np.array([1, 2, 3, 2, 4])).value, 4)
     0.1667
@@ -183,8 +186,8 @@ def _components_of_seed(rows: _Rows, scores_N: np.ndarray) -> tuple[float, np.nd
 
 
 def _error(rows: _Rows, sides: Sequence[_Seeds]) -> tuple[float, float]:
-    """Standard error of the sum of `sides`, and Satterthwaite's degrees of freedom, where those of rows are as good as
-    infinite.
+    """Standard error of the sum of `sides`, and Satterthwaite's degrees of freedom,
+    where those of rows are as good as infinite.
 
     An excess is as uncertain as the spread that it is a part of, 2 spread² / freedom, also where nothing of it is left.
     Spreads that the components explain can exceed the whole variance where models share their seeds; the freedom is

@@ -1,5 +1,5 @@
-"""A training step of the blocks whose state depends on all rows, by one process or two: `composed_ranks.py FOLDER
-RANK`.
+"""A training step of the blocks whose state depends on all rows, by one process or two:
+`composed_ranks.py FOLDER RANK`.
 """
 
 from __future__ import annotations

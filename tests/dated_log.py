@@ -59,8 +59,9 @@ def data_file(**changes: Any) -> DataFile:
 
 
 def rows_of_day(number: int, rows: int = 60, **changes: Any) -> pa.Table:
-    """The raw rows of day `number`, the same for ever; later days have items and prices of their own. Some values are
-    missing.
+    """The raw rows of day `number`, the same for ever; later days have items and prices of their own.
+
+    Some values are missing.
     """
     draw = np.random.default_rng(number)
     items = [*"abcdef", f"new{number}", None]

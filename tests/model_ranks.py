@@ -1,5 +1,5 @@
-"""A few steps of training of every model, by one process or under torchrun: `model_ranks.py FOLDER` writes what each
-rank has.
+"""A few steps of training of every model, by one process or under torchrun:
+`model_ranks.py FOLDER` writes what each rank has.
 
 All is as in a run (train/shard.py, train/optim.py, train/loop.py) but for four things. Every row has a dropout mask of
 its own, which its rank draws, so dropout is off; so is the noise that AESM2's choice adds to every row, and ADL's
@@ -63,8 +63,8 @@ MORE: dict[str, dict[str, Any]] = {  # what the ranks have to agree on only with
 
 
 def cases() -> dict[str, dict[str, Any]]:
-    """Sections `model` of run files: every model by default, with all its norms over batches, and in its benchmark
-    form.
+    """Sections `model` of run files: every model by default,
+    with all its norms over batches, and in its benchmark form.
     """
     found = {name: {"name": name} for name in MODELS}
     for name, model in MODELS.items():
@@ -76,8 +76,8 @@ def cases() -> dict[str, dict[str, Any]]:
 
 
 def train(case: str, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights, buffers and the optimiser's state by path: what every rank holds, and what the ranks' parts add up to,
-    losses too.
+    """Weights, buffers and the optimiser's state by path:
+    what every rank holds, and what the ranks' parts add up to, losses too.
     """
     config = config_of(case)
     ranker = build_ranker(SCHEMA, config)

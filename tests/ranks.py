@@ -22,8 +22,8 @@ from swrec_prod.train.run import make_fit, make_reader, save
 
 
 def train_epochs(config: RunConfig, ranks: Ranks, out: Path, begin: Path | None = None, epochs: int = 1) -> None:
-    """Train from `begin`, or from nothing, and leave a checkpoint after every epoch; at the end what this rank holds,
-    in rank-R.pt.
+    """Train from `begin`, or from nothing, and leave a checkpoint after every epoch;
+    at the end what this rank holds, in rank-R.pt.
     """
     catalog = Catalog.open(config.data.path)
     state = FitState(**checkpoint.read_state(begin, catalog)["fit"]) if begin else FitState()

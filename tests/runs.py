@@ -25,7 +25,10 @@ TIMES = ("seconds", "rows_per_second")
 def config_of(
     prepared: Path, model: str = "shared_bottom", more: dict[str, Any] | None = None, **train: Any
 ) -> RunConfig:
-    """A run over a folder of conftest: by its split column where it has one, else by days. train: keys of that section."""
+    """A run over a folder of conftest: by its split column where it has one, else by days.
+
+    train: keys of that section.
+    """
     has_split = json.loads((prepared / "manifest.json").read_text())["splits"]
     split = {"split": "random"} if has_split else {"split": "days", "days": DAYS}
     train = {"epochs": 2, "batch_size": 256, "patience": 9, **RATES, **train}

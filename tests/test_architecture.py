@@ -1,5 +1,5 @@
-"""The rules of CONTRIBUTING.md that a machine can hold: who may import whom, budgets, names, where the environment is
-read.
+"""The rules of CONTRIBUTING.md that a machine can hold:
+who may import whom, budgets, names, where the environment is read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PACKAGES = ("swrec_prod", "serving", "launch", "benchmarks")
 RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
     "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.files": 0, "swrec_prod.schema": 0,
     "swrec_prod.layout": 0,
-    "swrec_prod.config": 1, "swrec_prod.engine": 1, "swrec_prod.blocks": 1, "swrec_prod.losses": 1, "swrec_prod.metrics": 1,
-    "swrec_prod.statistics": 1, "swrec_prod.abtest": 1,
+    "swrec_prod.config": 1, "swrec_prod.engine": 1, "swrec_prod.blocks": 1, "swrec_prod.losses": 1,
+    "swrec_prod.metrics": 1, "swrec_prod.statistics": 1, "swrec_prod.abtest": 1,
     "swrec_prod.models": 2, "swrec_prod.datasets": 2, "swrec_prod.encoding": 2,
     "swrec_prod.data": 3,
     "swrec_prod.prepare": 4, "swrec_prod.sparse": 4,
@@ -38,9 +38,9 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
 ONLY = {  # these import nothing else of ours, whatever its rank
     "swrec_prod.models": {"swrec_prod.models", "swrec_prod.blocks", "swrec_prod.errors"},
     "swrec_prod.encoding.pack": {"swrec_prod.layout", "swrec_prod.schema"},
-    "serving": {"serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files", "swrec_prod.schema", "swrec_prod.layout",
-                "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded", "swrec_prod.abtest.assign",
-                "swrec_prod.abtest.exposure"},
+    "serving": {"serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files", "swrec_prod.schema",
+                "swrec_prod.layout", "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded",
+                "swrec_prod.abtest.assign", "swrec_prod.abtest.exposure"},
     "launch": {"launch"},
 }  # fmt: skip
 TORCHREC = (
@@ -48,8 +48,8 @@ TORCHREC = (
     "swrec_prod.checkpoint", "swrec_prod.doctor", "benchmarks",
 )  # fmt: skip
 ENVIRONMENT = (
-    "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor", "serving.server", "launch", "benchmarks",
-    "requirements",
+    "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor", "serving.server", "launch",
+    "benchmarks", "requirements",
 )  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 
@@ -111,7 +111,8 @@ def rank_violations(module: str, source: str, known: Set[str]) -> list[str]:
             wrong.append(f"{module} imports {name}: {only} may import {', '.join(sorted(ONLY[only]))} only")
         elif only is None and not (there == unit or RANKS.get(there, 99) < RANKS[unit] or neighbours(there, unit)):
             wrong.append(
-                f"{module} (rank {RANKS[unit]}) imports {name} (rank {RANKS.get(there)}): a module imports lower ranks only"
+                f"{module} (rank {RANKS[unit]}) imports {name} (rank {RANKS.get(there)}): "
+                "a module imports lower ranks only"
             )
     return wrong
 

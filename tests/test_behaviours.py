@@ -1,5 +1,5 @@
-"""Whole prepares against a naive loop: the same bytes on both engines and however rows are cut into chunks; histories
-reach over days.
+"""Whole prepares against a naive loop: the same bytes on both engines and however rows are cut into chunks;
+histories reach over days.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ def test_chunks_may_be_cut_anywhere(
 def test_a_day_of_several_chunks_is_evaluated_once(
     raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Duplicates and row numbers take the whole day: evaluated for every chunk, a day would cost the square of its
-    rows.
+    """Duplicates and row numbers take the whole day:
+    evaluated for every chunk, a day would cost the square of its rows.
     """
     asked: list[list[date]] = []
     forgotten: list[str] = []

@@ -1,5 +1,5 @@
-"""Composed weights, partitioned norm, clusters, pruners and behaviour extraction, against loops over rows in plain
-torch.
+"""Composed weights, partitioned norm, clusters, pruners and behaviour extraction,
+against loops over rows in plain torch.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ def refused(told: Told, message: str) -> None:
 
 @pytest.fixture(scope="module")
 def way(raw_movielens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FOLDER with data, run, few (a run on some features) and models/{mscan,small,few}/1; the first of each by a real
-    process.
+    """FOLDER with data, run, few (a run on some features) and models/{mscan,small,few}/1;
+    the first of each by a real process.
     """
     folder = tmp_path_factory.mktemp("way")
     command("prepare", "movielens_1m_genre", "--raw", raw_movielens, "--out", folder / "data")

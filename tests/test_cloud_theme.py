@@ -1,4 +1,6 @@
-"""Cloud Theme: clicks are read, rows without a click are drawn alike every time and never from what the user clicked."""
+"""Cloud Theme: clicks are read, rows without a click are drawn alike every time
+and never from what the user clicked.
+"""
 
 from __future__ import annotations
 

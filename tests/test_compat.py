@@ -23,13 +23,13 @@ DIM = 16
 ROWS = {"user": 6040, "movie": 3706, "gender": 2, "occupation": 21, "zip": 3439, "genre": 18}
 EMBEDDINGS = DIM * sum(ROWS.values())  # 211,616
 
-# Benchmark, Table 4, MovieLens. Beside the embeddings; D = 6 x 16 + 1 for age = 97, or 96 where dense features are not
-# read:
+# Benchmark, Table 4, MovieLens. Beside the embeddings;
+# D = 6 x 16 + 1 for age = 97, or 96 where dense features are not read:
 PUBLISHED = {
     # bottom 97 x 128 + 128, norm 256; 3 towers of 128 x 8 + 8, norm 16, 8 + 1: 12,800 + 3 x 1,057
     "shared_bottom": 227_587,
-    # 3 experts of 97 x 16 + 16, norm 32; 3 gates of 97 x 3 + 3, norm 6; 3 towers of 16 x 8 + 8, norm 16, 9: 4,800 + 900
-    # + 483
+    # 3 experts of 97 x 16 + 16, norm 32; 3 gates of 97 x 3 + 3, norm 6; 3 towers of 16 x 8 + 8, norm 16, 9:
+    # 4,800 + 900 + 483
     "mmoe": 217_799,
     # 3 x 2 + 1 such experts, gates of 2 + 1 logits, such towers: 7 x 1,600 + 900 + 483
     "ple": 224_199,

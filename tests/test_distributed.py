@@ -1,5 +1,5 @@
-"""Two real processes train what one does: the same steps, the same weights, each other's checkpoints; and fail
-together.
+"""Two real processes train what one does: the same steps, the same weights, each other's checkpoints;
+and fail together.
 """
 
 from __future__ import annotations

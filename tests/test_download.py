@@ -35,8 +35,9 @@ def packed() -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one body. asked: the Range headers that came. stop_at: where the connection is cut once. ranges: whether
-    it knows them.
+    """Serves one body.
+
+    asked: the Range headers that came. stop_at: where the connection is cut once. ranges: whether it knows them.
     """
 
     def __init__(self, body: bytes) -> None:

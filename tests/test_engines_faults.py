@@ -1,5 +1,5 @@
-"""What goes wrong beside the files: both engines tell it in a line, end a query that is interrupted, and name what they
-lack.
+"""What goes wrong beside the files: both engines tell it in a line,
+end a query that is interrupted, and name what they lack.
 """
 
 from __future__ import annotations

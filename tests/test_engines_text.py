@@ -1,5 +1,5 @@
-"""Delimited text and JSON lines: both engines read the same values, and name the file and the line of what cannot be
-read.
+"""Delimited text and JSON lines: both engines read the same values,
+and name the file and the line of what cannot be read.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def test_compressed_text_that_is_cut_off_is_named(each_engine: Engine, tmp_path:
 
 @pytest.mark.parametrize("name", ["reviews.json", "reviews.json.gz"])
 def test_json_lines(each_engine: Engine, tmp_path: Path, name: str) -> None:
-    text = '{"id": 1, "name": "x", "tags": ["p", "q"], "other": {"a": 1}}\n{"id": 2, "name": ""}\n\n{"tags": [], "id": 3, "name": null}\n'
+    text = (
+        '{"id": 1, "name": "x", "tags": ["p", "q"], "other": {"a": 1}}\n{"id": 2, "name": ""}\n\n'
+        '{"tags": [], "id": 3, "name": null}\n'
+    )
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     columns = {"id": "int64", "name": "string", "tags": "array<string>", "price": "float64"}
     found = each_engine.arrow(each_engine.json_lines([tmp_path / name], columns).order_by("id"))

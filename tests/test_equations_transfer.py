@@ -33,8 +33,8 @@ def trained(
 
 
 def held_to(model: nn.Module, row: Any, scenarios: int = 3) -> None:
-    """The model, its script and its folded graph against `row(model, inputs, b, s)`, the equations for row b of
-    scenario s.
+    """The model, its script and its folded graph against `row(model, inputs, b, s)`,
+    the equations for row b of scenario s.
     """
     rows = sorted_rows(8 * scenarios, scenarios)
     inputs = rows.inputs(scenarios)

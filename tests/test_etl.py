@@ -48,8 +48,8 @@ def micros(moment: datetime) -> int:
 
 
 def events(rows: int, seed: int) -> pa.Table:
-    """Three days of events: few users and moments, so that many times are equal; some values are missing, some rows are
-    twice there.
+    """Three days of events: few users and moments, so that many times are equal;
+    some values are missing, some rows are twice there.
     """
     draw = np.random.default_rng(seed)
     items, prices = ["a", "b", "c", None], [1.0, 2.5, None, float("nan")]

@@ -1,5 +1,5 @@
-"""KuaiRand all the way on a real piece: prepared, trained, judged, exported and served by the commands that a user
-types.
+"""KuaiRand all the way on a real piece: prepared, trained, judged, exported and served
+by the commands that a user types.
 """
 
 from __future__ import annotations

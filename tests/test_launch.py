@@ -1,5 +1,5 @@
-"""The TorchX component: what it makes of a command line, and a real run of two ranks through it; the demo's own
-functions.
+"""The TorchX component: what it makes of a command line, and a real run of two ranks through it;
+the demo's own functions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Metrics against scikit-learn, against loops that follow the definitions, and at the edges where figures do not exist."""
+"""Metrics against scikit-learn, against loops that follow the definitions,
+and at the edges where figures do not exist.
+"""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
 
 NEWS = {  # id -> category, subcategory; N9 is shown, but is no news that news.tsv has
-    "N1": ("news", "newsus"), "N2": ("lifestyle", "voices"), "N3": ("sports", "football_nfl"), "N4": ("finance", "markets"),
-    "N5": ("autos", "suv"),
+    "N1": ("news", "newsus"), "N2": ("lifestyle", "voices"),
+    "N3": ("sports", "football_nfl"), "N4": ("finance", "markets"), "N5": ("autos", "suv"),
 }  # fmt: skip
 LONG = " ".join(f"N{i}" for i in range(1000, 1070))
 TRAIN = [

@@ -187,15 +187,15 @@ def test_the_folded_graph_does_not_grow_with_the_number_of_scenarios(name: str) 
     assert many == few
 
 
-# Their exact forms compare a row with every scenario: M3oE sums over the other scenarios' experts, AESM2 compares all
-# gates.
+# Their exact forms compare a row with every scenario: M3oE sums over the other scenarios' experts,
+# AESM2 compares all gates.
 SCENARIO_FREE = {"m3oe": {"other_experts": "ema_expert"}}
 GROWING = {"aesm2"}
 
 
 def flops(name: str, num_scenarios: int) -> int:
-    """Of a training step, on as many rows of each scenario, and behaviours of the row's own: the longest S_u whatever S
-    is.
+    """Of a training step, on as many rows of each scenario, and behaviours of the row's own:
+    the longest S_u whatever S is.
     """
     torch.manual_seed(0)
     model, rows = build(name, SCENARIO_FREE.get(name, {}), dims(num_scenarios)), sorted_rows(2048, num_scenarios)

@@ -1,5 +1,5 @@
-"""Tasks that follow others: the entire-space chain against naive float64, from the loss to served scores and the
-predictions file.
+"""Tasks that follow others: the entire-space chain against naive float64,
+from the loss to served scores and the predictions file.
 """
 
 from __future__ import annotations
@@ -221,7 +221,10 @@ def test_an_outcome_before_the_one_that_it_follows_is_refused_with_its_file(tmp_
     )
     with pytest.raises(DataError) as told:
         prepare(data_file(schema=labels), raw, tmp_path / "bad")
-    said = f"label column 'bought' has {wrong} values of 1 where 'clicked' is 0, though it is after it; mend these rows, or leave"
+    said = (
+        f"label column 'bought' has {wrong} values of 1 where 'clicked' is 0, "
+        "though it is after it; mend these rows, or leave"
+    )
     assert wrong and str(told.value).startswith(f"{path}: {said}") and "\n" not in str(told.value)
 
 
@@ -254,7 +257,9 @@ def test_served_scores_are_the_chain(model: str, tmp_path: Path) -> None:
 def predicted(
     split: bool, after: tuple[int, ...] = (-1, 0, 1), n: int = 600, **more: Any
 ) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """A table of random rows whose labels follow `after`, and y_m and sigmoid(y_s) (1 without split), float64 [N, T]."""
+    """A table of random rows whose labels follow `after`,
+    and y_m and sigmoid(y_s) (1 without split), float64 [N, T].
+    """
     draw, tasks = np.random.default_rng(n), TASKS[: len(after)]
     interest, scenario = (draw.normal(1, 1, (n, len(after))).astype(np.float32) for _ in range(2))
     factor = sigma(scenario.astype(np.float64)) if split else np.ones(scenario.shape)

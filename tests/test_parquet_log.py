@@ -1,5 +1,5 @@
-"""A team's own Parquet logs: files, days, joins, times; what is missing or of a wrong type is said with its file or
-column.
+"""A team's own Parquet logs: files, days, joins, times;
+what is missing or of a wrong type is said with its file or column.
 """
 
 from __future__ import annotations

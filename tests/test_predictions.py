@@ -177,7 +177,8 @@ def test_bookkeeping_follows_the_order_of_the_rows(tmp_path: Path):
 
 def test_scenario_indices_become_values(tmp_path: Path):
     (tmp_path / "schema.yaml").write_text(
-        "{name: shop, time: t, user: u, labels: [{name: click, column: c}], scenario: {values: [feed, ads], unseen: fallback},"
+        "{name: shop, time: t, user: u, labels: [{name: click, column: c}],"
+        " scenario: {values: [feed, ads], unseen: fallback},"
         " features: [{name: item, kind: id, side: item, encoder: vocab}]}"
     )
     files = prepared(tmp_path, pa.array([0, 1, 2, 1, 0, 1], pa.int32()))

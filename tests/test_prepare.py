@@ -1,5 +1,5 @@
-"""Prepared days: what is written, from which rows it was fitted, that it is written whole or not at all, and twice the
-same.
+"""Prepared days: what is written, from which rows it was fitted,
+that it is written whole or not at all, and twice the same.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def test_requests_are_held_out_and_whole(run: Any) -> None:
 
 
 def test_requests_are_of_every_scenario_and_none_is_cut(run: Any) -> None:
-    """A scenario that is rare, or was seen before the others only, has its requests too; one of three rows is never cut
-    to two.
+    """A scenario that is rare, or was seen before the others only, has its requests too;
+    one of three rows is never cut to two.
     """
     at = [START + timedelta(days=i // 300, minutes=i // 3) for i in range(600)]
     scenario = ["home"] * 303 + ["cart"] * 3 + ["home"] * 294

@@ -43,8 +43,8 @@ def ali_ccp(folder: Path) -> Path:
 
 
 def own_log(name: str, log: str, days: int, folder: Path) -> Path:
-    """Logs of so many days with all columns that a data file of the source `parquet` reads, those of its attributes
-    too.
+    """Logs of so many days with all columns that a data file of the source `parquet` reads,
+    those of its attributes too.
     """
     data, draw = DataFile.load(name), np.random.default_rng(4)
     for number in range(days):

@@ -1,5 +1,5 @@
-"""A dated log over its life: days are added, come late, change, vanish or are damaged, and only what must be is
-prepared again.
+"""A dated log over its life: days are added, come late, change, vanish or are damaged,
+and only what must be is prepared again.
 """
 
 from __future__ import annotations

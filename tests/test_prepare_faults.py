@@ -1,5 +1,5 @@
-"""Bad input and bad luck: every fault is one line that names file and column, or is counted; never half a dataset that
-looks whole.
+"""Bad input and bad luck: every fault is one line that names file and column, or is counted;
+never half a dataset that looks whole.
 """
 
 from __future__ import annotations

@@ -94,7 +94,10 @@ def run_dir(folder: Path, table, without: tuple[str, ...] = ()) -> Path:
     """A finished run."""
     folder.mkdir()
     texts = {
-        "run.yaml": "{data: {path: prepared/shop}, model: {name: mscan, tower: [64, 32]}, debias: {alpha: 0.1, c: 0.5}, train: {seed: 1}}",
+        "run.yaml": (
+            "{data: {path: prepared/shop}, model: {name: mscan, tower: [64, 32]}, "
+            "debias: {alpha: 0.1, c: 0.5}, train: {seed: 1}}"
+        ),
         "metrics.json": json.dumps({**metrics_of(table), "rows": 90_000, "seconds": 3.0, "rows_per_second": 30_000.0}),
         "history.jsonl": "\n".join(json.dumps(h) for h in history(0.6, 0.7, 0.69)),
     }
@@ -212,7 +215,9 @@ def test_the_learning_curve_says_whether_training_was_long_enough(aucs, expected
 
 
 def test_captions_follow_the_data():
-    """Clicks in the ad slot are made pure chance, and more frequent than predicted; elsewhere they stay as predicted."""
+    """Clicks in the ad slot are made pure chance, and more frequent than predicted;
+    elsewhere they stay as predicted.
+    """
     table = predictions()
     in_slot = np.array(table["scenario"].to_pylist()) == "ad slot"
     chance = np.random.default_rng(0).random(len(in_slot)) < 0.7

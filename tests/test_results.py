@@ -1,5 +1,5 @@
-"""docs/results.md: what the page says of runs is what scikit-learn says of their predictions; what is not there is
-told.
+"""docs/results.md: what the page says of runs is what scikit-learn says of their predictions;
+what is not there is told.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ def test_differences_are_paired_clustered_by_user_and_marked(here: Path) -> None
     marked = {row["variant"] for row in rows_of(page) if "*" in row["less shared_bottom"]}
     assert marked == {"`mmoe`"}, "only one of the toy's models knows more than the baseline"
     assert re.search(
-        r"Against `shared_bottom`, of 4 comparisons, significantly higher: `mmoe` \(\+0\.\d{4}\); significantly lower: none",
+        r"Against `shared_bottom`, of 4 comparisons, significantly higher: "
+        r"`mmoe` \(\+0\.\d{4}\); significantly lower: none",
         page,
     )
 

@@ -1,5 +1,5 @@
-"""Figures of docs/results.md that take more than scikit-learn to check: what counts as significant, and what is paired
-with what.
+"""Figures of docs/results.md that take more than scikit-learn to check:
+what counts as significant, and what is paired with what.
 """
 
 from __future__ import annotations

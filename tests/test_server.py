@@ -1,5 +1,5 @@
-"""The server process: faults that stay inside, health, reflection, draining, what it refuses to serve; and its
-contract.
+"""The server process: faults that stay inside, health, reflection, draining,
+what it refuses to serve; and its contract.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Any files, windows, ranks and kill points: every row once, in equal steps, in one order; and a rank reads only what
-it needs.
+"""Any files, windows, ranks and kill points: every row once, in equal steps, in one order;
+and a rank reads only what it needs.
 """
 
 from __future__ import annotations

@@ -268,8 +268,8 @@ def test_seeds_differ(tmp_path: Path) -> None:
 
 
 def test_histories_tell_what_ids_do_not(tmp_path: Path) -> None:
-    """Without drift and habit the interest is what user, item and scenario ids can tell at best; the same rows are
-    shown with habit.
+    """Without drift and habit the interest is what user, item and scenario ids can tell at best;
+    the same rows are shown with habit.
 
     Then rows in whose category the user clicked on the day before are clicked more than ids tell, and all others of a
     user without any click before are not. Without habit neither is.

@@ -1,5 +1,5 @@
-"""Paired differences of AUC against DeLong's definition over all pairs, a bootstrap of users, and truths that are
-known.
+"""Paired differences of AUC against DeLong's definition over all pairs,
+a bootstrap of users, and truths that are known.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Single and Finetune: a model for every scenario, made of ordinary runs; never worse than Mix where it counts, and
-resumable.
+"""Single and Finetune: a model for every scenario, made of ordinary runs;
+never worse than Mix where it counts, and resumable.
 """
 
 from __future__ import annotations
@@ -294,7 +294,10 @@ def lacking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_single_refuses_a_scenario_that_it_cannot_train(tmp_path: Path, lacking: Path) -> None:
-    told = r"scenario 'search' cannot have a model of its own: 0 train .*, \d+ valid, \d+ test rows, .* data\.scenarios, or use finetune"
+    told = (
+        r"scenario 'search' cannot have a model of its own: 0 train .*, \d+ valid, "
+        r"\d+ test rows, .* data\.scenarios, or use finetune"
+    )
     with pytest.raises(DataError, match=told):
         train(toy_config(lacking, "single"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -344,10 +347,8 @@ def test_rows_of_weight_0_train_no_model(tmp_path: Path) -> None:
     catalog, config = Catalog.open(data), toy_config(data, "single", epochs=1)
     every, weighed = (scenario_counts(catalog, config.data, "train", weighed=weighed) for weighed in (False, True))
     assert every[SEARCH][0] > 0 and weighed == every | {SEARCH: (0, 0)}
-    with pytest.raises(
-        DataError,
-        match=r"scenario 'search' cannot have a model of its own: 0 train \(of weight above 0\), \d+ valid, \d+ test rows",
-    ):
+    counts = r"0 train \(of weight above 0\), \d+ valid, \d+ test rows"
+    with pytest.raises(DataError, match=f"scenario 'search' cannot have a model of its own: {counts}"):
         train(config, tmp_path / "run")
     metrics, _ = train(toy_config(data, "finetune", epochs=1), tmp_path / "run")
     assert metrics["runs"][SEARCH]["folder"] == "mix"

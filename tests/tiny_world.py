@@ -1,4 +1,6 @@
-"""A tiny prepared folder and rankers over it, with every kind of feature: for the tests of program, package and server."""
+"""A tiny prepared folder and rankers over it, with every kind of feature:
+for the tests of program, package and server.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,9 @@ def packed_rows(folder: Path, layout: Layout, table: pa.Table) -> Packed:
 
 
 def eager_logits(ranker: Ranker, folder: Path, table: pa.Table) -> list[np.ndarray]:
-    """logit, interest and scenario logit [N, T] of the ranker as it is trained and evaluated, in the order of the rows."""
+    """logit, interest and scenario logit [N, T] of the ranker as it is trained and evaluated,
+    in the order of the rows.
+    """
     layout = ranker.sparse.layout
     columns, scenario_N = encode_rows(Encoders.load(folder), layout, table)
     order = np.argsort(scenario_N, kind="stable")

@@ -77,8 +77,9 @@ class CoAttention(nn.Module):
 
 
 def best_match(history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, mask_BK: Tensor, w_A: Tensor) -> Tensor:
-    """c_j = max_k w ReLU(W h_j + i + s_k) over the True k, of which every row has one: [B, N]. Scripted, without
-    gradient.
+    """c_j = max_k w ReLU(W h_j + i + s_k) over the True k, of which every row has one: [B, N].
+
+    Scripted, without gradient.
     """
     if torch.jit.is_scripting():
         return _search(history_BNd.detach(), W_Ad.detach(), i_BA.detach(), s_BKA.detach(), mask_BK, w_A.detach())[0]
@@ -86,7 +87,9 @@ def best_match(history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, m
 
 
 class _BestMatch(torch.autograd.Function):
-    """Forward searches the best k, backward visits the winning pairs only; both in chunks of rows that stay in cache."""
+    """Forward searches the best k, backward visits the winning pairs only;
+    both in chunks of rows that stay in cache.
+    """
 
     @staticmethod
     def forward(

@@ -24,8 +24,9 @@ OwnWeights = Literal["full", "rank_one"]
 
 
 class ComposedLinear(nn.Module):
-    """y_i = (W * W_g) x_i + b + b_g (STAR, CIKM 2021, eq. 4-5), g the row's group. weight: [O, I], group_weight: [G, O,
-    I].
+    """y_i = (W * W_g) x_i + b + b_g (STAR, CIKM 2021, eq. 4-5), g the row's group.
+
+    weight: [O, I], group_weight: [G, O, I].
 
     Products are formed once a batch, never once a row. With init "ones" W starts as Kaiming says for `nonlinearity`,
     W_g at one and both biases at zero: training starts from one shared network, and a group without rows stays with it.
@@ -189,8 +190,8 @@ class ComposedAffine(ScenarioAffine):
 
 
 class PartitionedNorm(ScenarioNorm):
-    """STAR's partitioned normalisation (CIKM 2021, eq. 2-3): each scenario's own statistics, with composed scale and
-    shift.
+    """STAR's partitioned normalisation (CIKM 2021, eq. 2-3):
+    each scenario's own statistics, with composed scale and shift.
 
     A scenario's first batch of at least `min_rows` rows sets its running statistics, later ones move them by `momentum`
     or, at first, by what makes them a plain mean. Until then a scenario has the statistics of all rows. With several

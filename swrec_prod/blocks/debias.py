@@ -43,8 +43,9 @@ class ScenarioBiasEliminator(nn.Module):
 
 
 class Scorer(nn.Module):
-    """A model and, where wanted, the eliminator: Inputs -> Scores. after: which task follows which
-    (FeatureSchema.after).
+    """A model and, where wanted, the eliminator: Inputs -> Scores.
+
+    after: which task follows which (FeatureSchema.after).
 
     apart: what the model gives is the label's logit itself, and y_m is that over sigmoid(y_s), so that eq. 8 and 12
     hold as they do otherwise; y_s learns from the scenario loss alone. Otherwise the model gives y_m, and both learn

@@ -1,5 +1,5 @@
-"""M3oE's experts of scenarios and of tasks: the one that is the row's, and the mean of the others (Zhang et al., SIGIR
-2024).
+"""M3oE's experts of scenarios and of tasks: the one that is the row's,
+and the mean of the others (Zhang et al., SIGIR 2024).
 
 Shapes: B rows, S scenarios, T tasks, E experts, I input width, H output width.
 """
@@ -65,8 +65,8 @@ class DomainExperts(nn.Module):
 
 
 class TaskExperts(nn.Module):
-    """alpha (beta f_t(x) + (1 - beta) mean of f_j(x) over j != t) for each task t, of at least two; alpha, beta learned
-    numbers.
+    """alpha (beta f_t(x) + (1 - beta) mean of f_j(x) over j != t) for each task t, of at least two;
+    alpha, beta learned numbers.
     """
 
     def __init__(self, num_tasks: int, d_in: int, width: int) -> None:

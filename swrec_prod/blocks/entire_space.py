@@ -1,5 +1,5 @@
-"""Outcomes that can only follow others, judged on every row: the entire space of ESMM (Ma et al., SIGIR 2018, eq. 1 and
-3).
+"""Outcomes that can only follow others, judged on every row:
+the entire space of ESMM (Ma et al., SIGIR 2018, eq. 1 and 3).
 
 A model's column for such a task is the logit of P(outcome | the one before it). What a label holds is whether all of
 them happened, with probability P(click) P(conversion | click), so the loss on labels needs no choice of rows.

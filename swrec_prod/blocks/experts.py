@@ -1,5 +1,5 @@
-"""Mixtures of experts: MLPs that run side by side, for all scenarios or for the row's own, and the gates that weigh
-them.
+"""Mixtures of experts: MLPs that run side by side, for all scenarios or for the row's own,
+and the gates that weigh them.
 
 Every layer of an expert is Linear -> norm -> ReLU -> dropout, the last one too; all experts' layers are one product.
 

@@ -1,5 +1,5 @@
-"""SAR-Net's cross-scenario behaviour extraction: behaviours weighted by how well their item and their scenario fit the
-row's.
+"""SAR-Net's cross-scenario behaviour extraction:
+behaviours weighted by how well their item and their scenario fit the row's.
 
 Shapes: B rows, N behaviours, d their width, A attention width, S scenarios, E width of a scenario's embedding.
 Sequences are padded on the right; masks are True at real behaviours.
@@ -19,8 +19,8 @@ from swrec_prod.blocks.pooling import masked_softmax
 
 
 class BehaviourExtraction(nn.Module):
-    """v = sum_k a_k h_k with a_k ~ a_it_k a_sc_k, both softmaxes over the row's behaviours (SAR-Net, CIKM 2021, eq.
-    1-4).
+    """v = sum_k a_k h_k with a_k ~ a_it_k a_sc_k,
+    both softmaxes over the row's behaviours (SAR-Net, CIKM 2021, eq. 1-4).
 
     renorm: divide by the sum of the products, which makes a_k the softmax of the sum of both logits. Without it the
     weights sum to about 1 / N, and v shrinks as histories grow. v is zero for an empty history.

@@ -14,8 +14,9 @@ from swrec_prod.blocks.inputs import Dims, Field
 
 
 class Pick(nn.Module):
-    """x [B, D] -> the chosen fields side by side, [B, d_out]. `fields` are those of x, in order; `chosen` some of their
-    names.
+    """x [B, D] -> the chosen fields side by side, [B, d_out].
+
+    `fields` are those of x, in order; `chosen` some of their names.
     """
 
     def __init__(self, fields: Sequence[Field], chosen: Sequence[str]) -> None:
@@ -39,8 +40,8 @@ def what_is_read(dims: Dims, dense: bool) -> tuple[nn.Module, int]:
 
 
 class FieldTokens(nn.Module):
-    """t_p = W_p x_p + b_p: every field as a token of the same width, [B, D] -> [B, P, d]; fields of one width are one
-    product.
+    """t_p = W_p x_p + b_p: every field as a token of the same width, [B, D] -> [B, P, d];
+    fields of one width are one product.
 
     Tokens are ordered by the width of their field. Without fields x is one token.
     """

@@ -36,8 +36,9 @@ class Shared(nn.Module):
 
 
 class ScenarioGate(nn.Module):
-    """EPNet: delta = GateNU([e_s ; sg(x)]), a factor for every coordinate of x; sg stops the gradient. hidden: width, D
-    if None.
+    """EPNet: delta = GateNU([e_s ; sg(x)]), a factor for every coordinate of x; sg stops the gradient.
+
+    hidden: width, D if None.
     """
 
     def __init__(self, num_scenarios: int, scenario_dim: int, width: int, hidden: int | None = None) -> None:
@@ -80,8 +81,9 @@ class PersonalGates(nn.Module):
         self.second = nn.ModuleList(_linear(sharing, dims.num_scenarios, i, o) for i, o in pairs)
 
     def forward(self, prior_BD: Tensor, others_BD: Tensor, route: Route) -> list[Tensor]:
-        """delta_l: [B, H_l] for each l. Both inputs are laid out as x; o is cut out of the first, `a` out of the
-        second.
+        """delta_l: [B, H_l] for each l.
+
+        Both inputs are laid out as x; o is cut out of the first, `a` out of the second.
         """
         hidden = self.first(self.dropout(self.prior(prior_BD)), route)
         if self.others is not None and self.first_others is not None:
@@ -119,8 +121,8 @@ class GatedTower(nn.Module):
 def layers(
     num_scenarios: int, d_in: int, widths: Sequence[int], d_out: int, tower: Tower, norm: Norm, dropout: float
 ) -> tuple[nn.ModuleList, nn.Module]:
-    """The hidden layers and the last Linear of an MLP, to be called layer(x, route): all "per_scenario", "last_layer"
-    only, or "shared".
+    """The hidden layers and the last Linear of an MLP, to be called layer(x, route):
+    all "per_scenario", "last_layer" only, or "shared".
 
     With layers per scenario, hundreds of scenarios mean hundreds of times the parameters, and few rows for each.
     """

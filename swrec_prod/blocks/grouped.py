@@ -22,8 +22,8 @@ Backend = Literal["auto", "loop", "padded", "by_row", "grouped_mm"]
 
 # What is fastest on a CPU at B = 4096: the loop up to LOOP_LIMIT scenarios with rows, and on one thread from LARGE
 # numbers a scenario on, whose products are long and whose padding is wasted work; else "padded". Hundreds of products
-# one by one are mostly overhead with several threads, which each product wakes: 60 us of it, where [11, 561] x [561,
-# 32] takes 20.
+# one by one are mostly overhead with several threads, which each product wakes: 60 us of it, where
+# [11, 561] x [561, 32] takes 20.
 LOOP_LIMIT = 16
 LARGE = 12_288
 TINY = 64  # numbers a scenario up to which "by_row" is quicker than both: every row takes a copy of its weights
@@ -35,10 +35,11 @@ HUGE = 1 << 25  # bytes; smaller tensors the C library takes from memory freed b
 class GroupedLinear(nn.Module):
     """y_i = W[s_i] x_i + b[s_i]. weight: [S, O, I], bias: [S, O]; layout and initial values of S nn.Linear.
 
-    One stacked parameter, so that a scenario without rows has a zero gradient and not None. backend: "loop" (a GEMM per
-    non-empty slice), "padded" (one batched GEMM over as many rows for all, and the loop for rows beyond), "by_row"
-    (weights copied for every row; for a few numbers), "grouped_mm" (one call, made for GPUs; needs fp32 or bf16) or
-    "auto" (the fastest one).
+    One stacked parameter, so that a scenario without rows has a zero gradient and not None.
+
+    backend: "loop" (a GEMM per non-empty slice), "padded" (one batched GEMM over as many rows for all, and the loop for
+    rows beyond), "by_row" (weights copied for every row; for a few numbers), "grouped_mm" (one call, made for GPUs;
+    needs fp32 or bf16) or "auto" (the fastest one).
     """
 
     def __init__(self, num_scenarios: int, d_in: int, d_out: int, backend: Backend = "auto") -> None:
@@ -59,7 +60,9 @@ class GroupedLinear(nn.Module):
 
 
 class SelectedLinear(nn.Module):
-    """GroupedLinear for a batch of one scenario, given as the only element of route.scenario_B; cost independent of S."""
+    """GroupedLinear for a batch of one scenario, given as the only element of route.scenario_B;
+    cost independent of S.
+    """
 
     def __init__(self, weight_SOI: Tensor, bias_SO: Tensor) -> None:
         super().__init__()
@@ -110,8 +113,9 @@ def _sliced(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, counts: list[int]
 def pieces(
     counts: Sequence[int], of_rows: Sequence[Tensor], of_scenarios: Sequence[Tensor]
 ) -> Iterator[tuple[Tensor, ...]]:
-    """For each scenario that has rows: its rows of every [B, ...], and its entry of every [S, ...]. All are views, made
-    at once.
+    """For each scenario that has rows: its rows of every [B, ...], and its entry of every [S, ...].
+
+    All are views, made at once.
     """
     views = [*(value.split(counts) for value in of_rows), *(value.unbind() for value in of_scenarios)]
     return (found for rows, found in zip(counts, zip(*views, strict=True), strict=True) if rows > 0)
@@ -134,7 +138,9 @@ def gradient_of(weight_S: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 class _Loop(torch.autograd.Function):
-    """The loop as one node of the graph: slices write straight into the results, which makes it as fast as one Linear."""
+    """The loop as one node of the graph: slices write straight into the results,
+    which makes it as fast as one Linear.
+    """
 
     @staticmethod
     def forward(

@@ -99,8 +99,8 @@ class _GeneratedTable(nn.Module):
 
 
 def generator(d_in: int, hidden: int, starts: Sequence[Tensor], std: float, slope: float) -> nn.Sequential:
-    """Linear -> LeakyReLU(slope) -> Linear, without norm: what it generates is `starts`, flat, plus N(0, std^2) times
-    the hidden units.
+    """Linear -> LeakyReLU(slope) -> Linear, without norm:
+    what it generates is `starts`, flat, plus N(0, std^2) times the hidden units.
     """
     start = torch.cat([tensor.flatten() for tensor in starts])
     last = nn.Linear(hidden, len(start))
@@ -156,8 +156,8 @@ class Adapter(nn.Module):
 
 
 def small_norm(kind: AdapterNorm, num_scenarios: int, width: int) -> nn.Module:
-    """The norm at the end of an adapter, with a small scale: a normalised adapter is as large as its scale, whatever U
-    and V are.
+    """The norm at the end of an adapter, with a small scale:
+    a normalised adapter is as large as its scale, whatever U and V are.
     """
     if kind == "scenario":
         own = ScenarioNorm(num_scenarios, width)

@@ -1,5 +1,5 @@
-"""PLE's extraction levels: gates over the experts of a scenario and those that all share (Tang et al., RecSys 2020,
-sec. 4).
+"""PLE's extraction levels: gates over the experts of a scenario
+and those that all share (Tang et al., RecSys 2020, sec. 4).
 
 Shapes: B rows, S scenarios, M experts of each and N shared ones, I input width, H expert width.
 """
@@ -23,7 +23,10 @@ Scope = Literal["own", "shared_only", "all"]
 
 
 class OwnPathLevel(nn.Module):
-    """A level in which a row follows the path of its own scenario. scope: of the shared gate, None in the last level."""
+    """A level in which a row follows the path of its own scenario.
+
+    scope: of the shared gate, None in the last level.
+    """
 
     def __init__(
         self,

@@ -46,8 +46,8 @@ def activation(width: int, norm: Norm, dropout: float) -> list[nn.Module]:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """nn.BatchNorm1d over [B, D] that, in training with several ranks, normalises with the statistics of all ranks'
-    rows.
+    """nn.BatchNorm1d over [B, D] that, in training with several ranks,
+    normalises with the statistics of all ranks' rows.
     """
 
     def forward(self, x_BD: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Types of model options. A constructor's annotations are the schema of its options, so limits are stated in the types."""
+"""Types of model options.
+
+A constructor's annotations are the schema of its options, so limits are stated in the types.
+"""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ class Pruner(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, h_BN: Tensor, q_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """pi, and the step 1[v > epsilon] in it (all ones for "scaling"): [B, N] each, or [1, N] where q is and h is
-        not read.
+        """pi, and the step 1[v > epsilon] in it (all ones for "scaling"):
+        [B, N] each, or [1, N] where q is and h is not read.
         """
         if self.layer is not None:
             q_BN = q_BN + self.layer(h_BN)

@@ -178,8 +178,8 @@ def normed(layer: nn.Module, num_scenarios: int, width: int, norm: Norm) -> nn.M
 
 
 class ScenarioMLP(nn.Module):
-    """One MLP per scenario: x [B, I] -> [B, O], hidden layers Linear -> norm -> ReLU -> dropout, then a Linear to
-    d_out.
+    """One MLP per scenario: x [B, I] -> [B, O],
+    hidden layers Linear -> norm -> ReLU -> dropout, then a Linear to d_out.
     """
 
     def __init__(

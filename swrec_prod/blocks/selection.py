@@ -60,8 +60,8 @@ class AllGates(nn.Module):
 
 
 def scores(G_BES: Tensor, own_BE: Tensor, mean_BE: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(onehot(s) || P_k) and KL(uniform || P_k) from G, its own column and its mean, in float32: [B, E] each; 0 for S
-    = 1.
+    """KL(onehot(s) || P_k) and KL(uniform || P_k) from G, its own column and its mean, in float32:
+    [B, E] each; 0 for S = 1.
     """
     log_sum_BE = G_BES.float().logsumexp(2)
     return log_sum_BE - own_BE.float(), log_sum_BE - mean_BE.float() - math.log(G_BES.shape[2])

@@ -1,5 +1,5 @@
-"""CSII: rows that pass other scenarios' experts, through filters of what transfers, and the attention over what these
-say.
+"""CSII: rows that pass other scenarios' experts, through filters of what transfers,
+and the attention over what these say.
 
 Shapes: B rows, S scenarios, M other scenarios (targets) that a row visits, R = B (M + 1) visits with those at home, D
 width of x, P fields, H expert width, K slots of an expert, W = H / K, A key width.
@@ -47,8 +47,8 @@ class Targets(nn.Module):
         return self.chosen.index_select(0, route.scenario_B)
 
     def learn(self, logit_BM: Tensor, scenario_B: Tensor) -> None:
-        """Follow a batch's attention logits, and choose the next batch's targets; does nothing in eval or where all are
-        visited.
+        """Follow a batch's attention logits, and choose the next batch's targets;
+        does nothing in eval or where all are visited.
         """
         if torch.jit.is_scripting():
             return
@@ -98,7 +98,10 @@ class TransferFilter(nn.Module):
         self.mean = nn.Buffer((member_PD / member_PD.sum(1, keepdim=True)).t().contiguous(), persistent=False)
 
     def forward(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """[..., D]. source, target: the scenarios s and t, int64; their dimensions, and those of x [..., D], broadcast."""
+        """[..., D].
+
+        source, target: the scenarios s and t, int64; their dimensions, and those of x [..., D], broadcast.
+        """
         y = x * (1 + F.embedding(source, self.source) * F.embedding(target, self.target)) + F.embedding(
             target, self.shift
         )
@@ -107,8 +110,8 @@ class TransferFilter(nn.Module):
 
 
 class CrossExperts(nn.Module):
-    """What F_s says of x, and what each F_t says of the filtered x: one expert F for each scenario, the same on both
-    paths.
+    """What F_s says of x, and what each F_t says of the filtered x:
+    one expert F for each scenario, the same on both paths.
 
     widths: of an expert's layers, all with a ReLU. own_weights: see ScenarioExperts. Rows at home and visits are sorted
     together, so that the experts' weights are read once and the cost is that of B (M + 1) rows.

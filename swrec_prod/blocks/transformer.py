@@ -128,8 +128,8 @@ class BehaviourTransformer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """M2M's F = [x ; v] with v of a BehaviourTransformer, or [Fields(x) ; v] with a FieldTransformer; v only where
-    behaviours are read.
+    """M2M's F = [x ; v] with v of a BehaviourTransformer, or [Fields(x) ; v] with a FieldTransformer;
+    v only where behaviours are read.
 
     kind: "field_transformer", "none", or "auto": "none" with behaviours, "field_transformer" without. width, heads,
     feedforward: of both. The attribute d_out holds the width of F.

@@ -29,8 +29,9 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class DayFile(StoredFile):
-    """One Parquet file of one day. rows and row_groups: how many. fitted_until: the last day that its encoders had
-    seen.
+    """One Parquet file of one day.
+
+    rows and row_groups: how many. fitted_until: the last day that its encoders had seen.
     """
 
     day: date
@@ -41,8 +42,9 @@ class DayFile(StoredFile):
 
 @dataclass(frozen=True)
 class Catalog:
-    """A prepared folder. files: of the days, in order of day and path. others: schema, vocabularies and held-out
-    requests.
+    """A prepared folder.
+
+    files: of the days, in order of day and path. others: schema, vocabularies and held-out requests.
 
     fingerprint: of schema and vocabularies.
     """
@@ -89,7 +91,8 @@ class Catalog:
         if data.split == "random":
             if not self.has_split:
                 raise DataError(
-                    f"{self.root}: data.split is random, but the folder has no split column; use days, or prepare with a split"
+                    f"{self.root}: data.split is random, but the folder has no split column; "
+                    "use days, or prepare with a split"
                 )
             return self.files
         assert data.days is not None, "DataConfig refuses split: days without days"
@@ -119,7 +122,8 @@ class Catalog:
         """Raises DataError when the vocabularies and scalers of a file were fitted on its day or a later one."""
         if self.has_split:
             raise DataError(
-                f"{self.root}: {days}: rows of all days were fitted (random split); use data.split random, or prepare by days"
+                f"{self.root}: {days}: rows of all days were fitted (random split); "
+                "use data.split random, or prepare by days"
             )
         for file in files:
             if file.fitted_until is not None and file.day <= file.fitted_until:
@@ -176,7 +180,8 @@ def _check_size(file: StoredFile) -> None:
         raise DataError(f"{file.path}: missing, but listed in {MANIFEST}; run swrec prepare again") from None
     if found != file.size:
         raise DataError(
-            f"{file.path}: {found} bytes, expected {file.size} ({MANIFEST}); cut short or overwritten? run swrec prepare again"
+            f"{file.path}: {found} bytes, expected {file.size} ({MANIFEST}); "
+            "cut short or overwritten? run swrec prepare again"
         )
 
 

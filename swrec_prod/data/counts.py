@@ -1,5 +1,5 @@
-"""How many prepared rows every scenario has: what tells, before anything is trained, which scenarios can have a model
-of their own.
+"""How many prepared rows every scenario has: what tells, before anything is trained,
+which scenarios can have a model of their own.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from swrec_prod.layout import Layout
 def scenario_counts(
     catalog: Catalog, data: DataConfig, part: SplitName, *, weighed: bool = False
 ) -> dict[str, tuple[int, int]]:
-    """Rows, and positives of the first task, of every scenario of the schema in a part; 0 for those that `data` leaves
-    out.
+    """Rows, and positives of the first task, of every scenario of the schema in a part;
+    0 for those that `data` leaves out.
 
     weighed: of rows whose weight is above 0 alone, those that training learns from (scores are judged without weights).
     Files are read one after the other, without features. Raises DataError for a damaged one.

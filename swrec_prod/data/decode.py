@@ -1,5 +1,5 @@
-"""Prepared Parquet -> numpy: a window, or the part of it that a rank needs, at a time, its row groups read by a few
-threads.
+"""Prepared Parquet -> numpy:
+a window, or the part of it that a rank needs, at a time, its row groups read by a few threads.
 
 Types, nulls, ids, scenarios and labels are checked here, and only here; and that a file still is what the manifest
 says.
@@ -30,8 +30,9 @@ THREADS = 2  # pieces read at once; a prepared day may be tiny, and then opening
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of one file that are read together. groups: row groups, or None for the whole file, its `rows` then an upper
-    bound.
+    """Rows of one file that are read together.
+
+    groups: row groups, or None for the whole file, its `rows` then an upper bound.
     """
 
     file: DayFile
@@ -66,8 +67,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Reads pieces of prepared files. Kept are the rows whose `split` is `part` and whose scenario is in `scenarios`;
-    None: any.
+    """Reads pieces of prepared files.
+
+    Kept are the rows whose `split` is `part` and whose scenario is in `scenarios`; None: any.
     """
 
     record: Record
@@ -76,8 +78,9 @@ class Decoder:
 
     @classmethod
     def of(cls, catalog: Catalog, layout: Layout, part: SplitName, data: DataConfig) -> Decoder:
-        """Of the rows of a part, in `catalog.files_of(data, part)`. Raises ConfigError when data.scenarios names an
-        unknown one.
+        """Of the rows of a part, in `catalog.files_of(data, part)`.
+
+        Raises ConfigError when data.scenarios names an unknown one.
         """
         return cls(Record(catalog.schema, layout), part if data.split == "random" else None, catalog.scenarios_of(data))
 
@@ -152,7 +155,8 @@ class Decoder:
             got = found.field(name).type
             if not _same(got, wanted):
                 raise DataError(
-                    f"{file.path}: column {name!r} is {got}, expected {wanted} (schema.yaml). Did something else write it?"
+                    f"{file.path}: column {name!r} is {got}, expected {wanted} (schema.yaml). "
+                    "Did something else write it?"
                 )
 
 
@@ -259,12 +263,14 @@ def _parquet(file: DayFile) -> Iterator[pq.ParquetFile]:
         size = file.path.stat().st_size
         if size != file.size:
             raise DataError(
-                f"{file.path}: {size} bytes, expected {file.size} (manifest); cut short or replaced? run swrec prepare again"
+                f"{file.path}: {size} bytes, expected {file.size} (manifest); "
+                "cut short or replaced? run swrec prepare again"
             )
         with pq.ParquetFile(file.path, pre_buffer=False) as parquet:
             if parquet.metadata.num_rows != file.rows:
                 raise DataError(
-                    f"{file.path}: {parquet.metadata.num_rows} rows, expected {file.rows} (manifest); run swrec prepare again"
+                    f"{file.path}: {parquet.metadata.num_rows} rows, expected {file.rows} (manifest); "
+                    "run swrec prepare again"
                 )
             yield parquet
     except FileNotFoundError:
@@ -293,13 +299,15 @@ def _check_count(piece: Piece, found: int) -> None:
     """Raises DataError when a row group has other rows than when it was counted."""
     if found != piece.rows:
         raise DataError(
-            f"{piece.file.path}: {found} rows in row group {piece.groups}, at first {piece.rows}; was the file replaced?"
+            f"{piece.file.path}: {found} rows in row group {piece.groups}, "
+            f"at first {piece.rows}; was the file replaced?"
         )
 
 
 def _equal(column: pa.ChunkedArray, word: str) -> np.ndarray:
-    """Which values are `word`: bool [rows]. By code: Arrow compares words, and of a dictionary it first writes all of
-    them out.
+    """Which values are `word`: bool [rows].
+
+    By code: Arrow compares words, and of a dictionary it first writes all of them out.
     """
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     # -1: not in there

@@ -58,8 +58,9 @@ class Share:
         return int(starts[self.own.start]), int(starts[self.own.stop])
 
     def order(self, draw: Draw | None) -> np.ndarray:
-        """The rows of the span in the order they are taken, counted from its first: int32. draw: by lane; None: file
-        order.
+        """The rows of the span in the order they are taken, counted from its first: int32.
+
+        draw: by lane; None: file order.
         """
         starts = lane_starts(self.rows, self.lanes)
         turns = self._turns
@@ -94,8 +95,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of one rank of all windows. shuffle: rows are shuffled, otherwise each rank has its part in file
-    order.
+    """The shares of one rank of all windows.
+
+    shuffle: rows are shuffled, otherwise each rank has its part in file order.
     """
 
     rank: int
@@ -114,8 +116,9 @@ class Shares:
         return Share(rows, begin, lanes, range(*share(0, lanes, self.rank, self.world_size)), count_steps(left, *sizes))
 
     def lanes(self, rows: int) -> int:
-        """How many lanes a window has. Shuffled, that must not depend on the ranks: they may be others when the run
-        resumes.
+        """How many lanes a window has.
+
+        Shuffled, that must not depend on the ranks: they may be others when the run resumes.
         """
         if not self.shuffle:
             return self.world_size
@@ -134,8 +137,9 @@ def lane_turns(lanes: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def lane_starts(rows: int, lanes: int) -> np.ndarray:
-    """The first row of every lane of a window, and `rows`: int64 [lanes + 1]. What does not divide goes to the first
-    turns.
+    """The first row of every lane of a window, and `rows`: int64 [lanes + 1].
+
+    What does not divide goes to the first turns.
     """
     sizes = np.full(lanes, rows // lanes)
     sizes[lane_turns(lanes)[: rows % lanes]] += 1
@@ -144,8 +148,8 @@ def lane_starts(rows: int, lanes: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def step_sizes(lanes: int, world_size: int, batch_size: int) -> Batches:
-    """The steps in which every rank has 1 to batch_size rows of its lanes, wherever they begin; largest 0 where there
-    are none.
+    """The steps in which every rank has 1 to batch_size rows of its lanes, wherever they begin;
+    largest 0 where there are none.
 
     A rank with m of L lanes has s * m / L rows of a step of s rows, give or take E / L at most, where E is how far L
     times the number of its turns among the first j strays from j * m.

@@ -1,6 +1,7 @@
 """Reader: a part of a prepared folder -> batches, in an order that depends on the seed alone.
 
-    files -> pieces (files or row groups) -> windows (shuffled together) -> lanes (a rank's own rows) -> steps (all ranks)
+    files -> pieces (files or row groups) -> windows (shuffled together)
+          -> lanes (a rank's own rows) -> steps (all ranks)
 
 Notable choices. A rank decodes only the row groups that hold its rows (lanes.py). A part that fits into one window
 (data.shuffle_rows) is decoded once, when the reader is made, and kept. Larger parts are decoded a window ahead, at most
@@ -37,8 +38,10 @@ class Reader:
     Rows of a batch are sorted by scenario. With `shuffle` rows come in an order drawn from (seed, epoch), otherwise
     every rank has its part of each window in file order. start: the `position` of the last batch trained on; `epoch`
     gives what comes after it. prefetch: batches made ahead (0: none, and no thread). pin: batches in page-locked
-    memory, for a GPU. All ranks must be given the same data, seed, shuffle and start. Raises DataError when the part is
-    empty, damaged or too small for the ranks, or when rows in file order are to be resumed.
+    memory, for a GPU. All ranks must be given the same data, seed, shuffle and start.
+
+    Raises DataError when the part is empty, damaged or too small for the ranks, or when rows in file order are to be
+    resumed.
     """
 
     def __init__(
@@ -76,8 +79,8 @@ class Reader:
             self._kept = span, self._decoder.decode(self._windows[0], span)
 
     def _open(self, files: Sequence[DayFile], limit: int) -> None:
-        """Find the windows and their sizes; one rank decodes a part that fits into one window at once, each file opened
-        once.
+        """Find the windows and their sizes; one rank decodes a part that fits into one window at once,
+        each file opened once.
         """
         if self._shares.world_size == 1 and sum(f.rows for f in files) <= limit:
             self._windows = [self._decoder.whole_files(files)]
@@ -94,8 +97,8 @@ class Reader:
         return sum(self._shares.of(rows).count for rows in self._sizes)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of epoch `number` that are left: none of one before `start`, the rest of its own, all of a later
-        one.
+        """The batches of epoch `number` that are left:
+        none of one before `start`, the rest of its own, all of a later one.
         """
         return prefetched(self._batches(number), self.prefetch, name=f"reader-{number}")
 
@@ -111,8 +114,8 @@ class Reader:
                     yield self._batch(window, order[own], Position(epoch, before + stop))
 
     def _todo(self, epoch: int) -> list[tuple[int, int, Share]]:
-        """The epoch's windows that are left: number, rows of the epoch before it, this rank's share of what is left of
-        it.
+        """The epoch's windows that are left: number, rows of the epoch before it,
+        this rank's share of what is left of it.
         """
         skip = self.start.rows if epoch == self.start.epoch else 0 if epoch > self.start.epoch else self.rows
         order = self._draw(epoch, 0).permutation(len(self._sizes)) if self.shuffle else range(len(self._sizes))
@@ -157,7 +160,8 @@ class Reader:
             )
         if not 0 <= self.start.rows <= self.rows:
             raise DataError(
-                f"{name} has {self.rows} rows, but the run resumes after {self.start.rows} of them; is it the same data?"
+                f"{name} has {self.rows} rows, but the run resumes after {self.start.rows} of them; "
+                "is it the same data?"
             )
         if not self.shuffle and self.start != BEGINNING:
             raise DataError(f"{name}: only shuffled rows can be resumed, not at {self.start.rows} rows in file order")

@@ -45,7 +45,8 @@ class Record:
             rows = self.schema.feature(feature.table).rows
             if rows is None:
                 raise DataError(
-                    f"schema {self.schema.name}: table {feature.table!r} has no rows; only swrec prepare writes such a schema"
+                    f"schema {self.schema.name}: table {feature.table!r} has no rows; "
+                    "only swrec prepare writes such a schema"
                 )
             limits[f"{feature.name}.item" if feature.kind == "sequence" else feature.name] = rows
         return limits | (
@@ -54,7 +55,9 @@ class Record:
 
     @cached_property
     def lists(self) -> dict[str, tuple[str, ...]]:
-        """The list columns by their owner: a bag is its own, a sequence owns two, which are equally long in every row."""
+        """The list columns by their owner: a bag is its own, a sequence owns two,
+        which are equally long in every row.
+        """
         owners: dict[str, tuple[str, ...]] = {f.name: (f.name,) for f in self.layout.pooled if f.kind == "bag"}
         history = self.layout.history
         return owners | ({history.name: (f"{history.name}.item", f"{history.name}.scenario")} if history else {})

@@ -31,8 +31,8 @@ def cut(sizes: Sequence[int], limit: int) -> list[range]:
 
 
 def count_steps(rows: int, smallest: int, largest: int) -> int:
-    """Steps that `rows` rows take: as few as `largest` rows a step allow, and never so many that one has less than
-    `smallest`.
+    """Steps that `rows` rows take: as few as `largest` rows a step allow,
+    and never so many that one has less than `smallest`.
 
     (Where no number of steps does both, a step has more than `largest` rows: it is better than a rank without any.)
     """

@@ -1,4 +1,7 @@
-"""Raw sources -> the standard table. A new source is one file here, one line in DATASETS and one file in configs/data."""
+"""Raw sources -> the standard table.
+
+A new source is one file here, one line in DATASETS and one file in configs/data.
+"""
 
 from __future__ import annotations
 

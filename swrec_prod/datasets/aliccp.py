@@ -41,7 +41,10 @@ FILES = tuple(f"{kind}_{split}.csv" for split in SPLITS for kind in ("sample_ske
 DAY = 86_400_000_000
 DAYS = {"train": 10_957 * DAY, "valid": 10_958 * DAY, "test": 10_959 * DAY}  # 2000-01-01, -02, -03
 VALID = ("0", "1")  # last digits of the visits, hexadecimal hashes, that make the second day
-HOW_TO_GET = "--raw DIR with sample_train.tar.gz and sample_test.tar.gz unpacked, from tianchi.aliyun.com/dataset/408 (needs an account)"
+HOW_TO_GET = (
+    "--raw DIR with sample_train.tar.gz and sample_test.tar.gz unpacked, "
+    "from tianchi.aliyun.com/dataset/408 (needs an account)"
+)
 
 
 class AliCcpOptions(Strict):

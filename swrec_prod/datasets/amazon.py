@@ -1,5 +1,5 @@
-"""Amazon reviews 1996-2014, 5-core (McAuley et al., SIGIR 2015): 823,534 ratings in three categories, which are the
-scenarios.
+"""Amazon reviews 1996-2014, 5-core (McAuley et al., SIGIR 2015):
+823,534 ratings in three categories, which are the scenarios.
 
     reviews_Clothing_Shoes_and_Jewelry_5.json.gz   clothing   278,677
     reviews_Beauty_5.json.gz                       beauty     198,502

@@ -1,5 +1,5 @@
-"""Cloud Theme Click Dataset of Taobao (Du et al., KDD 2019): 1,423,835 clicks of 720,210 users in 355 themes, December
-2018.
+"""Cloud Theme Click Dataset of Taobao (Du et al., KDD 2019):
+1,423,835 clicks of 720,210 users in 355 themes, December 2018.
 
     theme_click_log.csv   user_id, theme_id, item_id, leaf_cate_id, cate_level1_id, clk_cnt, reach_time (20181207093000)
 
@@ -39,12 +39,16 @@ TYPES = {**dict.fromkeys(KEYS, "int64"), "reach_time": "string"}
 ITEM = ("item_id", "leaf_cate_id", "cate_level1_id")
 PRIME = 2**31 - 1  # products of two numbers below it fit into int64
 FACTOR = 1_103_515_245
-HOW_TO_GET = "log in at tianchi.aliyun.com/dataset/9716 and accept its terms, then --raw DIR with theme_click_log.csv unpacked there"
+HOW_TO_GET = (
+    "log in at tianchi.aliyun.com/dataset/9716 and accept its terms, "
+    "then --raw DIR with theme_click_log.csv unpacked there"
+)
 
 
 class CloudThemeOptions(Strict):
-    """negatives: how many are drawn to each click; 0 leaves a log of clicks only, to add rows of your own. seed: of the
-    draw.
+    """negatives: how many are drawn to each click; 0 leaves a log of clicks only, to add rows of your own.
+
+    seed: of the draw.
     """
 
     negatives: int = pydantic.Field(2, ge=0, le=100)

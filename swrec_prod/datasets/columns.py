@@ -1,5 +1,5 @@
-"""Columns of raw files by name and type, and the attributes of users and items joined to a log; nothing is evaluated
-here.
+"""Columns of raw files by name and type, and the attributes of users and items joined to a log;
+nothing is evaluated here.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ IN_TEXT = {"int64": "float64", "float64": "float64", "string": "string"}
 
 
 def typed_columns(engine: Engine, files: Sequence[Path], types: Mapping[str, str]) -> ir.Table:
-    """The columns `types` (name -> int64, float64 or string) of Parquet files, or of comma-separated text files with a
-    header.
+    """The columns `types` (name -> int64, float64 or string) of Parquet files,
+    or of comma-separated text files with a header.
 
     Text values may be quoted by ". Other columns are left out. Raises DataError naming a file and the column that it
     lacks. A whole number of 2^53 or more in a text file fails when the table is evaluated.
@@ -103,8 +103,8 @@ def with_attributes(log: ir.Table, attributes: ir.Table, on: Sequence[str], what
 
 
 def _one_row_each(attributes: ir.Table, on: Sequence[str], what: str) -> ir.Table:
-    """`attributes`, whose evaluation fails where a key is there twice: SQL has no assertion, but a cast of words to a
-    number is one.
+    """`attributes`, whose evaluation fails where a key is there twice:
+    SQL has no assertion, but a cast of words to a number is one.
     """
     import ibis
 

@@ -52,8 +52,8 @@ def locate(raw: Path | None, cache: Path, options: DoubanOptions) -> RawFiles:
 
 
 def read(engine: Engine, files: RawFiles, options: DoubanOptions) -> ir.Table:
-    """The standard table of `rating_log`: without its texts the log is small, and values with line ends are none that
-    all engines read.
+    """The standard table of `rating_log`: without its texts the log is small,
+    and values with line ends are none that all engines read.
     """
     return engine.memory(rating_log(tuple(file.path for file in files)))
 

@@ -1,5 +1,5 @@
-"""An archive at a stable address: downloaded, resumed where it broke off, checked, unpacked into a cache, all or
-nothing.
+"""An archive at a stable address: downloaded, resumed where it broke off,
+checked, unpacked into a cache, all or nothing.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""KuaiRand: impressions of short videos in 15 places ("tabs") of an app, 2022-04-08..2022-05-08 (Gao et al., CIKM
-2022).
+"""KuaiRand: impressions of short videos in 15 places ("tabs") of an app,
+2022-04-08..2022-05-08 (Gao et al., CIKM 2022).
 
 Two editions: Pure keeps 7,583 videos of all 27,285 users, 1K keeps everything of 1,000 users. The scenario is the tab.
 A click is a click in a two-column feed, and in a one-column feed a view of more than 7 seconds or of the whole video.
@@ -57,8 +57,9 @@ ADDRESS = "https://zenodo.org/records/10439422/files"
 
 
 class KuaiRandOptions(Strict):
-    """tabs: the scenarios to keep, all where left out. exposures: what the recommender chose, what chance chose, or
-    both.
+    """tabs: the scenarios to keep, all where left out.
+
+    exposures: what the recommender chose, what chance chose, or both.
     """
 
     tabs: tuple[int, ...] = ()
@@ -137,8 +138,8 @@ def _of(files: RawFiles, role: str) -> list[Path]:
 
 
 def _with_earlier(engine: Engine, log: ir.Table, files: list[Path]) -> ir.Table:
-    """The videos that a user watched, liked and watched long before the log began, oldest first; the latest
-    EARLIER_LENGTH of them.
+    """The videos that a user watched, liked and watched long before the log began, oldest first;
+    the latest EARLIER_LENGTH of them.
 
     The log was cut by `date`, so that a few users have earlier behaviours later than their first rows: such rows have
     none.

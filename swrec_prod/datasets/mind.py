@@ -1,9 +1,11 @@
-"""MIND, Microsoft News, 9..15 November 2019 (Wu et al., ACL 2020): what was shown in each impression, and whether it
-was clicked.
+"""MIND, Microsoft News, 9..15 November 2019 (Wu et al., ACL 2020):
+what was shown in each impression, and whether it was clicked.
 
-    MINDlarge_train/behaviors.tsv   impression, user, time "11/11/2019 9:05:58 AM", news clicked before, news shown "N55689-1 N35729-0"
+    MINDlarge_train/behaviors.tsv   impression, user, time "11/11/2019 9:05:58 AM", news clicked before,
+                                    news shown "N55689-1 N35729-0"
     MINDlarge_train/news.tsv        news, category, subcategory, title, abstract, url, entities of title and abstract
-    MINDlarge_dev/                  the same of the last day; MINDsmall_train and MINDsmall_dev are the logs of 50,000 users
+    MINDlarge_dev/                  the same of the last day;
+                                    MINDsmall_train and MINDsmall_dev are the logs of 50,000 users
 
 A row is one news article shown. Scenarios are categories; as in the public multi-scenario benchmark, training and
 validation log are one log, and the four categories with most rows are kept: news 26,057,579, lifestyle 11,206,494,
@@ -40,7 +42,10 @@ BEHAVIOURS = ("impression", "user_id", "moment", "earlier", "shown")
 NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 CATEGORIES = ("news", "lifestyle", "sports", "finance")  # by falling number of rows
 KEPT = 50  # latest of the clicks before the log
-HOW_TO_GET = "accept the terms at msnews.github.io, then --raw DIR with MINDlarge_train and MINDlarge_dev (or MINDsmall_*) unpacked there"
+HOW_TO_GET = (
+    "accept the terms at msnews.github.io, "
+    "then --raw DIR with MINDlarge_train and MINDlarge_dev (or MINDsmall_*) unpacked there"
+)
 
 
 class MindOptions(Strict):
@@ -50,8 +55,9 @@ class MindOptions(Strict):
 
 
 def locate(raw: Path | None, cache: Path, options: MindOptions) -> RawFiles:
-    """Training and validation log with their news, large where it is there, else small. Raises DataError naming a
-    missing file.
+    """Training and validation log with their news, large where it is there, else small.
+
+    Raises DataError naming a missing file.
     """
     return found(raw, LAYOUTS, "MIND", HOW_TO_GET)
 

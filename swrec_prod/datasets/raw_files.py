@@ -1,4 +1,6 @@
-"""Raw files that a person has downloaded: all there, and laid out as the reader expects, before an engine reads them."""
+"""Raw files that a person has downloaded:
+all there, and laid out as the reader expects, before an engine reads them.
+"""
 
 from __future__ import annotations
 

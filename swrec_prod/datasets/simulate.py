@@ -2,7 +2,8 @@
 
 log/day=YYYY-MM-DD/part-NNNNN.parquet     the raw log, by time
 users.parquet, items.parquet              attributes by user_id and item_id
-truth/day=YYYY-MM-DD/part-NNNNN.parquet   interest, direct effect, propensity, probabilities, by row; nothing else names them
+truth/day=YYYY-MM-DD/part-NNNNN.parquet   interest, direct effect, propensity, probabilities, by row;
+                                          nothing else names them
 data.yaml                                 for swrec prepare
 simulation.yaml                           all parameters, written last
 """
@@ -29,7 +30,8 @@ from swrec_prod.files import committed
 PARAMETERS = "simulation.yaml"
 DEVICES = ("phone", "desktop", "tablet")
 FEATURES = (
-    "user_id user id, segment user id, gender user id, city user id, age user standard, item_id item id, category item id, "
+    "user_id user id, segment user id, gender user id, city user id, age user standard, "
+    "item_id item id, category item id, "
     "brand item id, tags item bag, price item log1p, hour context id, device context id"
 )
 
@@ -125,7 +127,9 @@ def _write(options: Simulation, folder: Path, progress: Callable[[str], None]) -
 
 
 def _write_part(day: Day, part: int, folder: Path, scenarios: pa.Array) -> tuple[np.ndarray, int]:
-    """Write log and truth of one part; returns the clicked (user, category) keys and how many conversions there were."""
+    """Write log and truth of one part; returns the clicked (user, category) keys
+    and how many conversions there were.
+    """
     rows = day.draw(part)
     named = {
         "time": pa.array(rows.log["time"]).cast(pa.timestamp("us", "UTC")),
@@ -140,8 +144,8 @@ def _write_part(day: Day, part: int, folder: Path, scenarios: pa.Array) -> tuple
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
-    """Columns that repeat few values are dictionary-encoded; the Arrow schema stays out, so that they read as plain
-    strings.
+    """Columns that repeat few values are dictionary-encoded;
+    the Arrow schema stays out, so that they read as plain strings.
     """
     few = [
         name

@@ -1,5 +1,5 @@
-"""What a simulation is made from: its parameters, and a world of users, items and scenarios that stands before the
-first day.
+"""What a simulation is made from: its parameters,
+and a world of users, items and scenarios that stands before the first day.
 
 Shapes: U users, I items, S scenarios, C categories, G user segments, K factors.
 """
@@ -117,8 +117,8 @@ class Scenarios:
 
 @dataclass(frozen=True)
 class World:
-    """policy: the logging policy for each (segment, scenario): counts [G * S, C] out of POLICY_SLOTS, and the
-    categories dealt.
+    """policy: the logging policy for each (segment, scenario):
+    counts [G * S, C] out of POLICY_SLOTS, and the categories dealt.
     """
 
     users: Users
@@ -147,7 +147,9 @@ def make_world(options: Simulation) -> World:
 
 
 def _scenarios(draw: np.random.Generator, options: Simulation, num_categories: int) -> Scenarios:
-    """Zipf's traffic; direct effects are evenly spread quantiles of a normal, in an order that traffic does not know."""
+    """Zipf's traffic; direct effects are evenly spread quantiles of a normal,
+    in an order that traffic does not know.
+    """
     S = options.scenarios
     traffic = 1 / np.arange(1, S + 1)
     theme_SC = 0.6 * _normal(draw, S, num_categories)
@@ -216,8 +218,8 @@ def _tags(draw: np.random.Generator, factors_IK: np.ndarray) -> tuple[np.ndarray
 
 
 def _policy(draw: np.random.Generator, users: Users, scenarios: Scenarios, centre_CK: np.ndarray) -> np.ndarray:
-    """Counts [G * S, C]: what the logging policy believes that a segment likes in a scenario, with errors; none is shut
-    out.
+    """Counts [G * S, C]: what the logging policy believes that a segment likes in a scenario,
+    with errors; none is shut out.
     """
     members = np.bincount(users.segment_U, minlength=SEGMENTS)[:, None]
     total = np.stack([np.bincount(users.segment_U, column, SEGMENTS) for column in users.taste_UK.T], axis=1)

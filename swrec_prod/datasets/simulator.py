@@ -2,7 +2,8 @@
 
 For user u, item i of category c, scenario s, on day t, where w_s are the scenario's weights and * is by element:
 
-    U, I, S -> M    m = BASE + GAIN <taste_u(t), w_s * factors_i> / sqrt(K) + theme_s,c + quality_i(t) + HABIT habit a / (1 + a)
+    U, I, S -> M    m = BASE + GAIN <taste_u(t), w_s * factors_i> / sqrt(K) + theme_s,c + quality_i(t)
+                        + HABIT habit a / (1 + a)
                     a = a_u,c(t): the user's clicks in the category on earlier days, halving from day to day (DECAY)
     S -> Y          d = direct_effect (direct_s + 0.2 sway_u + 0.2 sin(2 pi (hour - peak_s) / 24))
     M, S -> Y       P(click) = sigmoid(m + d)
@@ -54,8 +55,8 @@ class State:
         return cls(world.users.taste_UK.copy(), world.items.quality_I.copy(), clicks)
 
     def next_day(self, day: Day, clicked: Iterable[np.ndarray]) -> None:
-        """The night after `day`: its clicks (u * C + c of each) count, tastes move by 0.1 and qualities by 0.2 of their
-        spread.
+        """The night after `day`: its clicks (u * C + c of each) count,
+        tastes move by 0.1 and qualities by 0.2 of their spread.
         """
         draw, drift, spread = (
             day.options.stream(NIGHT, day.number),
@@ -90,7 +91,10 @@ class Shelf:
 
 @dataclass(frozen=True)
 class Requests:
-    """Requests of a day or a part, by time. start [R + 1]: where a request's rows begin; time: microseconds since 1970."""
+    """Requests of a day or a part, by time.
+
+    start [R + 1]: where a request's rows begin; time: microseconds since 1970.
+    """
 
     user: np.ndarray
     scenario: np.ndarray

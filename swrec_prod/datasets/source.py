@@ -41,15 +41,18 @@ RawFiles = tuple[RawFile, ...]
 
 @dataclass(frozen=True)
 class Dataset:
-    """One source. data_file: the name of its default file in configs/data. options: what that file's `options` may
-    hold.
+    """One source.
 
-    rows: about how many impressions. size: of the download, for people ("6 MB"). locate(raw, cache, options): the raw
-    files in the folder or file `raw`; without `raw` they are fetched into the folder `cache`, or a DataError says how
-    to get them. read(engine, files, options): the standard table of (some of) those files, not evaluated yet. outcomes:
-    columns that are known only after the impression; labels may read them, features may not. span(path, options), for
-    sources with files of one day: the first and last moment of such a file, in microseconds since 1970, or None when it
-    has no rows. All raise DataError saying what is missing or wrong.
+    data_file: the name of its default file in configs/data. options: what that file's `options` may hold.
+    rows: about how many impressions. size: of the download, for people ("6 MB").
+    locate(raw, cache, options): the raw files in the folder or file `raw`; without `raw` they are fetched into the
+        folder `cache`, or a DataError says how to get them.
+    read(engine, files, options): the standard table of (some of) those files, not evaluated yet.
+    outcomes: columns that are known only after the impression; labels may read them, features may not.
+    span(path, options), for sources with files of one day: the first and last moment of such a file, in microseconds
+        since 1970, or None when it has no rows.
+
+    All raise DataError saying what is missing or wrong.
     """
 
     name: str

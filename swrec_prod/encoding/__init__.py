@@ -1,3 +1,3 @@
-"""Raw values -> ids and numbers, and their places in a batch: the only encoder, offline and online; no torch, no
-engine.
+"""Raw values -> ids and numbers, and their places in a batch:
+the only encoder, offline and online; no torch, no engine.
 """

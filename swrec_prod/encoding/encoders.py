@@ -51,8 +51,10 @@ class Encoders:
         owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None and _encoder(f).kind != "bucketize"]
         counts = {owner.name: _counts(schema, owner, fitted) for owner in owners}
         scalers = {
-            f.name: Scaler.fit(f.encoder.kind, fitted[f.source], f.name) for f in schema.of_kind("dense") if f.encoder
-        }  # type: ignore[arg-type]
+            f.name: Scaler.fit(f.encoder.kind, fitted[f.source], f.name)  # type: ignore[arg-type]
+            for f in schema.of_kind("dense")
+            if f.encoder
+        }
         if not schema.scenario.values:
             found = Vocabulary.fit(
                 joined([table[schema.scenario.column]], ["scenario"]), 1, "scenario"
@@ -62,8 +64,8 @@ class Encoders:
 
     @classmethod
     def of_counts(cls, schema: FeatureSchema, counts: dict[str, pa.Table], scalers: dict[str, Scaler]) -> Encoders:
-        """From the counted values (`value`, `count`) of every table but bucketized ones; a hashed one is there for its
-        type only.
+        """From the counted values (`value`, `count`) of every table but bucketized ones;
+        a hashed one is there for its type only.
 
         schema: with its scenario values.
         """
@@ -81,8 +83,8 @@ class Encoders:
         return Encoders(_resolved(self.schema, tables), tables, self.scalers)
 
     def encode(self, name: str, values: Values) -> Column:
-        """The values of one feature for N rows: a pyarrow array, a numpy array or a list (of lists for bags and
-        sequences).
+        """The values of one feature for N rows:
+        a pyarrow array, a numpy array or a list (of lists for bags and sequences).
 
         Returns int32 [N] ids, float32 [N] numbers, or Ragged int32 ids over N rows for bags and sequences (the items).
         Raises DataError naming the feature for a value of the wrong type, SchemaError for an unknown feature.
@@ -115,8 +117,8 @@ class Encoders:
         return Encoders(schema, tables, {f.name: self.scalers[f.name] for f in schema.of_kind("dense")})
 
     def save(self, folder: Path) -> list[Path]:
-        """Write schema.yaml and vocab/ into `folder` and return the files, each whole; the same encoders are the same
-        bytes.
+        """Write schema.yaml and vocab/ into `folder` and return the files, each whole;
+        the same encoders are the same bytes.
         """
         (folder / "vocab").mkdir(parents=True, exist_ok=True)
         files = [folder / "schema.yaml", folder / "vocab" / STATE]

@@ -1,4 +1,7 @@
-"""How raw values become rows of an embedding table (Vocabulary, Hashing, Buckets) or numbers (Scaler). See encoders.py."""
+"""How raw values become rows of an embedding table (Vocabulary, Hashing, Buckets) or numbers (Scaler).
+
+See encoders.py.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +54,9 @@ class Vocabulary:
         return cls(counted["value"].combine_chunks(), counted["count"].cast(pa.int64()).combine_chunks())
 
     def extended(self, counted: pa.Table, min_count: int) -> Vocabulary:
-        """With ids behind the known ones for the other values of `counted`; no id moves. Known values keep their
-        counts.
+        """With ids behind the known ones for the other values of `counted`; no id moves.
+
+        Known values keep their counts.
         """
         new = counted.filter(pc.invert(pc.is_in(counted["value"], self.values)))
         more = Vocabulary.of_counts(new, min_count)
@@ -88,8 +92,8 @@ class Vocabulary:
 
     @cached_property
     def _ids_from(self) -> tuple[int, np.ndarray] | None:
-        """The smallest known integer, and the id (or 0) of it and every one up to the largest; None where that would be
-        too long.
+        """The smallest known integer, and the id (or 0) of it and every one up to the largest;
+        None where that would be too long.
         """
         known = self.values.to_numpy()
         low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
@@ -247,6 +251,7 @@ def joined(columns: list[pa.Array | pa.ChunkedArray], features: list[str]) -> pa
     for feature, kind in zip(features, kinds, strict=True):
         if kind != kinds[0]:
             raise DataError(
-                f"feature {feature!r}: values are {kind}, expected {kinds[0]} as in {features[0]!r}, whose table it shares"
+                f"feature {feature!r}: values are {kind}, "
+                f"expected {kinds[0]} as in {features[0]!r}, whose table it shares"
             )
     return pa.concat_arrays([array.cast(kind) for array, kind in zip(arrays, kinds, strict=True)])

@@ -1,5 +1,6 @@
-"""Columns of encoded rows -> the flat arrays that a KeyedJaggedTensor is made of. numpy only: trainer and server share
-it.
+"""Columns of encoded rows -> the flat arrays that a KeyedJaggedTensor is made of.
+
+numpy only: trainer and server share it.
 
 Shapes: B rows, P pooled features, F dense features, N behaviours.
 """
@@ -34,9 +35,10 @@ Column = np.ndarray | Ragged
 class Packed(NamedTuple):
     """A batch as flat arrays, features one after the other (the order of a KeyedJaggedTensor).
 
-    ids_values: int64 [total]; ids_lengths: int32 [P * B], of the pooled features. sequence_values: int64 [B +
-    behaviours]; sequence_lengths: int32 [2 * B], target first, then history (empty without). history_scenario: int64
-    [behaviours]. dense_BF: float32 [B, F]. scenario_B: int64 [B].
+    ids_values: int64 [total]; ids_lengths: int32 [P * B], of the pooled features.
+    sequence_values: int64 [B + behaviours]; sequence_lengths: int32 [2 * B], target first, then history (empty
+        without).
+    history_scenario: int64 [behaviours]. dense_BF: float32 [B, F]. scenario_B: int64 [B].
     """
 
     ids_values: np.ndarray

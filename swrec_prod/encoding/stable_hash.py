@@ -2,7 +2,8 @@
 
     mix(z)      the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, fig. 17)
     int64 x     mix(x + G), G = 0x9E3779B97F4A7C15, modulo 2^64
-    string      h = mix(number of UTF-8 bytes + G), then for each 8 bytes (little-endian, the last zero-padded): h = mix((h ^ word) + G)
+    string      h = mix(number of UTF-8 bytes + G), then for each 8 bytes (little-endian, the last zero-padded):
+                h = mix((h ^ word) + G)
 
 Changing it changes what every trained table means.
 """

@@ -28,7 +28,10 @@ def _cluster(scratch: Path, threads: int) -> Engine:
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.split(".")[0] not in ("pyspark", "py4j"):
             raise
-        message = "engine cluster: pyspark is not installed; run `make cluster` (it needs Java 17 too), or use the engine local"
+        message = (
+            "engine cluster: pyspark is not installed; "
+            "run `make cluster` (it needs Java 17 too), or use the engine local"
+        )
         raise ConfigError(message) from None
 
     return ClusterEngine(scratch, threads)
@@ -45,8 +48,9 @@ def check_name(name: str) -> None:
 
 @contextmanager
 def engine(name: str, scratch: Path, threads: int = 2) -> Iterator[Engine]:
-    """The engine called `name` for as long as the block runs. scratch: an existing folder for what does not fit into
-    memory.
+    """The engine called `name` for as long as the block runs.
+
+    scratch: an existing folder for what does not fit into memory.
 
     threads: of the local engine, and of Spark's local mode. Raises ConfigError for an unknown name, or where Spark
     cannot be started.

@@ -1,5 +1,6 @@
-"""The cluster engine: PySpark through Ibis. Files must lie where every machine of the cluster sees them under the same
-path.
+"""The cluster engine: PySpark through Ibis.
+
+Files must lie where every machine of the cluster sees them under the same path.
 """
 
 from __future__ import annotations
@@ -109,8 +110,9 @@ class ClusterEngine:
             return as_schema(self._frame(rows).toArrow(), rows.schema().to_pyarrow())
 
     def kept(self, rows: ir.Table) -> ir.Table:
-        """See contract.Engine. Kept on the executors, in memory and on disk; what is lost with one of them is computed
-        again.
+        """See contract.Engine.
+
+        Kept on the executors, in memory and on disk; what is lost with one of them is computed again.
         """
         with self._told():
             frame = self._frame(rows).persist(StorageLevel.MEMORY_AND_DISK)
@@ -153,8 +155,9 @@ class ClusterEngine:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _reader(self, columns: Mapping[str, str]) -> DataFrameReader:
-        """Spark's reader of text with these columns. It fails where it would by default put missing values for what it
-        cannot parse.
+        """Spark's reader of text with these columns.
+
+        It fails where it would by default put missing values for what it cannot parse.
         """
         return self._session.read.schema(_structure(ibis.schema(columns).to_pyarrow())).option("mode", "FAILFAST")
 
@@ -208,8 +211,8 @@ class ClusterEngine:
             raise DataError(f"{file}: {reason}" if file else reason) from None
 
     def _find_line(self, file: Path) -> None:
-        """Read a text file once more, here: Spark says which file is at fault, the local engine says the line and the
-        column.
+        """Read a text file once more, here: Spark says which file is at fault,
+        the local engine says the line and the column.
         """
         if file in self._again:
             with closing(LocalEngine(self._scratch, 1)) as local:
@@ -218,7 +221,9 @@ class ClusterEngine:
 
 
 def worker_failure(text: str) -> SwrecError | None:
-    """What failed in a Python of the cluster, of its traceback: an error of ours, or a Python that is unlike this one."""
+    """What failed in a Python of the cluster, of its traceback:
+    an error of ours, or a Python that is unlike this one.
+    """
     ours = re.findall(r"^swrec_prod\.errors\.\w+: (.*)", text, re.MULTILINE)
     if ours:
         return DataError(ours[-1])
@@ -263,8 +268,9 @@ def _converted(table: ir.Table, stored: pa.Schema) -> ir.Table:
 
 
 def _paths(files: Sequence[Path]) -> list[str]:
-    """As Spark takes them: absolute, glob characters escaped. Raises DataError for a name that Spark passes over
-    without a word.
+    """As Spark takes them: absolute, glob characters escaped.
+
+    Raises DataError for a name that Spark passes over without a word.
     """
     hidden = next((f for f in files if f.name.startswith(("_", "."))), None)
     if hidden is not None:

@@ -26,8 +26,9 @@ class Engine(Protocol):
     notes: list[str]
 
     def parquet(self, files: Sequence[Path]) -> ir.Table:
-        """The rows of Parquet files. A column that only some of them have is missing values elsewhere, and a line in
-        `notes`.
+        """The rows of Parquet files.
+
+        A column that only some of them have is missing values elsewhere, and a line in `notes`.
 
         Raises DataError for a file that is missing or damaged, and for a column whose type changes between files.
         """
@@ -68,8 +69,9 @@ class Engine(Protocol):
     def map_groups(
         self, rows: ir.Table, by: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema
     ) -> ir.Table:
-        """`function` of all rows of each value of the column `by`, on the machines where they are. schema: of what it
-        returns.
+        """`function` of all rows of each value of the column `by`, on the machines where they are.
+
+        schema: of what it returns.
 
         A missing value is a group too. The rows of a group come in any order. `function` must be picklable.
         """

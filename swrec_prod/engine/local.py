@@ -160,8 +160,8 @@ def _normal(rows: ir.Table, wanted: pa.Schema) -> ir.Table:
 
 
 def explain(text: str) -> str:
-    """One line of what DuckDB says; for a delimited file its place first, and without the advice that is about DuckDB's
-    options.
+    """One line of what DuckDB says; for a delimited file its place first,
+    and without the advice that is about DuckDB's options.
     """
     where = re.search(r"CSV Error on Line: (\d+).*?^  file = ([^\n]*)", text, re.DOTALL | re.MULTILINE)
     if where is None:

@@ -21,9 +21,10 @@ class Footers(NamedTuple):
     """What `check_parquet` found.
 
     stored: every column of any file. Types are normal ones (arrow_types), but for timestamps in nanoseconds and uint64,
-    which a reader has to convert, and null for a column that has no type in any file. groups: the files by the columns
-    that have no type in them (pandas writes those for a column of missing values only). notes: for the user, a line
-    each: columns that only some of the files have.
+        which a reader has to convert, and null for a column that has no type in any file.
+    groups: the files by the columns that have no type in them (pandas writes those for a column of missing values
+        only).
+    notes: for the user, a line each: columns that only some of the files have.
     """
 
     stored: pa.Schema
@@ -55,7 +56,10 @@ def check_parquet(files: Sequence[Path]) -> Footers:
 
 
 def damaged(files: Sequence[Path]) -> str | None:
-    """Reads the files through; the first that cannot be read, and why. For when an engine failed without saying where."""
+    """Reads the files through; the first that cannot be read, and why.
+
+    For when an engine failed without saying where.
+    """
     for path in files:
         try:
             for _ in pq.ParquetFile(path).iter_batches():

@@ -1,5 +1,5 @@
-"""The Spark session that the cluster engine works in: one that runs already, one that the environment describes, or
-local mode.
+"""The Spark session that the cluster engine works in:
+one that runs already, one that the environment describes, or local mode.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from swrec_prod.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Any of these says that Spark is configured: spark-submit, a Connect server, an installation of its own with its
-# spark-defaults.conf.
+# Any of these says that Spark is configured: spark-submit, a Connect server,
+# an installation of its own with its spark-defaults.conf.
 CONFIGURED = ("SPARK_REMOTE", "SPARK_HOME", "SPARK_CONF_DIR", "MASTER", "PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT")
 MEMORY = "2g"  # of the one process of local mode; what is larger is spilled
 LOGGING = """rootLogger.level = off

@@ -40,7 +40,10 @@ def scenario_influence(judged: Judged) -> Picture:
     figure.update_xaxes(tickformat="~%", row=1, col=1)
     figure.update_yaxes(type="category", range=[len(names) - 0.4, -0.6])
     figure = styled(figure, 120 + 40 * len(names)).update_layout(showlegend=False)
-    how = "The model reads an impression as interest times scenario: logit = y<sub>m</sub> · σ(y<sub>s</sub>). Busiest scenario first."
+    how = (
+        "The model reads an impression as interest times scenario: "
+        "logit = y<sub>m</sub> · σ(y<sub>s</sub>). Busiest scenario first."
+    )
     return Picture(title, _attributed(judged, judged.split), how + judged.cut(MAX_BARS), figure)
 
 
@@ -87,7 +90,10 @@ def _attributed(judged: Judged, split: Split) -> str:
     if len(rate) < 4:
         return found
     by_factor, by_interest = _rank_correlation(rate, factor), _rank_correlation(rate, interest)
-    return f"{found} Their rank correlation with the rate is {signed(by_factor)} and {signed(by_interest)}, over {len(rate)} scenarios."
+    return (
+        f"{found} Their rank correlation with the rate is {signed(by_factor)} "
+        f"and {signed(by_interest)}, over {len(rate)} scenarios."
+    )
 
 
 def blending(judged: Judged, default_c: float | None) -> Picture:
@@ -126,7 +132,10 @@ def blending(judged: Judged, default_c: float | None) -> Picture:
     figure.update_yaxes(title_text="AUC, all rows", row=2, col=1)
     figure.update_xaxes(range=[grid[0], grid[-1]], col=1)
     figure.update_xaxes(title_text="counterfactual reference c", row=2, col=1)
-    how = "All rows are sorted into one list by σ(y<sub>s</sub>) · (y<sub>m</sub> − c). At c = 0 that is the order of the probability."
+    how = (
+        "All rows are sorted into one list by σ(y<sub>s</sub>) · (y<sub>m</sub> − c). "
+        "At c = 0 that is the order of the probability."
+    )
     if max(np.ptp(judged.split.scenario[part]) for part in judged.parts) < 1e-3:
         how += " Inside a scenario c changes nothing: there σ(y<sub>s</sub>) is constant."
     figure = styled(figure, 560).update_layout(legend_traceorder="normal", bargap=0)
@@ -175,8 +184,8 @@ def _marks(default_c: float | None) -> list[tuple[float, str, str]]:
 
 
 def sweep(judged: Judged, grid_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each c: the share of every scenario in the top of the blended list [C, S], and the pooled AUC [C] (NaN:
-    none).
+    """For each c: the share of every scenario in the top of the blended list [C, S],
+    and the pooled AUC [C] (NaN: none).
     """
     rows = np.arange(len(judged.labels))
     if len(rows) > SWEEP_ROWS:
@@ -198,8 +207,8 @@ def sweep(judged: Judged, grid_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _grid(interest: np.ndarray, default_c: float) -> np.ndarray:
-    """c from -r to r, r the size of a usual interest: the scale on which c competes with y_m. 0 and default_c are on
-    it.
+    """c from -r to r, r the size of a usual interest:
+    the scale on which c competes with y_m. 0 and default_c are on it.
     """
     reach = max(float(np.median(np.abs(interest))), 1.3 * abs(default_c), 0.1)
     return np.unique(np.append(np.linspace(-reach, reach, 49), [0.0, default_c]))
@@ -212,7 +221,10 @@ def _blended(
     at_zero, at_run = (int(np.flatnonzero(grid == c)[0]) for c in (0.0, default_c or 0.0))
     lead = int(np.argmax(shares_CS[at_zero] - traffic))
     at_top = share(shares_CS[at_zero, lead])
-    found = f"Sorted by probability, {judged.names[lead]} takes {at_top} of the top {share(TOP)} with {share(traffic[lead])} of the rows"
+    found = (
+        f"Sorted by probability, {judged.names[lead]} takes {at_top} of the top {share(TOP)} "
+        f"with {share(traffic[lead])} of the rows"
+    )
     if default_c is None:
         found += "; this run has a c for each scenario, and none of the lists below is its own."
     else:

@@ -1,5 +1,5 @@
-"""Fit c, the counterfactual reference of the ranking score, by asking the model what it would say of the same rows
-elsewhere.
+"""Fit c, the counterfactual reference of the ranking score,
+by asking the model what it would say of the same rows elsewhere.
 
 Every validation row is scored in every scenario. Users, items and behaviours are then the same everywhere, so what
 still differs between the mean logits L_s of two scenarios is the scenario's own doing: its direct influence on the
@@ -7,8 +7,8 @@ click. The ranking score sigmoid(y_s) (y_m - c) is the logit less c sigmoid(y_s)
 leave the choice of c open):
 
     fit_each:  c_s = (L_s - L) / sigmoid(y_s), which takes out all of it: on average a row has the same score everywhere
-    fit:       the one c >= 0 that takes out most, sum_s w_s (L_s - L - c sigmoid(y_s) + const)^2 -> min, w_s the scenario's share
-               of rows; a negative c would favour the scenarios that get clicks anyway
+    fit:       the one c >= 0 that takes out most, sum_s w_s (L_s - L - c sigmoid(y_s) + const)^2 -> min,
+               w_s the scenario's share of rows; a negative c would favour the scenarios that get clicks anyway
 
 A log does not tell whether a scenario moves the click directly or moves everybody's interest, which is no bias.
 Interest is taken to move by INTEREST logits (standard deviation over rows), and direct influence is what goes beyond:
@@ -47,14 +47,17 @@ class Elsewhere(NamedTuple):
     rows: float
 
     def over_ranks(self, gather: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Elsewhere:
-        """The sums over all ranks' rows. gather: arrays of this rank -> the same arrays of all ranks, one after the
-        other.
+        """The sums over all ranks' rows.
+
+        gather: arrays of this rank -> the same arrays of all ranks, one after the other.
         """
         everyone = gather({name: np.asarray(value)[None] for name, value in self._asdict().items()})
         return Elsewhere(**{name: values.sum(0) for name, values in everyone.items()})
 
     def one(self) -> float:
-        """`fit`: c, one for all scenarios; 0 where sigmoid(y_s) does not differ, or is higher where logits are lower."""
+        """`fit`: c, one for all scenarios; 0 where sigmoid(y_s) does not differ,
+        or is higher where logits are lower.
+        """
         weight_S, logit_S, factor_S, level = self._centred()
         spread = weight_S @ factor_S**2
         return max(0.0, float(weight_S @ (logit_S * factor_S) / spread)) if spread > 1e-6 * level**2 else 0.0
@@ -87,8 +90,9 @@ class Elsewhere(NamedTuple):
 def look_elsewhere(
     model: nn.Module, batches: Iterable[Batch], num_scenarios: int, every: int, device: torch.device | str
 ) -> Elsewhere:
-    """Score every `every`-th batch in scenarios 0 .. num_scenarios - 1. model: a Ranker with bias eliminator, sharded
-    or not.
+    """Score every `every`-th batch in scenarios 0 .. num_scenarios - 1.
+
+    model: a Ranker with bias eliminator, sharded or not.
 
     With several ranks all of them call this, with equally many batches, and each gets the sums over its own rows.
     """

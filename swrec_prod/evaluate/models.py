@@ -17,8 +17,8 @@ MIX = "mix"  # the folder, below RUN_DIR, of the run on the rows of all scenario
 
 
 def models_of(run_dir: Path, data: DataConfig, part: SplitName) -> dict[Path, DataConfig]:
-    """The runs that score the rows of a part, by their folders, and the rows of each: those of the scenarios that it is
-    for.
+    """The runs that score the rows of a part, by their folders, and the rows of each:
+    those of the scenarios that it is for.
 
     Raises CheckpointError when `run_dir` is no run or unfinished, DataError for rows of a scenario that has no model.
     """

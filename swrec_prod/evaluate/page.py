@@ -38,7 +38,8 @@ h2 {{ font-size: 19px; margin: 0 0 6px; }}
 .cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(152px, 1fr)); gap: 12px; margin-bottom: 16px; }}
 .card, section {{ background: #fff; border: 1px solid #e1e7ec; border-radius: 10px; }}
 .card {{ padding: 14px 16px 12px; }}
-.card b {{ display: block; font-size: 25px; font-weight: 650; line-height: 1.3; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.card b {{ display: block; font-size: 25px; font-weight: 650; line-height: 1.3; \
+font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .card span {{ font-size: 12.5px; color: #52606d; }}
 .card small {{ display: block; font-size: 12px; line-height: 1.4; color: #66737f; }}
 section {{ padding: 22px 24px 16px; margin-bottom: 16px; break-inside: avoid; }}
@@ -54,7 +55,8 @@ tr.strong td {{ font-weight: 650; }}
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 3px 22px; margin: 8px 0; font-size: 14px; }}
 dt {{ color: #66737f; }}
 dd {{ margin: 0; overflow-wrap: anywhere; }}
-@media print {{ body {{ background: #fff; }} main {{ padding: 0; max-width: none; }} .card, section {{ border-color: #ccc; }} }}
+@media print {{ body {{ background: #fff; }} main {{ padding: 0; max-width: none; }} \
+.card, section {{ border-color: #ccc; }} }}
 @media (max-width: 640px) {{ section {{ padding: 16px 14px 10px; }} h1 {{ font-size: 24px; }} }}
 """
 

@@ -69,7 +69,10 @@ def _learned(checks: list[dict[str, Any]], best: dict[str, Any]) -> str:
     found = f"Validation AUC was best after {count(best['rows'])} rows: {best['valid_auc']:.4f}."
     if last is best:
         return f"{found} That was the last validation: more training may still help."
-    return f"{found} It then fell by {best['valid_auc'] - last['valid_auc']:.4f} until the last validation, so training stopped late enough."
+    return (
+        f"{found} It then fell by {best['valid_auc'] - last['valid_auc']:.4f} until the last validation, "
+        "so training stopped late enough."
+    )
 
 
 def ranking_by_scenario(judged: Judged) -> Picture:
@@ -140,8 +143,10 @@ def _ranked(names: list[str], intervals: list[Interval | None], pooled: Interval
     gap = pooled.value - float(np.mean([i.value for i, _ in found]))
     against = f"{abs(gap):.3f} {'more' if gap > 0 else 'less'} than" if abs(gap) >= 0.0005 else "the same as"
     return (
-        f"Ranking is best in {best[1]} (AUC {best[0].value:.3f}) and weakest in {worst[1]} ({worst[0].value:.3f}, 95\u202f% interval "
-        f"{worst[0].low:.3f} to {worst[0].high:.3f}); the two intervals {apart}. All rows pooled give {pooled.value:.3f}, {against} "
+        f"Ranking is best in {best[1]} (AUC {best[0].value:.3f}) "
+        f"and weakest in {worst[1]} ({worst[0].value:.3f}, 95\u202f% interval "
+        f"{worst[0].low:.3f} to {worst[0].high:.3f}); the two intervals {apart}. "
+        f"All rows pooled give {pooled.value:.3f}, {against} "
         f"the mean of the scenarios; pooled, pairs of different scenarios count too.{ending}"
     )
 
@@ -173,7 +178,10 @@ def calibration_curves(judged: Judged) -> Picture:
     kind = {"type": "log", "dtick": "D2"} if logarithmic else {"type": "linear"}
     figure.update_xaxes(title_text="predicted probability", tickformat="~%", **kind)
     figure.update_yaxes(title_text=f"observed rate of {judged.task}", tickformat="~%", **kind)
-    how = "Each point is one twelfth of a scenario's rows. Above the dashed line the model promises too little, below it too much."
+    how = (
+        "Each point is one twelfth of a scenario's rows. "
+        "Above the dashed line the model promises too little, below it too much."
+    )
     return Picture(
         "Can the probabilities be trusted?", _trusted(judged), how + judged.cut(MAX_CURVES), styled(figure, 460)
     )
@@ -181,7 +189,10 @@ def calibration_curves(judged: Judged) -> Picture:
 
 def _trusted(judged: Judged) -> str:
     predicted, observed = judged.mean_S(sigmoid(judged.logits)), judged.mean_S(judged.labels)
-    overall = f"Over all rows the model predicts {share(sigmoid(judged.logits).mean())} and {share(judged.labels.mean())} happened."
+    overall = (
+        f"Over all rows the model predicts {share(sigmoid(judged.logits).mean())} "
+        f"and {share(judged.labels.mean())} happened."
+    )
     ratio = np.divide(predicted, observed, out=np.full(len(predicted), np.nan), where=observed > 0)
     if np.isnan(ratio).all():
         return overall
@@ -225,7 +236,10 @@ def prediction_hills(judged: Judged) -> Picture:
     figure.update_yaxes(
         tickvals=list(range(len(names)))[::-1], ticktext=[short(n) for n in names], showgrid=False, zeroline=False
     )
-    how = "One ridge a scenario; each hill is scaled to the same height. The less two hills overlap, the better the ranking."
+    how = (
+        "One ridge a scenario; each hill is scaled to the same height. "
+        "The less two hills overlap, the better the ranking."
+    )
     return Picture(
         "Where the predictions lie", _lying(judged), how + judged.cut(MAX_CURVES), styled(figure, 150 + 74 * len(names))
     )

@@ -3,7 +3,8 @@
     row int64, day string, scenario string, user      who was shown what, where and when
     label_<task>, prob_<task>, score_<task>           what happened, the calibrated probability, the ranking score
     interest_logit, scenario_logit                    models with the causal split; suffixed _<task> with several tasks
-    logit_<task>_given_<first>                        tasks that follow another (the schema's `after`): of P(task | first)
+    logit_<task>_given_<first>                        tasks that follow another (the schema's `after`):
+                                                      of P(task | first)
 
 With the split, logit = interest * sigmoid(scenario) and score = sigmoid(scenario) * (interest - c), so that any other c
 can be tried on the file (`rescored`). Without it, score is the logit.
@@ -33,8 +34,9 @@ KEYS = ("row", "day", "scenario", "user")
 
 
 class Split(NamedTuple):
-    """The causal split of one task. interest: y_m, scenario: y_s; float64 [N] logits. first: that of the task that it
-    follows.
+    """The causal split of one task.
+
+    interest: y_m, scenario: y_s; float64 [N] logits. first: that of the task that it follows.
     """
 
     interest: np.ndarray
@@ -42,8 +44,8 @@ class Split(NamedTuple):
     first: Split | None = None
 
     def rescored(self, c: float | np.ndarray) -> np.ndarray:
-        """The ranking score sigmoid(y_s) * (y_m - c) (M-scan eq. 12) for another counterfactual reference c, chained
-        with the first's.
+        """The ranking score sigmoid(y_s) * (y_m - c) (M-scan eq. 12) for another counterfactual reference c,
+        chained with the first's.
         """
         own = sigmoid(self.scenario) * (self.interest - c)
         return own if self.first is None else _both(self.first.rescored(c), own)
@@ -72,7 +74,8 @@ def predictions_table(
     """
     if labels_NT.shape != (len(row), len(tasks)) or logit_NT.shape != labels_NT.shape:
         raise DataError(
-            f"predictions: labels {labels_NT.shape} and logits {logit_NT.shape} are not {len(row)} rows of {', '.join(tasks)}"
+            f"predictions: labels {labels_NT.shape} and logits {logit_NT.shape} "
+            f"are not {len(row)} rows of {', '.join(tasks)}"
         )
     if (interest_NT is None) != (scenario_NT is None):
         raise DataError("predictions: the causal split needs interest and scenario logits, and only one is given")
@@ -205,7 +208,8 @@ def bookkeeping(folder: str | Path, files: Sequence[str | Path], rows: np.ndarra
     lost[~lost] = found[order[at[~lost]]] != rows[~lost]
     if lost.any():
         raise DataError(
-            f"{folder}: {lost.sum()} of {len(rows)} rows, such as row {rows[lost][0]}, are in none of {len(parts)} files"
+            f"{folder}: {lost.sum()} of {len(rows)} rows, "
+            f"such as row {rows[lost][0]}, are in none of {len(parts)} files"
         )
     table = table.take(order[at])
     if pa.types.is_integer(table.schema.field("scenario").type):

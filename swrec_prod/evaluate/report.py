@@ -136,7 +136,10 @@ def _lead(run: RunFiles) -> str:
         return "This run has not been evaluated yet."
     scenarios = sum(record["rows"] > 0 for record in run.metrics.get("scenarios", {}).values())
     days = _days(run.predictions)
-    return f"Judged on {several(overall['rows'], 'row')}{days} in {several(scenarios, 'scenario')}, {count(overall['positives'])} positive."
+    return (
+        f"Judged on {several(overall['rows'], 'row')}{days} in {several(scenarios, 'scenario')}, "
+        f"{count(overall['positives'])} positive."
+    )
 
 
 def _days(predictions: pa.Table | None) -> str:

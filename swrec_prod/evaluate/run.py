@@ -23,9 +23,11 @@ from swrec_prod.ranker import debias_of, layout_of
 def evaluate(run_dir: Path, *, part: SplitName = "test", days: str | None = None) -> tuple[pa.Table, dict[str, Any]]:
     """Score a part of the run's data (or a range of days) with its best weights, in this process.
 
-    A run with a model for every scenario scores each row with its own scenario's. Returns the predictions and the
-    metrics, with scored_rows, scored_seconds and scored_rows_per_second beside them (rows and seconds without `scored_`
-    are those of training, in the run's metrics.json). Raises CheckpointError when `run_dir` holds no trained run.
+    A run with a model for every scenario scores each row with its own scenario's.
+
+    Returns the predictions and the metrics, with scored_rows, scored_seconds and scored_rows_per_second beside them
+    (rows and seconds without `scored_` are those of training, in the run's metrics.json).
+    Raises CheckpointError when `run_dir` holds no trained run.
     """
     data = config_of(run_dir).data
     data = data if days is None else _of_days(data, days)

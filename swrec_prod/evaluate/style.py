@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-# Okabe & Ito (2008): told apart with every common kind of colour blindness; its yellow is left out, being faint on
-# white.
+# Okabe & Ito (2008): told apart with every common kind of colour blindness;
+# its yellow is left out, being faint on white.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#4D4D4D")
 INK, FAINT, GRID = "#1f2933", "#8794a1", "#e4e9ee"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -53,8 +53,8 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
 
 
 def share(value: float) -> str:
-    """A probability as a percentage with two significant digits or more: 0.0042 -> 0.42 %, 0.124 -> 12.4 %, 0.1 -> 10
-    %.
+    """A probability as a percentage with two significant digits or more:
+    0.0042 -> 0.42 %, 0.124 -> 12.4 %, 0.1 -> 10 %.
     """
     percent = 100 * value
     if percent == round(percent):

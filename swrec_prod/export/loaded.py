@@ -44,8 +44,9 @@ class Logits(NamedTuple):
 
 @dataclass(frozen=True)
 class Programs:
-    """sparse, dense and dense_one of a package. Call them in inference mode only: tables cache tensors at the first
-    call.
+    """sparse, dense and dense_one of a package.
+
+    Call them in inference mode only: tables cache tensors at the first call.
     """
 
     modules: Mapping[str, torch.nn.Module]

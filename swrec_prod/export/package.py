@@ -106,7 +106,8 @@ def destination(to: Path) -> Path:
     path = to if is_version(to.name) else to / str(max(versions(to), default=0) + 1)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", path.parent.name):
         raise PackageError(
-            f"{to}: {path.parent.name!r} is no name; expected REPO/NAME or REPO/NAME/VERSION, NAME of letters, digits, _-."
+            f"{to}: {path.parent.name!r} is no name; "
+            "expected REPO/NAME or REPO/NAME/VERSION, NAME of letters, digits, _-."
         )
     if path.exists():
         raise PackageError(
@@ -162,8 +163,8 @@ def write_files(
     golden: pa.Table,
     manifest: Manifest,
 ) -> None:
-    """Fill `folder`: the programs, schema.yaml and vocab/ of the encoders, the golden rows, the manifest, and READY
-    last.
+    """Fill `folder`: the programs, schema.yaml and vocab/ of the encoders,
+    the golden rows, the manifest, and READY last.
     """
     for name in PROGRAMS:
         torch.jit.save(programs[name], str(folder / name))
@@ -237,7 +238,8 @@ def _same(file: Path, expected: str, source: str) -> None:
     actual = _sha256(file)
     if actual != expected:
         raise PackageError(
-            f"{file}: checksum {actual[:12]}, but {source} says {expected[:12]}; the file is damaged, copy or export again"
+            f"{file}: checksum {actual[:12]}, but {source} says {expected[:12]}; "
+            "the file is damaged, copy or export again"
         )
 
 
@@ -247,7 +249,9 @@ def _sha256(file: Path) -> str:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until the file or folder is on the disk, so that READY never survives a power cut that its package did not."""
+    """Wait until the file or folder is on the disk,
+    so that READY never survives a power cut that its package did not.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

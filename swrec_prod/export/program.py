@@ -1,5 +1,5 @@
-"""The three programs of a package as modules that TorchScript compiles: tables, dense for mixed rows, dense for one
-scenario.
+"""The three programs of a package as modules that TorchScript compiles:
+tables, dense for mixed rows, dense for one scenario.
 
 Tables run in fbgemm's inference kernel whatever their precision, fp32 included: one call for all pooled features, 30 us
 for 100 rows of 9 features. torchrec's own quantised collections wrap the same kernel, but need KeyedJaggedTensors in
@@ -57,7 +57,10 @@ class SparseProgram(nn.Module):
         sequence_lengths: Tensor,
         history_scenario: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The fields of sparse.Embedded. A plain tuple: TorchScript makes the class of a named one again at every call."""
+        """The fields of sparse.Embedded.
+
+        A plain tuple: TorchScript makes the class of a named one again at every call.
+        """
         pooled_BD = self.pooled(ids_values, torch.ops.fbgemm.asynchronous_complete_cumsum(ids_lengths.to(torch.int64)))
         embedded = no_behaviours(pooled_BD)
         if self.items is not None:
@@ -142,7 +145,10 @@ def _kernel(
     pooling: PoolingMode,
     table_of_feature: list[int],
 ) -> nn.Module:
-    """fbgemm's inference tables. An id out of range is fatal: encoders have checked it, so it would be a bug of ours."""
+    """fbgemm's inference tables.
+
+    An id out of range is fatal: encoders have checked it, so it would be a bug of ours.
+    """
     return IntNBitTableBatchedEmbeddingBagsCodegen(
         embedding_specs=[
             (c.name, c.num_embeddings, c.embedding_dim, precision, EmbeddingLocation.HOST) for c in configs

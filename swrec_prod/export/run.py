@@ -1,4 +1,6 @@
-"""`swrec export`: a trained run -> a published package, refused unless its programs score as the trained ranker does."""
+"""`swrec export`: a trained run -> a published package,
+refused unless its programs score as the trained ranker does.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,8 @@ def export_package(
     mixed = programs.mixed(pack(ranker.sparse.layout, columns, scenario_N))
     parity = _parity(ranker, programs, mixed, columns, scenario_N, quantize)
     progress(
-        f"{parity.rows} golden rows: mixed against trained {parity.mixed_eager:.2g}, folded against mixed {parity.one_mixed:.2g}"
+        f"{parity.rows} golden rows: mixed against trained {parity.mixed_eager:.2g}, "
+        f"folded against mixed {parity.one_mixed:.2g}"
     )
     manifest = _manifest(ranker, config, encoders, quantize, parity, metrics or {})
     with staged(path) as folder:
@@ -134,8 +137,8 @@ def _parity(
 def _under_every_scenario(
     programs: Programs, layout: Layout, columns: dict[str, Column], scenario_N: np.ndarray
 ) -> float:
-    """dense_one.pt against dense.pt on a sample of the rows under each scenario in turn: every stacked slice is
-    compared.
+    """dense_one.pt against dense.pt on a sample of the rows under each scenario in turn:
+    every stacked slice is compared.
     """
     rows = np.unique(np.linspace(0, len(scenario_N) - 1, SAMPLE).astype(np.int64))
     sample = pack(layout, take(columns, rows), scenario_N[rows])

@@ -69,7 +69,8 @@ class AESM2(ScenarioModel):
         super().__init__()
         if max(num_specific, num_shared) > num_experts:
             raise ValueError(
-                f"num_specific and num_shared choose from num_experts {num_experts}, not {max(num_specific, num_shared)}"
+                f"num_specific and num_shared choose from num_experts {num_experts}, "
+                f"not {max(num_specific, num_shared)}"
             )
         if dims.num_scenarios == 1:  # every score is 0
             num_specific = num_experts

@@ -1,5 +1,5 @@
-"""The public benchmark's forms of the models (Scenario-Wise Rec, 2024), for reproducing its figures: `compat:
-benchmark`.
+"""The public benchmark's forms of the models (Scenario-Wise Rec, 2024), for reproducing its figures:
+`compat: benchmark`.
 
 COMPAT holds the options with which a model has the benchmark's inputs, layers, norms and initial values, and so its
 number of parameters; widths that are not here are the benchmark's by default. Left out is what makes a score depend on

@@ -96,7 +96,9 @@ def _experts(S: int, shared: int, specific: int, d_in: int, width: int) -> nn.Mo
 
 
 def _normed_experts(S: int, shared: int, specific: int, d_in: int, width: int) -> nn.Module:
-    """The same with a batch norm before every expert, over the rows of the scenario where the expert is a scenario's."""
+    """The same with a batch norm before every expert,
+    over the rows of the scenario where the expert is a scenario's.
+    """
     for_all = (Shared(nn.Sequential(BatchNorm(d_in), nn.Linear(d_in, width))) for _ in range(shared))
     for_one = (Chain(ScenarioNorm(S, d_in), GroupedLinear(S, d_in, width)) for _ in range(specific))
     return SideBySide(*for_all, *for_one)

@@ -1,5 +1,5 @@
-"""Behaviours as flat arrays: what users did in the days before (Carry), and the lists of the rows of one table
-(Sequence).
+"""Behaviours as flat arrays: what users did in the days before (Carry),
+and the lists of the rows of one table (Sequence).
 
 Which behaviours a row has was decided by the engine (etl.windowed): it says how many came before. Here they are only
 fetched, and they lie user by user, so that a row's list is one run of neighbouring values.
@@ -18,7 +18,9 @@ from swrec_prod.prepare.day_writer import MICROSECONDS, list_array
 
 
 class Behaviours(NamedTuple):
-    """Items (ids), scenarios (indices) and times (microseconds) of behaviours, side by side: int32, int32, int64 [M]."""
+    """Items (ids), scenarios (indices) and times (microseconds) of behaviours, side by side:
+    int32, int32, int64 [M].
+    """
 
     item: np.ndarray
     scenario: np.ndarray
@@ -30,8 +32,9 @@ class Behaviours(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """The latest behaviours of every user so far, oldest first; `users[u]` owns [offsets[u], offsets[u + 1]). users:
-    string [U].
+    """The latest behaviours of every user so far, oldest first; `users[u]` owns [offsets[u], offsets[u + 1]).
+
+    users: string [U].
     """
 
     users: pa.Array
@@ -70,8 +73,8 @@ class Carry(NamedTuple):
 
 
 class Sequence(NamedTuple):
-    """The lists of one sequence feature for the rows of a table: row i has the behaviours [start[i], stop[i]), oldest
-    first.
+    """The lists of one sequence feature for the rows of a table:
+    row i has the behaviours [start[i], stop[i]), oldest first.
     """
 
     name: str

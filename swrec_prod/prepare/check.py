@@ -1,5 +1,5 @@
-"""Whether a standard table is what its schema says, told before anything is computed; and the values of labels and
-weights.
+"""Whether a standard table is what its schema says, told before anything is computed;
+and the values of labels and weights.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ def check_columns(
     for column in (schema.user, schema.request):
         if column and not _names(columns[column]):
             raise DataError(
-                f"{source}: column {column!r} is {columns[column]}, expected string or integer (it names users or requests)"
+                f"{source}: column {column!r} is {columns[column]}, "
+                "expected string or integer (it names users or requests)"
             )
     if schema.weight and not _number(columns[schema.weight]):
         raise DataError(
-            f"{source}: weight column {schema.weight!r} is {columns[schema.weight]}, expected integer or floating numbers"
+            f"{source}: weight column {schema.weight!r} is {columns[schema.weight]}, "
+            "expected integer or floating numbers"
         )
     for label in schema.labels:
         if not (columns[label.column].is_numeric() or columns[label.column].is_boolean()):
@@ -62,13 +64,15 @@ def _check_features(schema: FeatureSchema, columns: Mapping[str, DataType], sour
         if kind.is_array() != (feature.kind == "bag"):
             expected = "a list" if feature.kind == "bag" else "one value a row"
             raise DataError(
-                f"{source}: column {feature.source!r} is {kind}, expected {expected} (feature {feature.name!r} is {feature.kind})"
+                f"{source}: column {feature.source!r} is {kind}, "
+                f"expected {expected} (feature {feature.name!r} is {feature.kind})"
             )
         value = _value(kind)
         numeric = feature.kind == "dense" or (feature.encoder is not None and feature.encoder.kind == "bucketize")
         if feature.kind == "bag" and numeric:
             raise DataError(
-                f"{source}: feature {feature.name!r}: bucketize takes one number a row, expected vocab or hash for a bag"
+                f"{source}: feature {feature.name!r}: bucketize takes one number a row, "
+                "expected vocab or hash for a bag"
             )
         if not (_number(value) if numeric else _names(value)):
             numbers = "floating numbers" if value.is_decimal() else "numbers"
@@ -83,7 +87,8 @@ def _check_features(schema: FeatureSchema, columns: Mapping[str, DataType], sour
     for feature in schema.of_kind("sequence"):
         if schema.feature(feature.table).kind != "id":
             raise SchemaError(
-                f"schema {schema.name}: sequence {feature.name!r}: item {feature.table!r} is a bag, expected an id feature"
+                f"schema {schema.name}: sequence {feature.name!r}: "
+                f"item {feature.table!r} is a bag, expected an id feature"
             )
 
 

@@ -31,7 +31,10 @@ class RandomSplit(Strict):
 
 
 class Split(Strict):
-    """The `split` column of benchmark datasets. Only training rows then are behaviours: others would tell their labels."""
+    """The `split` column of benchmark datasets.
+
+    Only training rows then are behaviours: others would tell their labels.
+    """
 
     random: RandomSplit = RandomSplit()
 
@@ -47,10 +50,12 @@ class DataFile(Strict):
     """source: a key of DATASETS; options: of that source. schema: the features.
 
     Vocabularies and scalers see training rows only: those of `split` train, or days up to and with `fit_until`, or,
-    when neither is given, all but the last 20 % of days. deduplicate: of the rows of a day that are equal in these
-    columns only the first is kept. utc_offset: days begin at midnight there. vocabularies: of days that are added
-    later. freeze: new values are unknown values. extend: before a day is added, values of the days before it get ids
-    behind the known ones, `min_count` applied to those days; ids never move.
+    when neither is given, all but the last 20 % of days.
+
+    deduplicate: of the rows of a day that are equal in these columns only the first is kept.
+    utc_offset: days begin at midnight there.
+    vocabularies: of days that are added later. freeze: new values are unknown values. extend: before a day is added,
+        values of the days before it get ids behind the known ones, `min_count` applied to those days; ids never move.
     """
 
     source: str

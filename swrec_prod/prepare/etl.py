@@ -1,6 +1,7 @@
 """The relational part of prepare, as Ibis expressions: one definition for every engine.
 
-    standard    one row an event: needed columns, time in microseconds, day and hour, duplicates dropped, a stable row number
+    standard    one row an event: needed columns, time in microseconds, day and hour, duplicates dropped,
+                a stable row number
     profile     what there is, an hour and scenario at a time: rows, positives, missing and unusable values
     repeated    row numbers that are not of one row
     counts, moments   what vocabularies and scalers are fitted on
@@ -67,8 +68,8 @@ def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = 
 
 
 def serving_types(schema: FeatureSchema, found: Mapping[str, DataType], untyped: Set[str]) -> dict[str, DataType]:
-    """Types that serve for the columns `untyped`, of which no file has a value: int64 for numbers, else those that ids
-    are made of.
+    """Types that serve for the columns `untyped`, of which no file has a value:
+    int64 for numbers, else those that ids are made of.
 
     found: all columns, with their types; that of a column without a type is string.
     """
@@ -93,8 +94,8 @@ def _scalar(kind: DataType) -> DataType:
 
 
 def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
-    """The events with the `_split` that a table of (row, _split) deals to each of them; none where there is no row
-    number.
+    """The events with the `_split` that a table of (row, _split) deals to each of them;
+    none where there is no row number.
     """
     return events.join(split, ROW, how="left").drop(f"{ROW}_right")
 
@@ -151,8 +152,8 @@ def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
 
 
 def moments(events: ir.Table, column: str) -> ir.Table:
-    """One row: mean, std (of the population), min and max of the numbers in `column`, null without any; `infinite`, how
-    many are.
+    """One row: mean, std (of the population), min and max of the numbers in `column`, null without any;
+    `infinite`, how many are.
     """
     number = events.select(value=events[column].cast("float64"))
     number = number.filter(~_missing(number.value))

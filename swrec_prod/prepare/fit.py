@@ -1,5 +1,5 @@
-"""Encoders fitted by an engine: it counts values and sums numbers, whatever the size of the log; ids and scalers are
-made of that.
+"""Encoders fitted by an engine: it counts values and sums numbers, whatever the size of the log;
+ids and scalers are made of that.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def fit(engine: Engine, events: ir.Table, schema: FeatureSchema) -> Encoders:
 
 
 def extend(engine: Engine, events: ir.Table, encoders: Encoders) -> Encoders:
-    """`encoders` with ids for the values of `events` that they do not know; ids and scalers that there are stay as they
-    are.
+    """`encoders` with ids for the values of `events` that they do not know;
+    ids and scalers that there are stay as they are.
     """
     return encoders.extended(_counts(engine, events, encoders.schema))
 

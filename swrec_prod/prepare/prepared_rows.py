@@ -1,5 +1,6 @@
-"""Events -> prepared rows: ids and numbers by the one encoder, lists of behaviours. Called on Arrow tables, by every
-engine.
+"""Events -> prepared rows: ids and numbers by the one encoder, lists of behaviours.
+
+Called on Arrow tables, by every engine.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ Carries = dict[str, Carry]
 
 
 class Rows(NamedTuple):
-    """Prepared rows in order of (time, row). table: encoded columns [N], lists of behaviours left out. day: days since
-    1970 [N].
+    """Prepared rows in order of (time, row).
+
+    table: encoded columns [N], lists of behaviours left out. day: days since 1970 [N].
     """
 
     table: pa.Table

@@ -1,5 +1,5 @@
-"""Profile: what a log holds, by hour and scenario; how much there is to do, what the manifest says of traffic, what is
-unusable.
+"""Profile: what a log holds, by hour and scenario;
+how much there is to do, what the manifest says of traffic, what is unusable.
 """
 
 from __future__ import annotations
@@ -121,7 +121,10 @@ class Profile:
                 place,
             )
         for label, first in self.schema.chained:
-            wrong = f"values of 1 where {first.column!r} is 0, though it is after it; mend these rows, or leave `after: {first.name}` out"
+            wrong = (
+                f"values of 1 where {first.column!r} is 0, though it is after it; "
+                f"mend these rows, or leave `after: {first.name}` out"
+            )
             self._refuse(f"early_{label.name}", f"label column {label.column!r}", wrong, source, place)
         for feature in numbers(self.schema):
             wrong = (
@@ -174,8 +177,8 @@ class Profile:
 
 
 def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:
-    """Raises DataError when rows share a row number, of the evaluated etl.repeated: which of them comes first nobody
-    could say.
+    """Raises DataError when rows share a row number, of the evaluated etl.repeated:
+    which of them comes first nobody could say.
 
     place: names where the rows of a day come from, for the message.
     """

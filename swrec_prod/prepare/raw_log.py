@@ -79,16 +79,16 @@ class RawLog:
         return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
 
     def untyped(self, files: RawFiles) -> set[str]:
-        """The columns that have no type in any of these files: what pandas writes where a column has missing values
-        only.
+        """The columns that have no type in any of these files:
+        what pandas writes where a column has missing values only.
         """
         footers = [self._footers[file.path] for file in files if file.path in self._footers]
         return set().union(*(without for _, without in footers)) - set().union(*(typed for typed, _ in footers))
 
     @cached_property
     def _footers(self) -> dict[Path, tuple[set[str], set[str]]]:
-        """Of each Parquet file the columns with a type and those without; those of one that is damaged are told where
-        it is read.
+        """Of each Parquet file the columns with a type and those without;
+        those of one that is damaged are told where it is read.
         """
         found = {}
         for path in (file.path for file in self.files if file.path.suffix == ".parquet"):
@@ -134,14 +134,14 @@ def difference(before: list[Identity], now: list[Identity]) -> str:
     old, new = ({file["name"]: file["sha256"] for file in files} for files in (before, now))
     changed = [name for name in new if name in old and old[name] != new[name]]
     added, gone = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
-    parts = [f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''} {what}" for names, what in
-             ((changed, "changed since it was prepared"), (added, "came late"), (gone, "is gone")) if names]  # fmt: skip
-    return ", ".join(parts)
+    causes = ((changed, "changed since it was prepared"), (added, "came late"), (gone, "is gone"))
+    more = {what: f" and {len(names) - 1} more" if len(names) > 1 else "" for names, what in causes}
+    return ", ".join(f"{names[0]}{more[what]} {what}" for names, what in causes if names)
 
 
 def _names(files: RawFiles) -> dict[Path, str]:
-    """The path of each file below the folder that all files of its day are in: a log that moves, or grows, stays the
-    same.
+    """The path of each file below the folder that all files of its day are in:
+    a log that moves, or grows, stays the same.
     """
     together: dict[date | None, list[Path]] = {}
     for file in files:

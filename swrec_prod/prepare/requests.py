@@ -1,4 +1,6 @@
-"""OUT/requests.parquet: held-out rows as a client would send them, raw, in whole requests; for golden rows and demos."""
+"""OUT/requests.parquet: held-out rows as a client would send them, raw, in whole requests;
+for golden rows and demos.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,16 @@ Counts = dict[str, int]
 
 
 def limits(rows: Counts, per_scenario: int, part: int) -> Counts:
-    """Of how many of the latest held-out rows of each scenario to choose: of a `part`-th of its `rows`, of the last
-    days then.
+    """Of how many of the latest held-out rows of each scenario to choose:
+    of a `part`-th of its `rows`, of the last days then.
     """
     most = max(CANDIDATES // max(len(rows), 1), per_scenario)
     return {scenario: min(max(count // part, 1), most) for scenario, count in rows.items()}
 
 
 def last_days(days: Mapping[str, Counts], limit: Counts, whole: bool) -> list[str]:
-    """Of held-out days, in order, with the rows of their scenarios: the latest ones, that have `limit` rows of each
-    scenario.
+    """Of held-out days, in order, with the rows of their scenarios:
+    the latest ones, that have `limit` rows of each scenario.
 
     whole: one day more, for requests that begin before midnight.
     """
@@ -99,8 +101,8 @@ def _candidates(engine: Engine, unseen: ir.Table, schema: FeatureSchema, limit: 
 def pick_rows(
     candidates: np.ndarray, group: np.ndarray, scenario: np.ndarray, per_scenario: int, seed: int
 ) -> np.ndarray:
-    """About `per_scenario` rows of each scenario, in whole groups, groups in random order, rows of a group side by
-    side.
+    """About `per_scenario` rows of each scenario, in whole groups,
+    groups in random order, rows of a group side by side.
 
     candidates: positions of held-out rows; group: int [N], rows of one request share a value, and so their scenario;
     scenario: int [N] indices.
@@ -152,8 +154,9 @@ def _histories(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.
 def _behaviours(
     engine: Engine, mine: ir.Table, schema: FeatureSchema, feature: Feature, raw: pa.Table
 ) -> dict[str, pa.Array]:
-    """Lists of one feature. mine: events of the users of the picked rows, with the first moment of those rows in
-    `_first`.
+    """Lists of one feature.
+
+    mine: events of the users of the picked rows, with the first moment of those rows in `_first`.
     """
     sources = {"item": schema.feature(feature.table).source, "scenario": schema.scenario.column, "time": schema.time}
     happened = mine.filter(behaved(mine, schema, feature))
@@ -174,7 +177,9 @@ def _behaviours(
 
 
 def _lists(found: pa.Table, raw: pa.Table, schema: FeatureSchema, longest: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Index and offsets of the behaviours `found`, by (user, time, row), of each picked row: those strictly before it."""
+    """Index and offsets of the behaviours `found`, by (user, time, row), of each picked row:
+    those strictly before it.
+    """
     users = pc.unique(raw[schema.user])
     users = users.take(pc.sort_indices(users))
     code = np.concatenate([pc.index_in(table[schema.user], users).to_numpy() for table in (found, raw)])

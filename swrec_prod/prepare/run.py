@@ -79,8 +79,9 @@ def prepare(
     engine: str = "local",
     progress: Progress = lambda line: None,
 ) -> Manifest:
-    """Prepare a raw log into the folder `out` and return its manifest. The same inputs give the same bytes, on any
-    engine.
+    """Prepare a raw log into the folder `out` and return its manifest.
+
+    The same inputs give the same bytes, on any engine.
 
     raw: folder or file of the raw log; None fetches it into `cache` (default ~/.cache/swrec). Only what is missing is
     done: days that `out` does not have, or has from other files, or damaged; and after a new or changed day the days
@@ -254,7 +255,9 @@ class _Preparing:
         return self.engine.kept(etl.dealt(events, split).order_by(etl.HOUR))
 
     def _check_days(self, todo: list[date]) -> None:
-        """Raises DataError naming a file that holds rows of another day than its own: they would be missing on theirs."""
+        """Raises DataError naming a file that holds rows of another day than its own:
+        they would be missing on theirs.
+        """
         span, options, offset = self.data_file.dataset.span, self.data_file.parsed_options(), self.data_file.offset_us
         assert span is not None, "a source with files of one day can say their first and last moments"
         for file in self.log.of_days(todo):
@@ -323,7 +326,8 @@ class _Preparing:
             rows = sum(file["rows"] for file in files)
             if rows != profile.rows_of(day):
                 raise DataError(
-                    f"{self.log.place(day)}: {rows:,} rows of {day} came, expected {profile.rows_of(day):,}; was it changed?"
+                    f"{self.log.place(day)}: {rows:,} rows of {day} came, "
+                    f"expected {profile.rows_of(day):,}; was it changed?"
                 )
             done += rows
             self.log.check_unchanged()
@@ -362,8 +366,8 @@ class _Preparing:
         manifest["nulls"] = {name: sum(entry["nulls"][name] for entry in days.values()) for name in names}
 
     def _unseen(self, days: list[str], schema: FeatureSchema) -> tuple[ir.Table, dict[str, int]]:
-        """The events that requests are chosen from, and of how many of each scenario; of a dated log the last held-out
-        days only.
+        """The events that requests are chosen from, and of how many of each scenario;
+        of a dated log the last held-out days only.
         """
         found = {day: {name: entry["rows"] for name, entry in self.work.days[day]["scenarios"].items()} for day in days}
         until = self.work.manifest["fit"]["until"]
@@ -439,6 +443,8 @@ def _difference(before: Manifest, now: Manifest) -> str:
 
 
 def _runs(days: list[date], prepared: list[str]) -> list[list[date]]:
-    """`days` in pieces that have no prepared day in between: a piece begins with the histories of all days before it."""
+    """`days` in pieces that have no prepared day in between:
+    a piece begins with the histories of all days before it.
+    """
     known = sorted(map(date.fromisoformat, prepared))
     return [list(run) for _, run in groupby(days, key=lambda day: bisect(known, day))]

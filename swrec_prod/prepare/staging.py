@@ -48,7 +48,9 @@ class Work:
         _write(self.folder / JOURNAL, self.manifest)
 
     def drop(self, days: list[str]) -> None:
-        """Forget prepared days; and files of days that the manifest does not know, left by a prepare that was killed."""
+        """Forget prepared days; and files of days that the manifest does not know,
+        left by a prepare that was killed.
+        """
         for day in days:
             self.days.pop(day, None)
         self.manifest["files"] = [file for file in self.manifest["files"] if file["day"] in self.days]
@@ -68,8 +70,9 @@ class Work:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def commit(self) -> None:
-        """Make this folder OUT; the manifest is the last file written. Files of OUT that are not linked here are gone
-        then.
+        """Make this folder OUT; the manifest is the last file written.
+
+        Files of OUT that are not linked here are gone then.
         """
         _write(self.folder / MANIFEST, self.manifest)
         (self.folder / JOURNAL).unlink(missing_ok=True)  # from here on it is complete
@@ -90,7 +93,10 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def _held(path: Path, out: Path) -> TextIO:
-    """The open lock file. One that its holder removed before it was locked here locks nothing, and a new one is taken."""
+    """The open lock file.
+
+    One that its holder removed before it was locked here locks nothing, and a new one is taken.
+    """
     while True:
         file = path.open("w")
         try:
@@ -174,8 +180,8 @@ def continued(out: Path, manifest: Manifest, damaged: list[str]) -> Work:
 
 
 def bad_days(out: Path, manifest: Manifest, log: RawLog, progress: Callable[[str], None]) -> list[str] | None:
-    """The days of a prepared folder with a missing or damaged file; None when that is another file, and all must be
-    done again.
+    """The days of a prepared folder with a missing or damaged file;
+    None when that is another file, and all must be done again.
 
     Raises DataError when the raw log no longer has a day that must be done again.
     """
@@ -192,8 +198,8 @@ def bad_days(out: Path, manifest: Manifest, log: RawLog, progress: Callable[[str
 
 
 def check_there(days: Iterable[str], log: RawLog, problem: str) -> None:
-    """Raises DataError when the raw log no longer has one of these days, which must be prepared again because of
-    `problem`.
+    """Raises DataError when the raw log no longer has one of these days,
+    which must be prepared again because of `problem`.
     """
     gone = [day for day in days if log.has_days and date.fromisoformat(day) not in log.by_day]
     if gone:

@@ -1,5 +1,5 @@
-"""Prepare days on a cluster: first all rows of some users together, for their histories, then all rows of one file, to
-write it.
+"""Prepare days on a cluster:
+first all rows of some users together, for their histories, then all rows of one file, to write it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def spread_days(
     work: Work,
     finished: Finished,
 ) -> None:
-    """Write `days` into the folder of `work`, which all workers must see; `finished` is told of each day, with its
-    files' records.
+    """Write `days` into the folder of `work`, which all workers must see;
+    `finished` is told of each day, with its files' records.
 
     events: gives etl.standard of some days.
     """
@@ -93,8 +93,9 @@ def _with_lists(encoders: Encoders, columns: pa.Schema, carries: dict[str, Carry
 
 
 def _write(folder: Path, scratch: Path, columns: pa.Schema, rows: pa.Table) -> pa.Table:
-    """Write one file; gives its record. A cluster may do the same work twice at a time: a file comes whole, by a
-    rename.
+    """Write one file; gives its record.
+
+    A cluster may do the same work twice at a time: a file comes whole, by a rename.
     """
     unit = rows["_unit"][0].as_py()
     rows = rows.sort_by([("time", "ascending"), ("row", "ascending")]).select(columns.names)

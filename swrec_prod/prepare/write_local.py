@@ -1,4 +1,6 @@
-"""Prepare days in this process: the engine's rows come a few hours at a time, in order, and are written as they come."""
+"""Prepare days in this process: the engine's rows come a few hours at a time,
+in order, and are written as they come.
+"""
 
 from __future__ import annotations
 
@@ -79,8 +81,8 @@ def _append(writer: DayWriter, rows: Rows, first: int, last: int) -> None:
 def _chunks(
     engine: Engine, events: EventsOf, schema: FeatureSchema, profile: Profile, days: list[date], kept: bool
 ) -> Generator[pa.Table, None, None]:
-    """The events of `days` by (time, row), with how many behaviours of the chunk came before; at most CHUNK_ROWS, or an
-    hour.
+    """The events of `days` by (time, row), with how many behaviours of the chunk came before;
+    at most CHUNK_ROWS, or an hour.
 
     A chunk is of whole days, or of one day that is too large for one. Such a day is evaluated once: duplicates and row
     numbers are those of the whole day.

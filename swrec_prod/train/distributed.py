@@ -90,8 +90,8 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
 
 
 def end_at_once_if_ranked(code: int) -> None:
-    """End this process here where it is one of several ranks: torchrun is to see its exit code before those of the
-    ranks it leaves.
+    """End this process here where it is one of several ranks:
+    torchrun is to see its exit code before those of the ranks it leaves.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
@@ -112,8 +112,8 @@ def pick_device() -> torch.device:
 
 
 def seed_masks(seed: int, step: int, ranks: Ranks) -> None:
-    """Make what torch draws from here on (dropout) depend on these alone: a resumed run draws as if it had never
-    stopped.
+    """Make what torch draws from here on (dropout) depend on these alone:
+    a resumed run draws as if it had never stopped.
 
     Ranks draw different masks, as different rows should.
     """

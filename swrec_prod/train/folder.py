@@ -26,8 +26,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
 
     def check(self, config: RunConfig, *, overwrite: bool) -> None:
-        """Whether the folder is free for this run: not there, empty, or a run of the same configuration that was cut
-        off.
+        """Whether the folder is free for this run:
+        not there, empty, or a run of the same configuration that was cut off.
 
         Raises ConfigError when it holds something else. overwrite: any run may be there, but nothing that is no run.
         """
@@ -45,7 +45,8 @@ class RunFolder:
         if any(self.path.rglob("checkpoints/step-*")) and (found := _asked(RunConfig.load(run_file), config)) != config:
             changed = difference(found.model_dump(mode="json"), config.model_dump(mode="json")) or "configuration"
             raise ConfigError(
-                f"{self.path}: holds an unfinished run with another {changed}; choose another --out, or give --overwrite"
+                f"{self.path}: holds an unfinished run with another {changed}; "
+                "choose another --out, or give --overwrite"
             )
 
     def claim(self, config: RunConfig, *, overwrite: bool) -> None:
@@ -84,8 +85,8 @@ def _asked(found: RunConfig, config: RunConfig) -> RunConfig:
 
 
 def difference(one: Any, other: Any, at: str = "") -> str:
-    """The first dotted key, below `at`, in which two configurations' plain values differ, with both values; "" if they
-    do not.
+    """The first dotted key, below `at`, in which two configurations' plain values differ, with both values;
+    "" if they do not.
     """
     if isinstance(one, dict) and isinstance(other, dict):
         for key in {**one, **other}:

@@ -89,7 +89,10 @@ class Fit:
         yield
 
     def step(self, batch: Batch, share: float | torch.Tensor = 1.0) -> torch.Tensor:
-        """One update from one batch; gives its loss (0-d, on the device). share: factor of its gradient, see `share`."""
+        """One update from one batch; gives its loss (0-d, on the device).
+
+        share: factor of its gradient, see `share`.
+        """
         loss, _ = self.model(batch)
         self.optimizer.zero_grad(set_to_none=True)
         (loss * share).backward()

@@ -1,5 +1,5 @@
-"""Optimisers: row-wise Adagrad for tables, inside backward (train/shard.py) or here for replicated ones; Adam for the
-rest.
+"""Optimisers: row-wise Adagrad for tables, inside backward (train/shard.py)
+or here for replicated ones; Adam for the rest.
 """
 
 from __future__ import annotations

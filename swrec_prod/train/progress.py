@@ -1,5 +1,5 @@
-"""What a run says while it works: a bar on a terminal, a line every few seconds elsewhere, log.txt and TensorBoard
-always.
+"""What a run says while it works: a bar on a terminal, a line every few seconds elsewhere,
+log.txt and TensorBoard always.
 """
 
 from __future__ import annotations

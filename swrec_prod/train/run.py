@@ -1,4 +1,7 @@
-"""One training run: prepared data and a RunConfig in, a RUN_DIR out. The same under one process, torchrun and TorchX."""
+"""One training run: prepared data and a RunConfig in, a RUN_DIR out.
+
+The same under one process, torchrun and TorchX.
+"""
 
 from __future__ import annotations
 
@@ -94,8 +97,9 @@ def make_reader(catalog: Catalog, config: RunConfig, part: SplitName, ranks: Ran
 def make_fit(
     catalog: Catalog, config: RunConfig, readers: Mapping[str, Reader], ranks: Ranks, begin: Path | None = None
 ) -> Fit:
-    """A fresh sharded model with its optimiser and readers. begin: the RUN_DIR whose best weights it has, instead of
-    drawn ones.
+    """A fresh sharded model with its optimiser and readers.
+
+    begin: the RUN_DIR whose best weights it has, instead of drawn ones.
     """
     ranker = build_ranker(catalog.schema, config, ranks.device)
     if begin:
@@ -152,7 +156,8 @@ def fit_c(config: RunConfig, catalog: Catalog, fit: Fit, log: RunLog) -> RunConf
     own = look_elsewhere(fit.model, fit.valid.epoch(0), len(names), every, fit.ranks.device)
     debias, taken = fitted(config.debias, own.over_ranks(lambda parts: gather_rows(parts, fit.ranks)), names)
     log.say(
-        f"c fitted on {len(names)} scenarios: {debias.c}; it takes out {taken:.0%} of the variance between their mean logits"
+        f"c fitted on {len(names)} scenarios: {debias.c}; "
+        f"it takes out {taken:.0%} of the variance between their mean logits"
     )
     return config.model_copy(update={"debias": debias})
 

@@ -61,8 +61,8 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
 
 
 def replicated_tables(sparse: SparseArch, config: TrainConfig) -> set[str]:
-    """Tables of at most `replicate_kib`: summing their gradients costs less than sending every row's lookup and
-    gradient.
+    """Tables of at most `replicate_kib`: summing their gradients costs less
+    than sending every row's lookup and gradient.
 
     The table of the behaviours is never one: fbgemm's dense tables pool on a CPU even where they are told not to.
     """

@@ -1,5 +1,5 @@
-"""A model for every scenario: the strategies Single and Finetune (Zhu et al., WWW 2024, app. A.2), made of ordinary
-runs.
+"""A model for every scenario, made of ordinary runs:
+the strategies Single and Finetune (Zhu et al., WWW 2024, app. A.2).
 
     RUN_DIR/mix/                                 finetune: the run on the rows of all scenarios
     RUN_DIR/scenarios/<value>/                   the run on the rows of one scenario
@@ -45,8 +45,8 @@ class Plan(NamedTuple):
 
 
 def train_scenarios(config: RunConfig, out: Path, ranks: Ranks, run: Run, *, overwrite: bool = False) -> dict[str, Any]:
-    """Train as the strategies single and finetune say, by calling `run` for one folder after the other; gives the
-    metrics.
+    """Train as the strategies single and finetune say, by calling `run` for one folder after the other;
+    gives the metrics.
 
     Raises DataError, before anything is trained, when single is asked for and a scenario has too few rows; and what
     `run` raises.
