@@ -7,7 +7,6 @@ reader_peak_mb             resident memory after 50 M rows, against that after 1
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import resource
@@ -26,7 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.record import Figure
-from swrec_prod.data.catalog import FORMAT, MANIFEST
+from swrec_prod.data.manifest import MANIFEST, Day, DayFileRecord, FileRecord, Fit, Manifest, Source
+from swrec_prod.files import write_json
 
 FOLDER = Path("build/bench/reader")
 FIRST_DAY = date(2024, 1, 1)
@@ -85,25 +85,29 @@ def write_days(out: Path, rows: int, days: int, *, history: bool) -> Path:
         use_dictionary=False,
         write_statistics=False,
     )
-    entry = file_entry(out, first) | {"rows": rows, "row_groups": -(-rows // GROUP_ROWS), "fitted_until": "2023-12-31"}
-    files = []
+    record, until = dict(FileRecord.of(out, first)), FIRST_DAY - timedelta(days=1)
+    groups = -(-rows // GROUP_ROWS)
+    files, records = [], {}
     for day in (FIRST_DAY + timedelta(days=i) for i in range(days)):
         path = out / f"day={day}" / first.name
         if path != first:
             path.parent.mkdir()
             os.link(first, path)
-        files.append(entry | {"path": str(path.relative_to(out)), "day": str(day)})
+        of_day = record | {"path": path.relative_to(out).as_posix()}
+        files.append(DayFileRecord(**of_day, day=day, rows=rows, row_groups=groups, fitted_until=until))
+        records[day] = Day(rows=rows, nulls={}, scenarios={}, raw=[])
     schema_of(history).save(out / "schema.yaml")
-    manifest = {
-        "format": FORMAT,
-        "dataset": "reader",
-        "fingerprint": "none",
-        "rows": rows * days,
-        "files": files,
-        "splits": None,
-    }
-    manifest |= {"others": [file_entry(out, out / "schema.yaml")], "fit": {"rule": "none", "until": "2023-12-31"}}
-    (out / MANIFEST).write_text(json.dumps(manifest))
+    manifest = Manifest(
+        dataset="reader",
+        source=Source(data_file="drawn at random", raw=[]),
+        files=files,
+        others=[FileRecord.of(out, out / "schema.yaml")],
+        days=records,
+        fit=Fit(rule="none", rows=0, until=until),
+        fingerprint="none",
+        splits=None,
+    )
+    write_json(out / MANIFEST, manifest.to_json())
     return out
 
 
@@ -140,13 +144,6 @@ def schema_of(history: bool) -> Any:
     return FeatureSchema(
         name="reader", features=tuple(features), scenario=scenario, labels=labels, time="time", user="person"
     )
-
-
-def file_entry(out: Path, path: Path) -> dict[str, Any]:
-    """A file as the manifest knows it."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": str(path.relative_to(out)), "bytes": path.stat().st_size, "sha256": digest}
 
 
 def measured(what: str, folder: Path, history: bool, threads: int) -> dict[str, float]:
@@ -198,7 +195,7 @@ def _train(folder: Path, history: bool, threads: int, steps: int = 60, warm_up: 
     """Rows a second of training steps on batches that are in memory."""
     from swrec_prod.config import RunConfig
     from swrec_prod.data.catalog import Catalog
-    from swrec_prod.ranker import build_ranker
+    from swrec_prod.ranker import build_ranker, resolve_run
     from swrec_prod.train.distributed import process_group
     from swrec_prod.train.loop import Fit
     from swrec_prod.train.optim import make_optimizer
@@ -214,7 +211,7 @@ def _train(folder: Path, history: bool, threads: int, steps: int = 60, warm_up: 
     with process_group(threads) as ranks:
         reader = make_reader(folder, history, HISTORY_ROWS if history else FLAT_ROWS // 2)
         batches = list(islice(reader.epoch(0), warm_up + steps))
-        model = shard(build_ranker(Catalog.open(folder).schema, config, ranks.device), config.train, ranks)
+        model = shard(build_ranker(resolve_run(Catalog.open(folder).schema, config), ranks.device), config.train, ranks)
         fit = Fit(model, make_optimizer(model, config.train), reader, reader, ranks)
         model.train()
         for batch in batches[:warm_up]:

@@ -201,7 +201,7 @@ def identity(folder: Path) -> str:
     if not (folder / "manifest.json").is_file():
         return ""
     catalog = Catalog.open(folder)
-    return sha256("".join(file.sha256 for file in (*catalog.files, *catalog.others)).encode()).hexdigest()
+    return sha256("".join(file.sha256 for file in catalog.records).encode()).hexdigest()
 
 
 def fit(runs: Sequence[Run], jobs: int) -> list[str]:

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 
 from benchmarks.results import DATA, Grid, Protocol, Run, prepared_folder, runs_of
 from swrec_prod.config import day_range
-from swrec_prod.data.catalog import MANIFEST
+from swrec_prod.data.manifest import MANIFEST
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.predictions import Split, codes_of, logit_of, read_predictions, split_of, tasks_of
 from swrec_prod.metrics import sigmoid

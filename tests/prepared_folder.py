@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from swrec_prod.data.manifest import MANIFEST, Day, DayFileRecord, FileRecord, Fit, Manifest, Source
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
 
 FIRST_DAY = date(2024, 1, 1)
@@ -66,41 +66,31 @@ def write_prepared(
     out: Path, tables: Sequence[pa.Table], row_group: int = 1000, schema: FeatureSchema = SCHEMA
 ) -> Path:
     """Write one table a day from FIRST_DAY on, with schema and manifest."""
-    files = []
+    has_split = all("split" in table.column_names for table in tables)
+    until = None if has_split else FIRST_DAY
+    files, days = [], {}
     for i, table in enumerate(tables):
         day = FIRST_DAY + timedelta(days=i)
         path = out / f"day={day}" / "part-00000.parquet"
         path.parent.mkdir(parents=True)
         pq.write_table(table, path, row_group_size=row_group)
-        files.append(manifest_entry(out, path, day))
+        groups = pq.read_metadata(path).num_row_groups
+        record = dict(FileRecord.of(out, path))
+        files.append(DayFileRecord(**record, day=day, rows=len(table), row_groups=groups, fitted_until=until))
+        days[day] = Day(rows=len(table), nulls={}, scenarios={}, raw=[])
     schema.save(out / "schema.yaml")
-    splits = {name: 1 for name in SPLITS} if all("split" in t.column_names for t in tables) else None
-    others = [file_entry(out, out / "schema.yaml")]
-    until = None if splits else str(FIRST_DAY)
-    files = [file | {"fitted_until": until} for file in files]
-    manifest = {
-        "format": 3,
-        "dataset": "toy",
-        "fingerprint": "f00",
-        "rows": sum(map(len, tables)),
-        "files": files,
-        "others": others,
-    }
-    manifest |= {"splits": splits, "fit": {"rule": "by hand", "until": until}}
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    manifest = Manifest(
+        dataset="toy",
+        source=Source(data_file="by hand", raw=[]),
+        files=files,
+        others=[FileRecord.of(out, out / "schema.yaml")],
+        days=days,
+        fit=Fit(rule="by hand", rows=0, until=until),
+        fingerprint="f00",
+        splits={name: 1 for name in SPLITS} if has_split else None,
+    )
+    (out / MANIFEST).write_text(json.dumps(manifest.to_json()))
     return out
-
-
-def file_entry(out: Path, path: Path) -> dict[str, str | int]:
-    """What the manifest says of any file."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"path": str(path.relative_to(out)), "bytes": path.stat().st_size, "sha256": digest}
-
-
-def manifest_entry(out: Path, path: Path, day: date) -> dict[str, str | int]:
-    """What the manifest says of a day's file."""
-    meta = pq.read_metadata(path)
-    return {**file_entry(out, path), "day": str(day), "rows": meta.num_rows, "row_groups": meta.num_row_groups}
 
 
 def days_of_sizes(out: Path, sizes: Sequence[int], row_group: int = 1000) -> Path:

@@ -21,6 +21,8 @@ from swrec_prod.engine.local import LocalEngine
 from swrec_prod.prepare import day_writer, write_cluster, write_local
 from swrec_prod.prepare import run as preparing
 from swrec_prod.prepare.behaviours import Behaviours, Carry, sequence
+from swrec_prod.prepare.day_writer import Written
+from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.run import prepare
 from tests.dated_log import (
     MIDNIGHT,
@@ -142,8 +144,14 @@ def test_a_day_of_several_chunks_is_evaluated_once(
     asked: list[list[date]] = []
     forgotten: list[str] = []
 
-    def counted(engine: Engine, events: Any, *rest: Any, **options: Any) -> None:
-        write_local.stream_days(engine, lambda days: (asked.append(days), events(days))[1], *rest, **options)
+    def counted(engine: Engine, events: Events, *rest: Any) -> Written:
+        def of(days: list[date]) -> Any:
+            asked.append(days)
+            return Events.of(events, days)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(events, "of", of, raising=False)
+            yield from write_local.stream_days(engine, events, *rest)
 
     forget = LocalEngine.forget
     monkeypatch.setattr(

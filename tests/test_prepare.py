@@ -82,7 +82,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             read=lambda engine, files, options: engine.memory(table),
         )
         monkeypatch.setitem(DATASETS, "movielens-1m", source)
-        return tmp_path / out, prepare(data_file or toy(), raw, tmp_path / out, **options)
+        manifest = prepare(data_file or toy(), raw, tmp_path / out, **options)
+        return tmp_path / out, manifest.to_json()
 
     return call
 

@@ -106,7 +106,7 @@ def test_a_data_file_becomes_batches(name: str, tmp_path: Path, request: pytest.
     data, out = DataFile.load(name), tmp_path / "out"
     if name in FIT_UNTIL:
         data = data.model_copy(update={"fit_until": FIT_UNTIL[name]})
-    manifest = prepare(data, raw, out)
+    manifest = prepare(data, raw, out).to_json()
     held_out = (manifest["splits"] or {"test": manifest["rows"] - manifest["fit"]["rows"]})["test"]
     asked = pq.read_table(out / "requests.parquet")
     assert 0 < len(asked) <= held_out and set(asked.column_names) >= {

@@ -23,7 +23,7 @@ from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.files import temporary
 from swrec_prod.prepare.run import prepare
-from swrec_prod.prepare.staging import locked
+from swrec_prod.prepare.staging import only_writer
 from tests.dated_log import (
     SCHEMA,
     contents,
@@ -307,8 +307,8 @@ def test_a_day_without_rows_is_a_day(raw: Path, out: Path) -> None:
 
 
 def test_only_one_prepare_writes_to_a_folder(raw: Path, out: Path, tmp_path: Path) -> None:
-    hold = "import sys, time; from pathlib import Path; from swrec_prod.prepare.staging import locked\n"
-    hold += "with locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
+    hold = "import sys, time; from pathlib import Path; from swrec_prod.prepare.staging import only_writer\n"
+    hold += "with only_writer(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold, str(out)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "locked\n"
         began = time.monotonic()
@@ -333,8 +333,8 @@ def test_a_lock_that_its_holder_removed_before_it_was_taken_is_none(out: Path, m
         flock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with locked(out):
-        with pytest.raises(DataError, match="another swrec prepare is writing it"), locked(out):
+    with only_writer(out):
+        with pytest.raises(DataError, match="another swrec prepare is writing it"), only_writer(out):
             pass
         assert path.exists()
 

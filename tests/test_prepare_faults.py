@@ -105,8 +105,8 @@ def test_a_file_that_vanishes_or_changes_mid_run_is_named(
     path = raw / "log" / f"day={day(2)}" / "part-0.parquet"
     module, name = {
         "fitting": (preparing, "fit"),
-        "writing": (write_local, "_carries"),
-        "finished": (preparing, "request_table"),
+        "writing": (write_local, "carries_before"),
+        "finished": (preparing, "held_out_requests"),
     }[moment]
     original = getattr(module, name)
 
@@ -284,7 +284,7 @@ def test_a_full_disk_is_told_and_work_goes_on_afterwards(
     elif when == "a day":
         monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     else:
-        monkeypatch.setattr(preparing, "request_table", full)
+        monkeypatch.setattr(preparing, "held_out_requests", full)
     refused(raw, out, "the disk is full; make room and run swrec prepare again")
     assert not out.exists()
     monkeypatch.undo()

@@ -42,10 +42,10 @@ def test_a_killed_prepare_goes_on_where_it_stopped(raw: Path, out: Path, tmp_pat
     config = tmp_path / "data.yaml"
     config.write_text(yaml.safe_dump(file.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
     program = (
-        "import sys, time\nfrom swrec_prod.prepare import write_local\nfrom swrec_prod.prepare.staging import Work\n"
+        "import sys, time\nfrom swrec_prod.prepare import write_local\nfrom swrec_prod.prepare.staging import Staging\n"
         "from swrec_prod.cli import main\n"
-        "write_local.CHUNK_ROWS = 200\nsave = Work.save\n"
-        "def slow(work):\n    save(work)\n    time.sleep(0.1 if len(work.days) < 5 else 60)\nWork.save = slow\nmain()\n"
+        "write_local.CHUNK_ROWS = 200\nsave = Staging.save\n"
+        "def slow(work):\n    save(work)\n    time.sleep(0.1 if len(work.days) < 5 else 60)\nStaging.save = slow\nmain()\n"
     )
     command = [sys.executable, "-c", program, "prepare", str(config), "--raw", str(raw), "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
@@ -90,7 +90,7 @@ def test_a_killed_prepare_whose_attributes_changed_begins_again(
     if added:
         prepare(data_file(), raw, out)
         write_day(raw, 4)
-    kill(monkeypatch, preparing, "request_table", lambda: prepare(data_file(), raw, out))
+    kill(monkeypatch, preparing, "held_out_requests", lambda: prepare(data_file(), raw, out))
     write_users(raw, users=3)
     if added:
         shutil.copytree(out, tmp_path / "unbroken")
@@ -110,7 +110,7 @@ def test_killed_while_it_extends_vocabularies(
     shutil.copytree(out, tmp_path / "unbroken")
     write_day(raw, 4)
     prepare(file, raw, tmp_path / "unbroken")
-    where, name = (encoders.pq, "write_table") if moment == "vocabularies" else (preparing, "request_table")
+    where, name = (encoders.pq, "write_table") if moment == "vocabularies" else (preparing, "held_out_requests")
     kill(monkeypatch, where, name, lambda: prepare(file, raw, out))
     prepare(file, raw, out)
     assert contents(out) == contents(tmp_path / "unbroken")
@@ -123,7 +123,7 @@ def test_a_prepared_day_that_is_damaged_while_work_on_it_is_cut_off_is_done_agai
     shutil.copytree(out, tmp_path / "unbroken")
     write_day(raw, 4)
     prepare(data_file(), raw, tmp_path / "unbroken")
-    kill(monkeypatch, preparing, "request_table", lambda: prepare(data_file(), raw, out))
+    kill(monkeypatch, preparing, "held_out_requests", lambda: prepare(data_file(), raw, out))
     damage_a_page(out / f"day={day(2)}" / "part-00000.parquet")  # the unfinished work has a hard link to it
     prepare(data_file(), raw, out)
     assert contents(out) == contents(tmp_path / "unbroken")

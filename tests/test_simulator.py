@@ -105,7 +105,7 @@ def test_the_data_file_names_what_the_files_hold(folder: Path) -> None:
 
 
 def test_the_log_prepares_with_its_own_data_file(folder: Path, rows: Columns, tmp_path: Path) -> None:
-    manifest = prepare(DataFile.load(folder / "data.yaml"), folder, tmp_path / "prepared")
+    manifest = prepare(DataFile.load(folder / "data.yaml"), folder, tmp_path / "prepared").to_json()
     assert manifest["rows"] == len(rows["row"]) and set(manifest["nulls"].values()) == {0}
     columns = ["row", "label_click", "history.item", "scenario"]
     table = pq.read_table(sorted((tmp_path / "prepared").glob("day=*/*.parquet")), columns=columns).sort_by("row")

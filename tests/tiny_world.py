@@ -23,7 +23,7 @@ from swrec_prod.encoding.pack import Packed, pack
 from swrec_prod.export.loaded import encode_rows, take
 from swrec_prod.export.run import export_package
 from swrec_prod.layout import Layout
-from swrec_prod.ranker import Ranker, build_ranker
+from swrec_prod.ranker import Ranker, build_ranker, resolve_run
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
 
 MODELS = ("mscan", "shared_bottom")
@@ -89,7 +89,7 @@ def prepare(folder: Path, schema: FeatureSchema = SCHEMA) -> pa.Table:
 def catalog_of(folder: Path) -> Catalog:
     """The catalog of the folder, as it was when it was written; it has no days."""
     schema, fingerprint = FeatureSchema.load(folder / "schema.yaml"), (folder / "fingerprint").read_text()
-    return Catalog(folder, schema, files=(), others=(), fingerprint=fingerprint, has_split=False)
+    return Catalog(folder, schema, files=(), records=(), fingerprint=fingerprint, has_split=False)
 
 
 def make_config(model: str, folder: Path) -> RunConfig:
@@ -102,7 +102,7 @@ def make_config(model: str, folder: Path) -> RunConfig:
 
 def make_ranker(model: str, folder: Path) -> Ranker:
     """An untrained ranker whose scores differ from row to row."""
-    ranker = build_ranker(FeatureSchema.load(folder / "schema.yaml"), make_config(model, folder)).eval()
+    ranker = build_ranker(resolve_run(FeatureSchema.load(folder / "schema.yaml"), make_config(model, folder))).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in ranker.parameters():

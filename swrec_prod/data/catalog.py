@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from swrec_prod.config import DataConfig, SplitName, day_range
+from swrec_prod.data.manifest import FileRecord, read_manifest
 from swrec_prod.errors import ConfigError, DataError, nearest
-from swrec_prod.files import file_sha256
 from swrec_prod.schema import FeatureSchema
-
-MANIFEST = "manifest.json"
-FORMAT = 3
 
 
 @dataclass(frozen=True)
-class StoredFile:
-    """One file as the manifest knows it. size: bytes."""
+class DayFile:
+    """One Parquet file of one day. size: bytes. rows and row_groups: how many. fitted_until: the last day that its
+    encoders had seen.
+    """
 
     path: Path
     size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class DayFile(StoredFile):
-    """One Parquet file of one day.
-
-    rows and row_groups: how many. fitted_until: the last day that its encoders had seen.
-    """
-
     day: date
     rows: int
     row_groups: int
@@ -42,9 +29,8 @@ class DayFile(StoredFile):
 
 @dataclass(frozen=True)
 class Catalog:
-    """A prepared folder.
-
-    files: of the days, in order of day and path. others: schema, vocabularies and held-out requests.
+    """A prepared folder. files: of the days, in order of day and path. records: of all files, the
+    days' first.
 
     fingerprint: of schema and vocabularies.
     """
@@ -52,7 +38,7 @@ class Catalog:
     root: Path
     schema: FeatureSchema
     files: tuple[DayFile, ...]
-    others: tuple[StoredFile, ...]
+    records: tuple[FileRecord, ...]
     fingerprint: str
     has_split: bool
 
@@ -64,18 +50,17 @@ class Catalog:
         size.
         """
         root = Path(path)
-        manifest = _manifest(root)
-        try:
-            files = tuple(sorted((_file(root, f) for f in manifest["files"]), key=lambda f: (f.day, f.path)))
-            others = tuple(StoredFile(*_stored(root, f)) for f in manifest["others"])
-            fingerprint, has_split = str(manifest["fingerprint"]), bool(manifest.get("splits"))
-        except (KeyError, TypeError, ValueError) as failure:
-            raise DataError(
-                f"{root / MANIFEST}: damaged ({type(failure).__name__}: {failure}); run swrec prepare again"
-            ) from None
-        for file in (*others, *files):
-            _check_size(file)
-        return cls(root, FeatureSchema.load(root / "schema.yaml"), files, others, fingerprint, has_split)
+        manifest = read_manifest(root)
+        in_order = sorted(manifest.files, key=lambda file: (file.day, file.path))
+        records = (*in_order, *manifest.others)
+        for record in records:
+            record.check(root, content=False)
+        files = [
+            DayFile(root / file.path, file.bytes, file.day, file.rows, file.row_groups, file.fitted_until)
+            for file in in_order
+        ]
+        schema = FeatureSchema.load(root / "schema.yaml")
+        return cls(root, schema, tuple(files), records, manifest.fingerprint, manifest.splits is not None)
 
     @property
     def days(self) -> list[date]:
@@ -115,8 +100,8 @@ class Catalog:
 
     def verify(self) -> None:
         """Compare every file's SHA-256 with the manifest. Raises DataError naming the first file that differs."""
-        for file in (*self.others, *self.files):
-            _check_content(file)
+        for record in self.records:
+            record.check(self.root, content=True)
 
     def _check_unseen(self, days: str, files: tuple[DayFile, ...]) -> None:
         """Raises DataError when the vocabularies and scalers of a file were fitted on its day or a later one."""
@@ -129,69 +114,6 @@ class Catalog:
             if file.fitted_until is not None and file.day <= file.fitted_until:
                 fitted = f"vocabularies and scalers were fitted on days up to {file.fitted_until}"
                 raise DataError(f"{self.root}: {days}: {fitted}; begin later, or prepare with an earlier fit_until")
-
-
-def damaged(root: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    """The days of a prepared folder with a file that is missing or not what the manifest says, and what is wrong.
-
-    Raises DataError for a file that belongs to all days.
-    """
-    for entry in manifest["others"]:
-        _check_content(StoredFile(*_stored(root, entry)))
-    found: dict[str, str] = {}
-    for entry in manifest["files"]:
-        try:
-            _check_content(StoredFile(*_stored(root, entry)))
-        except DataError as failure:
-            found.setdefault(str(entry["day"]), str(failure))
-    return found
-
-
-def _manifest(root: Path) -> dict[str, Any]:
-    path = root / MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{root}: not a prepared folder: no {MANIFEST}; run swrec prepare") from None
-    except ValueError as failure:
-        raise DataError(f"{path}: damaged ({failure}); run swrec prepare again") from None
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
-        raise DataError(f"{path}: format {found!r}, expected {FORMAT}; run swrec prepare again with this version")
-    return manifest
-
-
-def _file(root: Path, entry: dict[str, Any]) -> DayFile:
-    until = entry.get("fitted_until")
-    fitted = date.fromisoformat(until) if until else None
-    return DayFile(
-        *_stored(root, entry), date.fromisoformat(entry["day"]), int(entry["rows"]), int(entry["row_groups"]), fitted
-    )
-
-
-def _stored(root: Path, entry: dict[str, Any]) -> tuple[Path, int, str]:
-    return root / entry["path"], int(entry["bytes"]), str(entry["sha256"])
-
-
-def _check_size(file: StoredFile) -> None:
-    try:
-        found = file.path.stat().st_size
-    except FileNotFoundError:
-        raise DataError(f"{file.path}: missing, but listed in {MANIFEST}; run swrec prepare again") from None
-    if found != file.size:
-        raise DataError(
-            f"{file.path}: {found} bytes, expected {file.size} ({MANIFEST}); "
-            "cut short or overwritten? run swrec prepare again"
-        )
-
-
-def _check_content(file: StoredFile) -> None:
-    _check_size(file)
-    found = file_sha256(file.path)
-    if found != file.sha256:
-        raise DataError(
-            f"{file.path}: SHA-256 {found[:12]}..., expected {file.sha256[:12]}...; run swrec prepare again"
-        )
 
 
 def _span(days: Sequence[date]) -> str:

@@ -6,16 +6,16 @@ equal bytes, whichever engine prepared them and in however many pieces they came
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from swrec_prod.data.manifest import DayFileRecord, FileRecord
 from swrec_prod.encoding.pack import Ragged
-from swrec_prod.files import file_record
 from swrec_prod.schema import FeatureSchema
 
 MICROSECONDS = pa.timestamp("us", "UTC")
@@ -53,6 +53,10 @@ def list_array(column: Ragged) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(column.offsets.astype(np.int32)), pa.array(column.values))
 
 
+# Each day once it is written, with the records of its files.
+Written = Generator[tuple[date, list[DayFileRecord]], None, None]
+
+
 class DayWriter:
     """Writes one day, whose rows arrive in order and in pieces; `close` gives the manifest's records of its files.
 
@@ -61,7 +65,7 @@ class DayWriter:
 
     def __init__(self, out: Path, day: date, schema: pa.Schema, first_part: int = 0) -> None:
         self.out, self.day, self.schema, self.first_part = out, day, schema, first_part
-        self.records: list[dict[str, Any]] = []
+        self.records: list[DayFileRecord] = []
         self._waiting: list[pa.Table] = []
         self._file: pq.ParquetWriter | None = None
         self._rows = 0  # of the file that is open
@@ -77,8 +81,8 @@ class DayWriter:
         if self.room == 0:
             self._flush()
 
-    def close(self) -> list[dict[str, Any]]:
-        """Finish the day. One record a file: path, bytes, sha256, day, rows, row_groups."""
+    def close(self) -> list[DayFileRecord]:
+        """Finish the day; gives the records of its files."""
         if self._waiting:
             self._flush()
         if self._file is not None:
@@ -99,8 +103,8 @@ class DayWriter:
         assert self._file is not None
         self._file.close()
         groups = -(-self._rows // GROUP_ROWS)
-        record = file_record(self.out, self._path())
-        self.records.append({**record, "day": str(self.day), "rows": self._rows, "row_groups": groups})
+        file = FileRecord.of(self.out, self._path())
+        self.records.append(DayFileRecord(**dict(file), day=self.day, rows=self._rows, row_groups=groups))
         self._file, self._rows = None, 0
 
     def _path(self) -> Path:

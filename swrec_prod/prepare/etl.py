@@ -177,28 +177,41 @@ def windowed(events: ir.Table, schema: FeatureSchema) -> ir.Table:
 
 
 def behaved(events: ir.Table, schema: FeatureSchema, feature: Feature) -> ir.BooleanValue:
-    """Whether an event is a behaviour of `feature`. With a random split only training rows are: a training row may be
-    later than a test row of its user, and a history with that row would tell its label.
+    """Whether an event is a behaviour of `feature`."""
+    label = next((label.column for label in schema.labels if label.name == feature.where), None)
+    return _has(events, _of_behaviours(label, SPLIT, events.columns))
+
+
+def of_prepared_behaviours(feature: Feature, columns: Sequence[str]) -> dict[str, int | str]:
+    """The columns of prepared rows that say which of them are behaviours of `feature`, with the values they then have."""
+    return _of_behaviours(f"label_{feature.where}" if feature.where else None, "split", columns)
+
+
+def _of_behaviours(label: str | None, split: str, columns: Sequence[str]) -> dict[str, int | str]:
+    """What a behaviour is: a row whose `label` is 1, any row without one. With a random split only training rows are: a
+    training row may be later than a test row of its user, and a history with that row would tell its label.
     """
-    happened = ibis.literal(True)
-    if feature.where:
-        column = next(label.column for label in schema.labels if label.name == feature.where)
-        happened = events[column].cast("float64") == 1
-    return happened & (events[SPLIT] == "train") if SPLIT in events.columns else happened
+    return ({label: 1} if label else {}) | ({split: "train"} if split in columns else {})
+
+
+def _has(rows: ir.Table, values: Mapping[str, int | str]) -> ir.BooleanValue:
+    """Whether a row has these values."""
+    equal = ibis.literal(True)
+    for name, value in values.items():
+        column = rows[name] if isinstance(value, str) else rows[name].cast("float64")
+        equal = equal & (column == value)
+    return equal
 
 
 def latest(rows: ir.Table, feature: Feature) -> ir.Table:
     """user, time, row, item, scenario of the last `max_length` behaviours of every user in prepared rows."""
-    happened = rows.filter(rows[f"label_{feature.where}"] == 1) if feature.where else rows
-    if "split" in rows.columns:
-        happened = happened.filter(happened["split"] == "train")
+    happened = rows.filter(_has(rows, of_prepared_behaviours(feature, rows.columns)))
     happened = happened.select("user", "time", "row", "scenario", item=happened[feature.table])
     if feature.max_length is None:
         return happened
     newest_first = ibis.window(group_by="user", order_by=[ibis.desc("time"), ibis.desc("row")])
-    return (
-        happened.mutate(_age=ibis.row_number().over(newest_first)).filter(_["_age"] < feature.max_length).drop("_age")
-    )
+    aged = happened.mutate(_age=ibis.row_number().over(newest_first))
+    return aged.filter(_["_age"] < feature.max_length).drop("_age")
 
 
 def _order(events: ir.Table, time: str) -> list[ir.Value]:

@@ -5,6 +5,7 @@ Called on Arrow tables, by every engine.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,11 @@ import pyarrow.compute as pc
 
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Ragged
+from swrec_prod.engine.contract import Engine
+from swrec_prod.prepare import etl
 from swrec_prod.prepare.behaviours import Behaviours, Carry, Sequence, sequence
 from swrec_prod.prepare.check import label_values, weight_values
 from swrec_prod.prepare.day_writer import MICROSECONDS, list_array
-from swrec_prod.prepare.etl import DAY, SPLIT
 from swrec_prod.schema import Feature, FeatureSchema
 
 Carries = dict[str, Carry]
@@ -53,7 +55,16 @@ def prepared_rows(encoders: Encoders, events: pa.Table, carries: Carries) -> tup
             encoders.schema, feature, events, table, carries.get(feature.name, Carry.empty())
         )
         found.append(made)
-    return Rows(table, found, events[DAY].to_numpy()), after
+    return Rows(table, found, events[etl.DAY].to_numpy()), after
+
+
+def carries_before(engine: Engine, schema: FeatureSchema, files: list[Path]) -> Carries:
+    """The latest behaviours of every user in the prepared files of earlier days, by sequence feature."""
+    if not files:
+        return {}
+    rows = engine.parquet(files)
+    sequences = schema.of_kind("sequence")
+    return {feature.name: Carry.of_table(engine.arrow(etl.latest(rows, feature))) for feature in sequences}
 
 
 def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
@@ -66,8 +77,8 @@ def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
         columns["request"] = events[schema.request].cast(pa.string())
     if schema.weight:
         columns["weight"] = weight_values(events[schema.weight], schema.weight)
-    if SPLIT in events.column_names:
-        columns["split"] = events[SPLIT]
+    if etl.SPLIT in events.column_names:
+        columns["split"] = events[etl.SPLIT]
     for feature in schema.features:
         if feature.kind != "sequence":
             column = encoders.encode(feature.name, events[feature.source])
@@ -87,8 +98,8 @@ def _sequence(
 
 
 def _happened(feature: Feature, table: pa.Table) -> np.ndarray:
-    """bool [N]; the same rows as those that etl.behaved counts."""
-    happened = table[f"label_{feature.where}"].to_numpy() == 1 if feature.where else np.ones(len(table), bool)
-    if "split" in table.column_names:
-        happened = happened & pc.equal(table["split"], "train").to_numpy()
+    """bool [N]: whether a row is a behaviour."""
+    happened = np.ones(len(table), bool)
+    for name, value in etl.of_prepared_behaviours(feature, table.column_names).items():
+        happened &= pc.equal(table[name], value).to_numpy()
     return happened

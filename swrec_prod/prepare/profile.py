@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swrec_prod.data.manifest import Traffic
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.etl import HOUR, ROW, checked, numbers
 from swrec_prod.schema import Feature, FeatureSchema, Scenario
@@ -75,16 +75,16 @@ class Profile:
         counted = counted.sort_by([("rows_sum", "descending"), ("scenario", "ascending")])
         return counted["scenario"].to_pylist()
 
-    def traffic(self, day: date, known: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-        """{scenario: {"rows", "positives": {task}}} of one day; what is not in `known` counts as "(unseen)"."""
-        found: dict[str, dict[str, Any]] = {}
-        for row in self._of(day).to_pylist():
-            name = row["scenario"] if row["scenario"] in known else "(unseen)"
-            entry = found.setdefault(name, {"rows": 0, "positives": dict.fromkeys(self.schema.tasks, 0)})
-            entry["rows"] += row["rows"]
+    def traffic(self, day: date, known: tuple[str, ...]) -> dict[str, Traffic]:
+        """By scenario, of one day; what is not in `known` counts as "(unseen)"."""
+        traffic: dict[str, Traffic] = {}
+        for hour in self._of(day).to_pylist():
+            name = hour["scenario"] if hour["scenario"] in known else "(unseen)"
+            of_name = traffic.setdefault(name, Traffic(rows=0, positives=dict.fromkeys(self.schema.tasks, 0)))
+            of_name.rows += hour["rows"]
             for task in self.schema.tasks:
-                entry["positives"][task] += row[f"positives_{task}"]
-        return {name: found[name] for name in (*known, "(unseen)") if name in found}
+                of_name.positives[task] += hour[f"positives_{task}"]
+        return {name: traffic[name] for name in (*known, "(unseen)") if name in traffic}
 
     def missing(self, day: date) -> dict[str, int]:
         """How many values of each feature are missing on one day; row 0 and scalers take their place."""

@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from swrec_prod.data.manifest import RawFileRecord, Source
 from swrec_prod.datasets.source import RawFiles
 from swrec_prod.errors import DataError
 from swrec_prod.files import file_sha256
 
-Identity = dict[str, Any]
 THREADS = 2
 
 
@@ -31,7 +30,7 @@ class RawLog:
     """
 
     files: RawFiles
-    identities: dict[Path, Identity]
+    identities: dict[Path, RawFileRecord]
     stats: dict[Path, tuple[int, int]]
 
     @classmethod
@@ -42,11 +41,11 @@ class RawLog:
         with ThreadPoolExecutor(THREADS) as pool:
             sums = list(pool.map(file_sha256, paths))
         names = _names(files)
-        found = {
-            path: {"name": names[path], "bytes": stats[path][0], "sha256": digest}
+        identities = {
+            path: RawFileRecord(name=names[path], bytes=stats[path][0], sha256=digest)
             for path, digest in zip(paths, sums, strict=True)
         }
-        return cls(files, found, stats)
+        return cls(files, identities, stats)
 
     @property
     def has_days(self) -> bool:
@@ -54,7 +53,7 @@ class RawLog:
         return any(file.day is not None for file in self.files)
 
     @property
-    def undated(self) -> list[Identity]:
+    def undated(self) -> list[RawFileRecord]:
         """Identities of the files that belong to all days."""
         return [self.identities[file.path] for file in self.files if file.day is None]
 
@@ -64,13 +63,13 @@ class RawLog:
         return tuple(file for file in self.files if file.day is None or file.day in wanted)
 
     @property
-    def by_day(self) -> dict[date, list[Identity]]:
+    def by_day(self) -> dict[date, list[RawFileRecord]]:
         """Identities of the files of each day."""
-        found: dict[date, list[Identity]] = {}
+        of_day: dict[date, list[RawFileRecord]] = {}
         for file in self.files:
             if file.day is not None:
-                found.setdefault(file.day, []).append(self.identities[file.path])
-        return dict(sorted(found.items()))
+                of_day.setdefault(file.day, []).append(self.identities[file.path])
+        return dict(sorted(of_day.items()))
 
     def place(self, day: date) -> str:
         """The files that rows of `day` come from, for messages; those of the log when it is none of its days."""
@@ -87,25 +86,23 @@ class RawLog:
 
     @cached_property
     def _footers(self) -> dict[Path, tuple[set[str], set[str]]]:
-        """Of each Parquet file the columns with a type and those without;
-        those of one that is damaged are told where it is read.
-        """
-        found = {}
+        """Of each Parquet file the columns with a type and those without; of a damaged one whoever reads it will tell."""
+        footers = {}
         for path in (file.path for file in self.files if file.path.suffix == ".parquet"):
             with contextlib.suppress(pa.ArrowException, OSError):
                 schema = pq.read_schema(path)
                 without = {field.name for field in schema if pa.types.is_null(field.type)}
-                found[path] = (set(schema.names) - without, without)
-        return found
+                footers[path] = (set(schema.names) - without, without)
+        return footers
 
-    def continues(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    def continues(self, before: Source | None, now: Source) -> bool:
         """Whether what was prepared from the source `before` is still good for the source `now`.
 
         Files without a day are the whole log where it has no days. Beside a log with days they are attributes, and days
         that are prepared keep the ones that they had then: those of later days are no better for them. (Of a prepare
         that was cut off, no day is prepared yet in this sense: with other attributes it begins again.)
         """
-        return before == now or (self.has_days and before["data_file"] == now["data_file"])
+        return before is not None and (before == now or (self.has_days and before.data_file == now.data_file))
 
     def check_unchanged(self) -> None:
         """Raises DataError naming a file that vanished or changed since its checksum was taken."""
@@ -116,22 +113,22 @@ class RawLog:
                 )
 
 
-def news(log: RawLog, prepared: Mapping[str, list[Identity]]) -> dict[date, str]:
+def changed_days(log: RawLog, prepared: Mapping[date, list[RawFileRecord]]) -> dict[date, str]:
     """The days of a dated log that are not prepared, or from other files, each with what is new, for people.
 
-    prepared: the identities of the files of each prepared day.
+    prepared: the raw files of each prepared day.
     """
-    found = {}
+    changed = {}
     for day, files in log.by_day.items():
-        before = prepared.get(str(day))
+        before = prepared.get(day)
         if before != files:
-            found[day] = "new" if before is None else difference(before, files)
-    return found
+            changed[day] = "new" if before is None else difference(before, files)
+    return changed
 
 
-def difference(before: list[Identity], now: list[Identity]) -> str:
+def difference(before: list[RawFileRecord], now: list[RawFileRecord]) -> str:
     """Which files changed, came or are gone, for people."""
-    old, new = ({file["name"]: file["sha256"] for file in files} for files in (before, now))
+    old, new = ({file.name: file.sha256 for file in files} for files in (before, now))
     changed = [name for name in new if name in old and old[name] != new[name]]
     added, gone = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
     causes = ((changed, "changed since it was prepared"), (added, "came late"), (gone, "is gone"))
@@ -155,7 +152,7 @@ def _names(files: RawFiles) -> dict[Path, str]:
 
 def _stat(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        stat = path.stat()
     except FileNotFoundError:
         raise DataError(f"{path}: vanished while it was being prepared") from None
-    return found.st_size, found.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns

@@ -4,7 +4,9 @@ for golden rows and demos.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import ibis
@@ -12,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swrec_prod.data.manifest import Day
 from swrec_prod.encoding.pack import spread
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.day_writer import MICROSECONDS
-from swrec_prod.prepare.etl import DAY, ROW, behaved
-from swrec_prod.prepare.profile import day_of
+from swrec_prod.prepare.etl import DAY, ROW, SPLIT, behaved
+from swrec_prod.prepare.events import Events
+from swrec_prod.prepare.profile import day_of, number_of
 from swrec_prod.schema import Feature, FeatureSchema
 
 if TYPE_CHECKING:
@@ -25,20 +29,51 @@ if TYPE_CHECKING:
 
 CANDIDATES = 1_000_000  # about so many rows are chosen from, at most
 UNSEEN = "(unseen)"  # scenarios that the schema does not list, together
+ONE_DAY = timedelta(days=1)
 Counts = dict[str, int]
 
 
+def held_out_requests(
+    engine: Engine, events: Events, schema: FeatureSchema, days: Mapping[date, Day], until: date | None
+) -> pa.Table:
+    """The rows of requests.parquet, chosen from the latest rows that the encoders have not seen: see `request_table`.
+
+    days: the prepared ones, in order. until: the last one that the encoders were fitted on; None where rows are dealt.
+    """
+    unseen, limit = _unseen(events, schema, days, until)
+    return request_table(engine, events.of(list(days)), events.data_file, schema, unseen, limit)
+
+
+def _unseen(
+    events: Events, schema: FeatureSchema, days: Mapping[date, Day], until: date | None
+) -> tuple[ir.Table, Counts]:
+    """The events that requests are chosen from, and how many of each scenario; of a dated log the last held-out days
+    only.
+    """
+    rows = {day: {name: of.rows for name, of in record.scenarios.items()} for day, record in days.items()}
+    total = dict(sum(map(Counter, rows.values()), Counter()))
+    limit = limits(total, events.data_file.requests.per_scenario, 10 if until else 1)
+    if until is None:
+        dealt = events.of([])
+        return dealt.filter(dealt[SPLIT] == "test"), limit
+    held_out = {day: of for day, of in rows.items() if day > until}
+    last = last_days(held_out, limit, schema.request is not None) or list(days)[-1:]
+    first = max(last[0], until + ONE_DAY)
+    latest = events.of(last)
+    return latest.filter(latest[DAY] >= number_of(first)), limit
+
+
 def limits(rows: Counts, per_scenario: int, part: int) -> Counts:
-    """Of how many of the latest held-out rows of each scenario to choose:
-    of a `part`-th of its `rows`, of the last days then.
+    """How many of each scenario's latest held-out rows may become requests: a `part`-th of its `rows`, at most about
+    CANDIDATES of all scenarios together.
     """
     most = max(CANDIDATES // max(len(rows), 1), per_scenario)
     return {scenario: min(max(count // part, 1), most) for scenario, count in rows.items()}
 
 
-def last_days(days: Mapping[str, Counts], limit: Counts, whole: bool) -> list[str]:
-    """Of held-out days, in order, with the rows of their scenarios:
-    the latest ones, that have `limit` rows of each scenario.
+def last_days(days: Mapping[date, Counts], limit: Counts, whole: bool) -> list[date]:
+    """Of held-out days, in order, with the rows of their scenarios: the latest ones, that have `limit` rows of each
+    scenario.
 
     whole: one day more, for requests that begin before midnight.
     """

@@ -6,23 +6,24 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ibis
 import pyarrow as pa
 
+from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.behaviours import Carry
-from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, stored_schema
-from swrec_prod.prepare.prepared_rows import prepared_rows
+from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written, stored_schema
+from swrec_prod.prepare.events import Events
+from swrec_prod.prepare.prepared_rows import carries_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of, number_of
-from swrec_prod.prepare.staging import Work
+from swrec_prod.prepare.staging import Staging
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -31,32 +32,20 @@ GROUP_OF_USERS = 200_000  # rows, on average, that a worker holds at once
 PARTS = 2**20  # a unit of work is one file: day * PARTS + part
 TEXT, NUMBER = pa.string(), pa.int64()
 WRITTEN = pa.schema({"path": TEXT, "bytes": NUMBER, "sha256": TEXT, "day": TEXT, "rows": NUMBER, "row_groups": NUMBER})
-EventsOf = Callable[[list[date]], "ir.Table"]
-Finished = Callable[[date, list[dict[str, Any]]], None]
 
 
 def spread_days(
-    engine: Engine,
-    events: EventsOf,
-    encoders: Encoders,
-    profile: Profile,
-    days: list[date],
-    work: Work,
-    finished: Finished,
-) -> None:
-    """Write `days` into the folder of `work`, which all workers must see;
-    `finished` is told of each day, with its files' records.
-
-    events: gives etl.standard of some days.
-    """
-    inside = events(days)
+    engine: Engine, events: Events, encoders: Encoders, profile: Profile, days: list[date], work: Staging
+) -> Written:
+    """Write `days` into the folder of `work`, which all workers must see, and give each with its files."""
+    inside = events.of(days)
     inside = etl.windowed(inside.filter(inside[etl.DAY].isin([number_of(day) for day in days])), encoders.schema)
     inside = inside.mutate(_unit=inside[etl.DAY] * PARTS + _position(inside, encoders.schema.time) // FILE_ROWS)
     rows = sum(profile.rows_of(day) for day in days)
     groups = max(rows // GROUP_OF_USERS, 1)
     inside = inside.mutate(_group=inside[encoders.schema.user].cast("string").hash().abs() % groups)
     columns = stored_schema(encoders.schema, etl.SPLIT in inside.columns)
-    carried = _carried(engine, encoders, work, days[0])
+    carried = carries_before(engine, encoders.schema, work.files_before(days[0]))
     lists = engine.map_groups(
         inside,
         "_group",
@@ -66,23 +55,14 @@ def spread_days(
     written = engine.arrow(
         engine.map_groups(lists, "_unit", partial(_write, work.folder, work.scratch, columns), WRITTEN)
     )
-    files = sorted(written.to_pylist(), key=lambda file: file["path"])
+    files = sorted((DayFileRecord(**record) for record in written.to_pylist()), key=lambda file: file.path)
     for day in days:
-        finished(day, [file for file in files if file["day"] == str(day)])
+        yield day, [file for file in files if file.day == day]
     work.save()
 
 
 def _position(events: ir.Table, time: str) -> ir.IntegerValue:
     return ibis.row_number().over(ibis.window(group_by=etl.DAY, order_by=[events[time], events[etl.ROW]]))
-
-
-def _carried(engine: Engine, encoders: Encoders, work: Work, first: date) -> dict[str, Carry]:
-    """The latest behaviours of every user on the prepared days before `first`; sent to every worker."""
-    before = [work.folder / file["path"] for file in work.manifest["files"] if file["day"] < str(first)]
-    if not before:
-        return {}
-    rows = engine.parquet(before)
-    return {f.name: Carry.of_table(engine.arrow(etl.latest(rows, f))) for f in encoders.schema.of_kind("sequence")}
 
 
 def _with_lists(encoders: Encoders, columns: pa.Schema, carries: dict[str, Carry], events: pa.Table) -> pa.Table:
@@ -108,6 +88,7 @@ def _write(folder: Path, scratch: Path, columns: pa.Schema, rows: pa.Table) -> p
             first = end
         files = writer.close()
         for file in files:
-            (folder / file["path"]).parent.mkdir(exist_ok=True)
-            os.replace(Path(aside) / file["path"], folder / file["path"])
-    return pa.Table.from_pylist(files, WRITTEN)
+            (folder / file.path).parent.mkdir(exist_ok=True)
+            os.replace(Path(aside) / file.path, folder / file.path)
+    records = [file.model_dump(mode="json", exclude={"fitted_until"}) for file in files]
+    return pa.Table.from_pylist(records, WRITTEN)

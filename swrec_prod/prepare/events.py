@@ -1,0 +1,137 @@
+"""The events of a raw log, as expressions that are evaluated later: etl.standard of some days, or of all of a log.
+
+A log in files of one day each gives the events of any days, and reads no other day's files. A log without days is
+evaluated once, and with a random split its rows are dealt then.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import ibis
+import numpy as np
+import pyarrow as pa
+
+from swrec_prod.datasets.source import RawFiles
+from swrec_prod.engine.contract import Engine
+from swrec_prod.errors import DataError
+from swrec_prod.prepare import etl
+from swrec_prod.prepare.check import check_columns
+from swrec_prod.prepare.data_file import DataFile, RandomSplit
+from swrec_prod.prepare.profile import Profile, check_numbers, day_of
+from swrec_prod.prepare.raw_log import RawLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date
+
+    import ibis.expr.types as ir
+
+SPLITS = ("train", "valid", "test")
+DAY_US = 24 * etl.HOUR_US
+
+
+class Events:
+    """What happened, by the log and its data file. progress: takes a line before all of a log is read."""
+
+    def __init__(self, engine: Engine, data_file: DataFile, log: RawLog, progress: Callable[[str], None]) -> None:
+        self.engine, self.data_file, self.log, self.progress = engine, data_file, log, progress
+        self.schema = data_file.features
+        self.splits: dict[str, int] | None = None  # rows of train, valid and test, once they are dealt
+
+    def of(self, days: list[date]) -> ir.Table:
+        """The events of these days, of all days where the log has none."""
+        return self._standard(days) if self.log.has_days else self._all
+
+    def profile(self, days: list[date], *, expected: bool) -> Profile:
+        """What there is on these days, checked. expected: no rows at all are an error.
+
+        Raises DataError for files of another day, columns and values that cannot be used, and row numbers that are not
+        of one row.
+        """
+        events = self.of(days)
+        if self.log.has_days:
+            self._check_days(days)
+        profile = Profile(self.engine.arrow(etl.profile(events, self.schema)), self.schema)
+        for note in dict.fromkeys(self.engine.notes):
+            self.progress(note)
+        if profile.rows or expected:
+            profile.check(self.name(days), self.log.place)
+            if self._numbered:
+                check_numbers(self.engine.arrow(etl.repeated(events)), self.log.place)
+        return profile
+
+    def name(self, days: list[date]) -> str:
+        """What is read of these days, for messages."""
+        return self.log.place(days[0]) if len(days) == 1 else self.data_file.source
+
+    @property
+    def _numbered(self) -> bool:
+        """Whether the source numbers its rows; numbers made by etl.standard are unique."""
+        return etl.ROW in self._types
+
+    def _standard(self, days: list[date]) -> ir.Table:
+        files = self.log.of_days(days) if self.log.has_days else self.log.files
+        table = self._read(files)
+        types, untyped = dict(table.schema().items()), self.log.untyped(files)
+        needed = etl.needed(self.schema, list(self._types), self.data_file.deduplicate)
+        # what only other days have is missing on these
+        wanted = {name: self._types[name] for name in needed if name in self._types}
+        absent = {
+            name: kind
+            for name, kind in wanted.items()
+            if name not in types or (name in untyped and types[name] != kind)
+        }
+        table = table.mutate(**{name: ibis.null(kind) for name, kind in absent.items()})
+        check_columns(self.schema, dict(table.schema().items()), self.name(days), self.data_file.deduplicate)
+        return etl.standard(self.engine, table, self.data_file)
+
+    def _read(self, files: RawFiles) -> ir.Table:
+        return self.data_file.dataset.read(self.engine, files, self.data_file.parsed_options())
+
+    @cached_property
+    def _types(self) -> dict[str, ibis.DataType]:
+        """The columns of the whole log; they are read from the files' footers."""
+        types = dict(self._read(self.log.files).schema().items())
+        return types | etl.serving_types(self.schema, types, self.log.untyped(self.log.files))
+
+    @cached_property
+    def _all(self) -> ir.Table:
+        """Of a log without days, evaluated once; with `_split` where rows are dealt."""
+        self.progress(f"reading {self.data_file.source} from {self.log.files[0].path.parent}")
+        events = self._standard([])
+        # in order, a piece of the log is found without reading all of it
+        events = self.engine.kept(events.order_by(etl.HOUR))
+        if self.data_file.split is None:
+            return events
+        row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].drop_null().to_numpy()
+        if len(np.unique(row)) < len(row):
+            where = f"{self.data_file.source}: column 'row'"
+            raise DataError(f"{where} has a number twice; every row of the log needs its own")
+        dealt = _deal(row, self.data_file.split.random)
+        self.splits = {name: int((dealt == i).sum()) for i, name in enumerate(SPLITS)}
+        names = pa.array(SPLITS).take(pa.array(dealt))
+        split = self.engine.memory(pa.table({etl.ROW: row, etl.SPLIT: names}))
+        return self.engine.kept(etl.dealt(events, split).order_by(etl.HOUR))
+
+    def _check_days(self, days: list[date]) -> None:
+        """Raises DataError naming a file with rows of another day than its own: they would be missing on theirs."""
+        span, options, offset = self.data_file.dataset.span, self.data_file.parsed_options(), self.data_file.offset_us
+        assert span is not None, "a source with files of one day can say their first and last moments"
+        for file in self.log.of_days(days):
+            for moment in (span(file.path, options) or ()) if file.day else ():
+                day = day_of((moment + offset) // DAY_US)
+                if day != file.day:
+                    column, zone = f"column {self.schema.time!r}", f"utc_offset {self.data_file.utc_offset}"
+                    where = f"{file.path}: {column} has rows of {day}, but the file is of {file.day} ({zone})"
+                    raise DataError(f"{where}; put them into a file of their day; or is the unit or the offset wrong?")
+
+
+def _deal(row: np.ndarray, split: RandomSplit) -> np.ndarray:
+    """0 (train), 1 (valid) or 2 (test) for each row: the same for a row however the rows are ordered."""
+    ends = np.round(np.cumsum(split.parts) * len(row)).astype(np.int64)
+    dealt = np.searchsorted(ends[:2], np.arange(len(row)), side="right").astype(np.int8)
+    by_row = np.empty(len(row), np.int8)
+    by_row[np.argsort(row)] = dealt[np.random.default_rng(split.seed).permutation(len(row))]
+    return by_row
