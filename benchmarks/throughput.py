@@ -50,6 +50,7 @@ def _ours(options: argparse.Namespace) -> dict[str, float]:
     from swrec_prod.config import RunConfig
     from swrec_prod.data.batch import Position
     from swrec_prod.data.catalog import Catalog
+    from swrec_prod.ranker import resolve_run
     from swrec_prod.train.distributed import process_group
     from swrec_prod.train.loop import FitState
     from swrec_prod.train.run import make_fit, make_reader
@@ -57,11 +58,12 @@ def _ours(options: argparse.Namespace) -> dict[str, float]:
     overrides = [f"train.batch_size={options.batch}", f"data.path={options.data}", *options.set]
     config = RunConfig.load(options.config, overrides)
     catalog = Catalog.open(config.data.path)
+    run = resolve_run(catalog.schema, config)
     with process_group(options.threads) as ranks:
         started = time.perf_counter()
-        readers = {part: make_reader(catalog, config, part, ranks, Position()) for part in ("train", "valid")}
+        readers = {part: make_reader(catalog, run, part, ranks, Position()) for part in ("train", "valid")}
         load_seconds = time.perf_counter() - started
-        fit = make_fit(catalog, config, readers, ranks)
+        fit = make_fit(catalog, run, readers, ranks)
         fit.model.train()
         for _, batch in zip(range(WARM_UP), readers["train"].epoch(0), strict=False):
             fit.step(batch)

@@ -27,6 +27,7 @@ app = typer.Typer(
 
 INTERRUPTED = 130  # typer's exit code of a command that got Ctrl-C
 
+Data = Annotated[Path | None, typer.Option(help="The run's prepared folder, where it was moved.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
@@ -114,7 +115,8 @@ def prepare(
         DataFile.load(data), raw, out, overwrite=overwrite, engine=engine, progress=_silent if as_json else typer.echo
     )
     if as_json:
-        _print_json({key: manifest[key] for key in ("dataset", "fingerprint", "rows", "splits", "nulls", "fit")})
+        content = manifest.to_json()
+        _print_json({key: content[key] for key in ("dataset", "fingerprint", "rows", "splits", "nulls", "fit")})
 
 
 @app.command()
@@ -191,6 +193,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     days: Annotated[str | None, typer.Option(help="Days to score instead, A..B.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Parquet file for the scored rows.")] = None,
+    data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Score rows with a run's best weights and judge them, overall and per scenario.
@@ -202,7 +205,7 @@ def evaluate(
     from swrec_prod.evaluate.predictions import write_predictions
     from swrec_prod.evaluate.run import evaluate as judge
 
-    table, metrics = judge(run_dir, part=split, days=days)  # type: ignore[arg-type]
+    table, metrics = judge(run_dir, part=split, days=days, data=data)  # type: ignore[arg-type]
     if predictions:
         write_predictions(table, predictions)
     _print_json(metrics) if as_json else _print_metrics(metrics)
@@ -231,6 +234,7 @@ def export(
     quantize: Annotated[
         str | None, typer.Option(help="Tables in the package: none, fp16, int8, int4; default: the run file's.")
     ] = None,
+    data: Data = None,
 ) -> None:
     """Publish a trained run as a package; refused when the package does not score as the run does.
 
@@ -238,13 +242,13 @@ def export(
     """
     from swrec_prod.checkpoint import load_run
     from swrec_prod.config import Quantize
-    from swrec_prod.evaluate.models import read_metrics
     from swrec_prod.export.run import export_package
+    from swrec_prod.run_dir import RunDir
 
     if quantize is not None and quantize not in get_args(Quantize):
         raise ConfigError(f"--quantize {quantize}: {nearest(quantize, get_args(Quantize))}")
-    ranker, config, catalog = load_run(run_dir)
-    metrics = read_metrics(run_dir)
+    ranker, config, catalog = load_run(run_dir, data)
+    metrics = RunDir(run_dir).metrics()
     export_package(ranker, config, catalog, to, quantize or config.export.quantize, metrics, typer.echo)  # type: ignore[arg-type]
 
 

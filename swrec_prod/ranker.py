@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,8 +68,38 @@ def model_inputs(
     return Inputs(x_BD, route, embedded.target_Bd, embedded.history_BNd, embedded.mask_BN, embedded.history_scenario_BN)
 
 
-def layout_of(schema: FeatureSchema, config: RunConfig) -> Layout:
-    """The layout that the configured model reads. Raises ConfigError for an unknown model."""
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A configuration with nothing left open, for the data that it reads. schema: of the prepared data, all features;
+    layout: of those that the model reads; config.debias: None, or the eliminator's options.
+    """
+
+    config: RunConfig
+    schema: FeatureSchema
+    layout: Layout
+
+
+def resolve_run(schema: FeatureSchema, config: RunConfig) -> ResolvedRun:
+    """Decide what `config` leaves open. Raises ConfigError for an unknown model or feature, or a c that does not fit the
+    data; SchemaError when the model reads behaviours and the data have none.
+    """
+    config = with_debias(config)
+    if config.debias:
+        _check(config.debias, schema)
+    return ResolvedRun(config, schema, _layout(schema, config))
+
+
+def with_debias(config: RunConfig) -> RunConfig:
+    """`config` with its debiasing decided: models that are made for it (M-scan) have it unless the run file says
+    `debias: null`. Raises ConfigError for an unknown model.
+    """
+    if "debias" in config.model_fields_set:
+        return config
+    return config.model_copy(update={"debias": DebiasConfig() if find(config.model.name).debiased else None})
+
+
+def _layout(schema: FeatureSchema, config: RunConfig) -> Layout:
+    """The layout that the configured model reads."""
     model = find(config.model.name)
     selected = schema if config.data.features is None else schema.select(config.data.features)
     history = model.reads_history
@@ -97,25 +129,12 @@ def dims_of(layout: Layout, schema: FeatureSchema) -> Dims:
     )
 
 
-def debias_of(config: RunConfig) -> DebiasConfig | None:
-    """The run's debiasing; models that are made for it (M-scan) have it unless the run file says `debias: null`.
-
-    Raises ConfigError for an unknown model.
-    """
-    if "debias" in config.model_fields_set:
-        return config.debias
-    return DebiasConfig() if find(config.model.name).debiased else None
-
-
-def build_ranker(schema: FeatureSchema, config: RunConfig, device: torch.device | str = "cpu") -> Ranker:
+def build_ranker(run: ResolvedRun, device: torch.device | str = "cpu") -> Ranker:
     """An untrained, unsharded ranker; the same seed gives the same weights whatever the number of ranks."""
-    layout = layout_of(schema, config)
+    config, layout, debias = run.config, run.layout, run.config.debias
     torch.manual_seed(config.train.seed)
-    dims = dims_of(layout, schema)
+    dims = dims_of(layout, run.schema)
     model = build(config.model.name, config.model.options, dims)
-    debias = debias_of(config)
-    if debias:
-        _check(debias, schema)
     eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
     sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
     scorer = Scorer(model, eliminator, layout.after, apart=debias is not None and debias.form == "apart")

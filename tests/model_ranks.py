@@ -26,7 +26,7 @@ from swrec_prod.encoding.pack import Ragged, pack
 from swrec_prod.layout import Layout
 from swrec_prod.models import MODELS, option_types
 from swrec_prod.models.compat import COMPAT
-from swrec_prod.ranker import build_ranker
+from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
 from swrec_prod.train.distributed import Ranks, before_torch, process_group, seed_masks
 from swrec_prod.train.loop import Fit
@@ -80,7 +80,7 @@ def train(case: str, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Tensor]
     what every rank holds, and what the ranks' parts add up to, losses too.
     """
     config = config_of(case)
-    ranker = build_ranker(SCHEMA, config)
+    ranker = build_ranker(resolve_run(SCHEMA, config))
     for module in ranker.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

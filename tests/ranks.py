@@ -16,6 +16,7 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from swrec_prod import checkpoint
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
+from swrec_prod.ranker import resolve_run
 from swrec_prod.train.distributed import Ranks, before_torch, process_group
 from swrec_prod.train.loop import Fit, FitState, judge
 from swrec_prod.train.run import make_fit, make_reader, save
@@ -51,8 +52,9 @@ def held(model: DistributedModelParallel) -> dict[str, dict[str, Any]]:
 
 
 def fit_of(catalog: Catalog, config: RunConfig, ranks: Ranks, state: FitState) -> Fit:
-    readers = {part: make_reader(catalog, config, part, ranks, state.position) for part in ("train", "valid")}
-    return make_fit(catalog, config, readers, ranks)
+    run = resolve_run(catalog.schema, config)
+    readers = {part: make_reader(catalog, run, part, ranks, state.position) for part in ("train", "valid")}
+    return make_fit(catalog, run, readers, ranks)
 
 
 def tensors_of(config: RunConfig, path: Path) -> dict[str, torch.Tensor]:

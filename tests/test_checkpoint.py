@@ -20,7 +20,7 @@ from swrec_prod.errors import CheckpointError, SwrecError
 from swrec_prod.evaluate.run import evaluate
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
-from swrec_prod.ranker import build_ranker
+from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.train.distributed import process_group
 from swrec_prod.train.loop import FitState
 from swrec_prod.train.run import train
@@ -57,7 +57,7 @@ def test_weights_saved_from_shards_are_read_without_ranks(prepared_genre: Path, 
             for n, v in fit.model.state_dict().items()
         }
         trained = {name: value.clone() for name, value in shards.items()}
-    ranker = build_ranker(catalog.schema, config)
+    ranker = build_ranker(resolve_run(catalog.schema, config))
     checkpoint.load_weights(path, ranker)
     assert ranker.state_dict().keys() == trained.keys()
     assert all(torch.equal(value, trained[name]) for name, value in ranker.state_dict().items())
@@ -74,7 +74,7 @@ def test_a_run_is_loaded_with_its_best_weights_ready_to_score(run: Path) -> None
     ranker, config, catalog = checkpoint.load_run(run)
     assert not ranker.training and config == RunConfig.load(run / "run.yaml") and catalog.root == Path(config.data.path)
     best = metrics_of_run(run)["best_step"]
-    again = build_ranker(catalog.schema, config)
+    again = build_ranker(resolve_run(catalog.schema, config))
     checkpoint.load_weights(run / "checkpoints" / f"step-{best:08d}", again)
     assert all(torch.equal(value, ranker.state_dict()[name]) for name, value in again.state_dict().items())
 

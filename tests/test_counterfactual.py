@@ -26,7 +26,7 @@ from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.counterfactual import Elsewhere, fitted, look_elsewhere, spacing
 from swrec_prod.evaluate.predictions import read_predictions, split_of
 from swrec_prod.metrics import auc, sigmoid
-from swrec_prod.ranker import build_ranker
+from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.statistics import auc_difference
 from swrec_prod.strict import parse
 
@@ -154,7 +154,7 @@ def test_c_is_not_fitted_where_that_has_no_meaning() -> None:
     ):
         parse(RunConfig, {**run, "strategy": {"name": "single"}}, "run.yaml")
     with pytest.raises(ConfigError, match=r"debias.c: fit finds a c for one label, and the data have click, buy"):
-        build_ranker(SCHEMA, RunConfig.model_validate(run))
+        build_ranker(resolve_run(SCHEMA, RunConfig.model_validate(run)))
 
 
 def test_only_part_of_many_rows_is_scored_everywhere() -> None:

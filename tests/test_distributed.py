@@ -19,7 +19,7 @@ from swrec_prod.config import RunConfig, TrainConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.metrics import auc, logloss
-from swrec_prod.ranker import build_ranker
+from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.train import distributed
 from swrec_prod.train.distributed import Ranks, gather_rows, process_group, seed_masks
 from swrec_prod.train.loop import FitState
@@ -114,7 +114,7 @@ def test_the_tables_were_really_spread_over_the_ranks(
     trained: Path, configs: dict[tuple[str, int], RunConfig], case: str
 ) -> None:
     one, two = (held_by(trained / case / "two", rank)["tables"] for rank in (0, 1))
-    sparse = build_ranker(Catalog.open(configs[case, 1].data.path).schema, configs[case, 1]).sparse
+    sparse = build_ranker(resolve_run(Catalog.open(configs[case, 1].data.path).schema, configs[case, 1])).sparse
     assert len(one) == len(list(sparse.parameters())) - len(replicated_tables(sparse, configs[case, 1].train))
     for name, (size, parts) in one.items():
         rows = sum(part[0] * part[1] for part in [*parts, *two[name][1]])
@@ -130,7 +130,7 @@ def test_only_tiny_tables_are_on_every_rank_unless_told_otherwise(configs: dict[
     schema = Catalog.open(config.data.path).schema
     grown = {"movie_id": 100_000}
     features = tuple(f.model_copy(update={"rows": grown.get(f.name, f.rows)}) for f in schema.features)
-    sparse = build_ranker(schema.model_copy(update={"features": features}), config).sparse
+    sparse = build_ranker(resolve_run(schema.model_copy(update={"features": features}), config)).sparse
     tables = {table.name for table in sparse.ebc.embedding_bag_configs()}
     assert replicated_tables(sparse, TrainConfig()) == tables - {"t_movie_id"}
     assert replicated_tables(sparse, TrainConfig(replicate_kib=0)) == set()
@@ -151,7 +151,7 @@ def test_ranks_end_with_the_same_buffers(trained: Path) -> None:
 def test_a_checkpoint_scores_as_the_ranks_validated(trained: Path, configs: dict[tuple[str, int], RunConfig]) -> None:
     config, path = configs["norm", 1], end_of(trained / "norm" / "two")
     catalog = Catalog.open(config.data.path)
-    ranker = build_ranker(catalog.schema, config)
+    ranker = build_ranker(resolve_run(catalog.schema, config))
     load_weights(path, ranker)
     with process_group(1) as ranks:
         scored = score_rows(ranker, fit_of(catalog, config, ranks, FitState()).valid.epoch(0))

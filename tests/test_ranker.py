@@ -16,7 +16,7 @@ from swrec_prod.data.batch import Batch, make_batch
 from swrec_prod.encoding.pack import Column, Ragged, pack
 from swrec_prod.errors import ConfigError, SchemaError
 from swrec_prod.layout import Layout
-from swrec_prod.ranker import build_ranker, debias_of, dims_of, layout_of, model_inputs
+from swrec_prod.ranker import build_ranker, dims_of, model_inputs, resolve_run
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
 from swrec_prod.sparse import Embedded, SparseArch, in_order
 
@@ -155,7 +155,7 @@ def test_behaviours_are_looked_up_row_by_row_and_padded_on_the_right(seed: int, 
 
 def test_a_batch_without_any_behaviour_scores_and_has_a_gradient() -> None:
     columns, scenario_B = columns_of(1, 5, longest=0)
-    ranker = build_ranker(schema(), config("mscan"))
+    ranker = build_ranker(resolve_run(schema(), config("mscan")))
     loss, scores = ranker(batch_of(ranker.sparse.layout, columns, scenario_B))
     loss.backward()
     assert scores.logit_BT.shape == (5, 2) and bool(torch.isfinite(scores.logit_BT).all())
@@ -182,7 +182,7 @@ def test_dims_name_user_and_target() -> None:
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     one, same, other = (
-        build_ranker(schema(), config("mscan", train={"seed": seed})).state_dict() for seed in (3, 3, 4)
+        build_ranker(resolve_run(schema(), config("mscan", train={"seed": seed}))).state_dict() for seed in (3, 3, 4)
     )
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
@@ -202,7 +202,7 @@ def test_the_eliminator_is_on_for_models_made_for_it_and_where_asked(
     model: str, more: dict[str, Any], alpha: float | None
 ) -> None:
     asked = config(model, **more)
-    ranker, debias = build_ranker(schema(), asked), debias_of(asked)
+    ranker, debias = build_ranker(resolve_run(schema(), asked)), resolve_run(schema(), asked).config.debias
     assert ranker.alpha == alpha == (debias.alpha if debias else None)
     assert (ranker.scorer.eliminator is not None) == (alpha is not None)
     _, scores = ranker(batch_of(ranker.sparse.layout, *columns_of(0, 4)))
@@ -211,7 +211,7 @@ def test_the_eliminator_is_on_for_models_made_for_it_and_where_asked(
 
 def test_features_are_restricted_to_those_asked_for_and_the_tables_that_they_share() -> None:
     asked = config(data={**DATA, "features": ["friend", "price"]})
-    layout = layout_of(schema(), asked)
+    layout = resolve_run(schema(), asked).layout
     assert layout.columns == ("friend", "person", "price")
 
 
@@ -226,7 +226,7 @@ def test_features_are_restricted_to_those_asked_for_and_the_tables_that_they_sha
     ],
 )
 def test_a_model_that_can_do_both_reads_behaviours_where_there_are_any(asked: RunConfig, reads: bool) -> None:
-    layout, ranker = layout_of(schema(), asked), build_ranker(schema(), asked)
+    layout, ranker = resolve_run(schema(), asked).layout, build_ranker(resolve_run(schema(), asked))
     assert (layout.history is not None) == reads
     if asked.model.name == "sar_net":
         assert (ranker.scorer.model.extraction is not None) == reads
@@ -245,7 +245,7 @@ def test_a_model_that_can_do_both_reads_behaviours_where_there_are_any(asked: Ru
 )
 def test_what_cannot_be_built_is_refused_in_one_line(asked: RunConfig, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message.replace("?", r"\?")) as failure:
-        build_ranker(schema(), asked)
+        build_ranker(resolve_run(schema(), asked))
     assert "\n" not in str(failure.value)
 
 
@@ -253,12 +253,12 @@ def test_a_feature_that_shares_the_behaviours_table_is_refused() -> None:
     gift = Feature(name="gift", kind="id", side="item", shared_with="item", dim=12, rows=30)
     more = schema().model_copy(update={"features": (*schema().features, gift)})
     with pytest.raises(SchemaError, match="feature 'gift' shares the table of 'item'"):
-        build_ranker(more, config("mscan"))
+        build_ranker(resolve_run(more, config("mscan")))
 
 
 def test_a_schema_that_prepare_has_not_filled_is_refused() -> None:
     with pytest.raises(SchemaError, match="rows of its table are not known"):
-        build_ranker(SCHEMA, config())
+        build_ranker(resolve_run(SCHEMA, config()))
 
 
 def test_features_of_one_table_have_one_width() -> None:

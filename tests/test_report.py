@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from swrec_prod.errors import CheckpointError, DataError
+from swrec_prod.errors import CheckpointError
 from swrec_prod.evaluate.causal import blending, sweep
 from swrec_prod.evaluate.judged import Judged
 from swrec_prod.evaluate.pictures import calibration_curves, learning_curve, ranking_by_scenario
@@ -197,7 +197,7 @@ def test_damaged_and_missing_runs_are_named(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"not a run directory: it holds none of run\.yaml"):
         write_report(tmp_path / "empty", tmp_path / "report.html")
     (tmp_path / "empty" / "metrics.json").write_text("{")
-    with pytest.raises(DataError, match=r"metrics\.json: not valid JSON"):
+    with pytest.raises(CheckpointError, match=r"metrics\.json: damaged: "):
         write_report(tmp_path / "empty", tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 

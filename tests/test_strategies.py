@@ -28,10 +28,10 @@ from swrec_prod.data.counts import scenario_counts
 from swrec_prod.errors import CheckpointError, ConfigError, DataError
 from swrec_prod.evaluate.report import write_report
 from swrec_prod.evaluate.run import evaluate
+from swrec_prod.run_dir import scenario_folder
 from swrec_prod.strict import parse
 from swrec_prod.train.loop import Fit
 from swrec_prod.train.run import train
-from swrec_prod.train.strategies import folder_of
 
 HOME, CART, SEARCH = SCHEMA.scenario.values
 DNN = {"model": {"name": "dnn", "scenario_as_feature": True, "hidden": [16, 8]}}
@@ -375,7 +375,7 @@ def test_options_of_another_strategy_are_refused(section: dict[str, Any], messag
 
 def test_a_value_becomes_the_name_of_one_folder() -> None:
     values = ["home", "a/b", "a%2Fb", "..", ".", "", "%", "(unseen)", "Über uns", "a:b", "-1"]
-    folders = [folder_of(value) for value in values]
+    folders = [scenario_folder(value) for value in values]
     assert len(set(folders)) == len(values)
     assert all(Path(folder).parent == Path("scenarios") and not Path(folder).name.startswith(".") for folder in folders)
     assert folders[0] == "scenarios/home" and folders[8] == "scenarios/Über uns"
@@ -427,9 +427,9 @@ def test_weights_that_mean_something_else_are_refused(tmp_path: Path, data: Path
 
 def test_what_is_not_one_run_cannot_be_begun_with(tmp_path: Path, data: Path, single: Path, finetune: Path) -> None:
     for begin, message in [
-        (tmp_path / "nowhere", "nowhere is not a run directory: there is no such folder"),
-        (finetune / "mix" / "run.yaml", "run.yaml is not a run directory: it is a file"),
-        (finetune / "scenarios", "scenarios is not a run directory: it has no run.yaml"),
+        (tmp_path / "nowhere", "nowhere: not a run directory: no such folder"),
+        (finetune / "mix" / "run.yaml", "run.yaml: not a run directory: it is a file"),
+        (finetune / "scenarios", "scenarios: not a run directory: no run.yaml"),
         (finetune, f"has a model for every scenario; name {finetune}/mix, or one of {finetune}/scenarios/*"),
         (single, f"has a model for every scenario; name one of {single}/scenarios/*"),
     ]:

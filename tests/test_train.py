@@ -19,7 +19,8 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data.decode import Decoder
 from swrec_prod.errors import CheckpointError, ConfigError, MetricError
 from swrec_prod.evaluate.run import evaluate
-from swrec_prod.train.folder import RunFolder
+from swrec_prod.run_dir import RunDir
+from swrec_prod.train.folder import check_free, claim
 from swrec_prod.train.loop import Fit
 from swrec_prod.train.run import train
 
@@ -62,7 +63,8 @@ def fit(tmp_path: Path, prepared: Path, name: str = "run", **train_keys: Any) ->
 
 def test_a_run_leaves_what_the_next_stage_reads(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
-        "run.yaml", "checkpoints", "history.jsonl", "metrics.json", "predictions.parquet", "tensorboard", "log.txt"
+        "run.yaml", "run_info.json", "checkpoints", "history.jsonl", "metrics.json", "predictions.parquet", "tensorboard",
+        "log.txt",
     }  # fmt: skip
     assert RunConfig.load(run / "run.yaml").train.epochs == 2
     assert list((run / "tensorboard").iterdir())
@@ -239,7 +241,7 @@ def test_a_run_whose_c_is_to_be_fitted_goes_on_wherever_it_was_cut_off(
     ):
         evaluate(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(RunFolder, "write_metrics", _stop)
+        patched.setattr(RunDir, "write_metrics", _stop)
         train(asked, tmp_path / "run")
     fitted = RunConfig.load(tmp_path / "run" / "run.yaml")
     assert fitted.debias is not None and not fitted.debias.to_fit
@@ -261,12 +263,12 @@ def test_run_yaml_is_whole_or_as_it_was(tmp_path: Path, prepared_age: Path, monk
         path.write_text("data: {pa")
         raise KeyboardInterrupt
 
-    config, folder = config_of(prepared_age), RunFolder(tmp_path / "run")
+    config, folder = config_of(prepared_age), RunDir(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(RunConfig, "save", save_half)
-        folder.claim(config, overwrite=False)
-    folder.check(config, overwrite=False)  # the half that was written is in nobody's way
-    folder.claim(config, overwrite=False)
+        claim(folder, config, overwrite=False)
+    check_free(folder, config, overwrite=False)  # the half that was written is in nobody's way
+    claim(folder, config, overwrite=False)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(RunConfig, "save", save_half)
         folder.write_config(config)

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from swrec_prod.errors import DataError, nearest
+from swrec_prod.files import replaced
 from swrec_prod.metrics import sigmoid, summarise
 from swrec_prod.schema import FeatureSchema
 
@@ -101,11 +102,8 @@ def predictions_table(
 
 def write_predictions(table: pa.Table, path: str | Path) -> None:
     """Write `table` to `path`; a killed write leaves the old file or none."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    pq.write_table(table, aside, compression="zstd")
-    aside.replace(path)
+    with replaced(Path(path)) as aside:
+        pq.write_table(table, aside, compression="zstd")
 
 
 def read_predictions(path: str | Path) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +10,16 @@ import pyarrow as pa
 from rich import box
 from rich.table import Table
 
-from swrec_prod.errors import CheckpointError, DataError, MetricError
+from swrec_prod.errors import CheckpointError, MetricError
 from swrec_prod.evaluate import pictures
 from swrec_prod.evaluate.causal import blending, scenario_influence
 from swrec_prod.evaluate.judged import Judged
 from swrec_prod.evaluate.page import Card, Grid, facts_section, grid_section, page, picture_section
 from swrec_prod.evaluate.predictions import metrics_of, read_predictions
 from swrec_prod.evaluate.style import Picture, absent, count, several, share
+from swrec_prod.files import write_text
 from swrec_prod.metrics import auc_interval
+from swrec_prod.run_dir import RunDir
 from swrec_prod.strict import read_yaml
 
 COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "log loss", "NE", "calibration", "ECE")
@@ -61,7 +62,7 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
         *_speed_cards(run.metrics),
         *([_served_card(served)] if served else []),
     ]
-    _write(Path(out), page(f"{model} on {data}", _lead(run), cards, sections))
+    write_text(Path(out), page(f"{model} on {data}", _lead(run), cards, sections))
 
 
 def read_run(run_dir: Path) -> RunFiles:
@@ -69,16 +70,16 @@ def read_run(run_dir: Path) -> RunFiles:
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise CheckpointError(f"{run_dir}: no such run directory; `swrec train RUN.yaml --out {run_dir}` makes one")
-    known = {name: run_dir / name for name in ("run.yaml", "metrics.json", "history.jsonl", "predictions.parquet")}
-    there = {name for name, path in known.items() if path.is_file()}
-    if not there:
-        raise CheckpointError(f"{run_dir}: not a run directory: it holds none of {', '.join(known)}")
-    predictions = read_predictions(known["predictions.parquet"]) if "predictions.parquet" in there else None
-    metrics = _json(known["metrics.json"])[0] if "metrics.json" in there else {}
+    run = RunDir(run_dir)
+    known = (run.run_file, run.metrics_file, run.history_file, run.predictions_file)
+    if not any(path.is_file() for path in known):
+        raise CheckpointError(f"{run_dir}: not a run directory: it holds none of {', '.join(p.name for p in known)}")
+    predictions = read_predictions(run.predictions_file) if run.predictions_file.is_file() else None
+    metrics = run.metrics() if run.finished else {}
     if predictions is not None and "overall" not in metrics:
         metrics = {**metrics, **metrics_of(predictions)}
-    config = read_yaml(known["run.yaml"], CheckpointError) if "run.yaml" in there else {}
-    return RunFiles(config, metrics, _json(known["history.jsonl"]) if "history.jsonl" in there else [], predictions)
+    config = read_yaml(run.run_file, CheckpointError) if run.run_file.is_file() else {}
+    return RunFiles(config, metrics, run.history(), predictions)
 
 
 def terminal_table(metrics: Mapping[str, Any]) -> Table:
@@ -93,19 +94,6 @@ def terminal_table(metrics: Mapping[str, Any]) -> Table:
         cells = [SHORT.get(row[i], row[i]) for i in shown]
         table.add_row(*cells, style="bold" if n < grid.strong else None, end_section=n == grid.strong - 1)
     return table
-
-
-def _json(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line, or one that fills the file."""
-    text = path.read_text()
-    try:
-        return (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
-            if path.suffix == ".jsonl"
-            else [json.loads(text)]
-        )
-    except json.JSONDecodeError as failure:
-        raise DataError(f"{path}: not valid JSON: {failure}") from None
 
 
 def _judged(predictions: pa.Table | None) -> tuple[Judged | None, str]:
@@ -245,11 +233,3 @@ def _plain(value: Any) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     return f"{seconds:.1f} s" if seconds < 100 else f"{minutes:.0f} min {rest:.0f} s"
-
-
-def _write(out: Path, text: str) -> None:
-    """Write aside, then rename: a killed write leaves no half page."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(out)

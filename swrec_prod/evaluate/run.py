@@ -17,42 +17,38 @@ from swrec_prod.errors import DataError
 from swrec_prod.evaluate.models import models_of
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import bookkeeping, metrics_of, predictions_table
-from swrec_prod.ranker import debias_of, layout_of
 
 
-def evaluate(run_dir: Path, *, part: SplitName = "test", days: str | None = None) -> tuple[pa.Table, dict[str, Any]]:
+def evaluate(
+    run_dir: Path, *, part: SplitName = "test", days: str | None = None, data: Path | None = None
+) -> tuple[pa.Table, dict[str, Any]]:
     """Score a part of the run's data (or a range of days) with its best weights, in this process.
 
-    A run with a model for every scenario scores each row with its own scenario's.
-
-    Returns the predictions and the metrics, with scored_rows, scored_seconds and scored_rows_per_second beside them
-    (rows and seconds without `scored_` are those of training, in the run's metrics.json).
-    Raises CheckpointError when `run_dir` holds no trained run.
+    A run with a model for every scenario scores each row with its own scenario's. Returns the predictions and the
+    metrics, with scored_rows, scored_seconds and scored_rows_per_second beside them (rows and seconds without `scored_`
+    are those of training, in the run's metrics.json). data: where the prepared
+    data are, if they were moved. Raises CheckpointError when `run_dir` holds no trained run.
     """
-    data = config_of(run_dir).data
-    data = data if days is None else _of_days(data, days)
+    rows = config_of(run_dir, data).data
+    rows = rows if days is None else _of_days(rows, days)
     part = part if days is None else "train"  # days of one's own choice may be days that encoders and model have seen
-    judged = [_judge(folder, part, rows) for folder, rows in models_of(run_dir, data, part).items()]
-    if not judged:
-        raise DataError(f"{data.path}: {days or part} has no rows")
-    table = pa.concat_tables(found for found, _ in judged).sort_by("row")
-    rows, seconds = len(table), sum(seconds for _, seconds in judged)
-    return table, {
-        **metrics_of(table),
-        "scored_rows": rows,
-        "scored_seconds": seconds,
-        "scored_rows_per_second": rows / seconds,
-    }
+    scored = [_score(folder, part, own) for folder, own in models_of(run_dir, rows, part).items()]
+    if not scored:
+        raise DataError(f"{rows.path}: {days or part} has no rows")
+    table = pa.concat_tables(predictions for predictions, _ in scored).sort_by("row")
+    seconds = sum(seconds for _, seconds in scored)
+    speed = {"scored_rows": len(table), "scored_seconds": seconds, "scored_rows_per_second": len(table) / seconds}
+    return table, {**metrics_of(table), **speed}
 
 
-def _judge(run_dir: Path, part: SplitName, data: DataConfig) -> tuple[pa.Table, float]:
+def _score(run_dir: Path, part: SplitName, rows: DataConfig) -> tuple[pa.Table, float]:
     """The predictions of one model, and the seconds that it took to score."""
-    ranker, config, catalog = load_run(run_dir)
-    reader = Reader(catalog, layout_of(catalog.schema, config), part, data, config.train.batch_size, shuffle=False)
+    ranker, config, catalog = load_run(run_dir, Path(rows.path))
+    reader = Reader(catalog, ranker.sparse.layout, part, rows, config.train.batch_size, shuffle=False)
     started = time.perf_counter()
     scored = score_rows(ranker, reader.epoch(0))
     seconds = time.perf_counter() - started
-    return predictions_of(catalog, config, part, scored, data), seconds
+    return predictions_of(catalog, config, part, scored, rows), seconds
 
 
 def predictions_of(
@@ -64,7 +60,6 @@ def predictions_of(
     tasks = catalog.schema.tasks
     files = [file.path.relative_to(catalog.root) for file in catalog.files_of(data or config.data, part)]
     known = bookkeeping(catalog.root, files, scored["row"], tasks)
-    debias = debias_of(config)
     return predictions_table(
         row=scored["row"],
         day=known["day"],
@@ -76,7 +71,7 @@ def predictions_of(
         after=catalog.schema.after,
         interest_NT=scored["interest"],
         scenario_NT=scored["scenario_logit"],
-        c=debias.strengths(catalog.schema.scenario.names) if debias else 0.0,
+        c=config.debias.strengths(catalog.schema.scenario.names) if config.debias else 0.0,
     )
 
 

@@ -32,7 +32,7 @@ from swrec_prod.export.loaded import (
 from swrec_prod.export.package import Manifest, Parity, destination, staged, write_files
 from swrec_prod.export.program import compile_programs
 from swrec_prod.layout import Layout
-from swrec_prod.ranker import Ranker, debias_of
+from swrec_prod.ranker import Ranker
 
 # How far dense.pt may be from the trained ranker: the largest difference of a logit, relative above 1.
 EAGER_BOUND: dict[Quantize, float] = {"none": 1e-5, "fp16": 5e-3, "int8": 5e-2, "int4": 5e-1}
@@ -168,7 +168,7 @@ def _eager(ranker: Ranker, columns: dict[str, Column], scenario_N: np.ndarray) -
 def _manifest(
     ranker: Ranker, config: RunConfig, encoders: Encoders, quantize: Quantize, parity: Parity, metrics: dict[str, Any]
 ) -> Manifest:
-    layout, debias = ranker.sparse.layout, debias_of(config)
+    layout, debias = ranker.sparse.layout, config.debias
     return Manifest(
         model=config.model.name,
         options=config.model.options,

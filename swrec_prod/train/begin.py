@@ -8,11 +8,11 @@ from typing import Any
 from swrec_prod import checkpoint
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.errors import ConfigError
-from swrec_prod.evaluate.models import MIX
-from swrec_prod.ranker import Ranker, debias_of
+from swrec_prod.errors import CheckpointError, ConfigError
+from swrec_prod.ranker import Ranker, with_debias
+from swrec_prod.run_dir import MIX, SCENARIOS, RunDir
 from swrec_prod.schema import FeatureSchema
-from swrec_prod.train.folder import RUN_FILE, difference
+from swrec_prod.train.folder import difference
 
 
 def load_begin(run_dir: Path, config: RunConfig, catalog: Catalog, ranker: Ranker) -> None:
@@ -22,8 +22,8 @@ def load_begin(run_dir: Path, config: RunConfig, catalog: Catalog, ranker: Ranke
     of bias eliminator: tensors of the same shapes may mean something else. CheckpointError when it has no checkpoint
     yet, or one of other vocabularies.
     """
-    found = _run_in(run_dir)
-    changed = difference(_meaning(found, catalog.schema), _meaning(config, catalog.schema))
+    theirs = _run_in(run_dir)
+    changed = difference(_meaning(theirs, catalog.schema), _meaning(config, catalog.schema))
     if changed:
         raise ConfigError(f"train.begin: {run_dir} has another {changed}; its weights would mean something else here")
     checkpoint.load_weights(checkpoint.best(run_dir, catalog), ranker)
@@ -31,30 +31,22 @@ def load_begin(run_dir: Path, config: RunConfig, catalog: Catalog, ranker: Ranke
 
 def _run_in(run_dir: Path) -> RunConfig:
     """The configuration of the one run that `run_dir` is. Raises ConfigError when it is none, or several."""
-    if not (run_dir / RUN_FILE).exists():
-        reason = (
-            f"it has no {RUN_FILE}"
-            if run_dir.is_dir()
-            else "it is a file"
-            if run_dir.exists()
-            else "there is no such folder"
-        )
-        raise ConfigError(f"train.begin: {run_dir} is not a run directory: {reason}")
-    config = checkpoint.config_of(run_dir)
+    try:
+        config = with_debias(RunDir(run_dir).config())
+    except CheckpointError as failure:
+        raise ConfigError(f"train.begin: {failure}") from None
     if config.strategy.name != "mix":
         mix = f"{run_dir / MIX}, or " if config.strategy.name == "finetune" else ""
-        raise ConfigError(
-            f"train.begin: {run_dir} has a model for every scenario; name {mix}one of {run_dir / 'scenarios'}/*"
-        )
+        where = f"train.begin: {run_dir} has a model for every scenario"
+        raise ConfigError(f"{where}; name {mix}one of {run_dir / SCENARIOS}/*")
     return config
 
 
 def _meaning(config: RunConfig, schema: FeatureSchema) -> dict[str, Any]:
     """What decides, beside the data's vocabularies, which number each weight is multiplied with."""
     selected = schema if config.data.features is None else schema.select(config.data.features)
-    debias = debias_of(config)
     return {
         "model": config.model.model_dump(mode="json"),
         "data": {"features": [feature.name for feature in selected.features]},
-        "debias": {"form": debias.form} if debias else None,
+        "debias": {"form": config.debias.form} if config.debias else None,
     }

@@ -174,8 +174,8 @@ def on_main(ranks: Ranks, action: Callable[[], T]) -> T:
 
 def _threads(local_world_size: int) -> int:
     """What OMP_NUM_THREADS says, else this rank's part of the cores."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() and int(told) > 0 else max(1, _cores() // local_world_size)
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) > 0 else max(1, _cores() // local_world_size)
 
 
 def _cores() -> int:

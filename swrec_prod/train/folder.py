@@ -1,97 +1,58 @@
-"""RUN_DIR: run.yaml, checkpoints/, history.jsonl, metrics.json, predictions.parquet, tensorboard/, log.txt.
-
-With a model for every scenario the checkpoints are in RUN_DIRs below it: strategies.py.
-"""
+"""Whether a RUN_DIR is free for a run, and making it that run's own."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 from swrec_prod.config import RunConfig
 from swrec_prod.errors import ConfigError
-
-RUN_FILE = "run.yaml"
-RUN_PART = f".{RUN_FILE}.part"
-METRICS_FILE = "metrics.json"
+from swrec_prod.run_dir import RunDir
 
 
-class RunFolder:
-    """The files of one run. path: RUN_DIR."""
+def check_free(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
+    """Whether the folder is not there, empty, or a run of the same configuration that was cut off.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoints = path / "checkpoints"
-
-    def check(self, config: RunConfig, *, overwrite: bool) -> None:
-        """Whether the folder is free for this run:
-        not there, empty, or a run of the same configuration that was cut off.
-
-        Raises ConfigError when it holds something else. overwrite: any run may be there, but nothing that is no run.
-        """
-        run_file = self.path / RUN_FILE
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"{self.path}: is a file; choose another --out")
-        if self.path.exists() and not run_file.exists() and any(path.name != RUN_PART for path in self.path.iterdir()):
-            raise ConfigError(f"{self.path}: is not empty and holds no run; choose another --out")
-        if overwrite:
-            return
-        if (self.path / METRICS_FILE).exists():
-            raise ConfigError(
-                f"{self.path}: holds a finished run; choose another --out, or give --overwrite to replace it"
-            )
-        if any(self.path.rglob("checkpoints/step-*")) and (found := _asked(RunConfig.load(run_file), config)) != config:
-            changed = difference(found.model_dump(mode="json"), config.model_dump(mode="json")) or "configuration"
-            raise ConfigError(
-                f"{self.path}: holds an unfinished run with another {changed}; "
-                "choose another --out, or give --overwrite"
-            )
-
-    def claim(self, config: RunConfig, *, overwrite: bool) -> None:
-        """Make the folder this run's own: run.yaml says so. What `check` let pass with `overwrite` is deleted."""
-        if overwrite and self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.write_config(config)
-
-    def write_config(self, config: RunConfig) -> None:
-        """run.yaml, whole or as it was."""
-        aside = self.path / RUN_PART
-        config.save(aside)
-        aside.replace(self.path / RUN_FILE)
-
-    def of_step(self, step: int) -> Path:
-        """The checkpoint of a step."""
-        return self.checkpoints / f"step-{step:08d}"
-
-    def write_history(self, history: list[dict[str, Any]]) -> None:
-        """One JSON line a validation."""
-        (self.path / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
-
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """metrics.json: its presence says that the run is finished."""
-        aside = self.path / f".{METRICS_FILE}.part"
-        aside.write_text(json.dumps(metrics, indent=1) + "\n")
-        aside.replace(self.path / METRICS_FILE)
+    Raises ConfigError when it holds something else. overwrite: any run may be there, but nothing that is no run.
+    """
+    if run.path.exists() and not run.path.is_dir():
+        raise ConfigError(f"{run.path}: is a file; choose another --out")
+    if run.path.exists() and not run.run_file.exists() and not _only_leftovers(run):
+        raise ConfigError(f"{run.path}: is not empty and holds no run; choose another --out")
+    if overwrite:
+        return
+    if run.finished:
+        raise ConfigError(f"{run.path}: holds a finished run; choose another --out, or give --overwrite to replace it")
+    if run.has_checkpoints and (before := _as_asked(run.config(), config)) != config:
+        changed = difference(before.model_dump(mode="json"), config.model_dump(mode="json")) or "configuration"
+        remedy = "choose another --out, or give --overwrite"
+        raise ConfigError(f"{run.path}: holds an unfinished run with another {changed}; {remedy}")
 
 
-def _asked(found: RunConfig, config: RunConfig) -> RunConfig:
-    """`found` with the c that is asked for where that is to be fitted: numbers are there once training is over."""
-    if not (found.debias and config.debias and config.debias.to_fit):
-        return found
-    return found.model_copy(update={"debias": found.debias.model_copy(update={"c": config.debias.c})})
+def claim(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
+    """Make the folder this run's own: run.yaml says so. What `check_free` let pass with `overwrite` is deleted."""
+    if overwrite and run.path.exists():
+        shutil.rmtree(run.path)
+    run.path.mkdir(parents=True, exist_ok=True)
+    run.write_config(config)
 
 
 def difference(one: Any, other: Any, at: str = "") -> str:
-    """The first dotted key, below `at`, in which two configurations' plain values differ, with both values;
-    "" if they do not.
-    """
+    """The first dotted key, below `at`, in which two configurations' plain values differ, with both; "" if none does."""
     if isinstance(one, dict) and isinstance(other, dict):
-        for key in {**one, **other}:
-            found = difference(one.get(key), other.get(key), f"{at}.{key}" if at else key)
-            if found:
-                return found
-        return ""
+        keys = {**one, **other}
+        differences = (difference(one.get(key), other.get(key), f"{at}.{key}" if at else key) for key in keys)
+        return next(filter(None, differences), "")
     return "" if one == other else f"{at} ({one!r}, now {other!r})"
+
+
+def _only_leftovers(run: RunDir) -> bool:
+    """Whether nothing is there but half a run.yaml, of a run that was killed while it wrote that."""
+    return all(path.name.startswith(f".{run.run_file.name}.") for path in run.path.iterdir())
+
+
+def _as_asked(before: RunConfig, config: RunConfig) -> RunConfig:
+    """`before` with the c that is asked for where that is to be fitted: numbers are there once training is over."""
+    if not (before.debias and config.debias and config.debias.to_fit):
+        return before
+    return before.model_copy(update={"debias": before.debias.model_copy(update={"c": config.debias.c})})

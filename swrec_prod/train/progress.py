@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from swrec_prod.run_dir import RunDir
 from swrec_prod.train.loop import FitState
 
 LINE_EVERY_S = 10.0
@@ -31,7 +32,7 @@ class Log:
         if self.run_dir is None:
             return
         self.console.print(text, soft_wrap=True)
-        with open(self.run_dir / "log.txt", "a") as log:
+        with RunDir(self.run_dir).log_file.open("a") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
@@ -46,7 +47,7 @@ class RunLog(Log):
         self._rows = 0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._board = SummaryWriter(str(run_dir / "tensorboard")) if run_dir else None
+        self._board = SummaryWriter(str(RunDir(run_dir).tensorboard)) if run_dir else None
 
     def step(self, state: FitState, rows: int, loss: float) -> None:
         """Called after every step. loss: NaN where it was not read from the device."""
@@ -71,7 +72,7 @@ class RunLog(Log):
         """Called after a validation."""
         self.close_bar()
         speed = f"{record['rows_per_second']:,.0f} rows/s"
-        self.say(f"step {record['step']}: {told(record)}  {speed}{'  (best so far)' if better else ''}")
+        self.say(f"step {record['step']}: {format_validation(record)}  {speed}{'  (best so far)' if better else ''}")
         if self._board:
             for name, value in record.items():
                 if isinstance(value, float):
@@ -111,6 +112,6 @@ class RunLog(Log):
         self._bar.update(self._task, description=name, completed=state.epoch_rows, text=text)
 
 
-def told(record: Mapping[str, Any]) -> str:
+def format_validation(record: Mapping[str, Any]) -> str:
     """The figures of a validation; without an AUC where the rows have one class only."""
     return "  ".join(f"{name} {record[name]:.4f}" for name in ("valid_auc", "valid_logloss") if name in record)

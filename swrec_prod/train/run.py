@@ -6,6 +6,7 @@ The same under one process, torchrun and TorchX.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,13 +22,15 @@ from swrec_prod.evaluate.counterfactual import fitted, look_elsewhere, spacing
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import metrics_of, write_predictions
 from swrec_prod.evaluate.run import predictions_of
-from swrec_prod.ranker import build_ranker, debias_of, layout_of
+from swrec_prod.ranker import ResolvedRun, build_ranker, resolve_run, with_debias
+from swrec_prod.run_dir import RunDir
 from swrec_prod.train.begin import load_begin
 from swrec_prod.train.distributed import Ranks, gather_rows, on_main, process_group
-from swrec_prod.train.folder import RunFolder
+from swrec_prod.train.folder import check_free, claim
 from swrec_prod.train.loop import Fit, FitState, judge
 from swrec_prod.train.optim import make_optimizer
-from swrec_prod.train.progress import RunLog, told
+from swrec_prod.train.progress import RunLog, format_validation
+from swrec_prod.train.session import recorded
 from swrec_prod.train.shard import shard
 from swrec_prod.train.strategies import train_scenarios
 
@@ -37,10 +40,9 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dic
 
     A run that was cut off goes on from its last checkpoint. Raises ConfigError when `out` holds a finished run or one
     of another configuration, DataError when the prepared data are not as the configuration says, MetricError when
-    training diverges. Nothing is written before data, model and `out` have been found to fit together.
+    training diverges. Nothing is written before data, model and `out` have been checked to fit together.
     """
-    # run.yaml says what was trained, not what was left open
-    config = config.model_copy(update={"debias": debias_of(config)})
+    config = with_debias(config)  # run.yaml says what was trained, not what was left open
     with process_group(config.train.threads) as ranks:
         if config.strategy.name == "mix":
             metrics = train_rows(config, out, ranks, overwrite=overwrite)
@@ -51,70 +53,71 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dic
 
 def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = False) -> dict[str, Any]:
     """One model on the rows of `config.data`: fit, restore the best weights, score the test rows; gives the metrics."""
-    catalog, folder = Catalog.open(config.data.path), RunFolder(out)
-    on_main(ranks, lambda: folder.check(config, overwrite=overwrite))
+    catalog, folder = Catalog.open(config.data.path), RunDir(out)
+    on_main(ranks, lambda: check_free(folder, config, overwrite=overwrite))
     newest = None if overwrite else checkpoint.latest(folder.checkpoints)
     state = FitState(**checkpoint.read_state(newest, catalog)["fit"]) if newest else FitState()
-    readers = {part: make_reader(catalog, config, part, ranks, state.position) for part in get_args(SplitName)}
+    run = resolve_run(catalog.schema, config)
+    readers = {part: make_reader(catalog, run, part, ranks, state.position) for part in get_args(SplitName)}
     begin = Path(config.train.begin) if config.train.begin and not newest else None
-    fit = make_fit(catalog, config, readers, ranks, begin)
-    on_main(ranks, lambda: folder.claim(config, overwrite=overwrite))  # only now: what is refused leaves nothing behind
+    fit = make_fit(catalog, run, readers, ranks, begin)
+    # only now: what is refused leaves nothing behind
+    on_main(ranks, lambda: claim(folder, config, overwrite=overwrite))
     log = RunLog(out if ranks.is_main else None, readers["train"].rows, config.train.epochs)
-    try:
+    with recorded(folder, catalog, ranks), closing(log):
         log.say(_opening(config, readers, ranks))
         if newest:
             checkpoint.restore(newest, fit.model, fit.optimizer)
             log.say(f"resuming from {newest.name}: {state.rows:,} rows trained")
         _fit(config, folder, catalog.fingerprint, fit, state, log)
         config = fit_c(config, catalog, fit, log)
-        log.say(f"best: step {state.best_step}, {told(state.best)}; scoring {readers['test'].rows:,} test rows")
+        best = format_validation(state.best)
+        log.say(f"best: step {state.best_step}, {best}; scoring {readers['test'].rows:,} test rows")
         scored = gather_rows(score_rows(fit.model, readers["test"].epoch(0), ranks.device), ranks)
         metrics = on_main(ranks, lambda: _finish(config, folder, catalog, scored, state))
-        log.say(f"wrote {out / 'metrics.json'} and {out / 'predictions.parquet'}")
+        log.say(f"wrote {folder.metrics_file} and {folder.predictions_file}")
         return metrics
-    finally:
-        log.close()
 
 
-def make_reader(catalog: Catalog, config: RunConfig, part: SplitName, ranks: Ranks, start: Position) -> Reader:
+def make_reader(catalog: Catalog, run: ResolvedRun, part: SplitName, ranks: Ranks, start: Position) -> Reader:
     """This rank's reader of a part: shuffled and from `start` for training, in file order otherwise."""
     training = part == "train"
     return Reader(
         catalog,
-        layout_of(catalog.schema, config),
+        run.layout,
         part,
-        config.data,
-        config.train.batch_size,
+        run.config.data,
+        run.config.train.batch_size,
         shuffle=training,
         rank=ranks.rank,
         world_size=ranks.world_size,
-        seed=config.train.seed,
+        seed=run.config.train.seed,
         start=start if training else Position(),
         pin=ranks.device.type == "cuda",
     )
 
 
 def make_fit(
-    catalog: Catalog, config: RunConfig, readers: Mapping[str, Reader], ranks: Ranks, begin: Path | None = None
+    catalog: Catalog, run: ResolvedRun, readers: Mapping[str, Reader], ranks: Ranks, begin: Path | None = None
 ) -> Fit:
     """A fresh sharded model with its optimiser and readers.
 
     begin: the RUN_DIR whose best weights it has, instead of drawn ones.
     """
-    ranker = build_ranker(catalog.schema, config, ranks.device)
+    ranker, options = build_ranker(run, ranks.device), run.config.train
     if begin:
-        load_begin(begin, config, catalog, ranker)
-    model = shard(ranker, config.train, ranks)
-    return Fit(model, make_optimizer(model, config.train), readers["train"], readers["valid"], ranks)
+        load_begin(begin, run.config, catalog, ranker)
+    model = shard(ranker, options, ranks)
+    return Fit(model, make_optimizer(model, options), readers["train"], readers["valid"], ranks)
 
 
 def save(folder: Path, fit: Fit, state: FitState, fingerprint: str) -> Path:
     """A checkpoint of the fit as it stands; every rank calls this. fingerprint: the prepared data's."""
-    kept = {"fit": state.to_json(), "fingerprint": fingerprint, "plan": str(fit.model.plan)}
-    return checkpoint.save(folder, state.step, fit.model, fit.optimizer, kept)
+    beside = {"fit": state.to_json(), "fingerprint": fingerprint, "plan": str(fit.model.plan)}
+    return checkpoint.save(folder, state.step, fit.model, fit.optimizer, beside)
 
 
-def _fit(config: RunConfig, folder: RunFolder, fingerprint: str, fit: Fit, state: FitState, log: RunLog) -> None:
+def _fit(config: RunConfig, folder: RunDir, fingerprint: str, fit: Fit, state: FitState, log: RunLog) -> None:
     """Epochs until the budget or the patience is spent; leaves the best weights in the model."""
     patience = config.train.patience
     if config.train.begin and not state.history:
@@ -125,15 +128,15 @@ def _fit(config: RunConfig, folder: RunFolder, fingerprint: str, fit: Fit, state
             if state.misses >= patience:
                 log.say(f"no better validation for {patience} time(s) in a row: stopping early")
                 break
-    checkpoint.restore(folder.of_step(state.best_step), fit.model, fit.optimizer)
+    checkpoint.restore(folder.step(state.best_step), fit.model, fit.optimizer)
 
 
-def _judge(config: RunConfig, folder: RunFolder, fingerprint: str, fit: Fit, state: FitState, log: RunLog) -> None:
+def _judge(config: RunConfig, folder: RunDir, fingerprint: str, fit: Fit, state: FitState, log: RunLog) -> None:
     """Validate the weights as they are, and keep them and the best."""
     better = judge(state, _validate(fit, config, state), log.mean_loss())
     saved = save(folder.checkpoints, fit, state, fingerprint)
     if fit.ranks.is_main:
-        checkpoint.keep_only(folder.checkpoints, saved, folder.of_step(state.best_step))
+        checkpoint.keep_only(folder.checkpoints, saved, folder.step(state.best_step))
         folder.write_history(state.history)
     log.validated(state.history[-1], better)
 
@@ -163,7 +166,7 @@ def fit_c(config: RunConfig, catalog: Catalog, fit: Fit, log: RunLog) -> RunConf
 
 
 def _finish(
-    config: RunConfig, folder: RunFolder, catalog: Catalog, scored: dict[str, np.ndarray], state: FitState
+    config: RunConfig, folder: RunDir, catalog: Catalog, scored: dict[str, np.ndarray], state: FitState
 ) -> dict[str, Any]:
     """Predictions, the resolved run.yaml and metrics.json of the test rows.
 
@@ -171,7 +174,7 @@ def _finish(
     best_valid_auc (null where the validation rows have one class only) and best_valid_logloss.
     """
     table = predictions_of(catalog, config, "test", scored)
-    write_predictions(table, folder.path / "predictions.parquet")
+    write_predictions(table, folder.predictions_file)
     speed = {"rows": state.rows, "seconds": state.seconds, "rows_per_second": state.rows / max(state.seconds, 1e-9)}
     valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
     metrics = {

@@ -12,8 +12,8 @@ is tuned, nor what is done for a scenario without rows: StrategyConfig has what 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -25,12 +25,14 @@ from swrec_prod.config import RunConfig, SplitName, StrategyConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.counts import scenario_counts
 from swrec_prod.errors import DataError
-from swrec_prod.evaluate.models import MIX, grouped, read_metrics
+from swrec_prod.evaluate.models import grouped
 from swrec_prod.evaluate.predictions import metrics_of, read_predictions, write_predictions
-from swrec_prod.ranker import build_ranker
+from swrec_prod.ranker import build_ranker, resolve_run
+from swrec_prod.run_dir import MIX, RunDir, scenario_folder
 from swrec_prod.train.distributed import Ranks, on_main
-from swrec_prod.train.folder import METRICS_FILE, RUN_FILE, RunFolder
+from swrec_prod.train.folder import check_free, claim
 from swrec_prod.train.progress import Log
+from swrec_prod.train.session import recorded
 
 Run = Callable[[RunConfig, Path, Ranks], Any]  # an ordinary run: configuration, RUN_DIR
 SPENT = ("rows", "seconds", "steps")
@@ -51,28 +53,29 @@ def train_scenarios(config: RunConfig, out: Path, ranks: Ranks, run: Run, *, ove
     Raises DataError, before anything is trained, when single is asked for and a scenario has too few rows; and what
     `run` raises.
     """
-    catalog, folder = Catalog.open(config.data.path), RunFolder(out)
+    catalog, folder = Catalog.open(config.data.path), RunDir(out)
 
     def check() -> Plan:
-        folder.check(config, overwrite=overwrite)
-        build_ranker(catalog.schema, config)  # a model that does not fit the data is told now
+        check_free(folder, config, overwrite=overwrite)
+        build_ranker(resolve_run(catalog.schema, config))  # a model that does not fit the data is told now
         return plan_of(catalog, config, ranks.world_size)
 
     plan = on_main(ranks, check)
-    on_main(ranks, lambda: folder.claim(config, overwrite=overwrite))
+    on_main(ranks, lambda: claim(folder, config, overwrite=overwrite))
     log = Log(out if ranks.is_main else None)
-    for value, reason in plan.others.items():
-        log.say(f"scenario {value} keeps mix: {reason}")
-    for path, its_config in runs_of(config, out, plan).items():
-        log.say(f"{config.strategy.name}: {path}")
-        if on_main(ranks, lambda path=path: _finished(path, catalog)):  # type: ignore[misc]
-            log.say("finished before")
-        else:
-            on_main(ranks, lambda path=path, its_config=its_config: _say_where_mix_is(path, its_config))  # type: ignore[misc]
-            run(its_config, path, ranks)
-    metrics = on_main(ranks, lambda: _finish(config, folder, plan))
-    log.say(f"wrote {out / METRICS_FILE} and {out / 'predictions.parquet'}")
-    return metrics
+    with recorded(folder, catalog, ranks):
+        for value, reason in plan.others.items():
+            log.say(f"scenario {value} keeps mix: {reason}")
+        for path, its_config in runs_of(config, out, plan).items():
+            log.say(f"{config.strategy.name}: {path}")
+            if on_main(ranks, partial(_finished, path, catalog)):
+                log.say("finished before")
+            else:
+                on_main(ranks, partial(_say_where_mix_is, path, its_config))
+                run(its_config, path, ranks)
+        metrics = on_main(ranks, lambda: _finish(config, folder, plan))
+        log.say(f"wrote {folder.metrics_file} and {folder.predictions_file}")
+        return metrics
 
 
 def plan_of(catalog: Catalog, config: RunConfig, world_size: int) -> Plan:
@@ -112,19 +115,10 @@ def runs_of(config: RunConfig, out: Path, plan: Plan) -> dict[Path, RunConfig]:
         }
         plain = plain.model_copy(update={"train": config.train.model_copy(update=tuned)})
     for value in plan.own:
-        runs[out / folder_of(value)] = plain.model_copy(
+        runs[out / scenario_folder(value)] = plain.model_copy(
             update={"data": config.data.model_copy(update={"scenarios": (value,)})}
         )
     return runs
-
-
-def folder_of(value: str) -> str:
-    """scenarios/<value>, below RUN_DIR; what a folder's name cannot have is written as in URLs.
-
-    >>> folder_of("home"), folder_of("a/b"), folder_of("..")
-    ('scenarios/home', 'scenarios/a%2Fb', 'scenarios/%2E.')
-    """
-    return "scenarios/" + (re.sub(r'[/\\:*?"<>|%\x00-\x1f]|^\.', lambda found: f"%{ord(found[0]):02X}", value) or "%")
 
 
 def _lacks(counts: Mapping[str, tuple[int, int]], world_size: int, single: bool, weighed: bool) -> str:
@@ -133,11 +127,10 @@ def _lacks(counts: Mapping[str, tuple[int, int]], world_size: int, single: bool,
     weighed: the training rows are those of weight above 0.
     """
     names = {"train": "train (of weight above 0)"} if weighed else {}
-    told = ", ".join(f"{rows} {names.get(part, part)}" for part, (rows, _) in counts.items())
     if min(rows for rows, _ in counts.values()) < world_size:
-        return (
-            f"{told} rows, and every part needs {'some' if world_size == 1 else f'one for each of {world_size} ranks'}"
-        )
+        rows_of_parts = ", ".join(f"{rows} {names.get(part, part)}" for part, (rows, _) in counts.items())
+        needed = "some" if world_size == 1 else f"one for each of {world_size} ranks"
+        return f"{rows_of_parts} rows, and every part needs {needed}"
     # a single run without an AUC goes by the logloss, as any run does
     for part in ("train",) if single else ("train", "valid"):
         rows, positives = counts[part]
@@ -148,7 +141,7 @@ def _lacks(counts: Mapping[str, tuple[int, int]], world_size: int, single: bool,
 
 def _finished(path: Path, catalog: Catalog) -> bool:
     """Whether there is nothing to do. Raises CheckpointError when the data have been prepared otherwise since."""
-    if not (path / METRICS_FILE).exists():
+    if not RunDir(path).finished:
         return False
     checkpoint.best(path, catalog)
     return True
@@ -156,25 +149,26 @@ def _finished(path: Path, catalog: Catalog) -> bool:
 
 def _say_where_mix_is(path: Path, config: RunConfig) -> None:
     """An unfinished run goes on though RUN_DIR was moved: its run.yaml gets the path that train.begin has now."""
-    if (path / RUN_FILE).exists():
-        found = RunConfig.load(path / RUN_FILE)
-        begun = found.train.model_copy(update={"begin": config.train.begin})
-        RunFolder(path).write_config(found.model_copy(update={"train": begun}))
+    run = RunDir(path)
+    if run.run_file.exists():
+        written = run.config()
+        begun = written.train.model_copy(update={"begin": config.train.begin})
+        run.write_config(written.model_copy(update={"train": begun}))
 
 
-def _finish(config: RunConfig, folder: RunFolder, plan: Plan) -> dict[str, Any]:
+def _finish(config: RunConfig, folder: RunDir, plan: Plan) -> dict[str, Any]:
     """Predictions and metrics.json of all test rows, each scored by its own scenario's model.
 
     Beside the figures: rows, seconds, rows_per_second and steps of all runs together; strategy; and in `runs`, for
     every scenario, the folder (below RUN_DIR) of the run that scores it, its best_*, and for those that keep mix the
     reason.
     """
-    models = {value: MIX for value in plan.others} | {value: folder_of(value) for value in plan.own}
-    table = pa.concat_tables(
-        _predictions(folder.path / path, values) for path, values in grouped(models).items()
-    ).sort_by("row")
-    write_predictions(table, folder.path / "predictions.parquet")
-    done = {path.relative_to(folder.path).as_posix(): read_metrics(path) for path in runs_of(config, folder.path, plan)}
+    models = {value: MIX for value in plan.others} | {value: scenario_folder(value) for value in plan.own}
+    parts = [_predictions(folder.path / path, values) for path, values in grouped(models).items()]
+    table = pa.concat_tables(parts).sort_by("row")
+    write_predictions(table, folder.predictions_file)
+    folders = runs_of(config, folder.path, plan)
+    done = {path.relative_to(folder.path).as_posix(): RunDir(path).metrics() for path in folders}
     spent: dict[str, Any] = {name: sum(metrics[name] for metrics in done.values()) for name in SPENT}
     spent["rows_per_second"] = spent["rows"] / max(spent["seconds"], 1e-9)
     runs = {value: {"folder": path, **{name: done[path][name] for name in BEST}} for value, path in models.items()}
@@ -187,5 +181,5 @@ def _finish(config: RunConfig, folder: RunFolder, plan: Plan) -> dict[str, Any]:
 
 def _predictions(path: Path, scenarios: Sequence[str]) -> pa.Table:
     """What a run says of the test rows of some scenarios."""
-    table = read_predictions(path / "predictions.parquet")
+    table = read_predictions(RunDir(path).predictions_file)
     return table.filter(pc.is_in(table["scenario"], pa.array(scenarios, table.schema.field("scenario").type)))
