@@ -56,7 +56,7 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
 
 
 def read_json(path: Path, error: type[SwrecError] = DataError, remedy: str = "") -> Any:
-    """The JSON in `path`. Raises `error`, with the remedy, when it is damaged; FileNotFoundError where it is missing."""
+    """The JSON in `path`. Raises `error`, with the remedy, when it is damaged; FileNotFoundError if it is missing."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as failure:  # not JSON, or not UTF-8
@@ -129,7 +129,7 @@ def temporary(out: Path, mark: str) -> Path:
 
 
 def remove_leftovers(out: Path) -> None:
-    """Remove what this machine's runs of `out` that are no longer alive left; what other machines do nobody knows here."""
+    """Remove what runs of `out` that are no longer alive left on this machine; of other machines' nobody knows here."""
     for mark in ("tmp", "old"):
         prefix = _of_this_machine(out, mark)
         for path in out.parent.glob(f"{glob.escape(prefix)}*"):

@@ -80,8 +80,10 @@ class ResolvedRun:
 
 
 def resolve_run(schema: FeatureSchema, config: RunConfig) -> ResolvedRun:
-    """Decide what `config` leaves open. Raises ConfigError for an unknown model or feature, or a c that does not fit the
-    data; SchemaError when the model reads behaviours and the data have none.
+    """Decide what `config` leaves open.
+
+    Raises ConfigError for an unknown model or feature, or a c that does not fit the data; SchemaError when the model
+    reads behaviours and the data have none.
     """
     config = with_debias(config)
     if config.debias:

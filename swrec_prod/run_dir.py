@@ -39,8 +39,8 @@ class Record(Strict):
 class Session(Record):
     """One process group that worked at a run; a run that was cut off has several.
 
-    started: UTC, ISO 8601. seconds: until it ended; None where it was killed. command: its arguments. git_commit: of the
-    working directory, with `+changes` where tracked files differed from it; None outside of a repository.
+    started: UTC, ISO 8601. seconds: until it ended; None where it was killed. command: its arguments. git_commit: of
+    the working directory, with `+changes` where tracked files differed from it; None outside of a repository.
     """
 
     started: str

@@ -45,7 +45,8 @@ def test_a_killed_prepare_goes_on_where_it_stopped(raw: Path, out: Path, tmp_pat
         "import sys, time\nfrom swrec_prod.prepare import write_local\nfrom swrec_prod.prepare.staging import Staging\n"
         "from swrec_prod.cli import main\n"
         "write_local.CHUNK_ROWS = 200\nsave = Staging.save\n"
-        "def slow(work):\n    save(work)\n    time.sleep(0.1 if len(work.days) < 5 else 60)\nStaging.save = slow\nmain()\n"
+        "def slow(work):\n    save(work)\n    time.sleep(0.1 if len(work.days) < 5 else 60)\n"
+        "Staging.save = slow\nmain()\n"
     )
     command = [sys.executable, "-c", program, "prepare", str(config), "--raw", str(raw), "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:

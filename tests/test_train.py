@@ -63,8 +63,8 @@ def fit(tmp_path: Path, prepared: Path, name: str = "run", **train_keys: Any) ->
 
 def test_a_run_leaves_what_the_next_stage_reads(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
-        "run.yaml", "run_info.json", "checkpoints", "history.jsonl", "metrics.json", "predictions.parquet", "tensorboard",
-        "log.txt",
+        "run.yaml", "run_info.json", "checkpoints", "history.jsonl", "metrics.json", "predictions.parquet",
+        "tensorboard", "log.txt",
     }  # fmt: skip
     assert RunConfig.load(run / "run.yaml").train.epochs == 2
     assert list((run / "tensorboard").iterdir())

@@ -183,7 +183,7 @@ def behaved(events: ir.Table, schema: FeatureSchema, feature: Feature) -> ir.Boo
 
 
 def of_prepared_behaviours(feature: Feature, columns: Sequence[str]) -> dict[str, int | str]:
-    """The columns of prepared rows that say which of them are behaviours of `feature`, with the values they then have."""
+    """Column -> value of the prepared rows that are behaviours of `feature`. columns: those of the rows."""
     return _of_behaviours(f"label_{feature.where}" if feature.where else None, "split", columns)
 
 

@@ -86,7 +86,7 @@ class RawLog:
 
     @cached_property
     def _footers(self) -> dict[Path, tuple[set[str], set[str]]]:
-        """Of each Parquet file the columns with a type and those without; of a damaged one whoever reads it will tell."""
+        """Of each Parquet file the columns with a type and those without; a damaged one is told of where it is read."""
         footers = {}
         for path in (file.path for file in self.files if file.path.suffix == ".parquet"):
             with contextlib.suppress(pa.ArrowException, OSError):

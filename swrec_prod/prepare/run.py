@@ -328,6 +328,6 @@ def _difference(before: Source | None, now: Source) -> str:
 
 
 def _runs(days: list[date], prepared: Iterable[date]) -> list[list[date]]:
-    """`days` in pieces that have no prepared day in between: a piece begins with the histories of all days before it."""
+    """`days` in pieces without a prepared day in between: a piece begins with the histories of all days before it."""
     known = sorted(prepared)
     return [list(run) for _, run in groupby(days, key=lambda day: bisect(known, day))]

@@ -38,7 +38,7 @@ def claim(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
 
 
 def difference(one: Any, other: Any, at: str = "") -> str:
-    """The first dotted key, below `at`, in which two configurations' plain values differ, with both; "" if none does."""
+    """The first dotted key, below `at`, in which two configurations' plain values differ, with both; "" if none."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys = {**one, **other}
         differences = (difference(one.get(key), other.get(key), f"{at}.{key}" if at else key) for key in keys)

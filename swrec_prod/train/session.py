@@ -24,7 +24,7 @@ GIT_SECONDS = 10  # a repository that answers later is left out
 
 @contextmanager
 def recorded(run: RunDir, catalog: Catalog, ranks: Ranks) -> Iterator[None]:
-    """Add this session to the run's run_info.json when it begins, and how long it took when it ends. By the main rank."""
+    """Add this session to run_info.json when it begins, and how long it took when it ends. By the main rank."""
     if not ranks.is_main:
         yield
         return
