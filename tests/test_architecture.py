@@ -269,6 +269,6 @@ def test_swrec_commands_in_the_readme_exist_with_their_options() -> None:
 def test_ranks_in_the_documents_are_the_ones_that_are_held() -> None:
     rows = re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     told = {
-        name: int(rank) for rank, text in rows for name in re.findall(r"`([a-z.]+)`", re.sub(r"\(.*?\)|:.*", "", text))
+        name: int(rank) for rank, text in rows for name in re.findall(r"`([a-z_.]+)`", re.sub(r"\(.*?\)|:.*", "", text))
     }
     assert told == {name.removeprefix("swrec_prod."): rank for name, rank in RANKS.items() if name != "swrec_prod"}
