@@ -146,7 +146,7 @@ lists = st.lists(st.tuples(fields, st.integers(0, 99).map(str)), max_size=12)
 @settings(max_examples=20, deadline=None)
 def test_fields_are_told_apart(local_engine: Engine, rows: list[Features]) -> None:
     texts = [line(features=row).split(",", 1)[1] for row in rows]
-    table = local_engine.memory(pa.table({"at": range(len(rows)), "text": texts}))
+    table = local_engine.from_arrow(pa.table({"at": range(len(rows)), "text": texts}))
     wanted = {f"s{f}": one_value(table["text"], f) for f in ("101", "205")} | {
         f"b{f}": all_values(table["text"], f) for f in ("9_14", "14")
     }

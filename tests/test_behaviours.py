@@ -142,7 +142,7 @@ def test_a_day_of_several_chunks_is_evaluated_once(
     evaluated for every chunk, a day would cost the square of its rows.
     """
     asked: list[list[date]] = []
-    forgotten: list[str] = []
+    released: list[str] = []
 
     def counted(engine: Engine, events: Events, *rest: Any) -> Written:
         def of(days: list[date]) -> Any:
@@ -153,15 +153,15 @@ def test_a_day_of_several_chunks_is_evaluated_once(
             patch.setattr(events, "of", of, raising=False)
             yield from write_local.stream_days(engine, events, *rest)
 
-    forget = LocalEngine.forget
+    release = LocalEngine.release
     monkeypatch.setattr(
-        LocalEngine, "forget", lambda self, rows: (forgotten.append(rows.op().name), forget(self, rows))
+        LocalEngine, "release", lambda self, rows: (released.append(rows.op().name), release(self, rows))
     )
     monkeypatch.setattr(preparing, "stream_days", counted)
     monkeypatch.setattr(write_local, "CHUNK_ROWS", 20)
     prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / "out")
     assert sorted(days for days in asked[1:]) == [[day(number)] for number in range(1, 6)]
-    assert len(forgotten) >= 5
+    assert len(released) >= 5
     assert contents(tmp_path / "out") == contents(out)
 
 

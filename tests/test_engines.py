@@ -110,7 +110,7 @@ EXPRESSIONS: dict[str, Callable[[ir.Table], ir.Table]] = {
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_both_engines_agree(engines: Both, name: str) -> None:
-    one, other = (e.arrow(EXPRESSIONS[name](e.memory(log(1))).order_by("row")) for e in engines)
+    one, other = (e.arrow(EXPRESSIONS[name](e.from_arrow(log(1))).order_by("row")) for e in engines)
     if name in ("unnest", "union", "group"):
         one, other = (in_any_order(t) for t in (one, other))
     assert one.num_rows > 0
@@ -124,7 +124,7 @@ def in_any_order(table: pa.Table) -> pa.Table:
 
 def test_joins_agree(engines: Both) -> None:
     def joined(e: Engine) -> pa.Table:
-        return e.arrow(e.memory(log(3)).left_join(e.memory(items()), "item").drop("item_right").order_by("row"))
+        return e.arrow(e.from_arrow(log(3)).left_join(e.from_arrow(items()), "item").drop("item_right").order_by("row"))
 
     one, other = map(joined, engines)
     assert one.equals(other) and one.schema == other.schema
@@ -133,7 +133,7 @@ def test_joins_agree(engines: Both) -> None:
 
 def test_clicks_before_a_row_are_those_of_a_loop(each_engine: Engine) -> None:
     rows = log(4)
-    found = each_engine.arrow(before(each_engine.memory(rows)).order_by("row"))["clicks"].to_pylist()
+    found = each_engine.arrow(before(each_engine.from_arrow(rows)).order_by("row"))["clicks"].to_pylist()
     listed = rows.to_pylist()
     assert found == [
         sum(b["click"] for b in listed if b["user"] == r["user"] and b["time"] < r["time"]) for r in listed
@@ -141,7 +141,7 @@ def test_clicks_before_a_row_are_those_of_a_loop(each_engine: Engine) -> None:
 
 
 def test_missing_values_come_last_in_an_order(each_engine: Engine) -> None:
-    users = each_engine.arrow(each_engine.memory(log(5)).order_by(_.user.asc(), "row").select("user"))[
+    users = each_engine.arrow(each_engine.from_arrow(log(5)).order_by(_.user.asc(), "row").select("user"))[
         "user"
     ].to_pylist()
     known = [u for u in users if u is not None]
@@ -177,9 +177,9 @@ def same(one: pa.Table, other: pa.Table) -> bool:
 
 def test_a_table_comes_back_from_memory_and_from_parquet_as_it_was(each_engine: Engine, tmp_path: Path) -> None:
     pq.write_table(kinds(), tmp_path / "all.parquet")
-    for rows in (each_engine.memory(kinds()), each_engine.parquet([tmp_path / "all.parquet"])):
+    for rows in (each_engine.from_arrow(kinds()), each_engine.parquet([tmp_path / "all.parquet"])):
         assert same(each_engine.arrow(rows.order_by(_.i64)), kinds())
-    assert each_engine.arrow(each_engine.memory(kinds().slice(0, 0))).equals(kinds().slice(0, 0))
+    assert each_engine.arrow(each_engine.from_arrow(kinds().slice(0, 0))).equals(kinds().slice(0, 0))
 
 
 def odd() -> pa.Table:
@@ -216,7 +216,7 @@ def test_odd_types_become_normal_ones(each_engine: Engine, tmp_path: Path) -> No
             "nothing": pa.nulls(2, pa.string()),
         }
     )
-    for rows in (each_engine.memory(odd()), each_engine.parquet([tmp_path / "odd.parquet"])):
+    for rows in (each_engine.from_arrow(odd()), each_engine.parquet([tmp_path / "odd.parquet"])):
         assert same(each_engine.arrow(rows.order_by("u8")), expected)
 
 
@@ -232,7 +232,7 @@ def test_microseconds_of_a_timestamp(each_engine: Engine) -> None:
     table = pa.table(
         {"plain": pa.array(moments, pa.timestamp("us")), "zoned": pa.array(moments, pa.timestamp("us", "Asia/Tokyo"))}
     )
-    rows = each_engine.memory(table)
+    rows = each_engine.from_arrow(table)
     found = each_engine.arrow(
         rows.select(a=each_engine.micros(rows.plain), b=each_engine.micros(rows.zoned)).order_by("a")
     )
@@ -345,14 +345,14 @@ def test_names_that_spark_passes_over_are_refused(cluster_engine: Engine, tmp_pa
 # Kept tables, functions of groups
 
 
-def test_what_is_kept_is_read_once(each_engine: Engine, tmp_path: Path) -> None:
+def test_what_is_materialised_is_read_once(each_engine: Engine, tmp_path: Path) -> None:
     files = write(tmp_path, one=log(1))
-    kept = each_engine.kept(each_engine.parquet(files).filter(_.item > 0).mutate(twice=_.item * 2))
+    materialised = each_engine.materialise(each_engine.parquet(files).filter(_.item > 0).mutate(twice=_.item * 2))
     files[0].unlink()
     items = [i for i in log(1)["item"].to_pylist() if i > 0]
-    other = each_engine.kept(kept.filter(_.item > 3))
-    each_engine.forget(other)
-    assert each_engine.arrow(kept.order_by("row"))["twice"].to_pylist() == [2 * i for i in items]
+    other = each_engine.materialise(materialised.filter(_.item > 3))
+    each_engine.release(other)
+    assert each_engine.arrow(materialised.order_by("row"))["twice"].to_pylist() == [2 * i for i in items]
     with pytest.raises(Exception, match=other.op().name):  # each engine says in its own way that there is no such table
         each_engine.arrow(other)
 
@@ -369,7 +369,7 @@ def test_a_function_of_groups(engines: Both) -> None:
         return pa.Table.from_pylist([{"user": user, "rows": len(group), "names": names, "last": max(moments)}], SPAN)
 
     def spans(e: Engine) -> pa.Table:
-        rows = e.memory(log(6)).mutate(at=(_.time // 1_000_000).as_timestamp("s"))
+        rows = e.from_arrow(log(6)).mutate(at=(_.time // 1_000_000).as_timestamp("s"))
         return e.arrow(e.map_groups(rows, "user", span, SPAN).order_by("user"))
 
     one, other = map(spans, engines)
@@ -388,7 +388,7 @@ def test_a_full_disk_is_no_fault_of_a_file(tmp_path: Path) -> None:
         running.con.raw_sql("SET memory_limit = '20MB'; SET max_temp_directory_size = '1MB'")
         many = rows.cross_join(rows.select(other="row")).cross_join(rows.select(third="row").limit(10))
         with pytest.raises(OSError) as told:
-            running.kept(
+            running.materialise(
                 many.mutate(key=(_.row * 7919 + _.other * 31 + _.third).cast("string").hexdigest("md5")).order_by("key")
             )
         assert told.value.errno == errno.ENOSPC and not isinstance(told.value, DataError)
@@ -397,6 +397,6 @@ def test_a_full_disk_is_no_fault_of_a_file(tmp_path: Path) -> None:
 def test_nothing_is_left_in_the_scratch_folder(tmp_path: Path, cluster_engine: Engine) -> None:
     for name in ("local", "cluster"):  # the second lives inside of the running session, and leaves it running
         with engine(name, tmp_path) as running:
-            assert running.arrow(running.kept(running.memory(log(1)))).num_rows == ROWS
+            assert running.arrow(running.materialise(running.from_arrow(log(1)))).num_rows == ROWS
         assert list(tmp_path.iterdir()) == []
-    assert cluster_engine.arrow(cluster_engine.memory(log(1))).num_rows == ROWS
+    assert cluster_engine.arrow(cluster_engine.from_arrow(log(1))).num_rows == ROWS

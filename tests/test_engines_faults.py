@@ -28,7 +28,7 @@ def test_an_error_of_a_function_of_groups(each_engine: Engine) -> None:
     def refuse(group: pa.Table) -> pa.Table:
         raise DataError(f"user {group['user'][0]} has too many rows")
 
-    rows = each_engine.memory(pa.table({"user": [7]}))
+    rows = each_engine.from_arrow(pa.table({"user": [7]}))
     with pytest.raises(DataError, match=r"^user 7 has too many rows$"):
         each_engine.arrow(each_engine.map_groups(rows, "user", refuse, pa.schema([("user", pa.int64())])))
 
@@ -37,7 +37,7 @@ def test_a_worker_with_another_python_is_told(cluster_engine: Engine) -> None:
     def lacks(group: pa.Table) -> pa.Table:
         raise ModuleNotFoundError("No module named 'pyarrow'")
 
-    rows = cluster_engine.memory(pa.table({"user": [7]}))
+    rows = cluster_engine.from_arrow(pa.table({"user": [7]}))
     with pytest.raises(
         ConfigError, match=r"workers: No module named 'pyarrow'; PYSPARK_PYTHON must name a Python with the pack"
     ) as told:
@@ -47,12 +47,12 @@ def test_a_worker_with_another_python_is_told(cluster_engine: Engine) -> None:
 
 def test_a_value_that_cannot_be_cast_is_told(each_engine: Engine) -> None:
     with pytest.raises(DataError, match="'x y'") as told:
-        each_engine.arrow(each_engine.memory(pa.table({"s": ["1", "x y"]})).select(i=_.s.cast("int64")))
+        each_engine.arrow(each_engine.from_arrow(pa.table({"s": ["1", "x y"]})).select(i=_.s.cast("int64")))
     assert "\n" not in str(told.value)
 
 
 def test_ctrl_c_ends_a_query(local_engine: Engine) -> None:
-    a, b, c = (local_engine.memory(pa.table({name: range(10_000)})) for name in "abc")
+    a, b, c = (local_engine.from_arrow(pa.table({name: range(10_000)})) for name in "abc")
     endless = a.cross_join(b).cross_join(c).agg(n=((_.a + _.b) * _.c % 7).sum())
     threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):

@@ -70,7 +70,7 @@ def events(rows: int, seed: int) -> pa.Table:
 
 
 def standard(engine: Engine, table: pa.Table, file: DataFile | None = None) -> pa.Table:
-    found = etl.standard(engine, engine.memory(table), file or data_file())
+    found = etl.standard(engine, engine.from_arrow(table), file or data_file())
     return engine.arrow(found.order_by([etl.DAY, etl.ROW]))
 
 
@@ -174,7 +174,7 @@ def windowed(engine: Engine, drawn: list[Event], split: bool) -> pa.Table:
     who, at, clicked, bought, train = (list(column) for column in zip(*drawn, strict=True))
     columns = {"who": who, "at": at, "clicked": clicked, "bought": bought, "row": list(range(len(drawn)))}
     columns |= {etl.SPLIT: ["train" if t else "test" for t in train]} if split else {}
-    found = etl.windowed(engine.memory(pa.table(columns)), FeatureSchema.model_validate(SCHEMA))
+    found = etl.windowed(engine.from_arrow(pa.table(columns)), FeatureSchema.model_validate(SCHEMA))
     return engine.arrow(found.order_by("row"))
 
 
@@ -223,7 +223,9 @@ def test_the_profile_counts_rows_labels_and_missing_values(each_engine: Engine) 
         table = table.set_column(table.column_names.index(name), name, pa.array(values[: len(table)]))
     click, buy = SCHEMA["labels"]
     schema = FeatureSchema.model_validate(SCHEMA | {"labels": [click, buy | {"after": "click"}]})
-    found = each_engine.arrow(etl.profile(etl.standard(each_engine, each_engine.memory(table), data_file()), schema))
+    found = each_engine.arrow(
+        etl.profile(etl.standard(each_engine, each_engine.from_arrow(table), data_file()), schema)
+    )
     naive: dict[tuple[int, str], Counter[str]] = {}
     columns = etl.checked(schema)
     for row in table.to_pylist():
@@ -246,7 +248,7 @@ def test_the_profile_counts_rows_labels_and_missing_values(each_engine: Engine) 
 def test_chunks_are_whole_hours_and_cover_every_row_once(local_engine: Engine, limit: int) -> None:
     schema = FeatureSchema.model_validate(SCHEMA)
     rows = standard(local_engine, events(400, 8))
-    profile = Profile(local_engine.arrow(etl.profile(local_engine.memory(rows), schema)), schema)
+    profile = Profile(local_engine.arrow(etl.profile(local_engine.from_arrow(rows), schema)), schema)
     hours = rows[etl.HOUR].to_pylist()
     days = profile.days[1:]
     end = min(h for h in hours if h // 24 == (days[0] - datetime(1970, 1, 1).date()).days)
@@ -260,7 +262,9 @@ def test_chunks_are_whole_hours_and_cover_every_row_once(local_engine: Engine, l
 
 def test_values_of_features_that_share_a_table_are_counted_together(each_engine: Engine) -> None:
     table, schema = events(200, 9), FeatureSchema.model_validate(SCHEMA)
-    found = each_engine.arrow(etl.counts(each_engine.memory(table), [schema.feature("item"), schema.feature("near")]))
+    found = each_engine.arrow(
+        etl.counts(each_engine.from_arrow(table), [schema.feature("item"), schema.feature("near")])
+    )
     values = [v for v in table["item"].to_pylist() if v] + [
         v for near in table["near"].to_pylist() for v in near or [] if v
     ]
@@ -271,7 +275,7 @@ def test_values_of_features_that_share_a_table_are_counted_together(each_engine:
 def test_moments_leave_out_what_is_no_number(each_engine: Engine, kind: pa.DataType) -> None:
     known = [1.0, 2.0, 4.5, -3.0]
     values = pa.array([*known, None, float("nan"), float("inf"), -float("inf")], kind)
-    found = each_engine.arrow(etl.moments(each_engine.memory(pa.table({"x": values})), "x")).to_pylist()[0]
+    found = each_engine.arrow(etl.moments(each_engine.from_arrow(pa.table({"x": values})), "x")).to_pylist()[0]
     assert found["infinite"] == 2
     moments = [found[name] for name in ("mean", "std", "min", "max")]
     assert moments == pytest.approx([np.mean(known), np.std(known), min(known), max(known)])
@@ -279,7 +283,7 @@ def test_moments_leave_out_what_is_no_number(each_engine: Engine, kind: pa.DataT
 
 def test_there_may_be_no_number_at_all(each_engine: Engine) -> None:
     nothing = pa.table({"x": pa.array([None, float("nan")], pa.float64())})
-    found = each_engine.arrow(etl.moments(each_engine.memory(nothing), "x")).to_pylist()[0]
+    found = each_engine.arrow(etl.moments(each_engine.from_arrow(nothing), "x")).to_pylist()[0]
     assert found == {"mean": None, "std": None, "min": None, "max": None, "infinite": 0}
 
 
@@ -297,7 +301,7 @@ def test_the_latest_behaviours_of_prepared_days(each_engine: Engine, name: str, 
     columns |= {f"label_{task}": draw.integers(0, 2, 200) for task in ("click", "buy")}
     columns |= {"split": [["train", "valid"][i] for i in draw.integers(0, 2, 200)]} if split else {}
     table = pa.table(columns)
-    found = each_engine.arrow(etl.latest(each_engine.memory(table), feature)).select(
+    found = each_engine.arrow(etl.latest(each_engine.from_arrow(table), feature)).select(
         ["user", "time", "row", "item", "scenario"]
     )
     expected = []

@@ -79,7 +79,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         source = dataclasses.replace(
             MOVIELENS_1M,
             locate=lambda r, cache, options: (RawFile(raw),),
-            read=lambda engine, files, options: engine.memory(table),
+            read=lambda engine, files, options: engine.from_arrow(table),
         )
         monkeypatch.setitem(DATASETS, "movielens-1m", source)
         manifest = prepare(data_file or toy(), raw, tmp_path / out, **options)

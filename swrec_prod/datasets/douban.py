@@ -55,7 +55,7 @@ def read(engine: Engine, files: RawFiles, options: DoubanOptions) -> ir.Table:
     """The standard table of `rating_log`: without its texts the log is small,
     and values with line ends are none that all engines read.
     """
-    return engine.memory(rating_log(tuple(file.path for file in files)))
+    return engine.from_arrow(rating_log(tuple(file.path for file in files)))
 
 
 def rating_log(files: tuple[Path, ...]) -> pa.Table:

@@ -86,7 +86,7 @@ def _paths(raw: Path | None, cache: Path) -> tuple[Path, ...]:
 
 def read(engine: Engine, files: RawFiles, options: MovieLensOptions) -> ir.Table:
     """The standard table of `rating_log`: the log is small, and its layouts are none that an engine reads."""
-    return engine.memory(rating_log(tuple(file.path for file in files), options))
+    return engine.from_arrow(rating_log(tuple(file.path for file in files), options))
 
 
 def rating_log(files: tuple[Path, ...], options: MovieLensOptions) -> pa.Table:

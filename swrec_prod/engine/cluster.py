@@ -55,7 +55,7 @@ class ClusterEngine:
         self._session, self._started = open_session(self._scratch, threads)
         self.con = ibis.pyspark.connect(self._session)
         self.notes: list[str] = []
-        self._kept: dict[str, DataFrame] = {}
+        self._materialised: dict[str, DataFrame] = {}
         self._names = count()
         self._again: dict[Path, Callable[[LocalEngine], ir.Table]] = {}
 
@@ -99,7 +99,7 @@ class ClusterEngine:
         with self._told():
             return self._table(self._reader(columns).option("allowSingleQuotes", False).json(_paths(files)))
 
-    def memory(self, table: pa.Table) -> ir.Table:
+    def from_arrow(self, table: pa.Table) -> ir.Table:
         """See contract.Engine."""
         table = normal(table)
         return self._table(self._session.createDataFrame(table, schema=_structure(table.schema)))
@@ -109,21 +109,21 @@ class ClusterEngine:
         with self._told():
             return as_schema(self._frame(rows).toArrow(), rows.schema().to_pyarrow())
 
-    def kept(self, rows: ir.Table) -> ir.Table:
+    def materialise(self, rows: ir.Table) -> ir.Table:
         """See contract.Engine.
 
-        Kept on the executors, in memory and on disk; what is lost with one of them is computed again.
+        Held on the executors, in memory and on disk; what is lost with one of them is computed again.
         """
         with self._told():
             frame = self._frame(rows).persist(StorageLevel.MEMORY_AND_DISK)
             frame.count()
             table = self._table(frame)
-            self._kept[table.get_name()] = frame
+            self._materialised[table.get_name()] = frame
             return table
 
-    def forget(self, rows: ir.Table) -> None:
+    def release(self, rows: ir.Table) -> None:
         """See contract.Engine."""
-        self._kept.pop(rows.get_name()).unpersist()
+        self._materialised.pop(rows.get_name()).unpersist()
         self._session.catalog.dropTempView(rows.get_name())
 
     def micros(self, moment: ir.TimestampColumn) -> ir.IntegerColumn:
@@ -148,7 +148,7 @@ class ClusterEngine:
 
     def close(self) -> None:
         """See contract.Engine. Spark itself is stopped where it was started here."""
-        for frame in self._kept.values():
+        for frame in self._materialised.values():
             frame.unpersist()
         if self._started:
             self._session.stop()

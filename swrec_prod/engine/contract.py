@@ -51,17 +51,17 @@ class Engine(Protocol):
     def json_lines(self, files: Sequence[Path], columns: Mapping[str, str]) -> ir.Table:
         """The objects of files with one JSON object a line, .gz too; keys that are not in `columns` are left out."""
 
-    def memory(self, table: pa.Table) -> ir.Table:
+    def from_arrow(self, table: pa.Table) -> ir.Table:
         """A table that is in memory already."""
 
     def arrow(self, rows: ir.Table) -> pa.Table:
         """Evaluate, in this process; the order of rows is that of the expression's order_by."""
 
-    def kept(self, rows: ir.Table) -> ir.Table:
-        """Evaluate once and keep the result, on disk where it is large, until the engine is closed."""
+    def materialise(self, rows: ir.Table) -> ir.Table:
+        """Evaluate once and keep the result, on disk where it is large, until `release` or `close`."""
 
-    def forget(self, rows: ir.Table) -> None:
-        """Give back the room of a table of `kept`, which cannot be read any more."""
+    def release(self, rows: ir.Table) -> None:
+        """Free the room of a table of `materialise`, which cannot be read any more."""
 
     def micros(self, moment: ir.TimestampColumn) -> ir.IntegerColumn:
         """Microseconds since 1970 of a timestamp; one without a zone is UTC."""
@@ -77,4 +77,4 @@ class Engine(Protocol):
         """
 
     def close(self) -> None:
-        """Forget everything that was kept."""
+        """Release everything that was materialised."""

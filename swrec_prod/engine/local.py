@@ -82,7 +82,7 @@ class LocalEngine:
         with self._told():
             return self.con.read_json([str(f) for f in files], columns=_types(columns), format="newline_delimited")
 
-    def memory(self, table: pa.Table) -> ir.Table:
+    def from_arrow(self, table: pa.Table) -> ir.Table:
         """See contract.Engine."""
         return ibis.memtable(normal(table))
 
@@ -91,12 +91,12 @@ class LocalEngine:
         with self._told():
             return as_schema(self.con.to_pyarrow(rows), rows.schema().to_pyarrow())
 
-    def kept(self, rows: ir.Table) -> ir.Table:
+    def materialise(self, rows: ir.Table) -> ir.Table:
         """See contract.Engine."""
         with self._told():
-            return self.con.create_table(f"kept_{next(self._names)}", rows, temp=True)
+            return self.con.create_table(f"materialised_{next(self._names)}", rows, temp=True)
 
-    def forget(self, rows: ir.Table) -> None:
+    def release(self, rows: ir.Table) -> None:
         """See contract.Engine."""
         self.con.raw_sql(f"DROP TABLE {rows.get_name()}")
 
@@ -113,7 +113,7 @@ class LocalEngine:
         order = np.argsort(keys, kind="stable")
         ends = [*np.flatnonzero(np.diff(keys[order], prepend=-1)), len(keys)]
         groups = (table.take(order[start:end]) for start, end in pairwise(ends))
-        return self.memory(
+        return self.from_arrow(
             pa.concat_tables([as_schema(t, schema) for t in (schema.empty_table(), *map(function, groups))])
         )
 

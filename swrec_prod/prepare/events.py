@@ -102,7 +102,7 @@ class Events:
         self.progress(f"reading {self.data_file.source} from {self.log.files[0].path.parent}")
         events = self._standard([])
         # in order, a piece of the log is found without reading all of it
-        events = self.engine.kept(events.order_by(etl.HOUR))
+        events = self.engine.materialise(events.order_by(etl.HOUR))
         if self.data_file.split is None:
             return events
         row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].drop_null().to_numpy()
@@ -112,8 +112,8 @@ class Events:
         dealt = _deal(row, self.data_file.split.random)
         self.splits = {name: int((dealt == i).sum()) for i, name in enumerate(SPLITS)}
         names = pa.array(SPLITS).take(pa.array(dealt))
-        split = self.engine.memory(pa.table({etl.ROW: row, etl.SPLIT: names}))
-        return self.engine.kept(etl.dealt(events, split).order_by(etl.HOUR))
+        split = self.engine.from_arrow(pa.table({etl.ROW: row, etl.SPLIT: names}))
+        return self.engine.materialise(etl.dealt(events, split).order_by(etl.HOUR))
 
     def _check_days(self, days: list[date]) -> None:
         """Raises DataError naming a file with rows of another day than its own: they would be missing on theirs."""

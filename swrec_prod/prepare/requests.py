@@ -102,7 +102,7 @@ def request_table(
     requests = data_file.requests
     picked = pick_rows(np.arange(len(group)), group, scenario, requests.per_scenario, requests.seed)
     rows = candidates[ROW].take(pa.array(picked))
-    chosen = engine.memory(pa.table({ROW: rows}))
+    chosen = engine.from_arrow(pa.table({ROW: rows}))
     raw = engine.arrow(unseen.semi_join(chosen, ROW))
     raw = raw.take(pc.index_in(rows.combine_chunks(), raw[ROW].combine_chunks()))
     return _as_sent(engine, events, schema, raw)
@@ -125,7 +125,7 @@ def _candidates(engine: Engine, unseen: ir.Table, schema: FeatureSchema, limit: 
     rows = rows.mutate(_newest=newest)
     # equal within a request
     before = ibis.rank().over(ibis.window(group_by="_group", order_by=[ibis.desc("_newest"), name, *keys]))
-    wanted = engine.memory(
+    wanted = engine.from_arrow(
         pa.table({"_of": pa.array(list(limit), pa.string()), "_limit": pa.array(list(limit.values()), pa.int64())})
     )
     rows = rows.mutate(_before=before).join(wanted, [("_group", "_of")])
@@ -176,13 +176,13 @@ def _histories(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.
         .aggregate([(schema.time, "min"), (schema.time, "max")])
     )
     first, last = bounds[f"{schema.time}_min"], bounds[f"{schema.time}_max"]
-    people = engine.memory(pa.table({"_user": bounds[schema.user], "_first": first, "_last": last}))
+    people = engine.from_arrow(pa.table({"_user": bounds[schema.user], "_first": first, "_last": last}))
     mine = events.join(people, events[schema.user] == people["_user"])
-    mine = engine.kept(mine.filter(mine[schema.time] < mine["_last"]))  # once for all features, of all days
+    mine = engine.materialise(mine.filter(mine[schema.time] < mine["_last"]))  # once for all features, of all days
     columns: dict[str, pa.Array] = {}
     for feature in sequences:
         columns |= _behaviours(engine, mine, schema, feature, raw)
-    engine.forget(mine)
+    engine.release(mine)
     return columns
 
 

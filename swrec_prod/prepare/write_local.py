@@ -77,9 +77,9 @@ def _chunks(
     for run in profile.runs(days, CHUNK_ROWS):
         chunks = list(profile.chunks(run, CHUNK_ROWS))
         once = len(chunks) > 1 and events.log.has_days
-        within = engine.kept(events.of(run).order_by(etl.HOUR)) if once else events.of(run)
+        within = engine.materialise(events.of(run).order_by(etl.HOUR)) if once else events.of(run)
         for first, end, _ in chunks:
             inside = within.filter((within[etl.HOUR] >= first) & (within[etl.HOUR] < end))
             yield engine.arrow(etl.windowed(inside, schema).order_by([schema.time, etl.ROW])).combine_chunks()
         if once:
-            engine.forget(within)
+            engine.release(within)
