@@ -23,7 +23,7 @@ from swrec_prod.data.batch import Batch, keyed_jagged
 from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
-from swrec_prod.evaluate.counterfactual import Elsewhere, fitted, look_elsewhere, spacing
+from swrec_prod.evaluate.counterfactual import CounterfactualSums, fitted, score_in_every_scenario, spacing
 from swrec_prod.evaluate.predictions import read_predictions, split_of
 from swrec_prod.metrics import auc, sigmoid
 from swrec_prod.ranker import build_ranker, resolve_run
@@ -54,13 +54,13 @@ def batch_of(interest: np.ndarray, scenario: np.ndarray) -> Batch:
     return Batch(nothing, None, torch.zeros(0, dtype=torch.int64), rows, where, torch.zeros_like(rows), None, where)
 
 
-def seen(direct_S: list[float], factor_S: list[float], rows: int = 300) -> Elsewhere:
+def seen(direct_S: list[float], factor_S: list[float], rows: int = 300) -> CounterfactualSums:
     draw = np.random.default_rng(0)
     scenario = draw.choice(3, rows, p=[0.6, 0.3, 0.1])
     # who likes more is not evenly spread: no influence of the scenario
     interest = draw.normal(size=rows) + 2 * (scenario == 1)
     batches = [batch_of(interest[at::4], scenario[at::4]) for at in range(4)]
-    return look_elsewhere(KnownRanker(direct_S, factor_S), batches, 3, 1, "cpu")
+    return score_in_every_scenario(KnownRanker(direct_S, factor_S), batches, 3, 1, "cpu")
 
 
 numbers = st.lists(st.floats(-3, 3), min_size=3, max_size=3)
@@ -78,35 +78,35 @@ def test_c_of_each_scenario_takes_its_direct_influence_out(direct_S: list[float]
 @settings(deadline=None)
 @given(numbers, shares)
 def test_one_c_is_the_least_squares_of_the_direct_influence(direct_S: list[float], factor_S: list[float]) -> None:
-    found = seen(direct_S, factor_S)
+    sums = seen(direct_S, factor_S)
     spread = np.average(
-        (np.array(factor_S) - np.average(factor_S, weights=found.traffic_S)) ** 2, weights=found.traffic_S
+        (np.array(factor_S) - np.average(factor_S, weights=sums.traffic_S)) ** 2, weights=sums.traffic_S
     )
     if spread < 1e-4:
         return
-    line = LinearRegression().fit(np.array(factor_S)[:, None], direct_S, sample_weight=found.traffic_S)
-    assert found.one() == pytest.approx(max(line.coef_[0], 0), abs=1e-3 / spread**0.5)
+    line = LinearRegression().fit(np.array(factor_S)[:, None], direct_S, sample_weight=sums.traffic_S)
+    assert sums.one() == pytest.approx(max(line.coef_[0], 0), abs=1e-3 / spread**0.5)
 
 
 def test_without_direct_influence_nothing_is_taken() -> None:
-    found = seen([0.7, 0.7, 0.7], [0.2, 0.5, 0.3])
-    assert found.one() == pytest.approx(0, abs=1e-5)
-    np.testing.assert_allclose(found.each(), 0, atol=1e-5)
+    sums = seen([0.7, 0.7, 0.7], [0.2, 0.5, 0.3])
+    assert sums.one() == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(sums.each(), 0, atol=1e-5)
     assert seen([1.0, 2.0, 3.0], [0.4, 0.4, 0.4]).one() == 0, "where no scenario differs, no c is better than another"
 
 
 def test_what_was_asked_for_becomes_numbers() -> None:
     direct_S, factor_S = np.array([4.0, 0.0, -4.0]), np.array([0.5, 0.4, 0.2])
-    found = seen(direct_S.tolist(), factor_S.tolist())
-    mean = np.average(direct_S, weights=found.traffic_S)
-    share = 1 - 0.25**2 / np.average((direct_S - mean) ** 2, weights=found.traffic_S)
-    one, taken = fitted(DebiasConfig(c="fit"), found, NAMES)
-    assert one.strengths(NAMES) == pytest.approx(dict.fromkeys(NAMES, share * found.one()), abs=1e-3)
-    line = LinearRegression().fit(factor_S[:, None], direct_S, sample_weight=found.traffic_S)
-    explained = line.score(factor_S[:, None], direct_S, found.traffic_S)
+    sums = seen(direct_S.tolist(), factor_S.tolist())
+    mean = np.average(direct_S, weights=sums.traffic_S)
+    share = 1 - 0.25**2 / np.average((direct_S - mean) ** 2, weights=sums.traffic_S)
+    one, taken = fitted(DebiasConfig(c="fit"), sums, NAMES)
+    assert one.strengths(NAMES) == pytest.approx(dict.fromkeys(NAMES, share * sums.one()), abs=1e-3)
+    line = LinearRegression().fit(factor_S[:, None], direct_S, sample_weight=sums.traffic_S)
+    explained = line.score(factor_S[:, None], direct_S, sums.traffic_S)
     assert taken == pytest.approx(explained * (1 - (1 - share) ** 2), abs=1e-4)
-    each, taken = fitted(DebiasConfig(c="fit_each"), found, NAMES)
-    np.testing.assert_allclose(list(each.strengths(NAMES).values()), share * found.each(), atol=1e-3)
+    each, taken = fitted(DebiasConfig(c="fit_each"), sums, NAMES)
+    np.testing.assert_allclose(list(each.strengths(NAMES).values()), share * sums.each(), atol=1e-3)
     assert taken == pytest.approx(1 - (1 - share) ** 2, abs=1e-4)
     with pytest.raises(ConfigError, match=r"c: .*fit or fit_each, not 'fits'"):
         parse(DebiasConfig, {"c": "fits"}, "run.yaml")
@@ -115,9 +115,9 @@ def test_what_was_asked_for_becomes_numbers() -> None:
 
 
 def test_what_interest_may_explain_is_left() -> None:
-    found = seen([0.2, -0.1, 0.3], [0.5, 0.4, 0.2])
-    assert fitted(DebiasConfig(c="fit"), found, NAMES)[0].c == 0
-    assert set(fitted(DebiasConfig(c="fit_each"), found, NAMES)[0].strengths(NAMES).values()) == {0.0}
+    sums = seen([0.2, -0.1, 0.3], [0.5, 0.4, 0.2])
+    assert fitted(DebiasConfig(c="fit"), sums, NAMES)[0].c == 0
+    assert set(fitted(DebiasConfig(c="fit_each"), sums, NAMES)[0].strengths(NAMES).values()) == {0.0}
 
 
 def test_c_never_favours_scenarios_that_get_clicks_anyway() -> None:
@@ -125,17 +125,16 @@ def test_c_never_favours_scenarios_that_get_clicks_anyway() -> None:
 
 
 def test_rare_outcomes_are_debiased_too() -> None:
-    found = seen([1.0, 2.0, -0.7], [2e-5, 4e-5, 1e-5])
-    line = LinearRegression().fit(
-        np.array([2e-5, 4e-5, 1e-5])[:, None], [1.0, 2.0, -0.7], sample_weight=found.traffic_S
-    )
-    assert found.one() == pytest.approx(line.coef_[0], rel=1e-2)
+    sums = seen([1.0, 2.0, -0.7], [2e-5, 4e-5, 1e-5])
+    line = LinearRegression().fit(np.array([2e-5, 4e-5, 1e-5])[:, None], [1.0, 2.0, -0.7], sample_weight=sums.traffic_S)
+    assert sums.one() == pytest.approx(line.coef_[0], rel=1e-2)
 
 
 def test_ranks_add_up() -> None:
     whole = seen([1.0, 0.0, -1.0], [0.5, 0.4, 0.2])
     part, rest = (
-        Elsewhere(whole.logit_S * f, whole.factor_S * f, whole.traffic_S * f, whole.rows * f) for f in (0.25, 0.75)
+        CounterfactualSums(whole.logit_S * f, whole.factor_S * f, whole.traffic_S * f, whole.rows * f)
+        for f in (0.25, 0.75)
     )
 
     def gather(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -213,12 +212,12 @@ def test_the_fitted_score_is_nearer_to_interest_than_the_probability(simulated_r
     table = read_predictions(run / "predictions.parquet")
     liked = sigmoid(interest)
     score, prob = (table[name].to_numpy().astype(float) for name in ("score_click", "prob_click"))
-    found = auc_difference(liked, score, prob, table["user"].to_numpy())
-    assert found.low > 0, found
+    difference = auc_difference(liked, score, prob, table["user"].to_numpy())
+    assert difference.low > 0, difference
     twice = np.concatenate([liked, 1 - liked])
     labels = np.repeat([1, 0], len(liked))
     assert auc(labels, np.tile(score, 2), twice) - auc(labels, np.tile(prob, 2), twice) == pytest.approx(
-        found.value, abs=1e-6
+        difference.value, abs=1e-6
     )
 
 

@@ -1,5 +1,4 @@
-"""Fit c, the counterfactual reference of the ranking score,
-by asking the model what it would say of the same rows elsewhere.
+"""Fit c, the counterfactual reference of the ranking score, by scoring the same rows in every scenario.
 
 Every validation row is scored in every scenario. Users, items and behaviours are then the same everywhere, so what
 still differs between the mean logits L_s of two scenarios is the scenario's own doing: its direct influence on the
@@ -36,9 +35,9 @@ MIN_ROWS = 2_000
 INTEREST = 0.25
 
 
-class Elsewhere(NamedTuple):
-    """What a model says of the same rows in every scenario. logit_S: sums of logits; factor_S: sums of sigmoid(y_s);
-    rows; and traffic_S: how many of the rows are in which scenario.
+class CounterfactualSums(NamedTuple):
+    """Sums over rows that were scored in every scenario. logit_S: of the logits; factor_S: of sigmoid(y_s); traffic_S:
+    how many of the rows are in which scenario; rows: how many there are.
     """
 
     logit_S: np.ndarray
@@ -46,13 +45,13 @@ class Elsewhere(NamedTuple):
     traffic_S: np.ndarray
     rows: float
 
-    def over_ranks(self, gather: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Elsewhere:
+    def over_ranks(self, gather: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> CounterfactualSums:
         """The sums over all ranks' rows.
 
         gather: arrays of this rank -> the same arrays of all ranks, one after the other.
         """
         everyone = gather({name: np.asarray(value)[None] for name, value in self._asdict().items()})
-        return Elsewhere(**{name: values.sum(0) for name, values in everyone.items()})
+        return CounterfactualSums(**{name: values.sum(0) for name, values in everyone.items()})
 
     def one(self) -> float:
         """`fit`: c, one for all scenarios; 0 where sigmoid(y_s) does not differ,
@@ -87,9 +86,9 @@ class Elsewhere(NamedTuple):
         return logit_S / (factor_S + level)
 
 
-def look_elsewhere(
+def score_in_every_scenario(
     model: nn.Module, batches: Iterable[Batch], num_scenarios: int, every: int, device: torch.device | str
-) -> Elsewhere:
+) -> CounterfactualSums:
     """Score every `every`-th batch in scenarios 0 .. num_scenarios - 1.
 
     model: a Ranker with bias eliminator, sharded or not.
@@ -110,7 +109,7 @@ def look_elsewhere(
                 _, scores = model(replace(batch, scenario_B=torch.full_like(batch.scenario_B, s)))
                 logit_S[s] += scores.logit_BT[:, 0].double().sum().item()
                 factor_S[s] += scores.scenario_BT[:, 0].double().sigmoid().sum().item()
-    return Elsewhere(logit_S, factor_S, traffic_S, rows)
+    return CounterfactualSums(logit_S, factor_S, traffic_S, rows)
 
 
 def spacing(batches: int, batch_size: int, num_scenarios: int) -> int:
@@ -119,12 +118,12 @@ def spacing(batches: int, batch_size: int, num_scenarios: int) -> int:
     return max(1, round(batches * batch_size / wanted))
 
 
-def fitted(debias: DebiasConfig, found: Elsewhere, names: Sequence[str]) -> tuple[DebiasConfig, float]:
+def fitted(debias: DebiasConfig, sums: CounterfactualSums, names: Sequence[str]) -> tuple[DebiasConfig, float]:
     """`debias` with the numbers that its `c` asks for, to four digits, and which share of the difference they take out.
 
-    names: of the scenarios that `found` is about.
+    names: of the scenarios, in the order of `sums`.
     """
-    c_S = np.full(len(names), found.one()) if debias.c == "fit" else found.each()
-    c_S = np.round(found.direct_share() * c_S, 4) + 0.0  # no -0.0
+    c_S = np.full(len(names), sums.one()) if debias.c == "fit" else sums.each()
+    c_S = np.round(sums.direct_share() * c_S, 4) + 0.0  # no -0.0
     c = float(c_S[0]) if debias.c == "fit" else dict(zip(names, c_S.tolist(), strict=True))
-    return debias.model_copy(update={"c": c}), found.taken(c_S)
+    return debias.model_copy(update={"c": c}), sums.taken(c_S)

@@ -18,7 +18,7 @@ from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import MetricError
-from swrec_prod.evaluate.counterfactual import fitted, look_elsewhere, spacing
+from swrec_prod.evaluate.counterfactual import fitted, score_in_every_scenario, spacing
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import metrics_of, write_predictions
 from swrec_prod.evaluate.run import predictions_of
@@ -156,8 +156,8 @@ def fit_c(config: RunConfig, catalog: Catalog, fit: Fit, log: RunLog) -> RunConf
         return config
     names = catalog.schema.scenario.names
     every = spacing(len(fit.valid), config.train.batch_size, len(names))
-    own = look_elsewhere(fit.model, fit.valid.epoch(0), len(names), every, fit.ranks.device)
-    debias, taken = fitted(config.debias, own.over_ranks(lambda parts: gather_rows(parts, fit.ranks)), names)
+    sums = score_in_every_scenario(fit.model, fit.valid.epoch(0), len(names), every, fit.ranks.device)
+    debias, taken = fitted(config.debias, sums.over_ranks(lambda parts: gather_rows(parts, fit.ranks)), names)
     log.say(
         f"c fitted on {len(names)} scenarios: {debias.c}; "
         f"it takes out {taken:.0%} of the variance between their mean logits"
