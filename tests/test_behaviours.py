@@ -20,7 +20,7 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.engine.local import LocalEngine
 from swrec_prod.prepare import day_writer, write_cluster, write_local
 from swrec_prod.prepare import run as preparing
-from swrec_prod.prepare.behaviours import Behaviours, Carry, sequence
+from swrec_prod.prepare.behaviours import Behaviours, LatestBehaviours, sequence
 from swrec_prod.prepare.day_writer import Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.run import prepare
@@ -237,7 +237,7 @@ def test_lists_do_not_depend_on_where_rows_are_cut(
     drawn: list[tuple[int, int, bool]], cuts: set[int], longest: int | None
 ) -> None:
     drawn = sorted(drawn, key=lambda event: event[1])
-    found, carry = [], Carry.empty()
+    items, latest = [], LatestBehaviours.empty()
     for begin, end in zip([-1, *sorted(cuts)], [*sorted(cuts), 99], strict=True):
         part = [(i, *event) for i, event in enumerate(drawn) if begin <= event[1] < end]
         if not part:
@@ -245,7 +245,7 @@ def test_lists_do_not_depend_on_where_rows_are_cut(
         index, user, time, happened = (np.array(column) for column in zip(*part, strict=True))
         before = np.array([sum(h for _, u, t, h in part if u == user[i] and t < time[i]) for i in range(len(part))])
         rows = Behaviours(index.astype(np.int32), index.astype(np.int32), time)
-        lists, carry = sequence("x", pa.array([f"u{u}" for u in user]), before, happened, rows, longest, carry)
-        found += lists.columns(0, len(part))["x.item"].to_pylist()
+        lists, latest = sequence("x", pa.array([f"u{u}" for u in user]), before, happened, rows, longest, latest)
+        items += lists.columns(0, len(part))["x.item"].to_pylist()
     expected = [[i for i, (u, t, h) in enumerate(drawn) if u == user and t < time and h] for user, time, _ in drawn]
-    assert found == [one if longest is None else one[-longest:] for one in expected]
+    assert items == [one if longest is None else one[-longest:] for one in expected]

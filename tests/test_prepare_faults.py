@@ -105,7 +105,7 @@ def test_a_file_that_vanishes_or_changes_mid_run_is_named(
     path = raw / "log" / f"day={day(2)}" / "part-0.parquet"
     module, name = {
         "fitting": (preparing, "fit"),
-        "writing": (write_local, "carries_before"),
+        "writing": (write_local, "latest_before"),
         "finished": (preparing, "held_out_requests"),
     }[moment]
     original = getattr(module, name)

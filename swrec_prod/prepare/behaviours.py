@@ -1,4 +1,4 @@
-"""Behaviours as flat arrays: what users did in the days before (Carry),
+"""Behaviours as flat arrays: the latest of every user on the days before (LatestBehaviours),
 and the lists of the rows of one table (Sequence).
 
 Which behaviours a row has was decided by the engine (etl.windowed): it says how many came before. Here they are only
@@ -31,45 +31,45 @@ class Behaviours(NamedTuple):
         return Behaviours(self.item[index], self.scenario[index], self.time[index])
 
 
-class Carry(NamedTuple):
-    """The latest behaviours of every user so far, oldest first; `users[u]` owns [offsets[u], offsets[u + 1]).
+class LatestBehaviours(NamedTuple):
+    """The latest behaviours of every user so far, oldest first: `users[u]` has [offsets[u], offsets[u + 1]).
 
-    users: string [U].
+    users: string [U]; offsets: int64 [U + 1].
     """
 
     users: pa.Array
     offsets: np.ndarray
-    of: Behaviours
+    behaviours: Behaviours
 
     @classmethod
-    def empty(cls) -> Carry:
-        """Of nobody."""
+    def empty(cls) -> LatestBehaviours:
+        """No user has a history yet."""
         nothing = np.zeros(0, np.int32)
         return cls(
             pa.array([], pa.string()), np.zeros(1, np.int64), Behaviours(nothing, nothing, np.zeros(0, np.int64))
         )
 
     @classmethod
-    def of_table(cls, rows: pa.Table) -> Carry:
-        """Of the rows of etl.latest, in any order."""
+    def of_table(cls, rows: pa.Table) -> LatestBehaviours:
+        """rows: as etl.latest gives them, in any order."""
         rows = rows.sort_by([("user", "ascending"), ("time", "ascending"), ("row", "ascending")])
         coded = rows["user"].combine_chunks().dictionary_encode()
         counts = np.bincount(coded.indices.to_numpy(), minlength=len(coded.dictionary))
         time = rows["time"].cast(pa.int64()).to_numpy()
-        of = Behaviours(rows["item"].to_numpy(), rows["scenario"].to_numpy(), time)
-        return cls(coded.dictionary.cast(pa.string()), np.concatenate(([0], np.cumsum(counts))), of)
+        behaviours = Behaviours(rows["item"].to_numpy(), rows["scenario"].to_numpy(), time)
+        return cls(coded.dictionary.cast(pa.string()), np.concatenate(([0], np.cumsum(counts))), behaviours)
 
-    def without(self, users: pa.Array) -> Carry:
-        """The carry of all other users."""
-        kept = np.flatnonzero(~pc.is_in(self.users, users).to_numpy(zero_copy_only=False))
-        index, offsets = spread(self.offsets[kept], self.offsets[kept + 1] - self.offsets[kept])
-        return Carry(self.users.take(pa.array(kept)), offsets, self.of.take(index))
+    def without(self, users: pa.Array) -> LatestBehaviours:
+        """The latest behaviours of all other users."""
+        others = np.flatnonzero(~pc.is_in(self.users, users).to_numpy(zero_copy_only=False))
+        index, offsets = spread(self.offsets[others], self.offsets[others + 1] - self.offsets[others])
+        return LatestBehaviours(self.users.take(pa.array(others)), offsets, self.behaviours.take(index))
 
-    def and_of(self, other: Carry) -> Carry:
-        """Both; no user is in both."""
+    def combined_with(self, other: LatestBehaviours) -> LatestBehaviours:
+        """The behaviours of both, which have no user in common."""
         offsets = np.concatenate((self.offsets, self.offsets[-1] + other.offsets[1:]))
-        of = Behaviours(*(np.concatenate(pair) for pair in zip(self.of, other.of, strict=True)))
-        return Carry(pa.concat_arrays([self.users, other.users]), offsets, of)
+        behaviours = Behaviours(*map(np.concatenate, zip(self.behaviours, other.behaviours, strict=True)))
+        return LatestBehaviours(pa.concat_arrays([self.users, other.users]), offsets, behaviours)
 
 
 class Sequence(NamedTuple):
@@ -80,7 +80,7 @@ class Sequence(NamedTuple):
     name: str
     start: np.ndarray
     stop: np.ndarray
-    of: Behaviours
+    behaviours: Behaviours
 
     def columns(self, first: int, last: int) -> dict[str, pa.Array]:
         """`<name>.item`, `<name>.scenario`, `<name>.time` of rows [first, last) as lists.
@@ -91,7 +91,7 @@ class Sequence(NamedTuple):
         index, offsets = spread(start, self.stop[first:last] - start)
         lists = {
             f"{self.name}.{part}": list_array(Ragged(values[index], offsets))
-            for part, values in self.of._asdict().items()
+            for part, values in self.behaviours._asdict().items()
         }
         lists[f"{self.name}.time"] = lists[f"{self.name}.time"].cast(pa.list_(MICROSECONDS))
         return lists
@@ -104,35 +104,35 @@ def sequence(
     happened: np.ndarray,
     rows: Behaviours,
     max_length: int | None,
-    carry: Carry,
-) -> tuple[Sequence, Carry]:
-    """The lists of one feature for N rows in order of (time, row), and what the rows after them carry.
+    latest: LatestBehaviours,
+) -> tuple[Sequence, LatestBehaviours]:
+    """The lists of one feature for N rows in order of (time, row), and the latest behaviours for the rows after them.
 
     user: string [N]. before: int64 [N], behaviours of the user among these rows strictly before the row. happened: bool
-    [N], whether the row is a behaviour; rows: its item, scenario and time. carry: behaviours of the days before, which
-    all are earlier.
+    [N], whether the row is a behaviour; rows: its item, scenario and time. latest: behaviours of the days before,
+    which all are earlier.
     """
     coded = user.dictionary_encode()
     code, users = coded.indices.to_numpy(), coded.dictionary
     new = np.flatnonzero(happened)
     new = new[np.argsort(code[new], kind="stable")]  # user by user, by (time, row) within
     new_count = np.bincount(code[new], minlength=len(users))
-    old_start, old_count = _owned(carry, users)
+    old_start, old_count = _owned(latest, users)
     begin = np.concatenate(([0], np.cumsum(old_count + new_count)))
-    own = _merged(carry.of, old_start, old_count, rows.take(new), new_count, begin)
+    own = _merged(latest.behaviours, old_start, old_count, rows.take(new), new_count, begin)
     stop = (begin[:-1] + old_count)[code] + before
     start = begin[:-1][code] if max_length is None else np.maximum(begin[:-1][code], stop - max_length)
-    kept = begin[:-1] if max_length is None else np.maximum(begin[:-1], begin[1:] - max_length)
-    index, offsets = spread(kept, begin[1:] - kept)
-    after = carry.without(users).and_of(Carry(users, offsets, own.take(index)))
+    first = begin[:-1] if max_length is None else np.maximum(begin[:-1], begin[1:] - max_length)
+    index, offsets = spread(first, begin[1:] - first)
+    after = latest.without(users).combined_with(LatestBehaviours(users, offsets, own.take(index)))
     return Sequence(name, start, stop, own), after
 
 
-def _owned(carry: Carry, users: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Where the behaviours of each of `users` begin in the carry, and how many there are: int64 [U] both."""
-    at = pc.index_in(users, carry.users).fill_null(-1).to_numpy().astype(np.int64)
-    counts = np.append(np.diff(carry.offsets), 0)  # the last one is for at == -1
-    return np.append(carry.offsets[:-1], 0)[at], counts[at]
+def _owned(latest: LatestBehaviours, users: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Where the behaviours of each of `users` begin in `latest`, and how many there are: int64 [U] both."""
+    at = pc.index_in(users, latest.users).fill_null(-1).to_numpy().astype(np.int64)
+    counts = np.append(np.diff(latest.offsets), 0)  # the last one is for at == -1
+    return np.append(latest.offsets[:-1], 0)[at], counts[at]
 
 
 def _merged(
@@ -143,7 +143,7 @@ def _merged(
     new_count: np.ndarray,
     begin: np.ndarray,
 ) -> Behaviours:
-    """For each user the carried behaviours and then the new ones; user u's begin at begin[u]."""
+    """For each user the old behaviours and then the new ones; user u's begin at begin[u]."""
     source, _ = spread(old_start, old_count)
     to_old, _ = spread(begin[:-1], old_count)
     to_new, _ = spread(begin[:-1] + old_count, new_count)

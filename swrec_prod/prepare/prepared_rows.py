@@ -16,12 +16,12 @@ from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Ragged
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.behaviours import Behaviours, Carry, Sequence, sequence
+from swrec_prod.prepare.behaviours import Behaviours, LatestBehaviours, Sequence, sequence
 from swrec_prod.prepare.check import label_values, weight_values
 from swrec_prod.prepare.day_writer import MICROSECONDS, list_array
 from swrec_prod.schema import Feature, FeatureSchema
 
-Carries = dict[str, Carry]
+LatestByFeature = dict[str, LatestBehaviours]
 
 
 class Rows(NamedTuple):
@@ -43,28 +43,28 @@ class Rows(NamedTuple):
         return table
 
 
-def prepared_rows(encoders: Encoders, events: pa.Table, carries: Carries) -> tuple[Rows, Carries]:
-    """The prepared rows of events of etl.windowed, sorted by (time, row), and the carries for the events after them.
+def prepared_rows(encoders: Encoders, events: pa.Table, latest: LatestByFeature) -> tuple[Rows, LatestByFeature]:
+    """The prepared rows of events of etl.windowed, sorted by (time, row), and the latest behaviours for later events.
 
-    carries: behaviours before these events, by sequence feature.
+    latest: behaviours before these events, by sequence feature.
     """
     table = _encoded(encoders, events)
     found, after = [], {}
     for feature in encoders.schema.of_kind("sequence"):
         made, after[feature.name] = _sequence(
-            encoders.schema, feature, events, table, carries.get(feature.name, Carry.empty())
+            encoders.schema, feature, events, table, latest.get(feature.name, LatestBehaviours.empty())
         )
         found.append(made)
     return Rows(table, found, events[etl.DAY].to_numpy()), after
 
 
-def carries_before(engine: Engine, schema: FeatureSchema, files: list[Path]) -> Carries:
+def latest_before(engine: Engine, schema: FeatureSchema, files: list[Path]) -> LatestByFeature:
     """The latest behaviours of every user in the prepared files of earlier days, by sequence feature."""
     if not files:
         return {}
     rows = engine.parquet(files)
     sequences = schema.of_kind("sequence")
-    return {feature.name: Carry.of_table(engine.arrow(etl.latest(rows, feature))) for feature in sequences}
+    return {feature.name: LatestBehaviours.of_table(engine.arrow(etl.latest(rows, feature))) for feature in sequences}
 
 
 def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
@@ -87,14 +87,14 @@ def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
 
 
 def _sequence(
-    schema: FeatureSchema, feature: Feature, events: pa.Table, table: pa.Table, carry: Carry
-) -> tuple[Sequence, Carry]:
+    schema: FeatureSchema, feature: Feature, events: pa.Table, table: pa.Table, latest: LatestBehaviours
+) -> tuple[Sequence, LatestBehaviours]:
     of = Behaviours(
         table[feature.table].to_numpy(), table["scenario"].to_numpy(), table["time"].cast(pa.int64()).to_numpy()
     )
     before = events[f"_before_{feature.name}"].to_numpy()
     user = table["user"].combine_chunks()
-    return sequence(feature.name, user, before, _happened(feature, table), of, feature.max_length, carry)
+    return sequence(feature.name, user, before, _happened(feature, table), of, feature.max_length, latest)
 
 
 def _happened(feature: Feature, table: pa.Table) -> np.ndarray:

@@ -18,10 +18,10 @@ from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.behaviours import Carry
+from swrec_prod.prepare.behaviours import LatestBehaviours
 from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written, stored_schema
 from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.prepared_rows import carries_before, prepared_rows
+from swrec_prod.prepare.prepared_rows import latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of, number_of
 from swrec_prod.prepare.staging import Staging
 
@@ -45,11 +45,11 @@ def spread_days(
     groups = max(rows // GROUP_OF_USERS, 1)
     inside = inside.mutate(_group=inside[encoders.schema.user].cast("string").hash().abs() % groups)
     columns = stored_schema(encoders.schema, etl.SPLIT in inside.columns)
-    carried = carries_before(engine, encoders.schema, work.files_before(days[0]))
+    latest = latest_before(engine, encoders.schema, work.files_before(days[0]))
     lists = engine.map_groups(
         inside,
         "_group",
-        partial(_with_lists, encoders, columns, carried),
+        partial(_with_lists, encoders, columns, latest),
         columns.append(pa.field("_unit", pa.int64())),
     )
     written = engine.arrow(
@@ -65,10 +65,12 @@ def _position(events: ir.Table, time: str) -> ir.IntegerValue:
     return ibis.row_number().over(ibis.window(group_by=etl.DAY, order_by=[events[time], events[etl.ROW]]))
 
 
-def _with_lists(encoders: Encoders, columns: pa.Schema, carries: dict[str, Carry], events: pa.Table) -> pa.Table:
+def _with_lists(
+    encoders: Encoders, columns: pa.Schema, latest: dict[str, LatestBehaviours], events: pa.Table
+) -> pa.Table:
     """The prepared rows of some users, with their lists and the unit of each."""
     events = events.sort_by([(encoders.schema.time, "ascending"), (etl.ROW, "ascending")]).combine_chunks()
-    rows, _ = prepared_rows(encoders, events, carries)
+    rows, _ = prepared_rows(encoders, events, latest)
     return rows.part(0, len(events)).select(columns.names).cast(columns).append_column("_unit", events["_unit"])
 
 

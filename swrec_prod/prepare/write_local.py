@@ -18,7 +18,7 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.day_writer import DayWriter, Written, stored_schema
 from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.prepared_rows import Rows, carries_before, prepared_rows
+from swrec_prod.prepare.prepared_rows import Rows, latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of
 from swrec_prod.prepare.staging import Staging
 from swrec_prod.schema import FeatureSchema
@@ -34,11 +34,11 @@ def stream_days(
 ) -> Written:
     """Write `days` into the folder of `work`, and give each with its files once it is complete."""
     schema = stored_schema(encoders.schema, etl.SPLIT in events.of(days[:1]).columns)
-    carries = carries_before(engine, encoders.schema, work.files_before(days[0]))
+    latest = latest_before(engine, encoders.schema, work.files_before(days[0]))
     writer: DayWriter | None = None
     with closing(prefetched(_chunks(engine, events, encoders.schema, profile, days), 1, name="engine")) as chunks:
         for chunk in chunks:
-            rows, carries = prepared_rows(encoders, chunk, carries)
+            rows, latest = prepared_rows(encoders, chunk, latest)
             for day, first, last in day_slices(rows.day):
                 if writer is None or writer.day != day:
                     if writer is not None:
