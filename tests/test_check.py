@@ -21,6 +21,7 @@ SCHEMA = FeatureSchema.model_validate(
         "labels": [{"name": "click", "column": "click"}],
         "features": [
             {"name": "item", "kind": "id", "side": "item", "encoder": "vocab"},
+            {"name": "last", "kind": "id", "side": "user", "shared_with": "item"},
             {"name": "tags", "kind": "bag", "side": "item", "encoder": "vocab"},
             {"name": "price", "kind": "dense", "side": "item", "encoder": "log1p"},
             {"name": "age", "kind": "id", "side": "user", "encoder": {"kind": "bucketize", "boundaries": [18]}},
@@ -35,7 +36,7 @@ TYPES = {
     "scenario": "string",
     "click": "int8",
 }
-TYPES |= {"item": "string", "tags": "array<int64>", "price": "float64", "age": "int16"}
+TYPES |= {"item": "string", "last": "string", "tags": "array<int64>", "price": "float64", "age": "int16"}
 
 
 def check(types: dict[str, str], schema: FeatureSchema = SCHEMA) -> None:
@@ -55,6 +56,11 @@ def check(types: dict[str, str], schema: FeatureSchema = SCHEMA) -> None:
         ("price", "decimal(9, 2)", "log.parquet: column 'price' is decimal(9, 2), expected floating numbers"),
         ("age", "decimal(9, 2)", "log.parquet: column 'age' is decimal(9, 2), expected floating numbers"),
         ("item", "float64", "log.parquet: column 'item' is float64, expected string or integer to make ids of"),
+        (
+            "last",
+            "int64",
+            "log.parquet: feature 'last': values are int64, expected string as in 'item', whose table it shares",
+        ),
     ],
 )
 def test_a_type_that_cannot_serve_is_told(column: str, kind: str, said: str) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from fitted_encoders import fit_encoders, scaler_of, vocabulary_of
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
@@ -18,12 +20,15 @@ from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.lookups import MANY, Buckets, Hashing, Scaler, Vocabulary
 from swrec_prod.encoding.pack import Ragged
 from swrec_prod.encoding.stable_hash import hash_integers, hash_strings
+from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, SchemaError
+from swrec_prod.prepare import etl
 from swrec_prod.schema import FeatureSchema
 
 TEXTS = st.lists(st.one_of(st.none(), st.text(max_size=12)), max_size=30)
 INTS = st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), max_size=30)
 NUMBERS = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), max_size=30)
+TRAINING = np.array([True, True, True, True, False])  # rows of `log`
 
 
 def schema(**changes: Any) -> FeatureSchema:
@@ -58,12 +63,18 @@ def log() -> pa.Table:
             "rank": [10, 20, 30, 40, 500],
             "n_views": [0, 1, 2, None, 3],
             "scenario": ["home", "cart", "cart", "home", "cart"],
+            "click": [0, 1, 0, 1, 1],
+            "time": [1, 2, 3, 4, 5],
+            "user": ["u", "v", "u", "v", "u"],
+            "row": [0, 1, 2, 3, 4],
         }
     )
 
 
-def fitted(**changes: Any) -> Encoders:
-    return Encoders.fit(schema(**changes), log(), np.array([True, True, True, True, False]))
+@cache
+def fitted() -> Encoders:
+    """One for all tests: encoders never change."""
+    return fit_encoders(schema(), log(), TRAINING)
 
 
 def test_ids_follow_falling_count_of_the_fitted_rows_with_shared_columns_counted_too() -> None:
@@ -96,25 +107,33 @@ def test_scalers_see_fitted_rows_only_and_missing_counts_as_mean_or_zero() -> No
     assert np.allclose(encoders.encode("price", [3.0, 5.0, None]), [0, 2 / deviation, 0])
     assert np.allclose(encoders.encode("rank", [10, 40, None, 500, 0]), [0, 1, 0.5, 1, 0])
     assert np.allclose(encoders.encode("views", [0, 3, None]), [0, math.log(4), 0])
-    assert Scaler.fit("standard", [4, 4], "f")([4, 4], "f").tolist() == [0, 0]
+    assert scaler_of("standard", [4, 4])([4, 4], "f").tolist() == [0, 0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30).filter(lambda v: np.ptp(v) > 1e-3))
-def test_scalers_agree_with_scikit_learn(values: list[float]) -> None:
+def test_scalers_agree_with_scikit_learn(local_engine: Engine, values: list[float]) -> None:
     column = np.array(values)[:, None]
+    row = local_engine.arrow(etl.moments(local_engine.from_arrow(pa.table({"x": values})), "x")).to_pylist()[0]
+    moments = [row[name] for name in ("mean", "std", "min", "max")]
     assert np.allclose(
-        Scaler.fit("standard", values, "f")(values, "f"), StandardScaler().fit_transform(column)[:, 0], atol=1e-4
+        Scaler.of("standard", *moments)(values, "f"), StandardScaler().fit_transform(column)[:, 0], atol=1e-4
     )
     assert np.allclose(
-        Scaler.fit("minmax", values, "f")(values, "f"), MinMaxScaler().fit_transform(column)[:, 0], atol=1e-5
+        Scaler.of("minmax", *moments)(values, "f"), MinMaxScaler().fit_transform(column)[:, 0], atol=1e-5
     )
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS, st.integers(1, 3))
-def test_a_vocabulary_is_a_counter_sorted(seen: list[str | None], asked: list[str | None], min_count: int) -> None:
+def test_a_vocabulary_is_a_counter_sorted(
+    local_engine: Engine, seen: list[str | None], asked: list[str | None], min_count: int
+) -> None:
     counts = Counter(value for value in seen if value is not None)
     known = sorted((v for v, n in counts.items() if n >= min_count), key=lambda v: (-counts[v], v.encode()))
-    vocabulary = Vocabulary.fit(pa.array(seen, pa.string()), min_count, "f")
+    events = local_engine.from_arrow(pa.table({"item": pa.array(seen, pa.string())}))
+    counted = local_engine.arrow(etl.counts(events, [schema().feature("item")]))
+    vocabulary = Vocabulary.of_counts(counted, min_count)
     assert vocabulary.values.to_pylist() == known
     expected = [known.index(value) + 1 if value in known else 0 for value in asked]
     assert vocabulary(asked, "f").tolist() == expected == vocabulary(pa.array(asked, pa.string()), "f").tolist()
@@ -122,7 +141,7 @@ def test_a_vocabulary_is_a_counter_sorted(seen: list[str | None], asked: list[st
 
 @given(INTS, INTS)
 def test_integers_are_found_like_in_a_dict(seen: list[int | None], asked: list[int | None]) -> None:
-    vocabulary = Vocabulary.fit(pa.array(seen, pa.int64()), 1, "f")
+    vocabulary = vocabulary_of(pa.array(seen, pa.int64()))
     ids = {value: i for i, value in enumerate(vocabulary.values.to_pylist(), 1)}
     expected = [ids.get(value, 0) for value in [*asked, *seen]]
     assert vocabulary([*asked, *seen], "f").tolist() == expected
@@ -132,12 +151,12 @@ def test_integers_are_found_like_in_a_dict(seen: list[int | None], asked: list[i
 def test_offline_equals_online_one_value_at_a_time(
     texts: list[str | None], ints: list[int | None], numbers: list[float | None]
 ) -> None:
-    text_tables = [Vocabulary.fit(pa.array(texts[::2], pa.string()), 1, "f"), Hashing(7, "string")]
-    int_tables = [Vocabulary.fit(pa.array(ints[::2], pa.int64()), 1, "f"), Hashing(7, "int64")]
+    text_tables = [vocabulary_of(pa.array(texts[::2], pa.string())), Hashing(7, "string")]
+    int_tables = [vocabulary_of(pa.array(ints[::2], pa.int64())), Hashing(7, "int64")]
     number_tables = [
         Buckets((-5.0, 0.0, 2.5)),
-        Scaler.fit("standard", numbers, "f"),
-        Scaler.fit("minmax", numbers, "f"),
+        scaler_of("standard", numbers),
+        scaler_of("minmax", numbers),
     ]
     cases: list[tuple[list[Any], list[Any], list[pa.DataType]]] = [
         (text_tables, texts, [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]),
@@ -154,7 +173,7 @@ def test_offline_equals_online_one_value_at_a_time(
 
 
 def test_many_strings_at_once_are_what_they_are_alone() -> None:
-    vocabulary = Vocabulary.fit(pa.array(["a", "b", "b"]), 1, "f")
+    vocabulary = vocabulary_of(pa.array(["a", "b", "b"]))
     values = ["b", None, "?", "a"] * MANY
     assert vocabulary(pa.array(values), "f").tolist() == [1, 0, 0, 2] * MANY == vocabulary(values, "f").tolist()
 
@@ -237,12 +256,7 @@ def test_a_value_of_the_wrong_type_is_an_error_that_names_the_feature(name: str,
         fitted().encode(name, values)
 
 
-def test_columns_that_cannot_be_fitted_are_named() -> None:
-    everything = np.ones(5, bool)
-    with pytest.raises(DataError, match="feature 'item': values are double, expected string or integer"):
-        Encoders.fit(schema(), log().set_column(0, "item", pa.array([0.5] * 5)), everything)
-    with pytest.raises(DataError, match="feature 'last': values are int64, expected string as in 'item'"):
-        Encoders.fit(schema(), log().set_column(3, "last", pa.array([1] * 5)), everything)
+def test_an_unknown_feature_is_named_with_the_nearest() -> None:
     with pytest.raises(SchemaError, match="no feature 'prize'; did you mean price"):
         fitted().encode("prize", [1])
 
@@ -252,7 +266,7 @@ def test_an_unseen_scenario_is_an_error_or_has_the_fallback_index() -> None:
         fitted().encode_scenario(["cart", "carts"])
     with pytest.raises(DataError, match="scenario None is unknown"):
         fitted().encode_scenario(pa.array(["cart", None]))
-    lenient = fitted(scenario={"values": ["home", "cart"], "unseen": "fallback"})
+    lenient = fit_encoders(schema(scenario={"values": ["home", "cart"], "unseen": "fallback"}), log(), TRAINING)
     index = lenient.encode_scenario(["cart", "carts", "home"])
     assert index.tolist() == [1, 2, 0] and index.dtype == np.int64
 
@@ -269,9 +283,9 @@ def test_saved_encoders_are_the_same_encoders(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_tells_vocabularies_and_scalers_apart() -> None:
-    one = fitted().fingerprint()
-    other_rows = Encoders.fit(schema(), log(), np.array([True, True, True, False, True])).fingerprint()
-    assert one == fitted().fingerprint() != other_rows
+    one, again = fitted().fingerprint(), fit_encoders(schema(), log(), TRAINING).fingerprint()
+    other_rows = fit_encoders(schema(), log(), np.array([True, True, True, False, True])).fingerprint()
+    assert one == again != other_rows
 
 
 def test_selected_encoders_keep_the_tables_they_share(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from fitted_encoders import fit_encoders
 
 from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import make_batch
@@ -79,7 +80,7 @@ def raw_rows(requests: int = 60, seed: int = 0) -> pa.Table:
 def prepare(folder: Path, schema: FeatureSchema = SCHEMA) -> pa.Table:
     """Write the parts of a prepared folder that export reads; returns its request rows."""
     rows = raw_rows()
-    encoders = Encoders.fit(schema, rows, np.ones(len(rows), bool))
+    encoders = fit_encoders(schema, rows)
     encoders.save(folder)
     (folder / "fingerprint").write_text(encoders.fingerprint())
     pq.write_table(rows, folder / "requests.parquet")

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from swrec_prod.encoding.lookups import Buckets, Hashing, Scaler, Table, Vocabulary, joined
+from swrec_prod.encoding.lookups import Buckets, Hashing, Scaler, Table, Vocabulary
 from swrec_prod.encoding.pack import Column, Ragged
 from swrec_prod.encoding.raw_values import Values, lists
 from swrec_prod.errors import DataError, nearest
@@ -40,27 +39,6 @@ class Encoders:
         self._features = {feature.name: feature for feature in schema.features}
         names = pa.array(schema.scenario.values, pa.string())
         self._scenarios = Vocabulary(names, pa.array(np.zeros(len(names), np.int64)))
-
-    @classmethod
-    def fit(cls, schema: FeatureSchema, table: pa.Table, rows_mask: np.ndarray) -> Encoders:
-        """Vocabularies and scalers of the rows where `rows_mask` is True; scenario values, when not given, of all rows.
-
-        table: the standard table [N]; rows_mask: bool [N]. The result's `schema` is the resolved one.
-        """
-        fitted = table.filter(pa.array(rows_mask))
-        owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None and _encoder(f).kind != "bucketize"]
-        counts = {owner.name: _counts(schema, owner, fitted) for owner in owners}
-        scalers = {
-            f.name: Scaler.fit(f.encoder.kind, fitted[f.source], f.name)  # type: ignore[arg-type]
-            for f in schema.of_kind("dense")
-            if f.encoder
-        }
-        if not schema.scenario.values:
-            found = Vocabulary.fit(
-                joined([table[schema.scenario.column]], ["scenario"]), 1, "scenario"
-            ).values.to_pylist()
-            schema = schema.with_scenarios(tuple(map(str, found)))
-        return cls.of_counts(schema, counts, scalers)
 
     @classmethod
     def of_counts(cls, schema: FeatureSchema, counts: dict[str, pa.Table], scalers: dict[str, Scaler]) -> Encoders:
@@ -162,14 +140,6 @@ class Encoders:
     def _state(self) -> dict[str, dict[str, object]]:
         hashed = {name: table.raw for name, table in self.tables.items() if isinstance(table, Hashing)}
         return {"hashed": dict(hashed), "scalers": {name: asdict(scaler) for name, scaler in self.scalers.items()}}
-
-
-def _counts(schema: FeatureSchema, owner: Feature, rows: pa.Table) -> pa.Table:
-    """`value`, `count` of the table of `owner`: of its values and those of the features that share it."""
-    sharers = [f for f in schema.of_kind("id", "bag") if f.table == owner.name]
-    columns = [lists(rows[f.source], f.name)[0] if f.kind == "bag" else rows[f.source] for f in sharers]
-    counted = pc.value_counts(joined(columns, [f.name for f in sharers]).drop_null())
-    return pa.table({"value": counted.field(0), "count": counted.field(1)})
 
 
 def _table(owner: Feature, counted: pa.Table | None) -> Table:

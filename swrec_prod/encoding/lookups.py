@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.encoding.raw_values import Values, check_strings, flat, floats, integers, is_string, strings
+from swrec_prod.encoding.raw_values import Values, check_strings, floats, integers, is_string, strings
 from swrec_prod.encoding.stable_hash import hash_integers, hash_strings
 from swrec_prod.errors import DataError
 
@@ -38,13 +38,6 @@ class Vocabulary:
 
     values: pa.Array
     counts: pa.Array
-
-    @classmethod
-    def fit(cls, values: pa.Array, min_count: int, feature: str) -> Vocabulary:
-        """Of the values [N] of a feature; nulls are left out."""
-        values = values.drop_null()
-        counted = pc.value_counts(values.cast(raw_type(values.type, feature)))
-        return cls.of_counts(pa.table({"value": counted.field(0), "count": counted.field(1)}), min_count)
 
     @classmethod
     def of_counts(cls, counted: pa.Table, min_count: int) -> Vocabulary:
@@ -195,15 +188,6 @@ class Scaler:
     missing: float = 0.0
 
     @classmethod
-    def fit(cls, kind: Literal["standard", "minmax", "log1p"], values: Values, feature: str) -> Scaler:
-        """values: [N] numbers; missing ones are left out."""
-        known = floats(values, feature)
-        known = known[~np.isnan(known)]
-        if not len(known):
-            return cls(kind)
-        return cls.of(kind, float(known.mean()), float(known.std()), float(known.min()), float(known.max()))
-
-    @classmethod
     def of(
         cls,
         kind: Literal["standard", "minmax", "log1p"],
@@ -233,25 +217,3 @@ class Scaler:
             return np.log1p(numbers).astype(np.float32)
         scaled = (numbers - self.shift) / self.scale
         return (np.clip(scaled, 0.0, 1.0) if self.kind == "minmax" else scaled).astype(np.float32)
-
-
-def raw_type(kind: pa.DataType, feature: str) -> pa.DataType:
-    """int64 or string, the two types that ids are made of."""
-    if is_string(kind) or pa.types.is_null(kind):
-        return pa.string()
-    if pa.types.is_integer(kind):
-        return pa.int64()
-    raise DataError(f"feature {feature!r}: values are {kind}, expected string or integer to make ids of")
-
-
-def joined(columns: list[pa.Array | pa.ChunkedArray], features: list[str]) -> pa.Array:
-    """Columns that share a table as one array of one type. Raises DataError when their types differ."""
-    arrays = [flat(column) for column in columns]
-    kinds = [raw_type(array.type, feature) for array, feature in zip(arrays, features, strict=True)]
-    for feature, kind in zip(features, kinds, strict=True):
-        if kind != kinds[0]:
-            raise DataError(
-                f"feature {feature!r}: values are {kind}, "
-                f"expected {kinds[0]} as in {features[0]!r}, whose table it shares"
-            )
-    return pa.concat_arrays([array.cast(kind) for array, kind in zip(arrays, kinds, strict=True)])
