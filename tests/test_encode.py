@@ -108,6 +108,9 @@ def test_scalers_see_fitted_rows_only_and_missing_counts_as_mean_or_zero() -> No
     assert np.allclose(encoders.encode("rank", [10, 40, None, 500, 0]), [0, 1, 0.5, 1, 0])
     assert np.allclose(encoders.encode("views", [0, 3, None]), [0, math.log(4), 0])
     assert scaler_of("standard", [4, 4])([4, 4], "f").tolist() == [0, 0]
+    assert scaler_of("standard", [0, 1e-200])([0, 1e-200], "f").tolist() == [0, 0], (
+        "their deviation is too small to divide by"
+    )
 
 
 @settings(deadline=None)

@@ -203,7 +203,8 @@ class Scaler:
         if kind == "log1p" or mean is None or std is None or low is None or high is None:
             return cls(kind)
         mean, std = float(f"{mean:.9g}"), float(f"{std:.9g}")
-        if low == high:  # the deviation of a constant may come out as a tiny number
+        # The deviation of a constant may come out as a tiny number, and that of tiny numbers as 0.
+        if low == high or (kind == "standard" and std == 0):
             return cls(kind, low, 1.0, low)
         return cls(kind, mean, std, mean) if kind == "standard" else cls(kind, low, high - low, mean)
 
