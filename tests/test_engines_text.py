@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from swrec_prod.engine.contract import Engine
+from swrec_prod.engine.lines import first_line
 from swrec_prod.errors import DataError
 
 pytestmark = [
@@ -67,6 +68,25 @@ def test_a_header_of_other_columns_is_refused(each_engine: Engine, tmp_path: Pat
     path.write_text(f"{first}\n1,a,2\n")
     with pytest.raises(DataError, match=f"^{re.escape(f'{path}:1: {told}')}"):
         each_engine.text([path], LINE, header=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("log.csv", b"i,\xff\n"),
+        ("log.csv.gz", b"i,s,f\n"),
+        ("log.csv.gz", gzip.compress(b"i,s,f\n")[:12]),
+        ("log.csv.gz", gzip.compress(b"i,s,f\n")[:10] + b"\xff" * 40),
+    ],
+    ids=["no UTF-8", "no gzip", "cut off", "damaged"],
+)
+def test_a_first_line_that_cannot_be_read_is_an_error_that_names_the_file(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}: cannot be read: .+$"):
+        first_line(path)
 
 
 def test_compressed_text_that_is_cut_off_is_named(each_engine: Engine, tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ nothing is evaluated here.
 from __future__ import annotations
 
 import csv
-import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swrec_prod.engine.contract import Engine
+from swrec_prod.engine.lines import first_line
 from swrec_prod.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -65,15 +65,7 @@ def _whole(table: ir.Table, types: Mapping[str, str], path: Path) -> ir.Table:
 
 def header_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
     """The names in the first line of a text file, .gz too. Raises DataError when there is none."""
-    try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8-sig")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8-sig") as stream
-        ):
-            line = stream.readline()
-    except (OSError, EOFError, UnicodeDecodeError) as failure:
-        raise DataError(f"{path}: cannot be read: {failure}") from None
+    line = first_line(path)
     if not line.strip():
         raise DataError(f"{path}: the file is empty, expected a line of column names")
     return tuple(next(csv.reader([line], delimiter=delimiter)))

@@ -4,13 +4,12 @@ all there, and laid out as the reader expects, before an engine reads them.
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from swrec_prod.datasets.source import RawFile, RawFiles
+from swrec_prod.engine.lines import first_line
 from swrec_prod.errors import DataError, nearest
 
 
@@ -35,7 +34,7 @@ def found(raw: Path | None, layouts: Sequence[Sequence[str]], dataset: str, how_
 
 def require_keys(path: Path, wanted: Sequence[str]) -> None:
     """Raises DataError when the first line of the file is no JSON object with these keys."""
-    text = first_line(path)
+    text = _first_row(path)
     try:
         keys = tuple(json.loads(text))
     except (ValueError, TypeError):
@@ -47,18 +46,14 @@ def require_keys(path: Path, wanted: Sequence[str]) -> None:
 
 def require_fields(path: Path, delimiter: str, names: Sequence[str]) -> None:
     """Raises DataError when the first line of a file without a header has another number of fields than `names`."""
-    fields = first_line(path).count(delimiter) + 1
+    fields = _first_row(path).count(delimiter) + 1
     if fields != len(names):
         raise DataError(f"{path}:1: {fields} fields, expected {len(names)} ({', '.join(names)})")
 
 
-def first_line(path: Path) -> str:
-    """The first line of a text file, .gz too. Raises DataError when there is none."""
-    try:
-        with gzip.open(path, "rt", encoding="utf8") if path.suffix == ".gz" else path.open(encoding="utf8") as stream:
-            line = stream.readline().rstrip("\r\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as failure:
-        raise DataError(f"{path}: cannot be read: {getattr(failure, 'strerror', None) or failure}") from None
+def _first_row(path: Path) -> str:
+    """The first line of a file without a header. Raises DataError when there is none."""
+    line = first_line(path)
     if not line:
         raise DataError(f"{path}: the first line is empty")
     return line

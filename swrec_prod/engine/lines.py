@@ -27,23 +27,27 @@ def check_files(files: Sequence[Path]) -> None:
 def check_headers(files: Sequence[Path], columns: Sequence[str], delimiter: str, quote: str) -> None:
     """Raises DataError for the first file whose first line does not name `columns` in their order."""
     for path in files:
-        found = _split(_first_line(path), delimiter, quote)
-        if found == list(columns):
+        names = _split(first_line(path), delimiter, quote)
+        if names == list(columns):
             continue
-        if len(found) != len(columns):
+        if len(names) != len(columns):
             raise DataError(
-                f"{path}:1: the header has {len(found)} columns, expected {len(columns)}: {delimiter.join(columns)}"
+                f"{path}:1: the header has {len(names)} columns, expected {len(columns)}: {delimiter.join(columns)}"
             )
-        name, wanted = next((f, c) for f, c in zip(found, columns, strict=True) if f != c)
+        name, wanted = next((name, column) for name, column in zip(names, columns, strict=True) if name != column)
         raise DataError(f"{path}:1: the header has {name!r} where {wanted!r} is expected. Did the producer change?")
 
 
-def _first_line(path: Path) -> str:
+def first_line(path: Path) -> str:
+    """The first line of a text file in UTF-8, .gz too; "" where the file or the line is empty.
+
+    Raises DataError for a file that cannot be read.
+    """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             return file.readline().decode("utf-8-sig").rstrip("\r\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as failure:
-        raise DataError(f"{path}:1: cannot be read: {failure}") from None
+        raise DataError(f"{path}: cannot be read: {getattr(failure, 'strerror', None) or failure}") from None
 
 
 def _split(line: str, delimiter: str, quote: str) -> list[str]:
