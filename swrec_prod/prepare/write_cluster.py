@@ -18,10 +18,9 @@ from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.behaviours import LatestBehaviours
 from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written, stored_schema
 from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.prepared_rows import latest_before, prepared_rows
+from swrec_prod.prepare.prepared_rows import LatestByFeature, latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of, number_of
 from swrec_prod.prepare.staging import Staging
 
@@ -65,9 +64,7 @@ def _position(events: ir.Table, time: str) -> ir.IntegerValue:
     return ibis.row_number().over(ibis.window(group_by=etl.DAY, order_by=[events[time], events[etl.ROW]]))
 
 
-def _with_lists(
-    encoders: Encoders, columns: pa.Schema, latest: dict[str, LatestBehaviours], events: pa.Table
-) -> pa.Table:
+def _with_lists(encoders: Encoders, columns: pa.Schema, latest: LatestByFeature, events: pa.Table) -> pa.Table:
     """The prepared rows of some users, with their lists and the unit of each."""
     events = events.sort_by([(encoders.schema.time, "ascending"), (etl.ROW, "ascending")]).combine_chunks()
     rows, _ = prepared_rows(encoders, events, latest)
