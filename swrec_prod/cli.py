@@ -81,13 +81,17 @@ def datasets(as_json: AsJson = False) -> None:
     ]
     if as_json:
         return _print_json(known)
-    for found in known:
-        typer.echo(f"{found['name']}: {found['summary']}")
+    for dataset in known:
+        typer.echo(f"{dataset['name']}: {dataset['summary']}")
         typer.echo(
-            f"    {found['rows']:,} rows; download: {found['size']}" if found["rows"] else "    rows and size: yours"
+            f"    {dataset['rows']:,} rows; download: {dataset['size']}"
+            if dataset["rows"]
+            else "    rows and size: yours"
         )
-        typer.echo(f"    scenarios: {found['scenarios']}\n    licence: {found['licence']}\n    get it: {found['get']}")
-        typer.echo(f"    data file: {found['data_file']}")
+        typer.echo(
+            f"    scenarios: {dataset['scenarios']}\n    licence: {dataset['licence']}\n    get it: {dataset['get']}"
+        )
+        typer.echo(f"    data file: {dataset['data_file']}")
 
 
 @app.command()
@@ -158,10 +162,10 @@ def simulate(
     from swrec_prod.strict import parse
 
     options = parse(Simulation, given, "swrec simulate")
-    found = run(options, out, overwrite=overwrite, progress=_silent if as_json else typer.echo)
+    summary = run(options, out, overwrite=overwrite, progress=_silent if as_json else typer.echo)
     if as_json:
-        return _print_json(found)
-    typer.echo(f"wrote {found['rows']:,} rows; next: swrec prepare {out / 'data.yaml'} --raw {out} --out PREPARED")
+        return _print_json(summary)
+    typer.echo(f"wrote {summary['rows']:,} rows; next: swrec prepare {out / 'data.yaml'} --raw {out} --out PREPARED")
 
 
 @app.command()

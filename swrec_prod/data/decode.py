@@ -95,7 +95,7 @@ class Decoder:
     def decode(self, pieces: Sequence[Piece], span: tuple[int, int] | None = None) -> Window:
         """The pieces' rows, in order, or rows [span[0], span[1]) of them; only pieces that hold such rows are read.
 
-        Raises DataError naming the file, the column, what was found and what was expected.
+        Raises DataError naming the file, the column, what it is and what was expected.
         """
         parts = overlapping(pieces, span or (0, sum(p.rows for p in pieces)))
         filling = _Filling(self.record, sum(last - first for _, first, last in parts))
@@ -147,12 +147,12 @@ class Decoder:
             keep &= np.isin(table["scenario"].to_numpy(), self.scenarios)
         return keep
 
-    def _check_types(self, file: DayFile, found: pa.Schema) -> None:
+    def _check_types(self, file: DayFile, columns: pa.Schema) -> None:
         expected = self.record.types | ({"split": pa.string()} if self.part is not None else {})
         for name, wanted in expected.items():
-            if name not in found.names:
-                raise DataError(f"{file.path}: no column {name!r}, expected {wanted}; {nearest(name, found.names)}")
-            got = found.field(name).type
+            if name not in columns.names:
+                raise DataError(f"{file.path}: no column {name!r}, expected {wanted}; {nearest(name, columns.names)}")
+            got = columns.field(name).type
             if not _same(got, wanted):
                 raise DataError(
                     f"{file.path}: column {name!r} is {got}, expected {wanted} (schema.yaml). "
@@ -185,16 +185,16 @@ class _Filling:
         (Selected column by column in numpy: on tables as small as most days, Arrow's filter costs several times as
         much.)
         """
-        kept = slice(None) if keep is None else keep
+        selected = slice(None) if keep is None else keep
         count = table.num_rows if keep is None else int(keep.sum())
         rows = self.rows[self.end : self.end + count]
         self.end += count
         columns = dict(zip(table.column_names, table.columns, strict=True))
         for i, task in enumerate(self.record.layout.tasks):
-            rows[LABELS][:, i] = _checked(self.record, file, f"label_{task}", columns[f"label_{task}"])[kept]
+            rows[LABELS][:, i] = _checked(self.record, file, f"label_{task}", columns[f"label_{task}"])[selected]
         for name in self.record.types:
             if name in self.rows.dtype.fields:
-                rows[name] = _checked(self.record, file, name, columns[name])[kept]
+                rows[name] = _checked(self.record, file, name, columns[name])[selected]
         for owner in self.record.lists:
             lengths = self._add_lists(file, columns, owner, keep)
             ends = self.list_ends[owner] + np.cumsum(lengths)
@@ -295,12 +295,11 @@ def _unreadable(what: str, failure: Exception) -> DataError:
     return DataError(f"{what}: cannot be read as Parquet ({reason}); cut short or damaged? run swrec prepare again")
 
 
-def _check_count(piece: Piece, found: int) -> None:
+def _check_count(piece: Piece, rows: int) -> None:
     """Raises DataError when a row group has other rows than when it was counted."""
-    if found != piece.rows:
+    if rows != piece.rows:
         raise DataError(
-            f"{piece.file.path}: {found} rows in row group {piece.groups}, "
-            f"at first {piece.rows}; was the file replaced?"
+            f"{piece.file.path}: {rows} rows in row group {piece.groups}, at first {piece.rows}; was the file replaced?"
         )
 
 
@@ -311,14 +310,14 @@ def _equal(column: pa.ChunkedArray, word: str) -> np.ndarray:
     """
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     # -1: not in there
-    found = [chunk.indices.to_numpy() == chunk.dictionary.index(word).as_py() for chunk in coded.chunks]
-    return np.concatenate([np.zeros(0, bool), *found])
+    parts = [chunk.indices.to_numpy() == chunk.dictionary.index(word).as_py() for chunk in coded.chunks]
+    return np.concatenate([np.zeros(0, bool), *parts])
 
 
-def _same(found: pa.DataType, expected: pa.DataType) -> bool:
+def _same(kind: pa.DataType, expected: pa.DataType) -> bool:
     """Whether the types hold the same values: names of list elements and dictionary encoding aside."""
-    if pa.types.is_dictionary(found):
-        return found.value_type == expected
+    if pa.types.is_dictionary(kind):
+        return kind.value_type == expected
     if expected == LIST:
-        return pa.types.is_list(found) and found.value_type == INT
-    return found == expected
+        return pa.types.is_list(kind) and kind.value_type == INT
+    return kind == expected

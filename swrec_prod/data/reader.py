@@ -73,7 +73,7 @@ class Reader:
         self._kept: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
         self._open(catalog.files_of(data, part), data.shuffle_rows)
         self.rows = sum(self._sizes)
-        self._check(f"{catalog.root}: {part}{f' of {_told(data.scenarios)}' if data.scenarios else ''}")
+        self._check(f"{catalog.root}: {part}{f' of {_scenario_names(data.scenarios)}' if data.scenarios else ''}")
         if self._kept is None and len(self._windows) == 1:
             span = self._shares.of(self.rows).span
             self._kept = span, self._decoder.decode(self._windows[0], span)
@@ -173,5 +173,5 @@ class Reader:
                 )
 
 
-def _told(scenarios: Sequence[str]) -> str:
+def _scenario_names(scenarios: Sequence[str]) -> str:
     return f"scenario {scenarios[0]!r}" if len(scenarios) == 1 else f"{len(scenarios)} scenarios"

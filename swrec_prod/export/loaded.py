@@ -100,17 +100,17 @@ class Package:
         columns, scenario_N = encode_rows(self.encoders, self.layout, self.golden)
         expected = _expected(self.golden)
         mixed = self.programs.mixed(pack(self.layout, columns, scenario_N))
-        found = [("dense.pt", difference(mixed, expected))]
+        differences = [("dense.pt", difference(mixed, expected))]
         for scenario, rows in by_scenario(scenario_N):
             one = self.programs.one(pack(self.layout, take(columns, rows), scenario_N[rows]), scenario)
-            found.append(("dense_one.pt", difference(one, [array[rows] for array in expected])))
-        for name, far in found:
+            differences.append(("dense_one.pt", difference(one, [array[rows] for array in expected])))
+        for name, far in differences:
             if not far <= REPLAY_BOUND:
                 hint = "export again with the libraries that are installed here"
                 raise PackageError(
                     f"{self.path / name}: golden rows differ by {far:.2g}, allowed are {REPLAY_BOUND:g}; {hint}"
                 )
-        return max(far for _, far in found)
+        return max(far for _, far in differences)
 
 
 def encode_rows(encoders: Encoders, layout: Layout, table: pa.Table) -> tuple[dict[str, Column], np.ndarray]:
@@ -141,8 +141,8 @@ def by_scenario(scenario_N: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def difference(logits: Logits, expected: list[np.ndarray]) -> float:
     """The largest |a - b| / max(1, |b|); NaN when a value is not finite."""
     worst = 0.0
-    for found, wanted in zip(logits, expected, strict=True):
-        far = np.abs(found.numpy() - wanted) / np.maximum(1.0, np.abs(wanted))
+    for scored, wanted in zip(logits, expected, strict=True):
+        far = np.abs(scored.numpy() - wanted) / np.maximum(1.0, np.abs(wanted))
         if not np.isfinite(far).all():
             return float("nan")
         worst = max(worst, float(far.max(initial=0.0)))

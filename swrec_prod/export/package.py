@@ -89,13 +89,13 @@ class Manifest(Strict):
 
 def installed() -> dict[str, str]:
     """Versions of the libraries that a program depends on, those that are installed."""
-    found = {}
+    libraries = {}
     for name in LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            libraries[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return libraries
 
 
 def destination(to: Path) -> Path:
@@ -188,11 +188,11 @@ def verify_package(path: Path) -> Manifest:
     Raises PackageError naming the file and what is wrong. Other library versions than at export are logged.
     """
     manifest = _read_manifest(path)
-    found = _files(path)
+    files = _files(path)
     for name in (*REQUIRED, *manifest.files):
-        if name not in found:
+        if name not in files:
             raise PackageError(f"{path / name}: missing; export or copy the package again")
-    for name, file in found.items():
+    for name, file in files.items():
         if name in ("manifest.json", "READY"):
             continue
         if name not in manifest.files:
@@ -214,10 +214,10 @@ def _read_manifest(path: Path) -> Manifest:
         data = json.loads(file.read_text())
     except ValueError as failure:
         raise PackageError(f"{file}: not valid JSON: {failure}") from None
-    found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
+    number = data.get("format") if isinstance(data, dict) else None
+    if number != FORMAT:
         raise PackageError(
-            f"{file}: format version {found!r}; this program reads {FORMAT}. Export again, or update the server"
+            f"{file}: format version {number!r}; this program reads {FORMAT}. Export again, or update the server"
         )
     return parse(Manifest, data, str(file), PackageError)
 
@@ -225,13 +225,13 @@ def _read_manifest(path: Path) -> Manifest:
 def _files(path: Path) -> dict[str, Path]:
     """Every file of the package by its name relative to `path`. Raises PackageError for links that lead out of it."""
     inside = path.resolve()
-    found = {}
+    files = {}
     for file in sorted(path.rglob("*")):
         if not file.resolve().is_relative_to(inside):
             raise PackageError(f"{file}: a link that leads out of the package, to {file.resolve()}")
         if not file.is_dir():
-            found[file.relative_to(path).as_posix()] = file
-    return found
+            files[file.relative_to(path).as_posix()] = file
+    return files
 
 
 def _same(file: Path, expected: str, source: str) -> None:

@@ -82,9 +82,9 @@ def export_package(
 def _encoders(catalog: Catalog, config: RunConfig) -> Encoders:
     """The encoders of the run's features, the very ones that it was trained with."""
     encoders = Encoders.load(catalog.root)
-    found = encoders.fingerprint()
-    if found != catalog.fingerprint:
-        prints = f"fingerprint {found[:12]}, trained with {catalog.fingerprint[:12]}"
+    fingerprint = encoders.fingerprint()
+    if fingerprint != catalog.fingerprint:
+        prints = f"fingerprint {fingerprint[:12]}, trained with {catalog.fingerprint[:12]}"
         raise DataError(
             f"{catalog.root}: schema.yaml or vocab/ was changed ({prints}); put it back, or prepare and train again"
         )
@@ -149,10 +149,11 @@ def _under_every_scenario(
     return float(np.max(worst))
 
 
-def _hold(what: str, found: float, bound: float, quantize: Quantize) -> None:
-    if not found <= bound:  # NaN is never within bounds
+def _hold(what: str, difference: float, bound: float, quantize: Quantize) -> None:
+    if not difference <= bound:  # NaN is never within bounds
         hint = "" if quantize == "none" else f"; {quantize} loses too much here, choose a finer --quantize"
-        raise PackageError(f"{what} by {found:.2g} on golden rows, allowed are {bound:g}; nothing was published{hint}")
+        where = f"{what} by {difference:.2g} on golden rows"
+        raise PackageError(f"{where}, allowed are {bound:g}; nothing was published{hint}")
 
 
 def _eager(ranker: Ranker, columns: dict[str, Column], scenario_N: np.ndarray) -> list[np.ndarray]:

@@ -39,7 +39,7 @@ def stored_schema(schema: FeatureSchema, has_split: bool) -> pa.Schema:
     fields |= {f"label_{task}": pa.int8() for task in schema.tasks}
     fields |= {"request": pa.string()} if schema.request else {}
     fields |= {"weight": pa.float32()} if schema.weight else {}
-    # told by code, not by comparing words
+    # a reader compares codes, not words
     fields |= {"split": pa.dictionary(pa.int8(), pa.string())} if has_split else {}
     kinds = {"id": pa.int32(), "bag": IDS, "dense": pa.float32()}
     fields |= {f.name: kinds[f.kind] for f in schema.features if f.kind != "sequence"}

@@ -67,17 +67,17 @@ def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = 
     return list(dict.fromkeys([*names, *more]))
 
 
-def serving_types(schema: FeatureSchema, found: Mapping[str, DataType], untyped: Set[str]) -> dict[str, DataType]:
+def serving_types(schema: FeatureSchema, types: Mapping[str, DataType], untyped: Set[str]) -> dict[str, DataType]:
     """Types that serve for the columns `untyped`, of which no file has a value:
     int64 for numbers, else those that ids are made of.
 
-    found: all columns, with their types; that of a column without a type is string.
+    types: all columns, with their types; that of a column without a type is string.
     """
     kinds = {ROW: "int64", schema.user: "string", **{label.column: "int64" for label in schema.labels}}
     if schema.weight:
         kinds[schema.weight] = "int64"
     for feature in schema.of_kind("id", "bag"):
-        owner = found.get(schema.feature(feature.table).source)
+        owner = types.get(schema.feature(feature.table).source)
         element = "string" if owner is None or schema.feature(feature.table).source in untyped else _scalar(owner)
         kinds[feature.source] = f"array<{element}>" if feature.kind == "bag" else str(element)
     for feature in numbers(schema):
@@ -85,7 +85,7 @@ def serving_types(schema: FeatureSchema, found: Mapping[str, DataType], untyped:
     return {
         name: ibis.dtype(kind)
         for name, kind in kinds.items()
-        if name in untyped and name in found and found[name].is_string()
+        if name in untyped and name in types and types[name].is_string()
     }
 
 

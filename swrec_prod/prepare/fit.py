@@ -23,11 +23,12 @@ def fit(engine: Engine, events: ir.Table, schema: FeatureSchema) -> Encoders:
     """Vocabularies and scalers of `events`, the training rows. schema: with its scenario values."""
     scalers = {}
     for feature in schema.of_kind("dense"):
-        found = engine.arrow(etl.moments(events, feature.source)).to_pylist()[0]
-        if found["infinite"]:
-            raise DataError(f"feature {feature.name!r}: {found['infinite']} values are not finite")
+        moments = engine.arrow(etl.moments(events, feature.source)).to_pylist()[0]
+        if moments["infinite"]:
+            raise DataError(f"feature {feature.name!r}: {moments['infinite']} values are not finite")
         assert feature.encoder is not None
-        scalers[feature.name] = Scaler.of(feature.encoder.kind, found["mean"], found["std"], found["min"], found["max"])  # type: ignore[arg-type]
+        values = [moments[name] for name in ("mean", "std", "min", "max")]
+        scalers[feature.name] = Scaler.of(feature.encoder.kind, *values)  # type: ignore[arg-type]
     return Encoders.of_counts(schema, _counts(engine, events, schema), scalers)
 
 

@@ -37,8 +37,8 @@ class Rows(NamedTuple):
     def part(self, first: int, last: int) -> pa.Table:
         """Rows [first, last) with their lists."""
         table = self.table.slice(first, last - first)
-        for found in self.sequences:
-            for name, column in found.columns(first, last).items():
+        for lists in self.sequences:
+            for name, column in lists.columns(first, last).items():
                 table = table.append_column(name, column)
         return table
 
@@ -49,13 +49,13 @@ def prepared_rows(encoders: Encoders, events: pa.Table, latest: LatestByFeature)
     latest: behaviours before these events, by sequence feature.
     """
     table = _encoded(encoders, events)
-    found, after = [], {}
+    sequences, after = [], {}
     for feature in encoders.schema.of_kind("sequence"):
-        made, after[feature.name] = _sequence(
+        lists, after[feature.name] = _sequence(
             encoders.schema, feature, events, table, latest.get(feature.name, LatestBehaviours.empty())
         )
-        found.append(made)
-    return Rows(table, found, events[etl.DAY].to_numpy()), after
+        sequences.append(lists)
+    return Rows(table, sequences, events[etl.DAY].to_numpy()), after
 
 
 def latest_before(engine: Engine, schema: FeatureSchema, files: list[Path]) -> LatestByFeature:

@@ -182,11 +182,11 @@ def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:
 
     place: names where the rows of a day come from, for the message.
     """
-    found = repeated.to_pylist()[0]
-    if found["rows"]:
-        where = f"{place(day_of(found['day']))}: column {ROW!r}"
+    shared = repeated.to_pylist()[0]
+    if shared["rows"]:
+        where = f"{place(day_of(shared['day']))}: column {ROW!r}"
         raise DataError(
-            f"{where} has {found['rows']:,} values that several rows share; every row of the log needs its own"
+            f"{where} has {shared['rows']:,} values that several rows share; every row of the log needs its own"
         )
 
 

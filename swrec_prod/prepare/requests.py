@@ -77,7 +77,7 @@ def last_days(days: Mapping[date, Counts], limit: Counts, whole: bool) -> list[d
 
     whole: one day more, for requests that begin before midnight.
     """
-    wanted = {name: min(limit[name], sum(found.get(name, 0) for found in days.values())) for name in limit}
+    wanted = {name: min(limit[name], sum(rows.get(name, 0) for rows in days.values())) for name in limit}
     names = list(days)
     first = len(names)
     while first and any(count > 0 for count in wanted.values()):
@@ -202,29 +202,32 @@ def _behaviours(
         )
         happened = happened.mutate(_early=early, _age=age)
         happened = happened.filter(~happened["_early"] | (happened["_age"] < feature.max_length))
-    found = engine.arrow(happened.select(*dict.fromkeys([schema.user, ROW, *sources.values()])))
-    found = found.sort_by([(schema.user, "ascending"), (schema.time, "ascending"), (ROW, "ascending")])
-    index, offsets = _lists(found, raw, schema, feature.max_length)
-    flat = {part: found[source].take(pa.array(index)).combine_chunks() for part, source in sources.items()}
+    behaviours = engine.arrow(happened.select(*dict.fromkeys([schema.user, ROW, *sources.values()])))
+    behaviours = behaviours.sort_by([(schema.user, "ascending"), (schema.time, "ascending"), (ROW, "ascending")])
+    index, offsets = _lists(behaviours, raw, schema, feature.max_length)
+    flat = {part: behaviours[source].take(pa.array(index)).combine_chunks() for part, source in sources.items()}
     flat["time"] = flat["time"].cast(MICROSECONDS)
     offsets = pa.array(offsets.astype(np.int32))
     return {f"{feature.name}.{part}": pa.ListArray.from_arrays(offsets, values) for part, values in flat.items()}
 
 
-def _lists(found: pa.Table, raw: pa.Table, schema: FeatureSchema, longest: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Index and offsets of the behaviours `found`, by (user, time, row), of each picked row:
-    those strictly before it.
+def _lists(
+    behaviours: pa.Table, raw: pa.Table, schema: FeatureSchema, longest: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Index and offsets of each picked row's behaviours, those strictly before it.
+
+    behaviours: by (user, time, row).
     """
     users = pc.unique(raw[schema.user])
     users = users.take(pc.sort_indices(users))
-    code = np.concatenate([pc.index_in(table[schema.user], users).to_numpy() for table in (found, raw)])
-    time = np.concatenate([table[schema.time].to_numpy() for table in (found, raw)])
-    is_found = np.arange(len(code)) < len(found)
-    order = np.lexsort((is_found, time, code))  # of one moment the picked row is first
+    code = np.concatenate([pc.index_in(table[schema.user], users).to_numpy() for table in (behaviours, raw)])
+    time = np.concatenate([table[schema.time].to_numpy() for table in (behaviours, raw)])
+    is_behaviour = np.arange(len(code)) < len(behaviours)
+    order = np.lexsort((is_behaviour, time, code))  # of one moment the picked row is first
     end = np.empty(len(code), np.int64)
-    end[order] = np.cumsum(is_found[order])
-    end = end[len(found) :]
-    start = np.searchsorted(code[: len(found)], code[len(found) :])
+    end[order] = np.cumsum(is_behaviour[order])
+    end = end[len(behaviours) :]
+    start = np.searchsorted(code[: len(behaviours)], code[len(behaviours) :])
     start = start if longest is None else np.maximum(start, end - longest)
     return spread(start, end - start)
 

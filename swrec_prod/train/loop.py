@@ -128,16 +128,16 @@ class Fit:
         """valid_auc and valid_logloss of the first task, over the rows of all ranks; the same on every rank."""
         scored = gather_rows(score_rows(self.model, self.valid.epoch(0), self.ranks.device), self.ranks)
         labels, logits = scored["labels"][:, 0], scored["logit"][:, 0]
-        found = {"valid_logloss": logloss(labels, logits)}
+        figures = {"valid_logloss": logloss(labels, logits)}
         try:
-            return {"valid_auc": auc(labels, logits), **found}
+            return {"valid_auc": auc(labels, logits), **figures}
         except SingleClassError:
-            return found
+            return figures
 
 
-def judge(state: FitState, found: dict[str, float], train_loss: float) -> bool:
+def judge(state: FitState, figures: dict[str, float], train_loss: float) -> bool:
     """Add a validation to the history; whether it is the best so far."""
-    value = found.get("valid_auc", -found["valid_logloss"])
+    value = figures.get("valid_auc", -figures["valid_logloss"])
     better = value > state.best_value
     if better:
         trained = sum(record["step"] > 0 for record in state.history) + (state.step > 0)
@@ -152,5 +152,5 @@ def judge(state: FitState, found: dict[str, float], train_loss: float) -> bool:
         "seconds": state.seconds,
         "rows_per_second": speed,
     }
-    state.history.append({**record, "train_loss": None if np.isnan(train_loss) else train_loss, **found})
+    state.history.append({**record, "train_loss": None if np.isnan(train_loss) else train_loss, **figures})
     return better

@@ -57,7 +57,7 @@ def train_scenarios(config: RunConfig, out: Path, ranks: Ranks, run: Run, *, ove
 
     def check() -> Plan:
         check_free(folder, config, overwrite=overwrite)
-        build_ranker(resolve_run(catalog.schema, config))  # a model that does not fit the data is told now
+        build_ranker(resolve_run(catalog.schema, config))  # a model that does not fit the data is refused now
         return plan_of(catalog, config, ranks.world_size)
 
     plan = on_main(ranks, check)
@@ -93,7 +93,7 @@ def plan_of(catalog: Catalog, config: RunConfig, world_size: int) -> Plan:
     if not named:
         raise DataError(f"{catalog.root}: no rows in any part")
     own = {name: {part: of[name] for part, of in counts.items()} for name in named}
-    reasons = {name: _lacks(found, world_size, single, bool(catalog.schema.weight)) for name, found in own.items()}
+    reasons = {name: _lacks(counts, world_size, single, bool(catalog.schema.weight)) for name, counts in own.items()}
     lacking = {name: reason for name, reason in reasons.items() if reason}
     for name, reason in lacking.items() if single else ():
         remedy = "leave it out with data.scenarios, or use finetune, which keeps mix for it"
