@@ -60,23 +60,17 @@ class Reader:
         prefetch: int = 4,
         pin: bool = False,
     ) -> None:
-        self.layout, self.shuffle, self.seed, self.start, self.prefetch, self.pin = (
-            layout,
-            shuffle,
-            seed,
-            start,
-            prefetch,
-            pin,
-        )
+        self.layout, self.seed, self.start = layout, seed, start
+        self.shuffle, self.prefetch, self.pin = shuffle, prefetch, pin
         self._shares = Shares(rank, world_size, batch_size, shuffle)
         self._decoder = Decoder.of(catalog, layout, part, data)
-        self._kept: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
+        self._only_window: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
         self._open(catalog.files_of(data, part), data.shuffle_rows)
         self.rows = sum(self._sizes)
         self._check(f"{catalog.root}: {part}{f' of {_scenario_names(data.scenarios)}' if data.scenarios else ''}")
-        if self._kept is None and len(self._windows) == 1:
+        if self._only_window is None and len(self._windows) == 1:
             span = self._shares.of(self.rows).span
-            self._kept = span, self._decoder.decode(self._windows[0], span)
+            self._only_window = span, self._decoder.decode(self._windows[0], span)
 
     def _open(self, files: Sequence[DayFile], limit: int) -> None:
         """Find the windows and their sizes; one rank decodes a part that fits into one window at once,
@@ -86,7 +80,7 @@ class Reader:
             self._windows = [self._decoder.whole_files(files)]
             window = self._decoder.decode(self._windows[0])
             self._sizes = [len(window.rows)]
-            self._kept = (0, len(window.rows)), window
+            self._only_window = (0, len(window.rows)), window
         else:
             pieces = self._decoder.row_groups(files)
             self._windows = [pieces[window.start : window.stop] for window in cut([p.rows for p in pieces], limit)]
@@ -104,7 +98,7 @@ class Reader:
 
     def _batches(self, epoch: int) -> Generator[Batch, None, None]:
         todo = self._todo(epoch)
-        ahead = min(1, self.prefetch) if self._kept is None else 0
+        ahead = min(1, self.prefetch) if self._only_window is None else 0
         with closing(
             prefetched((self._window(number, share) for number, _, share in todo), ahead, name="decoder")
         ) as windows:
@@ -131,8 +125,8 @@ class Reader:
         return np.random.default_rng([self.seed, epoch, stream, lane])
 
     def _window(self, number: int, share: Share) -> Window:
-        if self._kept is not None and self._kept[0] == share.span:
-            return self._kept[1]
+        if self._only_window is not None and self._only_window[0] == share.span:
+            return self._only_window[1]
         return self._decoder.decode(self._windows[number], share.span)
 
     def _batch(self, window: Window, picked: np.ndarray, position: Position) -> Batch:
