@@ -134,3 +134,23 @@ def _floats_one_by_one(values: list[Any], feature: str) -> np.ndarray:
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+
+
+def label_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """int8 [N] of {0, 1}. Raises DataError naming the column and the first other value."""
+    array = flat(column)
+    numeric = array.cast(pa.int8()) if pa.types.is_boolean(array.type) else array
+    good = pc.fill_null(pc.is_in(numeric, pa.array([0, 1], numeric.type)), False)
+    if not pc.all(good).as_py():
+        row = pc.index(good, False).as_py()
+        raise DataError(f"label column {name!r} has the value {array[row].as_py()!r}, expected 0 or 1")
+    return numeric.cast(pa.int8()).to_numpy()
+
+
+def weight_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """float32 [N]. Raises DataError naming the column and the first value that is missing or negative."""
+    weights = floats(column, name)
+    bad = ~(weights >= 0)
+    if bad.any():
+        raise DataError(f"weight column {name!r} has the value {weights[bad][0]}, expected a number >= 0")
+    return weights.astype(np.float32)

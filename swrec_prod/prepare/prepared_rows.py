@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Ragged
+from swrec_prod.encoding.raw_values import label_values, weight_values
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.behaviours import Behaviours, LatestBehaviours, Sequence, sequence
-from swrec_prod.prepare.check import label_values, weight_values
 from swrec_prod.prepare.day_writer import MICROSECONDS, list_array
 from swrec_prod.schema import Feature, FeatureSchema
 

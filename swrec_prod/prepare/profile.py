@@ -89,11 +89,8 @@ class Profile:
     def missing(self, day: date) -> dict[str, int]:
         """How many values of each feature are missing on one day; row 0 and scalers take their place."""
         table, names = self._of(day), checked(self.schema)
-        return {
-            f.name: _total(table, f"missing_{names.index(f.source)}")
-            for f in self.schema.features
-            if f.kind != "sequence"
-        }
+        features = [f for f in self.schema.features if f.kind != "sequence"]
+        return {f.name: _total(table, f"missing_{names.index(f.source)}") for f in features}
 
     def check(self, source: str, place: Callable[[date], str]) -> None:
         """Raises DataError when there are no rows, or some have no time, user, scenario or label, or an impossible one.
@@ -102,51 +99,40 @@ class Profile:
         """
         if not self.rows:
             raise DataError(f"{source}: the table is empty")
-        columns = checked(self.schema)
-        for i, name in enumerate(columns):
-            if name in ("row", self.schema.time, self.schema.user):
-                purpose = {self.schema.time: "time", self.schema.user: "user"}.get(name, "row")
-                self._refuse(
-                    f"missing_{i}", f"column {name!r} ({purpose})", "missing values; every row needs one", source, place
-                )
-        if _total(nameless := self.table.filter(pc.is_null(self.table["scenario"])), "rows"):
-            what = f"column {self.schema.scenario.column!r} (scenario)"
-            Profile(nameless, self.schema)._refuse("rows", what, "missing values; every row needs one", source, place)
-        for label in self.schema.labels:
-            self._refuse(
-                f"unusable_{label.name}",
-                f"label column {label.column!r}",
-                "values that are neither 0 nor 1",
-                source,
-                place,
-            )
-        for label, first in self.schema.chained:
-            wrong = (
-                f"values of 1 where {first.column!r} is 0, though it is after it; "
-                f"mend these rows, or leave `after: {first.name}` out"
-            )
-            self._refuse(f"early_{label.name}", f"label column {label.column!r}", wrong, source, place)
-        for feature in numbers(self.schema):
-            wrong = (
-                "values that are infinite, or below 0 where log1p is taken" if _is_log(feature) else "infinite values"
-            )
-            self._refuse(
-                f"unfit_{feature.name}", f"column {feature.source!r} (feature {feature.name})", wrong, source, place
-            )
-        if self.schema.weight:
-            self._refuse(
-                "unusable_weight",
-                f"weight column {self.schema.weight!r}",
-                "values that are no number >= 0",
-                source,
-                place,
-            )
+        for counts, what, wrong in self._problems():
+            if counts.sum():
+                hour = self.table[HOUR][int(np.flatnonzero(counts)[0])].as_py()
+                where = source if hour is None else place(day_of(hour // 24))
+                raise DataError(f"{where}: {what} has {int(counts.sum())} {wrong}")
         for day in (self.days[0], self.days[-1]):
             if not EARLIEST <= day <= datetime.now(UTC).date() + timedelta(days=1):
                 when = "in the future" if day > EARLIEST else f"before {EARLIEST}"
-                raise DataError(
-                    f"{place(day)}: column {self.schema.time!r} has times on {day}, {when}; is its unit right?"
-                )
+                where = f"{place(day)}: column {self.schema.time!r}"
+                raise DataError(f"{where} has times on {day}, {when}; is its unit right?")
+
+    def _problems(self) -> Iterator[tuple[np.ndarray, str, str]]:
+        """What may be wrong with a log: in how many values of each hour and scenario, of which column, and what."""
+        schema, counted = self.schema, {name: self.table[name].to_numpy() for name in self.table.column_names}
+        missing = "missing values; every row needs one"
+        purposes = {ROW: "row", schema.time: "time", schema.user: "user"}
+        for i, name in enumerate(checked(schema)):
+            if name in purposes:
+                yield counted[f"missing_{i}"], f"column {name!r} ({purposes[name]})", missing
+        nameless = np.where(pc.is_null(self.table["scenario"]).to_numpy(), counted["rows"], 0)
+        yield nameless, f"column {schema.scenario.column!r} (scenario)", missing
+        for label in schema.labels:
+            yield counted[f"unusable_{label.name}"], f"label column {label.column!r}", "values that are neither 0 nor 1"
+        for label, first in schema.chained:
+            wrong = f"values of 1 where {first.column!r} is 0, though it is after it"
+            remedy = f"mend these rows, or leave `after: {first.name}` out"
+            yield counted[f"early_{label.name}"], f"label column {label.column!r}", f"{wrong}; {remedy}"
+        for feature in numbers(schema):
+            wrong = (
+                "values that are infinite, or below 0 where log1p is taken" if _is_log(feature) else "infinite values"
+            )
+            yield counted[f"unfit_{feature.name}"], f"column {feature.source!r} (feature {feature.name})", wrong
+        if schema.weight:
+            yield counted["unusable_weight"], f"weight column {schema.weight!r}", "values that are no number >= 0"
 
     def check_scenarios(self, scenario: Scenario, place: Callable[[date], str]) -> None:
         """Raises DataError for a value that `scenario` has no index for, before anything is made of its rows."""
@@ -157,14 +143,6 @@ class Profile:
             known = f"{', '.join(scenario.values[:20])}{', ...' if len(scenario.values) > 20 else ''}"
             advice = f"known: {known}; add it to the schema's scenario values, or say unseen: fallback"
             raise DataError(f"{where} is {unknown[0]!r} in {_total(table, 'rows'):,} rows; {advice}")
-
-    def _refuse(self, column: str, what: str, wrong: str, source: str, place: Callable[[date], str]) -> None:
-        counts = self.table[column].to_numpy()
-        if not counts.sum():
-            return
-        hour = self.table[HOUR][int(np.flatnonzero(counts)[0])].as_py()
-        where = source if hour is None else place(day_of(hour // 24))
-        raise DataError(f"{where}: {what} has {int(counts.sum())} {wrong}")
 
     @property
     def _day(self) -> np.ndarray:
@@ -177,17 +155,14 @@ class Profile:
 
 
 def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:
-    """Raises DataError when rows share a row number, of the evaluated etl.repeated:
-    which of them comes first nobody could say.
+    """Raises DataError when rows share a row number, as nobody could say which of them comes first.
 
-    place: names where the rows of a day come from, for the message.
+    repeated: the evaluated etl.repeated. place: names where the rows of a day come from, for the message.
     """
     shared = repeated.to_pylist()[0]
     if shared["rows"]:
-        where = f"{place(day_of(shared['day']))}: column {ROW!r}"
-        raise DataError(
-            f"{where} has {shared['rows']:,} values that several rows share; every row of the log needs its own"
-        )
+        where = f"{place(day_of(shared['day']))}: column {ROW!r} has {shared['rows']:,} values that several rows share"
+        raise DataError(f"{where}; every row of the log needs its own")
 
 
 def _is_log(feature: Feature) -> bool:
