@@ -26,7 +26,7 @@ cluster: setup ## PySpark, for `swrec prepare --engine cluster` and its tests; n
 		&& cp requirements/cluster.txt $(VENV)/.cluster.stamp; }
 
 demo: setup ## one way through on real data: prepare, train, evaluate, export, serve, score
-	@$(RUN) launch.demo
+	@$(RUN) swrec_prod.launch.demo
 
 test: setup cluster ## the tests
 	@$(RUN) pytest
@@ -51,7 +51,7 @@ results: setup ## every model on every protocol of configs/results.yaml (hours; 
 	@$(RUN) benchmarks.results
 
 proto: setup ## serving/ranking_pb2*.py from serving/ranking.proto
-	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. serving/ranking.proto
+	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. swrec_prod/serving/ranking.proto
 
 lock: setup ## requirements/shared.txt from pyproject.toml; versions stay unless UPGRADE=1
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --extra dev $(if $(UPGRADE),--upgrade) \

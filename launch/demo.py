@@ -29,7 +29,7 @@ DATA_FILE = "configs/data/movielens_1m_genre.yaml"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit code of the first command that fails, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m launch.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m swrec_prod.launch.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for everything that is made")
     parser.add_argument("--raw", type=Path, help="MovieLens-1M on disk; fetched where left out")
     parser.add_argument("overrides", nargs="*", help="key=value for the run file, for example train.epochs=1")

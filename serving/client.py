@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import grpc
 import numpy as np
 
-from serving import wire
 from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
+from swrec_prod.serving import wire
 
 Row = Mapping[str, Any]
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from serving.wire import FLOATS, INTS, LENGTHS
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
 from swrec_prod.errors import RequestError, nearest
 from swrec_prod.layout import Layout
 from swrec_prod.schema import Feature
+from swrec_prod.serving.wire import FLOATS, INTS, LENGTHS
 
 ITEMS, USER = "items", "user"
 MAX_VALUES = 2_000_000  # ids of one request after the user's rows are repeated: bounds its memory whatever it holds

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from serving.features import RequestEncoder
 from swrec_prod.encoding.pack import Packed
 from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest
 from swrec_prod.export.loaded import Package
+from swrec_prod.serving.features import RequestEncoder
 
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from serving import ranking_pb2 as serving_dot_ranking__pb2
+from swrec_prod.serving import ranking_pb2 as swrec__prod_dot_serving_dot_ranking__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in serving/ranking_pb2_grpc.py depends on'
+        + ' but the generated code in swrec_prod/serving/ranking_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,8 +36,8 @@ class RankingStub:
         """
         self.Score = channel.unary_unary(
                 '/swrec.v1.Ranking/Score',
-                request_serializer=serving_dot_ranking__pb2.ScoreRequest.SerializeToString,
-                response_deserializer=serving_dot_ranking__pb2.ScoreResponse.FromString,
+                request_serializer=swrec__prod_dot_serving_dot_ranking__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=swrec__prod_dot_serving_dot_ranking__pb2.ScoreResponse.FromString,
                 _registered_method=True)
 
 
@@ -60,8 +60,8 @@ def add_RankingServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Score': grpc.unary_unary_rpc_method_handler(
                     servicer.Score,
-                    request_deserializer=serving_dot_ranking__pb2.ScoreRequest.FromString,
-                    response_serializer=serving_dot_ranking__pb2.ScoreResponse.SerializeToString,
+                    request_deserializer=swrec__prod_dot_serving_dot_ranking__pb2.ScoreRequest.FromString,
+                    response_serializer=swrec__prod_dot_serving_dot_ranking__pb2.ScoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,8 +89,8 @@ class Ranking:
             request,
             target,
             '/swrec.v1.Ranking/Score',
-            serving_dot_ranking__pb2.ScoreRequest.SerializeToString,
-            serving_dot_ranking__pb2.ScoreResponse.FromString,
+            swrec__prod_dot_serving_dot_ranking__pb2.ScoreRequest.SerializeToString,
+            swrec__prod_dot_serving_dot_ranking__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

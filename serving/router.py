@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from serving.predictor import Predictor
 from swrec_prod.errors import NotFoundError, PackageError, nearest
 from swrec_prod.export.package import is_version, ready_versions
+from swrec_prod.serving.predictor import Predictor
 
 
 class Router:

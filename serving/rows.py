@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from serving.client import Client, ScoredItems, make_request
 from swrec_prod.errors import DataError
 from swrec_prod.schema import FeatureSchema
+from swrec_prod.serving.client import Client, ScoredItems, make_request
 
 MAX_CANDIDATES = 1000
 

@@ -18,10 +18,10 @@ import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving import wire
-from serving.router import Router
-from serving.service import RankingService
 from swrec_prod.errors import ConfigError
+from swrec_prod.serving import wire
+from swrec_prod.serving.router import Router
+from swrec_prod.serving.service import RankingService
 
 MEBI = 1 << 20
 OPTIONS = (

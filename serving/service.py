@@ -12,10 +12,10 @@ import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from serving import wire
-from serving.predictor import Predictor, Scored
-from serving.router import Router
 from swrec_prod.errors import DataError, NotFoundError, RequestError
+from swrec_prod.serving import wire
+from swrec_prod.serving.predictor import Predictor, Scored
+from swrec_prod.serving.router import Router
 
 # The first class that fits decides. Everything else is INTERNAL, and its text stays in the log.
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (

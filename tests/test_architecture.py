@@ -18,7 +18,8 @@ import typer
 from swrec_prod import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("swrec_prod", "serving", "launch", "benchmarks")
+PACKAGES = ("swrec_prod", "benchmarks")
+LINKED = ("serving", "launch", "configs")  # folders at the top that are swrec_prod.serving ... by a link
 
 RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
     "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.files": 0, "swrec_prod.schema": 0,
@@ -31,25 +32,25 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
     "swrec_prod.evaluate": 6, "swrec_prod.export": 6, "swrec_prod.doctor": 6,
     "swrec_prod.train": 7,
-    "serving": 8,
+    "swrec_prod.serving": 8,
     "swrec_prod.cli": 9, "benchmarks": 9,
-    "launch": 10,
+    "swrec_prod.launch": 10,
 }  # fmt: skip
 ONLY = {  # these import nothing else of ours, whatever its rank
     "swrec_prod.models": {"swrec_prod.models", "swrec_prod.blocks", "swrec_prod.errors"},
     "swrec_prod.encoding.pack": {"swrec_prod.layout", "swrec_prod.schema"},
-    "serving": {"serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files", "swrec_prod.schema",
-                "swrec_prod.layout", "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded",
-                "swrec_prod.abtest.assign", "swrec_prod.abtest.exposure"},
-    "launch": {"launch"},
+    "swrec_prod.serving": {"swrec_prod.serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files", "swrec_prod.schema",
+                           "swrec_prod.layout", "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded",
+                           "swrec_prod.abtest.assign", "swrec_prod.abtest.exposure"},
+    "swrec_prod.launch": {"swrec_prod.launch"},
 }  # fmt: skip
 TORCHREC = (
     "swrec_prod.data.batch", "swrec_prod.sparse", "swrec_prod.ranker", "swrec_prod.train", "swrec_prod.export.program",
     "swrec_prod.checkpoint", "swrec_prod.doctor", "benchmarks",
 )  # fmt: skip
 ENVIRONMENT = (
-    "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor", "serving.server", "launch",
-    "benchmarks", "requirements",
+    "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor", "swrec_prod.serving.server",
+    "swrec_prod.launch", "benchmarks", "requirements",
 )  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 
@@ -61,14 +62,16 @@ def under(module: str, places: Iterable[str]) -> str | None:
 
 
 def name_of(path: Path) -> str:
+    """The one name under which this file may be imported."""
     parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("swrec_prod", *parts) if parts[0] in LINKED else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def source_files() -> dict[str, Path]:
     """Our own modules by name, generated ones left out."""
-    paths = (p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py")))
-    return {name_of(p): p for p in paths if "_pb2" not in p.name}
+    paths = {p.resolve() for folder in (*PACKAGES, *LINKED) for p in (ROOT / folder).rglob("*.py")}
+    return {name_of(p): p for p in sorted(paths) if "_pb2" not in p.name}
 
 
 FILES = source_files()
@@ -159,8 +162,8 @@ def test_a_module_imports_only_what_its_rank_allows(module: str) -> None:
         ("swrec_prod.models.mmoe", "from swrec_prod.schema import Feature"),
         ("swrec_prod.encoding.pack", "from swrec_prod.config import RunConfig"),
         ("swrec_prod.sparse", "def f():\n    import swrec_prod.cli"),
-        ("serving.server", "from swrec_prod.data.batch import Batch"),
-        ("launch.demo", "import swrec_prod.errors"),
+        ("swrec_prod.serving.server", "from swrec_prod.data.batch import Batch"),
+        ("swrec_prod.launch.demo", "import swrec_prod.errors"),
         ("swrec_prod.newcomer", "import os"),
     ],
 )
@@ -176,13 +179,45 @@ def test_the_rank_check_finds_a_violation(module: str, line: str) -> None:
             "from swrec_prod.data.catalog import Catalog\nfrom swrec_prod.config import DataConfig",
         ),
         ("swrec_prod.models.mmoe", "from swrec_prod.blocks.mlp import MLP"),
-        ("serving.features", "from swrec_prod.encoding.encoders import Encoders\nfrom serving import ranking_pb2"),
+        (
+            "swrec_prod.serving.features",
+            "from swrec_prod.encoding.encoders import Encoders\nfrom swrec_prod.serving import ranking_pb2",
+        ),
         ("swrec_prod.schema", "from swrec_prod.errors import SchemaError"),
         ("swrec_prod.cli", "from swrec_prod import __version__"),
     ],
 )
 def test_the_rank_check_lets_the_allowed_pass(module: str, line: str) -> None:
     assert rank_violations(module, line, SOURCES.keys()) == []
+
+
+def linked_by_plain_name(text: str) -> list[str]:
+    """Where a text (source, Makefile, page) imports or runs a linked folder as if it were a package at the top."""
+    name = rf"(?:{'|'.join(LINKED)})\b[.\w]*"
+    ways = (rf"from {name} import", rf"(?:^|[\"';])\s*import {name}", rf"-m(?:\",)?\s+\"?{name}", rf"\$\(RUN\) {name}")
+    return re.findall("|".join(ways), text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_folder_at_the_top_is_a_part_of_the_package(name: str) -> None:
+    link = ROOT / "swrec_prod" / name
+    assert link.is_symlink() and link.readlink() == Path("..", name) and (ROOT / name).is_dir()
+
+
+def test_linked_folders_have_one_name() -> None:
+    """One file under two names would be two modules, with two classes of every name in it."""
+    pages = [ROOT / "Makefile", *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    texts = [*FILES.values(), *(ROOT / "tests").glob("*.py"), *(ROOT / "requirements").glob("*.py"), *pages]
+    wrong = {path: linked_by_plain_name(path.read_text()) for path in texts if path != Path(__file__).resolve()}
+    assert {path: lines for path, lines in wrong.items() if lines} == {}
+    examples = (
+        "from serving import wire",
+        "def f():\n    import launch.demo as d",
+        "python -m launch.demo",
+        "@$(RUN) launch.demo",
+    )
+    assert all(linked_by_plain_name(example) for example in examples)
+    assert not linked_by_plain_name("from swrec_prod.serving import wire  # for serving")
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
@@ -199,7 +234,7 @@ def test_torchrec_is_imported_in_few_places() -> None:
 
 
 def test_the_server_does_not_need_torchrec() -> None:
-    edges, seen, queue = graph(at_import=True), set(), [m for m in SOURCES if under(m, ("serving",))]
+    edges, seen, queue = graph(at_import=True), set(), [m for m in SOURCES if under(m, ("swrec_prod.serving",))]
     while queue:
         module = queue.pop()
         seen.add(module)

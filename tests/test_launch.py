@@ -16,8 +16,8 @@ from torchx.runner import get_runner
 from torchx.specs import AppDef
 from torchx.specs.finder import get_component
 
-from launch.demo import main_rank_text
 from swrec_prod.evaluate.run import evaluate
+from swrec_prod.launch.demo import main_rank_text
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPONENT = str(ROOT / "launch" / "components.py") + ":train"
@@ -96,7 +96,7 @@ def test_the_demo_goes_the_whole_way(raw_movielens: Path, tmp_path: Path) -> Non
     command = [
         sys.executable,
         "-m",
-        "launch.demo",
+        "swrec_prod.launch.demo",
         "--out",
         tmp_path,
         "--raw",

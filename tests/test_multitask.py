@@ -24,8 +24,6 @@ from sklearn.metrics import log_loss, roc_auc_score
 from tiny_world import SCHEMA, STRENGTHS, catalog_of, eager_logits, make_config, make_ranker
 from tiny_world import prepare as prepare_tiny
 
-from serving.predictor import Predictor
-from serving.rows import requests_from_table
 from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores, ranking_score
 from swrec_prod.blocks.entire_space import EntireSpace, both, chained
 from swrec_prod.config import RunConfig
@@ -48,6 +46,8 @@ from swrec_prod.models import build
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.schema import FeatureSchema
+from swrec_prod.serving.predictor import Predictor
+from swrec_prod.serving.rows import requests_from_table
 from swrec_prod.strict import parse
 from swrec_prod.train.run import train
 

@@ -8,6 +8,8 @@ import asyncio
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,12 +27,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import ITEMS, USER, launch, prepare, publish, wait_for
 
-from serving import predictor, ranking_pb2, wire
-from serving.client import Client
-from serving.predictor import Scored
-from serving.router import Router
-from serving.server import Options, serve, start
 from swrec_prod.errors import ConfigError, PackageError
+from swrec_prod.serving import predictor, ranking_pb2, wire
+from swrec_prod.serving.client import Client
+from swrec_prod.serving.predictor import Scored
+from swrec_prod.serving.router import Router
+from swrec_prod.serving.server import Options, serve, start
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,7 @@ def test_sigterm_says_not_serving_then_ends_well(repo, tmp_path):
 
 
 def test_serving_needs_no_torchrec():
-    code = "import serving.server, sys; print('torchrec' in sys.modules, 'swrec_prod.ranker' in sys.modules)"
+    code = "import swrec_prod.serving.server, sys; print('torchrec' in sys.modules, 'swrec_prod.ranker' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert ran.stdout.split() == ["False", "False"]
@@ -272,15 +274,11 @@ def test_the_wire_twins_are_the_public_messages_byte_for_byte(ints, floats, leng
 
 def test_generated_files_are_current(tmp_path):
     pytest.importorskip("grpc_tools")
-    root = Path(ranking_pb2.__file__).parents[1]
-    command = [
-        "-m",
-        "grpc_tools.protoc",
-        f"-I{root}",
-        f"--python_out={tmp_path}",
-        f"--pyi_out={tmp_path}",
-        f"--grpc_python_out={tmp_path}",
-    ]
-    subprocess.run([sys.executable, *command, "serving/ranking.proto"], check=True, cwd=root)
-    for made in sorted((tmp_path / "serving").iterdir()):
-        assert made.read_text() == (root / "serving" / made.name).read_text(), f"{made.name} is stale: run make proto"
+    root = Path(__file__).resolve().parents[1]
+    [recipe] = re.findall(r"^\t@\$\(RUN\) (grpc_tools\.protoc .*)$", (root / "Makefile").read_text(), re.MULTILINE)
+    words = shlex.split(recipe.replace("_out=.", f"_out={tmp_path}"))
+    subprocess.run([sys.executable, "-m", *words], check=True, cwd=root)
+    made = sorted((tmp_path / "swrec_prod" / "serving").iterdir())
+    assert [path.name for path in made] == ["ranking_pb2.py", "ranking_pb2.pyi", "ranking_pb2_grpc.py"]
+    for path in made:
+        assert path.read_bytes() == (root / "serving" / path.name).read_bytes(), f"{path.name} is stale: run make proto"

@@ -28,13 +28,13 @@ from tiny_world import (
     wait_for,
 )
 
-from serving import features, ranking_pb2, ranking_pb2_grpc
-from serving.client import Client, make_request
-from serving.router import Router
-from serving.rows import compare, requests_from_table, score_table
-from serving.service import RankingService, answer, status_of
 from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
 from swrec_prod.schema import FeatureSchema
+from swrec_prod.serving import features, ranking_pb2, ranking_pb2_grpc
+from swrec_prod.serving.client import Client, make_request
+from swrec_prod.serving.router import Router
+from swrec_prod.serving.rows import compare, requests_from_table, score_table
+from swrec_prod.serving.service import RankingService, answer, status_of
 
 
 @pytest.fixture(scope="module")
