@@ -82,29 +82,28 @@ def _stage(title: str) -> Iterator[None]:
 
 
 def _swrec(*words: Any) -> str:
-    """Run a command; its output is shown, or given back where it is JSON."""
+    """Run a command; its output is shown, or returned where it is JSON."""
     command = [sys.executable, "-m", "swrec_prod.cli", *map(str, words)]
-    shown = " ".join(["swrec", *map(str, words)])
-    CONSOLE.print(f"[dim]$ {shown}[/dim]", soft_wrap=True)
-    wanted = subprocess.PIPE if "--json" in words else None
-    return subprocess.run(command, check=True, text=True, stdout=wanted, env=_environment()).stdout or ""
+    CONSOLE.print(f"[dim]$ {' '.join(['swrec', *command[3:]])}[/dim]", soft_wrap=True)
+    stdout = subprocess.PIPE if "--json" in words else None
+    return subprocess.run(command, check=True, text=True, stdout=stdout, env=_environment()).stdout or ""
 
 
 def _torchx(log_file: Path, *words: Any) -> None:
-    """Run the training component; what the main rank says is shown, what all say is in `log_file`."""
+    """Run the training component; the main rank's output is shown, that of all ranks is in `log_file`."""
     command = ["torchx", "run", "-s", "local_cwd", "--wait", "launch/components.py:train", *map(str, words)]
     CONSOLE.print(f"[dim]$ {' '.join(command)}[/dim]", soft_wrap=True)
-    started = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment())
-    assert started.stdout is not None
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment())
+    assert process.stdout is not None
     with open(log_file, "w") as log:
-        for line in started.stdout:
+        for line in process.stdout:
             log.write(line)
-            shown = main_rank_text(line)
-            if shown is not None:
-                print(shown, end="", flush=True)
-    if started.wait():
-        CONSOLE.print(f"All that the ranks said is in {log_file}")
-        raise subprocess.CalledProcessError(started.returncode, command)
+            text = main_rank_text(line)
+            if text is not None:
+                print(text, end="", flush=True)
+    if process.wait():
+        CONSOLE.print(f"The output of all ranks is in {log_file}")
+        raise subprocess.CalledProcessError(process.returncode, command)
 
 
 def main_rank_text(line: str) -> str | None:
@@ -163,10 +162,10 @@ def _summary(metrics: dict[str, Any], served: dict[str, Any]) -> Table:
         "judged",
         f"AUC {overall['auc']:.4f}, log loss {overall['logloss']:.4f} on {overall['rows']:,} rows of later days",
     )
-    for scenario, found in metrics["scenarios"].items():
+    for scenario, judged in metrics["scenarios"].items():
         table.add_row(
             f"  {scenario}",
-            f"AUC {found['auc']:.4f}, {found['rows']:,} rows, {found['positives'] / found['rows']:.1%} positive",
+            f"AUC {judged['auc']:.4f}, {judged['rows']:,} rows, {judged['positives'] / judged['rows']:.1%} positive",
         )
     latency = f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms"
     table.add_row("served", f"{served['rows']:,} rows in {served['requests']:,} requests, {latency}")
@@ -176,11 +175,10 @@ def _summary(metrics: dict[str, Any], served: dict[str, Any]) -> Table:
 
 def _example(data: Path, served: Path) -> Table:
     """The held-out request with the most candidates, as the server ranked it."""
-    asked = pq.read_table(
+    candidates = pq.read_table(
         data / "requests.parquet", columns=["row", "user", "scenario", "time", "movie_id", "label_click"]
     )
-    told = pq.read_table(served)
-    joined = asked.join(told, "row", join_type="inner").to_pylist()
+    joined = candidates.join(pq.read_table(served), "row", join_type="inner").to_pylist()
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in joined:
         groups.setdefault((row["user"], row["scenario"], row["time"]), []).append(row)

@@ -3,13 +3,12 @@
 Standard library only, run by the system's Python; doing it again takes a moment and changes nothing.
 
 Notable choices
-- torchrec asks for the CUDA fbgemm by name. The CUDA and the CPU fbgemm share one import folder, and the CUDA one
-  cannot even be imported beside a CPU torch. So the locks are complete and are installed without resolving
-  dependencies.
-- torch comes first and with its dependencies: where PyTorch's CPU index cannot be reached it is the CUDA build that pip
-  finds, which needs its own CUDA packages and then works on a CPU too.
-- The flavour is cpu until FLAVOUR=gpu is said once; later runs keep it. A driver alone does not choose gpu: those
-  packages are several gigabytes and need a driver of their CUDA version.
+- torchrec asks for the CUDA fbgemm by name. The CUDA and the CPU fbgemm share one import folder, and the CUDA one cannot even be
+  imported beside a CPU torch. So the locks are complete and are installed without resolving dependencies.
+- torch comes first and with its dependencies: where PyTorch's CPU index cannot be reached it is the CUDA build that pip finds, which
+  needs its own CUDA packages and then works on a CPU too.
+- The flavour is cpu until FLAVOUR=gpu is given once; later runs keep it. A driver alone does not choose gpu: those packages are several
+  gigabytes and need a driver of their CUDA version.
 """
 
 from __future__ import annotations
@@ -87,8 +86,12 @@ def main(arguments: list[str] | None = None) -> int:
 def check_python(version: tuple[int, int]) -> None:
     """Raise SetupError unless wheels of every package exist for this Python."""
     if version not in ((3, 11), (3, 12)):
-        found = [p for p in ("python3.11", "python3.12") if shutil.which(p)]
-        hint = f"run `make setup PYTHON={found[-1]}`" if found else "install one and run `make setup PYTHON=python3.12`"
+        pythons = [p for p in ("python3.11", "python3.12") if shutil.which(p)]
+        hint = (
+            f"run `make setup PYTHON={pythons[-1]}`"
+            if pythons
+            else "install one and run `make setup PYTHON=python3.12`"
+        )
         raise SetupError(f"Python 3.11 or 3.12 is needed, but {sys.executable} is {version[0]}.{version[1]}; {hint}")
 
 
@@ -105,7 +108,7 @@ def setup(venv: Path, flavour: str) -> None:
     if flavour == "cpu" and Path("/proc/driver/nvidia/version").exists():
         print("        an NVIDIA driver is here: `make setup FLAVOUR=gpu` would install the CUDA packages instead")
     make_venv(venv)
-    remove_strangers(venv, flavour)
+    remove_conflicts(venv, flavour)
     step("torch", lambda: install_torch(venv, flavour))
     step(
         "all other packages, as locked", lambda: pip(venv, "install", "--no-deps", "-r", str(LOCKS / f"{flavour}.txt"))
@@ -161,10 +164,10 @@ def differences(venv: Path, flavour: str) -> list[str]:
     have = installed(venv)
     want = pins((LOCKS / "shared.txt").read_text()) | pins((LOCKS / f"{flavour}.txt").read_text())
     wrong = [name for name, version in want.items() if have.get(name, "").partition("+")[0] != version]
-    return wrong + strangers(venv, flavour)
+    return wrong + conflicts(venv, flavour)
 
 
-def strangers(venv: Path, flavour: str) -> list[str]:
+def conflicts(venv: Path, flavour: str) -> list[str]:
     """Packages to remove before installing `flavour`: a wrong or damaged fbgemm, and for gpu a CPU-only torch.
 
     Both fbgemm own the same files: installing one over the other and removing it again leaves a package without its
@@ -173,10 +176,10 @@ def strangers(venv: Path, flavour: str) -> list[str]:
     have = installed(venv)
     other = FBGEMM["gpu" if flavour == "cpu" else "cpu"]
     whole = any(venv.glob("lib/python*/site-packages/fbgemm_gpu/__init__.py"))
-    gone = [name for name in FBGEMM.values() if name in have and (other in have or not whole)]
+    conflicting = [name for name in FBGEMM.values() if name in have and (other in have or not whole)]
     if flavour == "gpu" and have.get("torch", "").endswith("+cpu"):
-        gone.append("torch")
-    return gone
+        conflicting.append("torch")
+    return conflicting
 
 
 def make_venv(venv: Path) -> None:
@@ -187,18 +190,18 @@ def make_venv(venv: Path) -> None:
     config = venv / "pyvenv.cfg"
     if venv.exists() and not config.exists() and any(venv.iterdir()):
         raise SetupError(f"{venv} exists and is not a virtual environment; remove it or give --venv another folder")
-    here = venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages" / "pip"
-    if here.exists() and (venv / "bin" / "python").exists():
+    pip_of_this_python = venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages" / "pip"
+    if pip_of_this_python.exists() and (venv / "bin" / "python").exists():
         return
     venv.mkdir(parents=True, exist_ok=True)
     step("virtual environment", lambda: run(venv, [sys.executable, "-m", "venv", "--clear", str(venv)]))
 
 
-def remove_strangers(venv: Path, flavour: str) -> None:
-    """Uninstall what would be mixed up with `flavour`."""
-    gone = strangers(venv, flavour)
-    if gone:
-        step(f"remove {', '.join(gone)}", lambda: pip(venv, "uninstall", "-y", *gone))
+def remove_conflicts(venv: Path, flavour: str) -> None:
+    """Uninstall what cannot be installed beside `flavour`."""
+    conflicting = conflicts(venv, flavour)
+    if conflicting:
+        step(f"remove {', '.join(conflicting)}", lambda: pip(venv, "uninstall", "-y", *conflicting))
 
 
 def install_torch(venv: Path, flavour: str) -> None:

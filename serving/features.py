@@ -60,11 +60,11 @@ class RequestEncoder:
             raise RequestError(
                 f"user: {several} values in bags and sequences times {rows} candidates, allowed are {MAX_VALUES}"
             )
-        spread = {
+        repeated = {
             name: column if self.slots[name].part == ITEMS else _repeat(column, rows)
             for name, column in columns.items()
         }
-        return pack(self.layout, spread, np.full(rows, scenario, np.int64))
+        return pack(self.layout, repeated, np.full(rows, scenario, np.int64))
 
     def _by_name(self, request: Any) -> dict[str, Any]:
         given: dict[str, Any] = {}
@@ -187,7 +187,7 @@ def _with_unknown(where: str, values: np.ndarray | list[str], lengths: np.ndarra
 
 
 def _arrow(values: np.ndarray | list[str]) -> pa.Array:
-    """As an Arrow array; without values, of no type. Strings are told to be some: guessing costs 50 us."""
+    """As an Arrow array; without values, of no type. Strings get their type here: letting Arrow infer it costs 50 us."""
     if not len(values):
         return pa.nulls(0)
     return pa.array(values, pa.string()) if isinstance(values, list) else pa.array(values)
@@ -206,11 +206,11 @@ def _keep_latest(columns: dict[str, Column], history: Feature) -> None:
     if history.max_length is None:
         return
     lengths = np.diff(items.offsets)
-    behind = np.repeat(items.offsets[1:], lengths) - np.arange(len(items.values))
-    kept = behind <= history.max_length
+    from_end = np.repeat(items.offsets[1:], lengths) - np.arange(len(items.values))
+    is_latest = from_end <= history.max_length
     offsets = np.concatenate(([0], np.cumsum(np.minimum(lengths, history.max_length))))
-    columns[f"{history.name}.item"] = Ragged(items.values[kept], offsets)
-    columns[f"{history.name}.scenario"] = Ragged(scenarios.values[kept], offsets)
+    columns[f"{history.name}.item"] = Ragged(items.values[is_latest], offsets)
+    columns[f"{history.name}.scenario"] = Ragged(scenarios.values[is_latest], offsets)
 
 
 def _repeat(column: Column, rows: int) -> Column:

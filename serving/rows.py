@@ -4,7 +4,6 @@ and the answers against predictions.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from swrec_prod.errors import DataError
+from swrec_prod.files import replaced
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.serving.client import Client, ScoredItems, make_request
 
@@ -46,26 +46,26 @@ def requests_from_table(
     limit: stop once that many rows are sent, of all scenarios in turn; 0: all rows. Raises DataError naming a column
     that the table lacks.
     """
-    once = [name for f in schema.features if f.side != "item" for name in _columns(schema, f.name)]
-    each = [name for f in schema.features if f.side == "item" for name in _columns(schema, f.name)]
-    for name in ("user", "time", "scenario", *once, *each):
+    of_user = [name for f in schema.features if f.side != "item" for name in _columns(schema, f.name)]
+    of_item = [name for f in schema.features if f.side == "item" for name in _columns(schema, f.name)]
+    for name in ("user", "time", "scenario", *of_user, *of_item):
         if name not in table.column_names:
             raise DataError(
                 f"the table has no column {name!r}; it needs user, time, scenario and every feature's raw values"
             )
-    columns = {name: table[name].to_pylist() for name in ("user", "time", "scenario", *once, *each)}
+    columns = {name: table[name].to_pylist() for name in ("user", "time", "scenario", *of_user, *of_item)}
     groups: dict[str, list[int]] = {}
     for i in range(len(table)):
-        key = repr([columns[name][i] for name in ("user", "time", "scenario", *once)])
+        key = repr([columns[name][i] for name in ("user", "time", "scenario", *of_user)])
         groups.setdefault(key, []).append(i)
-    whole = [
+    requests = [
         group[start : start + max_candidates]
         for group in groups.values()
         for start in range(0, len(group), max_candidates)
     ]
-    for rows in _in_turn(whole, columns["scenario"], limit) if limit else whole:
-        user = {name: columns[name][rows[0]] for name in once}
-        items = {name: [columns[name][i] for i in rows] for name in each}
+    for rows in _in_turn(requests, columns["scenario"], limit) if limit else requests:
+        user = {name: columns[name][rows[0]] for name in of_user}
+        items = {name: [columns[name][i] for i in rows] for name in of_item}
         yield TableRequest(rows, make_request(columns["scenario"][rows[0]], user, items))
 
 
@@ -148,14 +148,9 @@ def score_folder(
 
 
 def _write(table: pa.Table, out: Path) -> None:
-    """Write aside, then rename: a file is there whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        pq.write_table(table, part)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    with replaced(out) as aside:
+        pq.write_table(table, aside)
 
 
 def _read(path: Path, origin: str) -> pa.Table:
@@ -183,16 +178,20 @@ def compare(scored: pa.Table, predictions: pa.Table) -> dict[str, float]:
         raise DataError("scored rows and predictions have no row in common; are they of the same prepared data?")
     names = [name for name in scored.column_names if name in predictions.column_names and name != "row"]
     if not names:
-        found = ", ".join(predictions.column_names)
+        columns = ", ".join(predictions.column_names)
         raise DataError(
-            f"the predictions hold no score that the server gave, only {found}; "
+            f"the predictions hold no score that the server gave, only {columns}; "
             "swrec evaluate --predictions writes them"
         )
-    far = {name: np.abs(scored[name].to_numpy()[here] - predictions[name].to_numpy()[there]) for name in names}
+    differences = {name: _values(scored, name, here) - _values(predictions, name, there) for name in names}
     return {
         "rows": float(len(here)),
-        **{name: float(np.nan_to_num(values, nan=np.inf).max()) for name, values in far.items()},
+        **{name: float(np.nan_to_num(np.abs(d), nan=np.inf).max()) for name, d in differences.items()},
     }
+
+
+def _values(table: pa.Table, name: str, rows: np.ndarray) -> np.ndarray:
+    return table[name].to_numpy()[rows]
 
 
 def _columns(schema: FeatureSchema, name: str) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from swrec_prod.errors import ConfigError
+from swrec_prod.files import replaced
 from swrec_prod.serving import wire
 from swrec_prod.serving.router import Router
 from swrec_prod.serving.service import RankingService
@@ -101,14 +101,15 @@ async def _run(router: Router, options: Options) -> None:
     for name, versions in router.predictors.items():
         print(f"serving {name}/{', '.join(map(str, versions))} on {options.host}:{port}", flush=True)
     if options.port_file is not None:
-        _write_whole(options.port_file, f"{port}\n")
+        with replaced(options.port_file) as aside:
+            aside.write_text(f"{port}\n")
     notice = options.notice if await stop.get() == signal.SIGTERM else 0.0
     await checks.enter_graceful_shutdown()
     drained = asyncio.create_task(_drain(server, notice, options.grace))
-    again = asyncio.create_task(stop.get())
-    await asyncio.wait((drained, again), return_when=asyncio.FIRST_COMPLETED)
-    again.cancel()
-    await server.stop(0)  # a second signal ends it at once
+    second_signal = asyncio.create_task(stop.get())
+    await asyncio.wait((drained, second_signal), return_when=asyncio.FIRST_COMPLETED)
+    second_signal.cancel()
+    await server.stop(0)  # at once, also for calls in flight
 
 
 async def _drain(server: grpc.aio.Server, notice: float, grace: float) -> None:
@@ -136,10 +137,3 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that a reader finds either whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text)
-    part.replace(path)

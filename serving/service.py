@@ -79,7 +79,7 @@ def answer(request: Any, predictor: Predictor) -> bytes:
 
 
 def status_of(failure: Exception) -> tuple[grpc.StatusCode, str]:
-    """Code and text for the client. What is no error of ours is logged under an id, and only the id is told."""
+    """Code and text for the client. Any other exception is logged under an id, and the client gets the id alone."""
     for kind, code in CODES:
         if isinstance(failure, kind):
             return code, str(failure)[:MAX_DETAILS]

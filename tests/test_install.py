@@ -118,12 +118,12 @@ def test_this_environment_is_as_locked_for_the_packages_that_matter() -> None:
 def test_what_does_not_belong_to_a_flavour_is_removed(
     tmp_path: Path, packages: tuple[str, ...], flavour: str, removed: list[str]
 ) -> None:
-    assert install.strangers(fake_venv(tmp_path, *packages), flavour) == removed
+    assert install.conflicts(fake_venv(tmp_path, *packages), flavour) == removed
 
 
 def test_an_fbgemm_without_its_files_is_installed_anew(tmp_path: Path) -> None:
     venv = fake_venv(tmp_path, "torch==2.13.0", "fbgemm-gpu-cpu==1.8.0", fbgemm_files=False)
-    assert install.strangers(venv, "cpu") == ["fbgemm-gpu-cpu"]
+    assert install.conflicts(venv, "cpu") == ["fbgemm-gpu-cpu"]
 
 
 def test_differences_are_what_is_not_as_locked(tmp_path: Path) -> None:
