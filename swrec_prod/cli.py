@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
+from swrec_prod import shipped
 from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
 
@@ -74,7 +75,7 @@ def datasets(as_json: AsJson = False) -> None:
             "scenarios": d.scenarios,
             "licence": d.licence,
             "get": d.how_to_get,
-            "data_file": f"configs/data/{d.data_file}",
+            "data_file": shipped.shown(shipped.CONFIGS / "data" / d.data_file),
             "options": list(d.options.model_fields),
         }
         for d in DATASETS.values()
@@ -96,7 +97,7 @@ def datasets(as_json: AsJson = False) -> None:
 
 @app.command()
 def prepare(
-    data: Annotated[str, typer.Argument(help="A dataset's name, or a data file (configs/data/*.yaml).")],
+    data: Annotated[str, typer.Argument(help="A dataset's name, or a data file or its name (configs/data/*.yaml).")],
     out: Annotated[Path, typer.Option(help="Folder for the prepared days.")],
     raw: Annotated[
         Path | None, typer.Option(help="The raw log; fetched where left out and the licence allows.")
@@ -170,7 +171,7 @@ def simulate(
 
 @app.command()
 def train(
-    run: Annotated[Path, typer.Argument(help="A run file (configs/run/*.yaml).")],
+    run: Annotated[str, typer.Argument(help="A run file, or its name (configs/run/*.yaml).")],
     out: Annotated[Path, typer.Option(help="RUN_DIR to write.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example train.epochs=1")] = None,
     overwrite: Overwrite = False,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
+from swrec_prod import shipped
 from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.strict import Strict, parse, read_yaml
 
@@ -235,8 +236,15 @@ class RunConfig(Strict):
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-        """Read a run file and apply `key=value` overrides, for example `train.epochs=1`."""
-        data = read_yaml(path)
+        """Read a run file, given by its path or by its name in configs/run, and apply `key=value` overrides.
+
+        Raises ConfigError for a name that is neither (naming the nearest one), for a wrong file or override.
+        """
+        file = shipped.find("run", path)
+        if file is None:
+            hint = nearest(shipped.stem(path), shipped.names("run"))
+            raise ConfigError(f"{path}: no such file, and no run file of that name is shipped; {hint}")
+        data = read_yaml(file)
         if not isinstance(data, dict):
             raise ConfigError(f"{path}: expected a mapping with data, model, train, not {type(data).__name__}")
         for override in overrides:

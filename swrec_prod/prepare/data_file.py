@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pydantic
 
+from swrec_prod import shipped
 from swrec_prod.datasets import DATASETS, Dataset
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.schema import FeatureSchema
@@ -84,7 +85,10 @@ class DataFile(Strict):
 
     @classmethod
     def load(cls, name: str | Path) -> DataFile:
-        """The data file of a path, of a source (its default file) or by its name in configs/data, `-` or `_` alike."""
+        """The data file of a path, of a source (its default file) or of a name in configs/data, `-` or `_` alike.
+
+        Raises DataError naming the nearest one when it is none of these, ConfigError when the file is wrong.
+        """
         return load(cls, _find(str(name)))
 
     @property
@@ -110,11 +114,10 @@ class DataFile(Strict):
 
 
 def _find(name: str) -> Path:
-    configs = Path(__file__).resolve().parents[2] / "configs" / "data"
-    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
-        return Path(name)
-    path = configs / (DATASETS[name].data_file if name in DATASETS else f"{name.replace('-', '_')}.yaml")
-    if not path.is_file():
-        known = dict.fromkeys([*DATASETS, *sorted(file.stem.replace("_", "-") for file in configs.glob("*.yaml"))])
-        raise DataError(f"{name}: neither a known dataset nor a data file; {nearest(name, known)}")
+    default = DATASETS[name].data_file if name in DATASETS and not Path(name).is_file() else name
+    path = shipped.find("data", default)
+    if path is None:
+        known = dict.fromkeys([*DATASETS, *(file.replace("_", "-") for file in shipped.names("data"))])
+        hint = nearest(shipped.stem(name), known)
+        raise DataError(f"{name}: neither a known dataset nor a data file; {hint}")
     return path
