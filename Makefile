@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python -m
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster demo test lint bench bench-data bench-train bench-models results proto lock clean
+.PHONY: help setup cluster demo test lint bench bench-data bench-train bench-models results proto lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,9 +54,14 @@ proto: setup ## serving/ranking_pb2*.py from serving/ranking.proto
 	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. swrec_prod/serving/ranking.proto
 
 lock: setup ## requirements/shared.txt from pyproject.toml; versions stay unless UPGRADE=1
-	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --extra dev $(if $(UPGRADE),--upgrade) \
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --extra dev --extra gpu $(if $(UPGRADE),--upgrade) \
 		--no-emit-package torch --no-emit-package fbgemm-gpu --annotation-style line --custom-compile-command "make lock" \
 		pyproject.toml requirements/torch.in --output-file requirements/shared.txt
+
+wheel: setup ## dist/swrec_prod-VERSION-py3-none-any.whl, to install elsewhere
+	@rm -rf build/lib build/bdist.* # files of an earlier tree would be in the wheel
+	@$(RUN) pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build/lib build/bdist.* *.egg-info
 
 clean: ## remove what can be made again: environment, caches, build/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
-"""TorchX components: `torchx run -s SCHEDULER launch/components.py:COMPONENT ...`;
-the docstrings are the command line's help.
+"""TorchX components: `torchx run -s SCHEDULER swrec.COMPONENT ...`; the docstrings are the command line's help.
+
+TorchX finds them by the package's entry point, and in a checkout also by path: `launch/components.py:COMPONENT`.
 
 Annotations are evaluated here (no `from __future__ import annotations`): TorchX decodes arguments by them.
 """
@@ -22,12 +23,11 @@ def train(
 ) -> specs.AppDef:
     """Train a run file on nnodes hosts of nproc ranks each; a run that was cut off in `out` goes on.
 
-    Example: torchx run -s local_cwd launch/components.py:train --run configs/run/movielens_mscan.yaml --out
-    build/runs/mscan --nproc 2
+    Example: torchx run -s local_cwd swrec.train --run movielens_mscan --out build/runs/mscan --nproc 2
 
     Args:
         overrides: key=value, for example train.epochs=1
-        run: run file
+        run: run file, or its name
         out: RUN_DIR to write
         nnodes: hosts
         nproc: ranks a host

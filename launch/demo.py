@@ -23,8 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 CONSOLE = Console(highlight=False)
-RUN_FILE = "configs/run/movielens_mscan.yaml"
-DATA_FILE = "configs/data/movielens_1m_genre.yaml"
+RUN_FILE, DATA_FILE = "movielens_mscan", "movielens_1m_genre"  # shipped, so that the demo runs in any folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +90,7 @@ def _swrec(*words: Any) -> str:
 
 def _torchx(log_file: Path, *words: Any) -> None:
     """Run the training component; the main rank's output is shown, that of all ranks is in `log_file`."""
-    command = ["torchx", "run", "-s", "local_cwd", "--wait", "launch/components.py:train", *map(str, words)]
+    command = ["torchx", "run", "-s", "local_cwd", "--wait", "swrec.train", *map(str, words)]
     CONSOLE.print(f"[dim]$ {' '.join(command)}[/dim]", soft_wrap=True)
     process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment())
     assert process.stdout is not None

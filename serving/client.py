@@ -1,5 +1,7 @@
 """A client of the scorer: arrays in, arrays out, and our own errors instead of RPC codes.
 
+from swrec_prod.serving import Client
+
 with Client("127.0.0.1:8500") as client:
     scored = client.score("home", user={"user_id": "u1", "history.item": [7, 9], "history.scenario": ["home", "cart"]},
                           items={"item_id": [1, 2, 3], "price": [9.5, 3.0, None]})
@@ -145,9 +147,9 @@ def _typed(name: str, values: list[Any]) -> dict[str, Any]:
         return {"strings": values}
     if all(isinstance(value, numbers.Real) for value in values):
         return _packed(name, np.array(values))
-    odd = next(value for value in values if not isinstance(value, type(values[0])))
+    other = next(value for value in values if not isinstance(value, type(values[0])))
     raise RequestError(
-        f"feature {name!r}: values are strings or numbers, all of one kind, not {values[0]!r} and {odd!r}"
+        f"feature {name!r}: values are strings or numbers, all of one kind, not {values[0]!r} and {other!r}"
     )
 
 

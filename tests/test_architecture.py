@@ -9,6 +9,7 @@ import graphlib
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
@@ -33,15 +34,15 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.evaluate": 6, "swrec_prod.export": 6, "swrec_prod.doctor": 6,
     "swrec_prod.train": 7,
     "swrec_prod.serving": 8,
-    "swrec_prod.cli": 9, "benchmarks": 9,
+    "swrec_prod.entry": 9, "swrec_prod.cli": 9, "benchmarks": 9,
     "swrec_prod.launch": 10,
 }  # fmt: skip
 ONLY = {  # these import nothing else of ours, whatever its rank
     "swrec_prod.models": {"swrec_prod.models", "swrec_prod.blocks", "swrec_prod.errors"},
     "swrec_prod.encoding.pack": {"swrec_prod.layout", "swrec_prod.schema"},
-    "swrec_prod.serving": {"swrec_prod.serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files", "swrec_prod.schema",
-                           "swrec_prod.layout", "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded",
-                           "swrec_prod.abtest.assign", "swrec_prod.abtest.exposure"},
+    "swrec_prod.serving": {"swrec_prod.serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files",
+                           "swrec_prod.schema", "swrec_prod.layout", "swrec_prod.encoding", "swrec_prod.export.package",
+                           "swrec_prod.export.loaded", "swrec_prod.abtest.assign", "swrec_prod.abtest.exposure"},
     "swrec_prod.launch": {"swrec_prod.launch"},
 }  # fmt: skip
 TORCHREC = (
@@ -120,17 +121,22 @@ def rank_violations(module: str, source: str, known: Set[str]) -> list[str]:
     return wrong
 
 
+def top_level(source: str) -> ast.Module:
+    """What importing a module runs, without the bodies of its functions and classes."""
+    tree = ast.parse(source)
+    tree.body = [
+        n
+        for n in tree.body
+        if not isinstance(n, (ast.FunctionDef, ast.ClassDef)) and "TYPE_CHECKING" not in ast.dump(n)
+    ]
+    return tree
+
+
 def graph(at_import: bool) -> dict[str, set[str]]:
     """module -> our modules that it imports; with `at_import` only those that importing it imports too."""
     edges = {}
     for module, source in SOURCES.items():
-        tree = ast.parse(source)
-        if at_import:
-            tree.body = [
-                n
-                for n in tree.body
-                if not isinstance(n, (ast.FunctionDef, ast.ClassDef)) and "TYPE_CHECKING" not in ast.dump(n)
-            ]
+        tree = top_level(source) if at_import else ast.parse(source)
         edges[module] = {name for name in imported(tree, SOURCES.keys()) if name in SOURCES}
     return edges
 
@@ -241,6 +247,21 @@ def test_the_server_does_not_need_torchrec() -> None:
         queue += edges[module] - seen
     at_fault = {m for m in seen if re.search(r"^(from|import) torchrec", SOURCES[m], re.MULTILINE)}
     assert at_fault == set()
+
+
+def test_the_client_needs_the_packages_that_it_installs_with() -> None:
+    edges, seen, queue = graph(at_import=True), set(), ["swrec_prod.serving", "swrec_prod.entry"]
+    while queue:
+        module = queue.pop()
+        seen.add(module)
+        queue += edges[module] - seen
+    trees = [top_level(SOURCES[module]) for module in seen]
+    third_party = {name.split(".")[0] for tree in trees for name in imported(tree, set())} - set(
+        sys.stdlib_module_names
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    folders = {"numpy": "numpy", "grpcio": "grpc", "protobuf": "google"}
+    assert third_party - {"swrec_prod"} == {folders[re.split("[<>=]", r)[0]] for r in project["dependencies"]}
 
 
 def test_packing_is_numpy_only() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -17,6 +20,7 @@ import yaml
 from runs import environment, metrics_of_run
 
 from swrec_prod.cli import app
+from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.parquet_log import Join, ParquetOptions, Time
@@ -89,6 +93,19 @@ def test_commands_and_their_options_exist(page: Path) -> None:
         for word in words[2:]:
             assert not word.startswith("--") or word in options, f"{word} in {' '.join(words)}"
             assert not word.startswith("configs/") or (ROOT / word).is_file(), word
+
+
+def test_torchx_commands_name_a_component_and_its_arguments() -> None:
+    entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["torchx.components"]
+    lines = [line for page in PAGES for line in re.findall(r"^ {4}torchx run (.*)$", page.read_text(), re.MULTILINE)]
+    assert lines
+    for words in map(shlex.split, lines):
+        assert words[0] == "-s", "then the scheduler and the component"
+        alias, _, name = words[2].partition(".")
+        component = getattr(importlib.import_module(entry_points[alias]), name)
+        arguments = dict(zip(words[3::2], words[4::2], strict=True))
+        assert {f"--{parameter}" for parameter in inspect.signature(component).parameters} >= arguments.keys()
+        assert RunConfig.load(arguments["--run"])
 
 
 def test_pages_have_commands_to_check() -> None:

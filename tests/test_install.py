@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from swrec_prod import entry
+
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
 
@@ -58,12 +60,11 @@ def test_a_flavour_is_the_shared_lock_and_its_own_two(flavour: str, fbgemm: str)
 
 
 def test_flavours_pin_the_versions_that_the_project_declares() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for flavour in ("cpu", "gpu"):
         declared = dict(
             r.split("==")
-            for r in project["dependencies"] + extras[flavour]
+            for r in extras["product"] + [r for r in extras["gpu"] if "fbgemm" not in r] + extras[flavour]
             if r.startswith(("torch==", "torchrec==", "fbgemm"))
         )
         locked = SHARED | install.pins((LOCKS / f"{flavour}.txt").read_text())
@@ -72,9 +73,10 @@ def test_flavours_pin_the_versions_that_the_project_declares() -> None:
 
 def test_everything_declared_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = [Requirement(r) for r in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    declared = [Requirement(r) for r in (*project["dependencies"], *extras["product"], *extras["gpu"], *extras["dev"])]
     for requirement in declared:
-        if requirement.name != "torch":
+        if requirement.name not in ("torch", "fbgemm-gpu", "swrec-prod"):
             assert requirement.specifier.contains(SHARED[requirement.name]), requirement
 
 
@@ -211,3 +213,15 @@ def test_an_index_that_answers_but_fails_is_given_up(tmp_path: Path, monkeypatch
     install.install_torch(tmp_path, "cpu")
     assert ["--extra-index-url" in command for command in commands] == [True, False]
     assert all("torch==2.13.0" in command for command in commands)
+
+
+def test_a_flavour_installs_all_that_the_product_needs_and_pip_no_cuda_on_a_cpu_machine() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert all("swrec-prod[product]" in extras[flavour] for flavour in ("cpu", "gpu")) and extras["client"] == []
+    needed = {
+        canonicalize_name(Requirement(r).name) for r in distribution("torchrec").requires or () if "extra" not in r
+    }
+    product = {canonicalize_name(Requirement(r).name) for r in extras["product"]}
+    assert needed - product == {"fbgemm-gpu"}, "cpu leaves out torchrec, which would bring the CUDA fbgemm"
+    [torchrec] = [r for r in extras["gpu"] if r.startswith("torchrec==")]
+    assert f"pip install --no-deps {torchrec}" in entry.COMPLETE
