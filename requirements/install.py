@@ -229,7 +229,7 @@ def reachable(url: str, timeout: float = 5.0) -> bool:
 
 
 def step(name: str, work: Callable[[], None]) -> None:
-    """Do `work`, telling its name before and its seconds after."""
+    """Do `work`, printing its name before and the seconds it took after."""
     print(f"  {name} ...", end="", flush=True)
     start = time.monotonic()
     try:

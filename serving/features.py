@@ -1,6 +1,6 @@
 """A request's columns -> packed arrays: the border at which every value is checked.
 
-User and context columns hold one row, which is repeated for the N candidates here: packed arrays know no sharing yet.
+User and context columns hold one row, repeated here for the N candidates, since packed arrays have one row each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from swrec_prod.schema import Feature
 from swrec_prod.serving.wire import FLOATS, INTS, LENGTHS
 
 ITEMS, USER = "items", "user"
-MAX_VALUES = 2_000_000  # ids of one request after the user's rows are repeated: bounds its memory whatever it holds
+MAX_VALUES = 2_000_000  # ids of a request once the user's rows are repeated: bounds its memory
 
 
 class Slot(NamedTuple):
@@ -187,7 +187,7 @@ def _with_unknown(where: str, values: np.ndarray | list[str], lengths: np.ndarra
 
 
 def _arrow(values: np.ndarray | list[str]) -> pa.Array:
-    """As an Arrow array; without values, of no type. Strings get their type here: letting Arrow infer it costs 50 us."""
+    """As an Arrow array, of type null when empty. Strings get their type here: letting Arrow infer it costs 50 us."""
     if not len(values):
         return pa.nulls(0)
     return pa.array(values, pa.string()) if isinstance(values, list) else pa.array(values)

@@ -33,7 +33,7 @@ class Scored(NamedTuple):
 class Predictor:
     """A package behind one call. It does not change once it is loaded, so threads may share it.
 
-    quick: whether a forward of as many candidates as a request may have took less than QUICK at warm-up.
+    quick: whether a forward of `max_candidates` rows took less than QUICK seconds at warm-up.
     """
 
     def __init__(self, package: Package, max_candidates: int = 1000) -> None:

@@ -31,7 +31,7 @@ class TableRequest(NamedTuple):
 
 
 class Served(NamedTuple):
-    """Answers to a table. scores: `row` and what a predictions file names so; latency_ms: [R], of each request."""
+    """Answers to a table. scores: `row` and the columns of a predictions file; latency_ms: [R], one a request."""
 
     scores: pa.Table
     latency_ms: np.ndarray
@@ -40,11 +40,11 @@ class Served(NamedTuple):
 def requests_from_table(
     table: pa.Table, schema: FeatureSchema, max_candidates: int = MAX_CANDIDATES, limit: int = 0
 ) -> Iterator[TableRequest]:
-    """The table as requests: rows of one user, scenario, time
-    and the same user and context features are candidates of one.
+    """The table as requests: rows that agree in user, scenario, time, user and context features are the candidates of
+    one request.
 
-    limit: stop once that many rows are sent, of all scenarios in turn; 0: all rows. Raises DataError naming a column
-    that the table lacks.
+    limit: about how many rows to take, a request of every scenario in turn; 0: all rows. Raises DataError naming a
+    column that the table lacks.
     """
     of_user = [name for f in schema.features if f.side != "item" for name in _columns(schema, f.name)]
     of_item = [name for f in schema.features if f.side == "item" for name in _columns(schema, f.name)]
