@@ -3,12 +3,13 @@
 Standard library only, run by the system's Python; doing it again takes a moment and changes nothing.
 
 Notable choices
-- torchrec asks for the CUDA fbgemm by name. The CUDA and the CPU fbgemm share one import folder, and the CUDA one cannot even be
-  imported beside a CPU torch. So the locks are complete and are installed without resolving dependencies.
-- torch comes first and with its dependencies: where PyTorch's CPU index cannot be reached it is the CUDA build that pip finds, which
-  needs its own CUDA packages and then works on a CPU too.
-- The flavour is cpu until FLAVOUR=gpu is given once; later runs keep it. A driver alone does not choose gpu: those packages are several
-  gigabytes and need a driver of their CUDA version.
+- torchrec asks for the CUDA fbgemm by name. The CUDA and the CPU fbgemm share one import folder, and the CUDA one
+  cannot even be imported beside a CPU torch. So the locks are complete and are installed without resolving
+  dependencies.
+- torch comes first and with its dependencies: where PyTorch's CPU index cannot be reached it is the CUDA build that pip
+  finds, which needs its own CUDA packages and then works on a CPU too.
+- The flavour is cpu until FLAVOUR=gpu is given once; later runs keep it. A driver alone does not choose gpu: those
+  packages are several gigabytes and need a driver of their CUDA version.
 """
 
 from __future__ import annotations
