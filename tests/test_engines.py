@@ -382,7 +382,7 @@ def test_a_full_disk_is_no_fault_of_a_file(tmp_path: Path) -> None:
     with engine("local", tmp_path, 1) as running:
         assert isinstance(running, LocalEngine)
         rows = running.parquet(files)
-        with pytest.raises(OSError) as told, running._told():
+        with pytest.raises(OSError) as told, running._translated_errors():
             running.con.raw_sql("COPY (SELECT range FROM range(1000000)) TO '/dev/full' (FORMAT csv)")
         assert told.value.errno == errno.ENOSPC
         running.con.raw_sql("SET memory_limit = '20MB'; SET max_temp_directory_size = '1MB'")

@@ -85,8 +85,9 @@ class Vocabulary:
 
     @cached_property
     def _ids_from(self) -> tuple[int, np.ndarray] | None:
-        """The smallest known integer, and the id (or 0) of it and every one up to the largest;
-        None where that would be too long.
+        """The smallest known integer, and the ids of all integers from it to the largest, 0 for unknown ones.
+
+        None where that array would be too long.
         """
         known = self.values.to_numpy()
         low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
@@ -118,14 +119,14 @@ class Vocabulary:
         if self._ids_from is not None:
             low, ids = self._ids_from
             inside = (numbers >= low) & (numbers < low + len(ids) - 1)
-            found = ids[np.where(inside, numbers - low, len(ids) - 1)]
-            return found if missing is None else np.where(missing, np.int32(0), found)
+            looked_up = ids[np.where(inside, numbers - low, len(ids) - 1)]
+            return looked_up if missing is None else np.where(missing, np.int32(0), looked_up)
         known, ids = self._sorted
         if not len(known):
             return np.zeros(len(numbers), np.int32)
         at = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
-        found = known[at] == numbers
-        return np.where(found if missing is None else found & ~missing, ids[at], np.int32(0))
+        is_known = known[at] == numbers
+        return np.where(is_known if missing is None else is_known & ~missing, ids[at], np.int32(0))
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Scaler:
     ) -> Scaler:
         """From the moments of the known numbers; None: there are none, and the scaler changes nothing.
 
-        Mean and deviation are kept to nine digits: the rest depends on the order in which an engine adds.
+        Mean and deviation are rounded to nine digits: the rest depends on the order in which an engine adds.
         """
         if kind == "log1p" or mean is None or std is None or low is None or high is None:
             return cls(kind)

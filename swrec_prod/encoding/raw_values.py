@@ -101,13 +101,13 @@ def is_string(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def wrong_type(feature: str, found: Any, expected: str) -> DataError:
+def wrong_type(feature: str, given: Any, expected: str) -> DataError:
     """The error for a value, or an array, of the wrong type."""
-    if not isinstance(found, pa.Array):
-        return DataError(f"feature {feature!r}: value {found!r} is {type(found).__name__}, expected {expected}")
-    known = found.drop_null()
+    if not isinstance(given, pa.Array):
+        return DataError(f"feature {feature!r}: value {given!r} is {type(given).__name__}, expected {expected}")
+    known = given.drop_null()
     example = f" (for example {known[0].as_py()!r})" if len(known) else ""
-    return DataError(f"feature {feature!r}: values are {found.type}{example}, expected {expected}")
+    return DataError(f"feature {feature!r}: values are {given.type}{example}, expected {expected}")
 
 
 def _filled(array: pa.Array, feature: str) -> pa.Array:

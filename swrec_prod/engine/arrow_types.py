@@ -25,7 +25,7 @@ RENAMED = {
 
 
 def normal_type(kind: pa.DataType) -> pa.DataType:
-    """The type of ours for a type of Arrow; one that has no other names stays as it is."""
+    """The normal type for a type of Arrow; a type with one name only stays as it is."""
     if pa.types.is_dictionary(kind):
         return normal_type(kind.value_type)
     if pa.types.is_timestamp(kind):

@@ -63,7 +63,7 @@ class ClusterEngine:
         """See contract.Engine."""
         footers = check_parquet(files)
         self.notes += footers.notes
-        with self._told():
+        with self._translated_errors():
             parts = [self._part(footers.stored, untyped, paths) for untyped, paths in footers.groups.items()]
             rows = parts[0] if len(parts) == 1 and not any(footers.groups) else self._joined(footers.stored, parts)
             table = self._table(rows)
@@ -88,7 +88,7 @@ class ClusterEngine:
             )
             self._again[file.absolute()] = again
         reader = self._reader(columns).options(sep=delimiter, header=header, quote=quote, escape=quote or NO_CHARACTER)
-        with self._told():
+        with self._translated_errors():
             return self._table(reader.option("multiLine", bool(quote)).csv(_paths(files)))
 
     def json_lines(self, files: Sequence[Path], columns: Mapping[str, str]) -> ir.Table:
@@ -96,7 +96,7 @@ class ClusterEngine:
         check_files(files)
         for file in files:
             self._again[file.absolute()] = partial(LocalEngine.json_lines, files=[file], columns=columns)
-        with self._told():
+        with self._translated_errors():
             return self._table(self._reader(columns).option("allowSingleQuotes", False).json(_paths(files)))
 
     def from_arrow(self, table: pa.Table) -> ir.Table:
@@ -106,7 +106,7 @@ class ClusterEngine:
 
     def arrow(self, rows: ir.Table) -> pa.Table:
         """See contract.Engine."""
-        with self._told():
+        with self._translated_errors():
             return as_schema(self._frame(rows).toArrow(), rows.schema().to_pyarrow())
 
     def materialise(self, rows: ir.Table) -> ir.Table:
@@ -114,7 +114,7 @@ class ClusterEngine:
 
         Held on the executors, in memory and on disk; what is lost with one of them is computed again.
         """
-        with self._told():
+        with self._translated_errors():
             frame = self._frame(rows).persist(StorageLevel.MEMORY_AND_DISK)
             frame.count()
             table = self._table(frame)
@@ -140,7 +140,7 @@ class ClusterEngine:
         def apply(group: pa.Table) -> pa.Table:
             return as_schema(function(normal(group).rename_columns(names)), schema)
 
-        with self._told():
+        with self._translated_errors():
             frame = self._frame(rows).toDF(*(f"c{i}" for i in range(len(names))))  # a name with a dot cannot be grouped
             return self._table(
                 frame.groupBy(f"c{names.index(by)}").applyInArrow(apply, _structure(normal_schema(schema)))
@@ -189,19 +189,19 @@ class ClusterEngine:
         return ops.DatabaseTable(name=name, schema=schema, source=self.con, namespace=ops.Namespace()).to_expr()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What Spark cannot read, as an error of ours that names the file. A wrong expression is a fault of ours and
-        stays as it is.
+    def _translated_errors(self) -> Iterator[None]:
+        """Spark's errors about files become DataErrors that name the file; those about wrong expressions, which are
+        mistakes in our code, pass unchanged.
         """
         try:
             yield
         except (AnalysisException, ParseException):
             raise
         except PythonException as failure:
-            told = worker_failure(str(failure))
-            if told is None:
+            user_error = worker_failure(str(failure))
+            if user_error is None:
                 raise
-            raise told from None
+            raise user_error from None
         except (Py4JJavaError, PySparkException, pa.ArrowInvalid) as failure:
             if "No space left on device" in str(failure):
                 raise OSError(errno.ENOSPC, "No space left on device for what is spilled", str(self._scratch)) from None
@@ -221,8 +221,8 @@ class ClusterEngine:
 
 
 def worker_failure(text: str) -> SwrecError | None:
-    """What failed in a Python of the cluster, of its traceback:
-    an error of ours, or a Python that is unlike this one.
+    """The user error in the traceback of a Python worker: one of ours,
+    or that its Python has other packages or another version. None for any other failure.
     """
     ours = re.findall(r"^swrec_prod\.errors\.\w+: (.*)", text, re.MULTILINE)
     if ours:
@@ -255,7 +255,7 @@ def _read_as(kind: pa.DataType) -> pa.DataType:
 
 
 def _converted(table: ir.Table, stored: pa.Schema) -> ir.Table:
-    """Columns that were read as another type, as the one that is meant."""
+    """Columns that Spark had to read as another type, converted to their own."""
     changed = {}
     for field in stored:
         column = table[field.name]
@@ -268,9 +268,9 @@ def _converted(table: ir.Table, stored: pa.Schema) -> ir.Table:
 
 
 def _paths(files: Sequence[Path]) -> list[str]:
-    """As Spark takes them: absolute, glob characters escaped.
+    """The files as Spark takes them: absolute, glob characters escaped.
 
-    Raises DataError for a name that Spark passes over without a word.
+    Raises DataError for a name that Spark silently leaves out.
     """
     hidden = next((f for f in files if f.name.startswith(("_", "."))), None)
     if hidden is not None:

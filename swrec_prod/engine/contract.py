@@ -19,7 +19,7 @@ class Engine(Protocol):
     """Makes Ibis tables of files, and evaluates expressions over them. Failures are DataErrors that name what was read;
     a full disk is an OSError with ENOSPC.
 
-    notes: what the user should be told of the files that were read so far, a line each.
+    notes: a line each for the user about the files that were read so far.
     """
 
     name: str

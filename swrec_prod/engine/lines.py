@@ -1,4 +1,4 @@
-"""What both engines would read without a word, or each in its own way, in text files: checked before they read them."""
+"""Checks of text files before an engine reads them: of what engines accept silently, or each read in their own way."""
 
 from __future__ import annotations
 

@@ -22,10 +22,11 @@ from swrec_prod.engine.parquet import check_parquet, damaged
 from swrec_prod.errors import DataError
 
 MEMORY = "2GB"  # of DuckDB itself; what is larger is spilled to the scratch folder
-# said of the disk, and of the share of it that DuckDB leaves free
+# messages about a full disk, and about the limit that DuckDB sets itself on one
 FULL = ("No space left on device", "max_temp_directory_size")
 WRONG_EXPRESSIONS = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.InternalException)
-NAMELESS = {duckdb.Error, duckdb.IOException, duckdb.InvalidInputException}  # a file is at fault, and may not be named
+# errors of a file whose message may not name it
+NAMELESS = {duckdb.Error, duckdb.IOException, duckdb.InvalidInputException}
 
 epoch_us = ibis.udf.scalar.builtin(lambda moment: None, name="epoch_us", signature=(("timestamp",), "int64"))
 epoch_ns = ibis.udf.scalar.builtin(lambda moment: None, name="epoch_ns", signature=(("timestamp",), "int64"))
@@ -53,7 +54,7 @@ class LocalEngine:
         footers = check_parquet(files)
         self.notes += footers.notes
         self._parquet += files
-        with self._told():
+        with self._translated_errors():
             rows = self.con.read_parquet([str(f) for f in files], union_by_name=True, hive_partitioning=False)
         return _normal(rows, normal_schema(footers.stored))
 
@@ -72,14 +73,14 @@ class LocalEngine:
             check_headers(files, list(columns), delimiter, quote)
         self._text += files
         options = {"delim": delimiter, "header": header, "quote": quote, "escape": quote, "auto_detect": False}
-        with self._told():
+        with self._translated_errors():
             return self.con.read_csv([str(f) for f in files], columns=_types(columns), **options)
 
     def json_lines(self, files: Sequence[Path], columns: Mapping[str, str]) -> ir.Table:
         """See contract.Engine."""
         check_files(files)
         self._text += files
-        with self._told():
+        with self._translated_errors():
             return self.con.read_json([str(f) for f in files], columns=_types(columns), format="newline_delimited")
 
     def from_arrow(self, table: pa.Table) -> ir.Table:
@@ -88,12 +89,12 @@ class LocalEngine:
 
     def arrow(self, rows: ir.Table) -> pa.Table:
         """See contract.Engine."""
-        with self._told():
+        with self._translated_errors():
             return as_schema(self.con.to_pyarrow(rows), rows.schema().to_pyarrow())
 
     def materialise(self, rows: ir.Table) -> ir.Table:
         """See contract.Engine."""
-        with self._told():
+        with self._translated_errors():
             return self.con.create_table(f"materialised_{next(self._names)}", rows, temp=True)
 
     def release(self, rows: ir.Table) -> None:
@@ -122,9 +123,9 @@ class LocalEngine:
         self.con.disconnect()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What DuckDB cannot read, as an error of ours that names the file. A wrong expression is a fault of ours and
-        stays as it is.
+    def _translated_errors(self) -> Iterator[None]:
+        """DuckDB's errors about files become DataErrors that name the file; those about wrong expressions, which are
+        mistakes in our code, pass unchanged.
 
         A full disk is an OSError, as it is when files are written.
         """
@@ -140,18 +141,19 @@ class LocalEngine:
         except (duckdb.Error, pa.ArrowInvalid) as failure:
             if any(word in str(failure) for word in FULL):
                 raise OSError(errno.ENOSPC, "No space left on device for what is spilled", str(self._scratch)) from None
-            told = explain(str(failure))
-            if type(failure) in NAMELESS and not any(str(file) in told for file in (*self._parquet, *self._text)):
-                told = damaged(self._parquet) or f"reading {', '.join(map(str, self._text or self._parquet))}: {told}"
-            raise DataError(told) from None
+            reason = explain(str(failure))
+            if type(failure) in NAMELESS and not any(str(file) in reason for file in (*self._parquet, *self._text)):
+                files = ", ".join(map(str, self._text or self._parquet))
+                reason = damaged(self._parquet) or f"reading {files}: {reason}"
+            raise DataError(reason) from None
 
 
 def _normal(rows: ir.Table, wanted: pa.Schema) -> ir.Table:
     """The columns with normal types. A cast of nanoseconds would round them."""
-    types, found = ibis.Schema.from_pyarrow(wanted), rows.schema().to_pyarrow()
+    types, given = ibis.Schema.from_pyarrow(wanted), rows.schema().to_pyarrow()
     changed = {}
     for field in wanted:
-        kind, column = found.field(field.name).type, rows[field.name]
+        kind, column = given.field(field.name).type, rows[field.name]
         if pa.types.is_timestamp(kind) and kind.unit == "ns":
             changed[field.name] = make_timestamp(epoch_ns(column) // 1000)
         elif kind != field.type:
@@ -160,8 +162,8 @@ def _normal(rows: ir.Table, wanted: pa.Schema) -> ir.Table:
 
 
 def explain(text: str) -> str:
-    """One line of what DuckDB says; for a delimited file its place first,
-    and without the advice that is about DuckDB's options.
+    """DuckDB's message in one line: for a delimited file the place comes first,
+    and advice about DuckDB's own options is left out.
     """
     where = re.search(r"CSV Error on Line: (\d+).*?^  file = ([^\n]*)", text, re.DOTALL | re.MULTILINE)
     if where is None:

@@ -18,7 +18,7 @@ READERS = 16  # threads: a footer is a small read, often of a network file syste
 
 
 class Footers(NamedTuple):
-    """What `check_parquet` found.
+    """What the footers of Parquet files say together.
 
     stored: every column of any file. Types are normal ones (arrow_types), but for timestamps in nanoseconds and uint64,
         which a reader has to convert, and null for a column that has no type in any file.
@@ -50,13 +50,13 @@ def check_parquet(files: Sequence[Path]) -> Footers:
             if known == pa.null():
                 first[field.name] = (field.type, path)
             elif field.type not in (known, pa.null()):
-                told = f"column {field.name!r} is {field.type}, expected {known} (as in {where})"
-                raise DataError(f"{path}: {told}. Did the producer change?")
+                difference = f"column {field.name!r} is {field.type}, expected {known} (as in {where})"
+                raise DataError(f"{path}: {difference}. Did the producer change?")
     return Footers(pa.schema([(name, kind) for name, (kind, _) in first.items()]), groups, _partial(files, schemas))
 
 
 def damaged(files: Sequence[Path]) -> str | None:
-    """Reads the files through; the first that cannot be read, and why.
+    """The first of the files that cannot be read through, and why; None where all can.
 
     For when an engine failed without saying where.
     """
@@ -93,8 +93,8 @@ def _check_names(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> None:
         for name, times in Counter(schema.names).items():
             other, where = known.setdefault(name.lower(), (name, path))
             if other != name:
-                told = f"column {name!r} and column {other!r} (in {where}) differ in capital letters only"
-                raise DataError(f"{path}: {told}; write them alike, or rename one")
+                difference = f"column {name!r} and column {other!r} (in {where}) differ in capital letters only"
+                raise DataError(f"{path}: {difference}; write them alike, or rename one")
             if times > 1:
                 raise DataError(f"{path}: column {name!r} is there {times} times; rename all but one")
 

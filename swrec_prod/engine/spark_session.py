@@ -43,7 +43,7 @@ RESULTS = {  # what results depend on, whatever the cluster's defaults are
 
 
 def open_session(scratch: Path, threads: int) -> tuple[SparkSession, bool]:
-    """A session with settings and views of its own, and whether Spark was started for it, so that it is to be stopped.
+    """A session with settings and views of its own, and whether Spark was started here and so is to be stopped here.
 
     threads, scratch: of local mode. Raises ConfigError where Java is missing or Spark cannot be started.
     """
