@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swrec_prod.datasets.moment import SECOND
-from swrec_prod.datasets.raw_files import found, require_keys
+from swrec_prod.datasets.raw_files import files_of_layout, require_keys
 from swrec_prod.datasets.source import Dataset, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.strict import Strict
@@ -40,7 +40,7 @@ class AmazonOptions(Strict):
 def locate(raw: Path | None, cache: Path, options: AmazonOptions) -> RawFiles:
     """The three files. Raises DataError naming a missing one."""
     layouts = [[name + packed for name in FILES.values()] for packed in (".gz", "")]
-    return found(raw, layouts, "Amazon 5-core", HOW_TO_GET)
+    return files_of_layout(raw, layouts, "Amazon 5-core", HOW_TO_GET)
 
 
 def read(engine: Engine, files: RawFiles, options: AmazonOptions) -> ir.Table:

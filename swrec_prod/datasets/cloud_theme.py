@@ -12,8 +12,8 @@ observed. To each click `negatives` items are drawn, each alike, from those that
 the same day; a draw of what the user clicked at any time is dropped, and so is a second draw of the same item. They
 have the user and time of their click. M-scan draws two from all of a theme's items (and keeps what the user clicked
 before), which lets items appear before their first day. A draw is a function of the click alone, and the same on every
-engine. AUC on drawn negatives says how well clicked items are told from other popular ones; probabilities are those of
-the drawn mixture.
+engine. AUC on drawn negatives says how well clicked items are distinguished from other popular ones; probabilities are
+those of the drawn mixture.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pydantic
 
 from swrec_prod.datasets.columns import typed_columns
 from swrec_prod.datasets.moment import DAY, SECOND, digits_micros
-from swrec_prod.datasets.raw_files import found
+from swrec_prod.datasets.raw_files import files_of_layout
 from swrec_prod.datasets.source import Dataset, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.strict import Strict
@@ -57,7 +57,7 @@ class CloudThemeOptions(Strict):
 
 def locate(raw: Path | None, cache: Path, options: CloudThemeOptions) -> RawFiles:
     """The click log. Raises DataError when it is missing."""
-    return found(raw, [[CLICKS]], "Cloud Theme", HOW_TO_GET)
+    return files_of_layout(raw, [[CLICKS]], "Cloud Theme", HOW_TO_GET)
 
 
 def read(engine: Engine, files: RawFiles, options: CloudThemeOptions) -> ir.Table:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from swrec_prod.datasets.delimited import read_delimited
-from swrec_prod.datasets.raw_files import found
+from swrec_prod.datasets.raw_files import files_of_layout
 from swrec_prod.datasets.source import Dataset, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
@@ -48,12 +48,12 @@ class DoubanOptions(Strict):
 
 def locate(raw: Path | None, cache: Path, options: DoubanOptions) -> RawFiles:
     """The three logs and the users. Raises DataError naming a missing file."""
-    return found(raw, [NAMES, [f"{ARCHIVE}/{name}" for name in NAMES]], "Douban", HOW_TO_GET)
+    return files_of_layout(raw, [NAMES, [f"{ARCHIVE}/{name}" for name in NAMES]], "Douban", HOW_TO_GET)
 
 
 def read(engine: Engine, files: RawFiles, options: DoubanOptions) -> ir.Table:
-    """The standard table of `rating_log`: without its texts the log is small,
-    and values with line ends are none that all engines read.
+    """The standard table of `rating_log`, read here: without its texts the log is small,
+    and not every engine reads values with line ends.
     """
     return engine.from_arrow(rating_log(tuple(file.path for file in files)))
 
@@ -77,9 +77,9 @@ def _platform(path: Path, platform: str) -> pa.Table:
     raw = read_delimited(path, "\t", quote='"', keep=("user_id", item, "rating", "time"))
     raw = pa.table({name: _text(raw[name]) for name in raw.column_names})
     for name in ("user_id", item, "time"):
-        _hold(path, name, raw[name], pc.is_valid(raw[name]), "a value")
-    _hold(path, "rating", raw["rating"], pc.match_substring_regex(raw["rating"], NUMBER).fill_null(True), "a number")
-    _hold(
+        _require(path, name, raw[name], pc.is_valid(raw[name]), "a value")
+    _require(path, "rating", raw["rating"], pc.match_substring_regex(raw["rating"], NUMBER).fill_null(True), "a number")
+    _require(
         path,
         "time",
         raw["time"],
@@ -118,7 +118,7 @@ def _micros(time: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
         raise DataError(f"{path}: time cannot be read: {' '.join(str(failure).split())}") from None
 
 
-def _hold(path: Path, name: str, values: pa.ChunkedArray, good: pa.ChunkedArray, expected: str) -> None:
+def _require(path: Path, name: str, values: pa.ChunkedArray, good: pa.ChunkedArray, expected: str) -> None:
     """Raises DataError naming the first row, counted from 1 after the header, that is not `good`."""
     at = pc.index(good, False).as_py()
     if at >= 0:

@@ -77,25 +77,25 @@ class Archive:
         """Append the body to the first `have` bytes of `part`."""
         whole = have + int(response.headers.get("Content-Length") or 0)
         name = self.url.rsplit("/", 1)[-1]
-        done, told = have, -1
+        done, reported = have, -1
         with part.open("ab") as stream:
             stream.truncate(have)
             while block := response.read(BLOCK):
                 stream.write(block)
                 done += len(block)
-                if whole and (tenth := done * 10 // whole) > told:
+                if whole and (tenth := done * 10 // whole) > reported:
                     progress(f"{name}: {done / 1e6:,.0f} of {whole / 1e6:,.0f} MB")
-                    told = tenth
+                    reported = tenth
         if done < whole:
             raise ConnectionError(f"{done:,} of {whole:,} bytes came")
 
     def _check(self, part: Path, instead: str) -> None:
         """Raises DataError, and removes `part`, when it is another file than was published."""
         with part.open("rb") as stream:
-            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if found != self.md5:
+            md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if md5 != self.md5:
             part.unlink()
-            raise DataError(f"{self.url}: MD5 is {found}, expected {self.md5}; run it again, or {instead}")
+            raise DataError(f"{self.url}: MD5 is {md5}, expected {self.md5}; run it again, or {instead}")
 
     def _unpack(self, part: Path, folder: Path) -> None:
         """The members, flat, in a new folder; nothing else of the archive is written anywhere."""

@@ -101,14 +101,14 @@ def locate(edition: str, folder: str, md5: str, raw: Path | None, cache: Path, o
 
 def _pieces(edition: str, raw: Path, options: KuaiRandOptions) -> RawFiles:
     """The Parquet files of `raw`: logs, users and videos, and earlier behaviours where there are some."""
-    found = []
+    files: list[RawFile] = []
     for role in (*options.logs, "users", "videos", "earlier"):
         pattern = PATTERNS[role][-1].replace("*", edition, 1)
         paths = sorted(raw.glob(pattern))
         if not paths and role != "earlier":
             raise DataError(f"{raw}: neither {', '.join(_members(edition, options))} nor {pattern} here")
-        found += [RawFile(path) for path in paths]
-    return tuple(found)
+        files += [RawFile(path) for path in paths]
+    return tuple(files)
 
 
 def read(engine: Engine, files: RawFiles, options: KuaiRandOptions) -> ir.Table:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 
 from swrec_prod.datasets.columns import with_attributes
 from swrec_prod.datasets.moment import civil_micros
-from swrec_prod.datasets.raw_files import found, require_fields
+from swrec_prod.datasets.raw_files import files_of_layout, require_fields
 from swrec_prod.datasets.source import Dataset, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.strict import Strict
@@ -41,7 +41,7 @@ LAYOUTS = [
 BEHAVIOURS = ("impression", "user_id", "moment", "earlier", "shown")
 NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 CATEGORIES = ("news", "lifestyle", "sports", "finance")  # by falling number of rows
-KEPT = 50  # latest of the clicks before the log
+EARLIER_LENGTH = 50  # so many of the latest clicks before the log
 HOW_TO_GET = (
     "accept the terms at msnews.github.io, "
     "then --raw DIR with MINDlarge_train and MINDlarge_dev (or MINDsmall_*) unpacked there"
@@ -59,7 +59,7 @@ def locate(raw: Path | None, cache: Path, options: MindOptions) -> RawFiles:
 
     Raises DataError naming a missing file.
     """
-    return found(raw, LAYOUTS, "MIND", HOW_TO_GET)
+    return files_of_layout(raw, LAYOUTS, "MIND", HOW_TO_GET)
 
 
 def read(engine: Engine, files: RawFiles, options: MindOptions) -> ir.Table:
@@ -82,7 +82,7 @@ def _part(engine: Engine, folder: Path) -> ir.Table:
         "user_id",
         request=ibis.literal(folder.name.rpartition("_")[2] + "-") + log.impression,
         clock=log.moment.strip().re_split("[/: ]+"),
-        earlier_clicked=earlier[ibis.greatest(earlier.length() - KEPT, 0) :].fill_null(
+        earlier_clicked=earlier[ibis.greatest(earlier.length() - EARLIER_LENGTH, 0) :].fill_null(
             ibis.literal([], "array<string>")
         ),
         shown=log.shown.strip().re_split(" +"),

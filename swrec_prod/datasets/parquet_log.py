@@ -89,8 +89,8 @@ def locate(raw: Path | None, cache: Path, options: ParquetOptions) -> RawFiles:
         raise DataError(f"{raw}: no such folder or file")
     root = raw if raw.is_dir() else raw.parent
     table_of = _attributes(root, options)
-    found = raw.glob(options.log) if raw.is_dir() else (raw,)
-    paths = [path for path in found if path.is_file() and path not in table_of]
+    matching = raw.glob(options.log) if raw.is_dir() else (raw,)
+    paths = [path for path in matching if path.is_file() and path not in table_of]
     other = {folder for folder in {path.parent for path in paths} if _is_no_log(folder, root)}
     log = sorted(path for path in paths if path.parent not in other)
     if not log:
@@ -109,9 +109,9 @@ def _is_no_log(folder: Path, root: Path) -> bool:
 
 
 def _attributes(root: Path, options: ParquetOptions) -> dict[Path, str]:
-    """The files of each table of attributes, with the table that they are of.
+    """The files of the tables of attributes, each with the table that it belongs to.
 
-    Raises DataError for none, and for one of two tables.
+    Raises DataError for a table without files, and for a file of two tables.
     """
     table_of: dict[Path, str] = {}
     for join in options.join:
@@ -153,14 +153,14 @@ def _with_days(log: list[Path], root: Path) -> RawFiles:
 
 
 def day_of(path: Path) -> date | None:
-    """The day that a path says, by a folder or in the file's name; None for none, and for several.
+    """The day in a path, from a folder or the file's name; None where there is no day, or several.
 
-    Raises DataError: day=2024-13-01.
+    Raises DataError for a folder that names no date, such as day=2024-13-01.
     """
     for part in path.parts:
-        if found := DAY_FOLDER.match(part):
+        if folder := DAY_FOLDER.match(part):
             try:
-                return date(*map(int, found.groups()))
+                return date(*map(int, folder.groups()))
             except ValueError:
                 raise DataError(f"{path}: {part} is no date") from None
     dates = {_date_or_none(year, month, day) for year, _, month, day in DATE_IN_NAME.findall(path.name)} - {None}
@@ -186,13 +186,13 @@ def read(engine: Engine, files: RawFiles, options: ParquetOptions) -> ir.Table:
         attributes = engine.parquet([file.path for file in files if file.table == join.file])
         table = with_attributes(table, attributes, join.by, join.file)
     for column, values in options.keep.items():
-        table = _kept(table, column, values, log[0])
+        table = _filtered(table, column, values, log[0])
     if options.scenario in table.columns and table[options.scenario].type().is_integer():
         table = table.mutate(**{options.scenario: table[options.scenario].cast("string")})
     return table.mutate(**{options.time.column: _micros(table, options.time, log[0])})
 
 
-def _kept(table: ir.Table, column: str, values: tuple[bool | int | str, ...], path: Path) -> ir.Table:
+def _filtered(table: ir.Table, column: str, values: tuple[bool | int | str, ...], path: Path) -> ir.Table:
     """The rows that have one of `values`."""
     if column not in table.columns:
         raise DataError(
@@ -238,10 +238,10 @@ def span(path: Path, options: ParquetOptions) -> tuple[int, int] | None:
         unit = options.time.unit
     else:
         return None
-    found = pc.min_max(moments)
-    return (
-        (found["min"].as_py() * MICROSECONDS[unit], found["max"].as_py() * MICROSECONDS[unit]) if len(moments) else None
-    )
+    if not len(moments):
+        return None
+    limits = pc.min_max(moments)
+    return limits["min"].as_py() * MICROSECONDS[unit], limits["max"].as_py() * MICROSECONDS[unit]
 
 
 PARQUET = Dataset(

@@ -13,7 +13,7 @@ from swrec_prod.engine.lines import first_line
 from swrec_prod.errors import DataError, nearest
 
 
-def found(raw: Path | None, layouts: Sequence[Sequence[str]], dataset: str, how_to_get: str) -> RawFiles:
+def files_of_layout(raw: Path | None, layouts: Sequence[Sequence[str]], dataset: str, how_to_get: str) -> RawFiles:
     """The files of the first of `layouts` (paths below `raw`) that has any file there.
 
     Raises DataError saying how to get the data set, or what is missing of it.

@@ -107,8 +107,8 @@ def _write(options: Simulation, folder: Path, progress: Callable[[str], None]) -
     _write_table(_users_table(world.users), folder / "users.parquet")
     _write_table(_items_table(world.items), folder / "items.parquet")
     scenarios, state = pa.array(_scenario_names(options)), State.before(world)
-    found: dict[str, Any] = {"rows": options.days * options.rows_per_day, "days": options.days, "clicks": 0}
-    found |= {"conversions": 0} if options.conversions else {}
+    totals: dict[str, Any] = {"rows": options.days * options.rows_per_day, "days": options.days, "clicks": 0}
+    totals |= {"conversions": 0} if options.conversions else {}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for number in range(options.days):
             day = open_day(options, world, state, number)
@@ -117,13 +117,13 @@ def _write(options: Simulation, folder: Path, progress: Callable[[str], None]) -
             )
             state.next_day(day, [clicked for clicked, _ in written])
             clicks = sum(len(clicked) for clicked, _ in written)
-            found["clicks"] += clicks
+            totals["clicks"] += clicks
             if options.conversions:
-                found["conversions"] += sum(conversions for _, conversions in written)
+                totals["conversions"] += sum(conversions for _, conversions in written)
             progress(f"{_date(day)}: {options.rows_per_day:,} rows, {clicks / options.rows_per_day:.2%} clicked")
     (folder / "data.yaml").write_text(yaml.safe_dump(data_file(options), sort_keys=False))
     (folder / PARAMETERS).write_text(yaml.safe_dump(resolved(options), sort_keys=False))
-    return found
+    return totals
 
 
 def _write_part(day: Day, part: int, folder: Path, scenarios: pa.Array) -> tuple[np.ndarray, int]:

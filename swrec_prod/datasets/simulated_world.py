@@ -27,7 +27,7 @@ BASE = -4.2
 DIRECT_SPREAD = 1.6  # standard deviation of the scenarios' direct effects, in logits, at --direct-effect 1
 UNBORN = 0.3  # share of items that appear after day 0, at --drift 1
 
-# What the draws of one seed are for: streams of their own, so that no stream moves another.
+# The purposes of random numbers: each has a stream of its own, so that a change of one does not move the others.
 WORLD, DAY, PART, NIGHT = range(4)
 
 
@@ -39,7 +39,7 @@ class Simulation(Strict):
     """All parameters; the same ones give the same log. Errors name them as the command's options.
 
     days, rows_per_day: size of the log. users, items: default a twentieth and a fiftieth of the rows a day.
-    direct_effect: scale of the scenario's influence on the click that passes interest by; 0 means none.
+    direct_effect: scale of the scenario's influence on the click beside that on interest; 0 means none.
     drift: scale of what moves from day to day: tastes, qualities, new items. habit: how much a click draws the user to
     the item's category on the following days. random_exposure: share of requests whose items are drawn uniformly.
     history_length: of the history in the data file; the log does not depend on it.
@@ -78,7 +78,7 @@ class Simulation(Strict):
 
 @dataclass(frozen=True)
 class Users:
-    """Users before the first day. dealt: every user as often as they are active, to draw from."""
+    """Users before the first day. dealt: every user, repeated in proportion to their activity, to draw from."""
 
     taste_UK: np.ndarray
     segment_U: np.ndarray
@@ -147,8 +147,8 @@ def make_world(options: Simulation) -> World:
 
 
 def _scenarios(draw: np.random.Generator, options: Simulation, num_categories: int) -> Scenarios:
-    """Zipf's traffic; direct effects are evenly spread quantiles of a normal,
-    in an order that traffic does not know.
+    """Traffic by Zipf's law; direct effects are evenly spaced quantiles of a normal distribution,
+    in an order independent of traffic.
     """
     S = options.scenarios
     traffic = 1 / np.arange(1, S + 1)
@@ -165,7 +165,7 @@ def _scenarios(draw: np.random.Generator, options: Simulation, num_categories: i
 
 
 def _users(draw: np.random.Generator, options: Simulation, scenarios: Scenarios) -> Users:
-    """Attributes tell something of tastes: segment, gender and age do, city does not."""
+    """Segment, gender and age depend on tastes, city does not."""
     U = options.num_users
     taste_UK = _normal(draw, U, FACTORS)
     active = np.exp(draw.normal(size=U))
@@ -218,8 +218,8 @@ def _tags(draw: np.random.Generator, factors_IK: np.ndarray) -> tuple[np.ndarray
 
 
 def _policy(draw: np.random.Generator, users: Users, scenarios: Scenarios, centre_CK: np.ndarray) -> np.ndarray:
-    """Counts [G * S, C]: what the logging policy believes that a segment likes in a scenario,
-    with errors; none is shut out.
+    """Counts [G * S, C]: the logging policy's belief, with errors, about what a segment likes in a scenario;
+    every category has at least one.
     """
     members = np.bincount(users.segment_U, minlength=SEGMENTS)[:, None]
     total = np.stack([np.bincount(users.segment_U, column, SEGMENTS) for column in users.taste_UK.T], axis=1)

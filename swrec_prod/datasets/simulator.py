@@ -42,7 +42,7 @@ HOUR = 3_600_000_000  # microseconds
 
 @dataclass
 class State:
-    """What moves between days: tastes, qualities (both stay as spread as they were) and a_u,c."""
+    """What changes from day to day: tastes and qualities, whose spread stays the same, and a_u,c."""
 
     taste_UK: np.ndarray
     quality_I: np.ndarray
@@ -72,7 +72,7 @@ class State:
 
 @dataclass(frozen=True)
 class Shelf:
-    """The items on offer on one day. dealt: items, each as often as it has slots, category by category."""
+    """The items on offer on one day. dealt: items, each repeated for each of its slots, category by category."""
 
     live: np.ndarray
     dealt: np.ndarray
@@ -128,8 +128,8 @@ class Day:
 
 @dataclass(frozen=True)
 class Rows:
-    """log: the columns that anybody may see; scenario and device are indices. truth: the hidden ones. clicked: u * C +
-    c of each click.
+    """log: the observable columns, scenario and device as indices. truth: the hidden ones. clicked: u * C + c of each
+    click.
     """
 
     log: dict[str, np.ndarray]
@@ -265,7 +265,7 @@ def _turned(offset: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 
 def _walk(values: np.ndarray, step: float, spread: float, draw: np.random.Generator) -> np.ndarray:
-    """One step of a random walk that keeps `spread`: values move by about step * spread, and as much is forgotten."""
+    """One step of a random walk that keeps `spread`: values move by about step * spread and shrink to match."""
     if not step:
         return values
     return np.float32(np.sqrt(1 - step**2)) * values + np.float32(step * spread) * draw.standard_normal(

