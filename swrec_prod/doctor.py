@@ -30,7 +30,7 @@ REBUILD = "run `rm -rf .venv && make setup`"
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at. remedy: what to do; where `ok` holds it is advice, "" is none."""
+    """The result of one check. remedy: what to do, or "" for nothing; where `ok` is True it is advice."""
 
     name: str
     ok: bool
@@ -75,13 +75,13 @@ def render(findings: list[Finding]) -> str:
 
 def installed(names: tuple[str, ...]) -> dict[str, str]:
     """Versions of those of `names` that are installed, from their metadata: nothing is imported."""
-    found = {}
+    versions = {}
     for name in names:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def check_python(running: tuple[int, int]) -> Finding:

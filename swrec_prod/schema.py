@@ -151,8 +151,8 @@ class Label(Strict):
 
     @pydantic.model_serializer(mode="wrap")
     def _plain(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`after` where there is one: schemas without it keep the fingerprint
-        that they had before there was such a key.
+        """Without `after` where there is none, so that such schemas keep the fingerprint
+        that they had before the key existed.
         """
         return {key: value for key, value in handler(self).items() if key != "after" or value is not None}
 
@@ -174,12 +174,12 @@ class FeatureSchema(Strict):
         twice = [name for name, n in Counter(f.name for f in self.features).items() if n > 1]
         if twice:
             raise ValueError(f"feature {twice[0]!r} is defined twice")
-        told = {label.column: label.name for label in self.labels}
+        label_of = {label.column: label.name for label in self.labels}
         for feature in self.features:
-            if feature.kind != "sequence" and feature.source in told:
+            if feature.kind != "sequence" and feature.source in label_of:
                 wrong = (
                     f"feature {feature.name!r} reads column {feature.source!r}, "
-                    f"which is the label {told[feature.source]!r}"
+                    f"which is the label {label_of[feature.source]!r}"
                 )
                 raise ValueError(f"{wrong}; a feature is what is known before the impression")
         ids = {f.name: f for f in self.features if f.kind in ("id", "bag") and f.shared_with is None}

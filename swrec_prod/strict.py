@@ -72,10 +72,10 @@ def _owner(record: type[pydantic.BaseModel], place: list[Any]) -> type[pydantic.
         if not isinstance(key, str):
             continue  # an index into a list: the element type was taken with the field
         field = record.model_fields.get(key)
-        found = _record_in(field.annotation) if field else None
-        if found is None:
+        inner = _record_in(field.annotation) if field else None
+        if inner is None:
             return None
-        record = found
+        record = inner
     return record
 
 

@@ -118,7 +118,7 @@ def pieces(
     All are views, made at once.
     """
     views = [*(value.split(counts) for value in of_rows), *(value.unbind() for value in of_scenarios)]
-    return (found for rows, found in zip(counts, zip(*views, strict=True), strict=True) if rows > 0)
+    return (piece for rows, piece in zip(counts, zip(*views, strict=True), strict=True) if rows > 0)
 
 
 def gradient_of(weight_S: Tensor, counts: Sequence[int]) -> Tensor:

@@ -218,7 +218,7 @@ def _cut(flat_GF: Tensor, sizes: list[int], shapes: list[list[int]]) -> list[Ten
     """[G, all sizes] -> [G, *shape] for each shape."""
     if len(shapes) == 1:  # no split: its backward would be a copy
         return [flat_GF.unflatten(1, shapes[0])]
-    found: list[Tensor] = []
+    cut: list[Tensor] = []
     for i, piece in enumerate(flat_GF.split(sizes, 1)):
-        found.append(piece.unflatten(1, shapes[i]))
-    return found
+        cut.append(piece.unflatten(1, shapes[i]))
+    return cut

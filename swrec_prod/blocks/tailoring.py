@@ -83,15 +83,15 @@ class TailoringBlock(nn.Module):
         self.residual = nn.Linear(behaviour, d)
         self.norm_x = nn.LayerNorm(width) if norm == "layer" else nn.Identity()
         self.norm_b = nn.LayerNorm(d) if norm == "layer" else nn.Identity()
-        self.gated, self.told = [width, d], [width, behaviour]
+        self.gate_widths, self.context_widths = [width, d], [width, behaviour]
 
     def forward(
         self, x_BD: Tensor, b_BNd: Tensor, mask_BN: Tensor, target_Bd: Tensor, route: Route
     ) -> tuple[Tensor, Tensor]:
         """x' [B, D] and b' [B, N, d]."""
         p_BQ = self.pool(b_BNd, mask_BN)
-        gates = (2 * self.gate(torch.cat([x_BD, p_BQ], 1).detach(), route).sigmoid()).split(self.gated, 1)
+        gates = (2 * self.gate(torch.cat([x_BD, p_BQ], 1).detach(), route).sigmoid()).split(self.gate_widths, 1)
         x_BD, b_BNd = gates[0] * x_BD, gates[1].unsqueeze(1) * b_BNd
-        context = self.context(torch.cat([x_BD, self.pool.scaled(p_BQ, gates[1])], 1)).split(self.told, 1)
+        context = self.context(torch.cat([x_BD, self.pool.scaled(p_BQ, gates[1])], 1)).split(self.context_widths, 1)
         hidden_BNA = (self.behaviour(b_BNd) + (context[1] + self.target(target_Bd)).unsqueeze(1)).relu_()
         return self.norm_x(x_BD + context[0]), self.norm_b(b_BNd + self.residual(hidden_BNA))
