@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class Cost(NamedTuple):
-    """Of one call. faults: pages that the system gave the process meanwhile, each cleared first."""
+    """The cost of one call. faults: memory pages that the process got from the system meanwhile, each cleared first."""
 
     seconds: float
     faults: float
@@ -101,8 +101,8 @@ def figures(name: str, options: argparse.Namespace) -> list[Figure]:
     form = MANY_SCENARIOS.get(name, {}) if options.form == "recommended" else {}
     with ExitStack() as running:
         calls = {S: running.enter_context(_process(name, S, options.traffic, form, options.clock)) for S in SIZES}
-        found = {kind: measured(calls, kind, options.rounds) for kind in ("train", "score")}
-    costs = {kind: {S: cost.seconds * 1e6 / ROWS for S, cost in of.items()} for kind, of in found.items()}
+        costs_of = {kind: measured(calls, kind, options.rounds) for kind in ("train", "score")}
+    costs = {kind: {S: cost.seconds * 1e6 / ROWS for S, cost in of.items()} for kind, of in costs_of.items()}
     Console(width=160).print(_table(name, costs))
     title, wanted = f"scenario_cost_{name}", "" if name in GROWS else "<= 1.3"
     if name == NAIVE:
@@ -110,7 +110,7 @@ def figures(name: str, options: argparse.Namespace) -> list[Figure]:
     elif options.form == "default":
         title, wanted = f"default_cost_{name}", ""
     context = {"threads": torch.get_num_threads(), "clock": options.clock, "options": form}
-    faults = {kind: {str(S): cost.faults for S, cost in of.items()} for kind, of in found.items()}
+    faults = {kind: {str(S): cost.faults for S, cost in of.items()} for kind, of in costs_of.items()}
     return [
         _figure(f"{title}_{kind}", cost, wanted, context | {"minor_faults": faults[kind]})
         for kind, cost in costs.items()
@@ -177,15 +177,15 @@ def _minor_faults() -> int:
 def _figure(name: str, cost: Mapping[int, float], wanted: str, context: Mapping[str, Any]) -> Figure:
     first, last = SIZES[0], SIZES[-1]
     reference = f"the same with {first} scenarios"
-    told = {**context, "us_per_row": {str(S): value for S, value in cost.items()}}
-    return Figure(name, cost[last], "us/row", reference, cost[first], wanted, context=told)
+    context = {**context, "us_per_row": {str(S): value for S, value in cost.items()}}
+    return Figure(name, cost[last], "us/row", reference, cost[first], wanted, context=context)
 
 
-def _table(name: str, found: Mapping[str, Mapping[int, float]]) -> Table:
+def _table(name: str, costs: Mapping[str, Mapping[int, float]]) -> Table:
     table = Table(title=f"{name}, us a row", title_justify="left")
     for title in ("scenarios", *map(str, SIZES)):
         table.add_column(title, justify="right")
-    for kind, cost in found.items():
+    for kind, cost in costs.items():
         table.add_row(kind, *(f"{cost[S]:.2f} ({cost[S] / cost[SIZES[0]]:.2f})" for S in SIZES))
     return table
 

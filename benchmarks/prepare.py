@@ -39,13 +39,19 @@ print(json.dumps([rows, time.perf_counter() - started, resource.getrusage(resour
 def prepare_figures(rounds: int = 3, sizes: tuple[int, ...] = SIZES) -> list[Figure]:
     """The three figures; speeds are medians of the rounds, logs and results are removed again."""
     try:
-        found = {rows: [_measure(rows) for _ in range(rounds)] for rows in sizes}
+        measurements = {rows: [_measure(rows) for _ in range(rounds)] for rows in sizes}
     finally:
         shutil.rmtree(FOLDER, ignore_errors=True)
-    seconds = {rows: statistics.median(s for s, _ in measured) for rows, measured in found.items()}
-    gigabytes = {rows: max(gb for _, gb in measured) for rows, measured in found.items()}
+    seconds = {rows: statistics.median(s for s, _ in measured) for rows, measured in measurements.items()}
+    gigabytes = {rows: max(gb for _, gb in measured) for rows, measured in measurements.items()}
     small, large = min(sizes), max(sizes)
-    context = {"threads": os.cpu_count(), "ranks": 1, "seconds": seconds, "peak_gb": gigabytes, "measured": found}
+    context = {
+        "threads": os.cpu_count(),
+        "ranks": 1,
+        "seconds": seconds,
+        "peak_gb": gigabytes,
+        "measured": measurements,
+    }
     speed, wanted = large / seconds[large], "what is asked for on two cores"
     return [
         Figure("prepare_rows_per_s", speed, "rows/s", wanted, WANTED_SPEED, ">= 1.0", context=context),
@@ -78,7 +84,7 @@ def _measure(rows: int) -> tuple[float, float]:
 
 
 def _simulate(rows: int, out: Path) -> None:
-    """Done in a process of its own: what it holds is not ours."""
+    """In a process of its own, so that its memory is not counted here."""
     command = [
         sys.executable,
         "-m",

@@ -61,11 +61,17 @@ def reader_vs_train(rounds: int = 3, threads: int = 2) -> list[Figure]:
 
 def reader_peak_mb(_: int = 1, threads: int = 2) -> list[Figure]:
     """Resident memory while 50 M rows are read in windows of 2 M."""
-    found = measured("memory", write_days(FOLDER / "long", FLAT_ROWS, FLAT_DAYS, history=False), False, threads)
-    context = {"threads": threads, "ranks": 1, "rows": LATE} | found
+    measurement = measured("memory", write_days(FOLDER / "long", FLAT_ROWS, FLAT_DAYS, history=False), False, threads)
+    context = {"threads": threads, "ranks": 1, "rows": LATE} | measurement
     return [
         Figure(
-            "reader_peak_mb", found["late_mb"], "MB", "after 10 M rows", found["early_mb"], "<= 1.05", context=context
+            "reader_peak_mb",
+            measurement["late_mb"],
+            "MB",
+            "after 10 M rows",
+            measurement["early_mb"],
+            "<= 1.05",
+            context=context,
         )
     ]
 
@@ -225,13 +231,13 @@ def _train(folder: Path, history: bool, threads: int, steps: int = 60, warm_up: 
 def _memory(folder: Path) -> dict[str, float]:
     """Megabytes of the largest resident set so far, early and late in an epoch of 50 M rows."""
     reader = make_reader(folder, False, FLAT_ROWS)
-    found: dict[str, float] = {}
+    peaks: dict[str, float] = {}
     started = time.perf_counter()
     for batch in reader.epoch(0):
-        if "early_mb" not in found and batch.position.rows >= EARLY:
-            found["early_mb"] = _peak_mb()
+        if "early_mb" not in peaks and batch.position.rows >= EARLY:
+            peaks["early_mb"] = _peak_mb()
     assert batch.position.rows >= LATE
-    return {**found, "late_mb": _peak_mb(), "rows_per_second": LATE / (time.perf_counter() - started)}
+    return {**peaks, "late_mb": _peak_mb(), "rows_per_second": LATE / (time.perf_counter() - started)}
 
 
 def _peak_mb() -> float:
@@ -246,10 +252,10 @@ def main() -> None:
     before_torch()
     wants_history = bool(int(history))
     if what == "train":
-        found = _train(Path(folder), wants_history, int(threads))
+        measurement = _train(Path(folder), wants_history, int(threads))
     else:
-        found = _read(Path(folder), wants_history) if what == "read" else _memory(Path(folder))
-    print(json.dumps(found), flush=True)
+        measurement = _read(Path(folder), wants_history) if what == "read" else _memory(Path(folder))
+    print(json.dumps(measurement), flush=True)
 
 
 if __name__ == "__main__":

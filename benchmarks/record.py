@@ -45,9 +45,9 @@ class Figure:
         if not self.wanted:
             return True
         sign, bound = self.wanted.split()
-        found = self.ratio if self.held == "ratio" else self.value
-        assert found is not None
-        return found >= float(bound) if sign == ">=" else found <= float(bound)
+        figure = self.ratio if self.held == "ratio" else self.value
+        assert figure is not None
+        return figure >= float(bound) if sign == ">=" else figure <= float(bound)
 
 
 def report(target: str, figures: list[Figure], context: dict[str, Any]) -> None:

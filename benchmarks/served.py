@@ -23,10 +23,10 @@ ROWS = 1000
 
 def served_max_abs_diff(run: Path, data: Path) -> Figure:
     """1,000 held-out rows through gRPC with fp32 tables, against the run's own predictions: any score, any logit."""
-    found = _serve_and_score(run, data, "none", ROWS, run / "served.parquet")
-    context = {name: found[name] for name in ("rows", "requests", "p50_ms", "p99_ms")} | {"threads": 1, "ranks": 1}
+    summary = _serve_and_score(run, data, "none", ROWS, run / "served.parquet")
+    context = {name: summary[name] for name in ("rows", "requests", "p50_ms", "p99_ms")} | {"threads": 1, "ranks": 1}
     return Figure(
-        "served_max_abs_diff", found["max_abs_diff"], "", "offline predictions", 0.0, "<= 1e-5", "value", context
+        "served_max_abs_diff", summary["max_abs_diff"], "", "offline predictions", 0.0, "<= 1e-5", "value", context
     )
 
 

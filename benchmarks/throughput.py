@@ -31,9 +31,9 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.0, help="of the reference's network (raw)")
     options = parser.parse_args()
     before_torch()
-    found = _raw(options) if options.what == "raw" else _ours(options)
-    if found:
-        print(json.dumps(found), flush=True)
+    measurement = _raw(options) if options.what == "raw" else _ours(options)
+    if measurement:
+        print(json.dumps(measurement), flush=True)
 
 
 def _raw(options: argparse.Namespace) -> dict[str, float]:
@@ -46,7 +46,7 @@ def _raw(options: argparse.Namespace) -> dict[str, float]:
 
 
 def _ours(options: argparse.Namespace) -> dict[str, float]:
-    """The product's own reader, model, optimiser and step; every rank takes the same steps, the main rank tells."""
+    """The product's own reader, model, optimiser and step; every rank takes the same steps, the main rank reports."""
     from swrec_prod.config import RunConfig
     from swrec_prod.data.batch import Position
     from swrec_prod.data.catalog import Catalog
@@ -72,8 +72,8 @@ def _ours(options: argparse.Namespace) -> dict[str, float]:
             for _ in fit.epoch(state, 1, lambda *_: None):
                 pass
         speed = state.rows / state.seconds
-        found = {"rows_per_second": speed, "load_seconds": load_seconds, "rows": readers["train"].rows}
-        return found if ranks.is_main else {}
+        measurement = {"rows_per_second": speed, "load_seconds": load_seconds, "rows": readers["train"].rows}
+        return measurement if ranks.is_main else {}
 
 
 if __name__ == "__main__":

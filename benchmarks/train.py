@@ -83,7 +83,7 @@ def against_raw(rounds: int) -> list[Figure]:
         by_hand = f"loop by hand, {threads} thread(s)"
         context = {"threads": threads, "ranks": 1, "ours": ours, "raw": raw}
         suffix = "" if threads == 2 else "_1thread"
-        value = statistics.median(with_loading(found) for found in ours)
+        value = statistics.median(with_loading(measurement) for measurement in ours)
         wanted = ">= 0.85" if threads == 2 else ""
         figures.append(
             Figure(f"train_sharedbottom_vs_raw{suffix}", value, "rows/s", by_hand, reference, wanted, context=context)
@@ -91,10 +91,10 @@ def against_raw(rounds: int) -> list[Figure]:
     return figures
 
 
-def with_loading(found: dict[str, float], epochs: int = 10) -> float:
+def with_loading(measurement: dict[str, float], epochs: int = 10) -> float:
     """Rows a second of a run of `epochs` epochs, decoding included."""
-    rows = epochs * found["rows"]
-    return rows / (found["load_seconds"] + rows / found["rows_per_second"])
+    rows = epochs * measurement["rows"]
+    return rows / (measurement["load_seconds"] + rows / measurement["rows_per_second"])
 
 
 def two_ranks(rounds: int) -> list[Figure]:
@@ -127,15 +127,15 @@ def auc_of_seeds(_: int) -> list[Figure]:
         ("train_sharedbottom_auc", ()),
         ("train_sharedbottom_auc_published_inputs", (BENCHMARK_INPUTS,)),
     ):
-        found = [test_auc(seed, *overrides) for seed in SEEDS]
+        aucs = [test_auc(seed, *overrides) for seed in SEEDS]
         context = {
             "seeds": SEEDS,
-            "auc": found,
-            "standard_deviation": statistics.stdev(found),
+            "auc": aucs,
+            "standard_deviation": statistics.stdev(aucs),
             "threads": os.cpu_count(),
             "ranks": 1,
         }
-        value = statistics.mean(found)
+        value = statistics.mean(aucs)
         figures.append(
             Figure(name, value, "AUC", "published SharedBottom", PUBLISHED_AUC, ">= 0.812", "value", context)
         )
@@ -143,7 +143,7 @@ def auc_of_seeds(_: int) -> list[Figure]:
 
 
 def test_auc(seed: int, *overrides: str) -> float:
-    """Of one training run, on the test rows."""
+    """AUC of one training run on the test rows."""
     run = RUNS / "shared_bottom"
     swrec("train", SHARED_BOTTOM, f"train.seed={seed}", f"data.path={AGE}", *overrides, "--out", run, "--overwrite")
     return json.loads((run / "metrics.json").read_text())["overall"]["auc"]
@@ -164,12 +164,12 @@ def throughput(what: str, data: Path, threads: int, batch: int, *words: object, 
     done = subprocess.run(command, text=True, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    measurement = json.loads(done.stdout.strip().splitlines()[-1])
     print(
-        f"{what}, batch {batch}, {ranks} rank(s) of {threads} thread(s): {found['rows_per_second']:,.0f} rows/s",
+        f"{what}, batch {batch}, {ranks} rank(s) of {threads} thread(s): {measurement['rows_per_second']:,.0f} rows/s",
         flush=True,
     )
-    return found
+    return measurement
 
 
 def swrec(*words: object) -> str:
