@@ -33,8 +33,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.record import Figure, report
-from swrec_prod.blocks.inputs import Dims, Field, Inputs, make_route
-from swrec_prod.blocks.mlp import MLP
+from swrec_prod.layers.inputs import Dims, Field, Inputs, make_route
+from swrec_prod.layers.mlp import MLP
 from swrec_prod.models import MODELS, build
 
 SIZES = (3, 30, 100, 355)

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores
-from swrec_prod.blocks.inputs import Dims, Field, Inputs, make_route
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.batch import Batch
 from swrec_prod.errors import ConfigError
+from swrec_prod.layers.inputs import Dims, Field, Inputs, make_route
 from swrec_prod.layout import Layout
 from swrec_prod.losses import bce, debiased_loss
 from swrec_prod.models import build, find

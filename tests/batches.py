@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from swrec_prod.blocks.inputs import Dims, Field, Inputs, make_route
+from swrec_prod.layers.inputs import Dims, Field, Inputs, make_route
 
 ITEM = 8
 WIDTH = 3 * ITEM + 1

@@ -12,9 +12,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from swrec_prod.blocks.clusters import Clusters
-from swrec_prod.blocks.composed import PartitionedNorm
-from swrec_prod.blocks.inputs import make_route
 from swrec_prod.blocks.pruning import pruned_share
+from swrec_prod.layers.composed import PartitionedNorm
+from swrec_prod.layers.inputs import make_route
 
 
 def step(at: slice) -> dict[str, Tensor]:

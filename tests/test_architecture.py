@@ -24,11 +24,11 @@ LINKED = ("serving", "launch", "configs")  # folders at the top that are swrec_p
 
 RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
     "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.files": 0, "swrec_prod.schema": 0,
-    "swrec_prod.layout": 0, "swrec_prod.shipped": 0,
+    "swrec_prod.layout": 0, "swrec_prod.shipped": 0, "swrec_prod.layers": 0,
     "swrec_prod.config": 1, "swrec_prod.run_dir": 1, "swrec_prod.engine": 1, "swrec_prod.blocks": 1,
     "swrec_prod.losses": 1, "swrec_prod.metrics": 1, "swrec_prod.statistics": 1, "swrec_prod.abtest": 1,
-    "swrec_prod.models": 2, "swrec_prod.datasets": 2, "swrec_prod.encoding": 2,
-    "swrec_prod.data": 3,
+    "swrec_prod.models": 2, "swrec_prod.raw": 2, "swrec_prod.encoding": 2,
+    "swrec_prod.data": 3, "swrec_prod.datasets": 3,
     "swrec_prod.prepare": 4, "swrec_prod.sparse": 4,
     "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
     "swrec_prod.evaluate": 6, "swrec_prod.export": 6, "swrec_prod.doctor": 6,
@@ -38,7 +38,9 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.launch": 10,
 }  # fmt: skip
 ONLY = {  # these import nothing else of ours, whatever its rank
-    "swrec_prod.models": {"swrec_prod.models", "swrec_prod.blocks", "swrec_prod.errors"},
+    "swrec_prod.layers": {"swrec_prod.layers"},
+    "swrec_prod.blocks": {"swrec_prod.blocks", "swrec_prod.layers", "swrec_prod.errors"},
+    "swrec_prod.models": {"swrec_prod.models", "swrec_prod.blocks", "swrec_prod.layers", "swrec_prod.errors"},
     "swrec_prod.encoding.pack": {"swrec_prod.layout", "swrec_prod.schema"},
     "swrec_prod.serving": {"swrec_prod.serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files",
                            "swrec_prod.schema", "swrec_prod.layout", "swrec_prod.encoding", "swrec_prod.export.package",
@@ -184,7 +186,7 @@ def test_the_rank_check_finds_a_violation(module: str, line: str) -> None:
             "swrec_prod.data.reader",
             "from swrec_prod.data.catalog import Catalog\nfrom swrec_prod.config import DataConfig",
         ),
-        ("swrec_prod.models.mmoe", "from swrec_prod.blocks.mlp import MLP"),
+        ("swrec_prod.models.mmoe", "from swrec_prod.layers.mlp import MLP"),
         (
             "swrec_prod.serving.features",
             "from swrec_prod.encoding.encoders import Encoders\nfrom swrec_prod.serving import ranking_pb2",

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from swrec_prod.blocks import grouped
 from swrec_prod.blocks.attention import CoAttention, same_scenario
-from swrec_prod.blocks.folding import fold_blocks
-from swrec_prod.blocks.grouped import Backend, GroupedLinear, grouped_linear
-from swrec_prod.blocks.inputs import Route, make_route
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.pooling import LastState, masked_softmax
-from swrec_prod.blocks.scenario import ConditionedMLP, ScenarioEmbedding, ScenarioLayerNorm, ScenarioMLP, ScenarioNorm
+from swrec_prod.layers import grouped
+from swrec_prod.layers.folding import fold_blocks
+from swrec_prod.layers.grouped import Backend, GroupedLinear, grouped_linear
+from swrec_prod.layers.inputs import Route, make_route
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.pooling import LastState, masked_softmax
+from swrec_prod.layers.scenario import ConditionedMLP, ScenarioEmbedding, ScenarioLayerNorm, ScenarioMLP, ScenarioNorm
 
 BACKENDS: tuple[Backend, ...] = ("loop", "padded", "by_row", "grouped_mm")
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from swrec_prod.blocks.clusters import DEAD, Clusters
-from swrec_prod.blocks.composed import ClusterLinear, ComposedLinear, ComposedMLP, PartitionedNorm
 from swrec_prod.blocks.extraction import BehaviourExtraction, ScenarioPairs, TargetAttention
-from swrec_prod.blocks.folding import fold_blocks, one_scenario
-from swrec_prod.blocks.grouped import LARGE, SPARE
-from swrec_prod.blocks.inputs import Route, make_route
 from swrec_prod.blocks.pruning import Form, Pruner, Ramp
+from swrec_prod.layers.composed import ClusterLinear, ComposedLinear, ComposedMLP, PartitionedNorm
+from swrec_prod.layers.folding import fold_blocks, one_scenario
+from swrec_prod.layers.grouped import LARGE, SPARE
+from swrec_prod.layers.inputs import Route, make_route
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from swrec_prod.blocks.experts import ParallelMLP, ScenarioExperts, gate, mix, own
-from swrec_prod.blocks.folding import fold_blocks
-from swrec_prod.blocks.inputs import Route, make_route
-from swrec_prod.blocks.mlp import MLP
+from swrec_prod.layers.folding import fold_blocks
+from swrec_prod.layers.inputs import Route, make_route
+from swrec_prod.layers.mlp import MLP
 
 NORMS = ("none", "layer", "batch")
 

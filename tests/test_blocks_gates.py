@@ -9,10 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from swrec_prod.blocks.fields import FieldTokens, Pick
-from swrec_prod.blocks.folding import fold_blocks
 from swrec_prod.blocks.gates import GatedTower, PersonalGates, ScenarioGate, Shared, Sharing, Tower
-from swrec_prod.blocks.grouped import GroupedLinear
 from swrec_prod.blocks.hyper import (
     Adapter,
     InstanceWeights,
@@ -21,7 +18,10 @@ from swrec_prod.blocks.hyper import (
     UserWeights,
     generated_linear,
 )
-from swrec_prod.blocks.inputs import Dims, Field, Route, make_route
+from swrec_prod.layers.fields import FieldTokens, Pick
+from swrec_prod.layers.folding import fold_blocks
+from swrec_prod.layers.grouped import GroupedLinear
+from swrec_prod.layers.inputs import Dims, Field, Route, make_route
 
 S = 3
 COUNTS = (4, 0, 5)

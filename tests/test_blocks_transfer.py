@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from swrec_prod.blocks import transfer
-from swrec_prod.blocks.inputs import Route, make_route
 from swrec_prod.blocks.tailoring import DistributionPooling
 from swrec_prod.blocks.transfer import PERIOD, CrossAttention, CrossExperts, Targets, TransferFilter
+from swrec_prod.layers.inputs import Route, make_route
 
 counts = st.lists(st.integers(0, 4), min_size=2, max_size=6).filter(lambda c: sum(c) > 0)
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from swrec_prod.blocks.folding import fold_blocks, one_scenario
 from swrec_prod.blocks.transformer import Backbone, BehaviourTransformer, EncoderLayer, FieldTransformer
+from swrec_prod.layers.folding import fold_blocks, one_scenario
 
 S = 3
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from swrec_prod.datasets.columns import typed_columns
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
+from swrec_prod.raw.columns import typed_columns
 
 
 def test_whole_numbers_of_text_are_exact_or_refused(tmp_path: Path, each_engine: Engine) -> None:

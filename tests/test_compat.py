@@ -10,9 +10,9 @@ from batches import dims, random_rows, score, sorted_rows
 from runs import config_of, metrics_of_run, run_file
 from torch import nn
 
-from swrec_prod.blocks.inputs import Dims, Field
 from swrec_prod.config import RunConfig
 from swrec_prod.errors import ConfigError
+from swrec_prod.layers.inputs import Dims, Field
 from swrec_prod.models import build
 from swrec_prod.models.compat import COMPAT
 from swrec_prod.train.run import train

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores, ranking_score
-from swrec_prod.blocks.inputs import Inputs, make_route
+from swrec_prod.layers.inputs import Inputs, make_route
 from swrec_prod.losses import debiased_loss
 from swrec_prod.models import build
 

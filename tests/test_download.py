@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swrec_prod.datasets.download import Archive
 from swrec_prod.errors import DataError
+from swrec_prod.raw.download import Archive
 
 CONTENT = {
     "Toy/data/log.csv": b"a,b\n" + np.random.default_rng(1).bytes(3_000_000),

@@ -9,8 +9,8 @@ import torch
 from batches import WIDTH, dims, sorted_rows
 from torch import Tensor, nn
 
-from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.errors import ConfigError
+from swrec_prod.layers.inputs import Dims, Inputs
 from swrec_prod.models import build
 
 S = 3

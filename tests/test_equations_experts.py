@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from swrec_prod.blocks.domain_experts import DomainExperts
 from swrec_prod.blocks.experts import own
-from swrec_prod.blocks.folding import fold_blocks
-from swrec_prod.blocks.grouped import LOOP_LIMIT
-from swrec_prod.blocks.inputs import Inputs, Route, make_route
 from swrec_prod.blocks.selection import chosen_softmax, scores
 from swrec_prod.errors import ConfigError
+from swrec_prod.layers.folding import fold_blocks
+from swrec_prod.layers.grouped import LOOP_LIMIT
+from swrec_prod.layers.inputs import Inputs, Route, make_route
 from swrec_prod.models import build
 
 S = 3

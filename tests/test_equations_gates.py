@@ -11,8 +11,8 @@ from batches import ITEM, Rows, count_flops, dims, score, sorted_rows
 from torch import Tensor, nn
 
 from swrec_prod.blocks.hyper import InstanceWeights
-from swrec_prod.blocks.inputs import Dims
 from swrec_prod.errors import ConfigError
+from swrec_prod.layers.inputs import Dims
 from swrec_prod.models import build
 
 S = 3

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from batches import ITEM, dims, random_rows, score, sorted_rows
 from torch import Tensor, nn
 
-from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.errors import ConfigError
+from swrec_prod.layers.inputs import Dims, Inputs
 from swrec_prod.models import build
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

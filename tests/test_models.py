@@ -8,8 +8,8 @@ from batches import Rows, count_flops, dims, random_rows, score, sorted_rows
 from torch import Tensor, nn
 
 from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, ranking_score
-from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.errors import ConfigError
+from swrec_prod.layers.inputs import Dims, Inputs
 from swrec_prod.models import MODELS, build, option_types
 
 S = 3

@@ -9,8 +9,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swrec_prod.datasets.moment import digits_micros
 from swrec_prod.engine import engine
+from swrec_prod.raw.moment import digits_micros
 
 MOMENTS = st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2199, 12, 31)), min_size=1, max_size=50)
 CORNERS = [

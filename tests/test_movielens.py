@@ -17,8 +17,8 @@ import pytest
 
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.movielens import FAMILIES, MOVIELENS_1M, MovieLensOptions, rating_log
-from swrec_prod.datasets.wheel import WheelFiles
 from swrec_prod.errors import DataError
+from swrec_prod.raw.wheel import WheelFiles
 
 
 def table_of(raw: Path, scenarios: str = "age") -> pa.Table:

@@ -10,10 +10,10 @@ from batches import count_flops, dims, random_rows, score, sorted_rows
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swrec_prod.blocks.composed import ComposedLinear, RankOneLinear
 from swrec_prod.blocks.experts import ScenarioExperts
-from swrec_prod.blocks.inputs import Inputs, Route, make_route
 from swrec_prod.errors import ConfigError
+from swrec_prod.layers.composed import ComposedLinear, RankOneLinear
+from swrec_prod.layers.inputs import Inputs, Route, make_route
 from swrec_prod.models import build
 
 S = 3

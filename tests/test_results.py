@@ -16,9 +16,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from benchmarks.results import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, runs_of
 from benchmarks.results_page import PAGE, write_page
-from swrec_prod.blocks.inputs import Dims, Field
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.predictions import predictions_table, write_predictions
+from swrec_prod.layers.inputs import Dims, Field
 from swrec_prod.models import build
 from swrec_prod.statistics import auc_difference
 from swrec_prod.strict import load, parse

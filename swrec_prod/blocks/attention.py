@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from swrec_prod.blocks.pooling import masked_softmax
+from swrec_prod.layers.pooling import masked_softmax
 
 
 def same_scenario(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.ranks import of_first_rank, sum_over_ranks
+from swrec_prod.layers.ranks import of_first_rank, sum_over_ranks
 
 Mode = Literal["stable", "paper"]
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from swrec_prod.blocks.entire_space import EntireSpace, chained
-from swrec_prod.blocks.folding import fold_blocks, one_scenario
-from swrec_prod.blocks.inputs import Inputs, Route
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.scenario import ScenarioEmbedding
+from swrec_prod.layers.folding import fold_blocks, one_scenario
+from swrec_prod.layers.inputs import Inputs, Route
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.scenario import ScenarioEmbedding
 
 
 class Scores(NamedTuple):

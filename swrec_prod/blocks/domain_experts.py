@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swrec_prod.blocks.experts import ParallelMLP, parallel_linear
-from swrec_prod.blocks.grouped import GroupedLinear
-from swrec_prod.blocks.inputs import Route
-from swrec_prod.blocks.ranks import of_first_rank
-from swrec_prod.blocks.scenario import ScenarioLayerNorm
+from swrec_prod.layers.grouped import GroupedLinear
+from swrec_prod.layers.inputs import Route
+from swrec_prod.layers.ranks import of_first_rank
+from swrec_prod.layers.scenario import ScenarioLayerNorm
 
 Others = Literal["exact", "sampled", "ema_expert"]
 

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.composed import OwnWeights, RankOneLinear
-from swrec_prod.blocks.grouped import GroupedLinear
-from swrec_prod.blocks.inputs import Route
-from swrec_prod.blocks.mlp import BatchNorm
-from swrec_prod.blocks.options import Norm
-from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm
+from swrec_prod.layers.composed import OwnWeights, RankOneLinear
+from swrec_prod.layers.grouped import GroupedLinear
+from swrec_prod.layers.inputs import Route
+from swrec_prod.layers.mlp import BatchNorm
+from swrec_prod.layers.options import Norm
+from swrec_prod.layers.scenario import ScenarioAffine, ScenarioNorm
 
 
 def gate(logit_BE: Tensor) -> Tensor:

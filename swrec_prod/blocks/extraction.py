@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.inputs import Inputs, Route
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.pooling import masked_softmax
+from swrec_prod.layers.inputs import Inputs, Route
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.pooling import masked_softmax
 
 
 class BehaviourExtraction(nn.Module):

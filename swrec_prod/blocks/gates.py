@@ -11,13 +11,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from swrec_prod.blocks.fields import Pick
-from swrec_prod.blocks.grouped import GroupedLinear
-from swrec_prod.blocks.inputs import Dims, Route
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.options import Norm
-from swrec_prod.blocks.scenario import ConditionedMLP, ScenarioMLP
 from swrec_prod.errors import nearest
+from swrec_prod.layers.fields import Pick
+from swrec_prod.layers.grouped import GroupedLinear
+from swrec_prod.layers.inputs import Dims, Route
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.options import Norm
+from swrec_prod.layers.scenario import ConditionedMLP, ScenarioMLP
 
 Sharing = Literal["shared", "per_scenario"]
 Tower = Literal["shared", "last_layer", "per_scenario"]

@@ -16,11 +16,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swrec_prod.blocks.fields import Pick
 from swrec_prod.blocks.gates import Shared
-from swrec_prod.blocks.grouped import grouped_linear
-from swrec_prod.blocks.inputs import Dims, Route
-from swrec_prod.blocks.scenario import ScenarioEmbedding, ScenarioNorm
+from swrec_prod.layers.fields import Pick
+from swrec_prod.layers.grouped import grouped_linear
+from swrec_prod.layers.inputs import Dims, Route
+from swrec_prod.layers.scenario import ScenarioEmbedding, ScenarioNorm
 
 AdapterNorm = Literal["layer", "scenario"]
 

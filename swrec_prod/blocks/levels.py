@@ -12,12 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swrec_prod.blocks.composed import OwnWeights
 from swrec_prod.blocks.experts import ParallelLinear, ParallelMLP, ScenarioExperts, gate, mix
-from swrec_prod.blocks.grouped import GroupedLinear
-from swrec_prod.blocks.inputs import Route
-from swrec_prod.blocks.options import GateNorm, Norm
-from swrec_prod.blocks.scenario import normed
+from swrec_prod.layers.composed import OwnWeights
+from swrec_prod.layers.grouped import GroupedLinear
+from swrec_prod.layers.inputs import Route
+from swrec_prod.layers.options import GateNorm, Norm
+from swrec_prod.layers.scenario import normed
 
 Scope = Literal["own", "shared_only", "all"]
 

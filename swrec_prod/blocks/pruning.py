@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swrec_prod.blocks.ranks import sum_over_ranks
+from swrec_prod.layers.ranks import sum_over_ranks
 
 Form = Literal["fusion", "binarization", "scaling"]
 

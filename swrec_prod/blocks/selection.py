@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swrec_prod.blocks.experts import ParallelMLP, gate, mix, own
-from swrec_prod.blocks.inputs import Route
-from swrec_prod.blocks.scenario import ConditionedMLP
+from swrec_prod.layers.inputs import Route
+from swrec_prod.layers.scenario import ConditionedMLP
 
 
 class ChosenExperts(nn.Module):

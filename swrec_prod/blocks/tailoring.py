@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swrec_prod.blocks.inputs import Route
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.scenario import ConditionedMLP
+from swrec_prod.layers.inputs import Route
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.scenario import ConditionedMLP
 
 Stat = Literal["std", "var", "none"]
 

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.composed import OwnWeights
 from swrec_prod.blocks.experts import ParallelLinear, ScenarioExperts, gate, mix
-from swrec_prod.blocks.folding import fold_blocks
-from swrec_prod.blocks.inputs import Field, Route, make_route
-from swrec_prod.blocks.options import Norm
-from swrec_prod.blocks.ranks import sum_over_ranks
-from swrec_prod.blocks.scenario import ConditionedMLP
+from swrec_prod.layers.composed import OwnWeights
+from swrec_prod.layers.folding import fold_blocks
+from swrec_prod.layers.inputs import Field, Route, make_route
+from swrec_prod.layers.options import Norm
+from swrec_prod.layers.ranks import sum_over_ranks
+from swrec_prod.layers.scenario import ConditionedMLP
 
 PERIOD = 500  # steps of training between two choices of targets
 DECAY = 0.9  # of the running mean of attention logits, a step

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.fields import FieldTokens
-from swrec_prod.blocks.inputs import Dims, Field, Inputs, Route
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.pooling import masked_softmax
-from swrec_prod.blocks.scenario import ConditionedMLP
+from swrec_prod.layers.fields import FieldTokens
+from swrec_prod.layers.inputs import Dims, Field, Inputs, Route
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.pooling import masked_softmax
+from swrec_prod.layers.scenario import ConditionedMLP
 
 Kind = Literal["auto", "field_transformer", "none"]
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torchrec.modules.embedding_configs import BaseEmbeddingConfig, PoolingType
 
 from swrec_prod.blocks.debias import FoldedScorer, Scorer
-from swrec_prod.blocks.inputs import Inputs, Route
 from swrec_prod.config import Quantize
+from swrec_prod.layers.inputs import Inputs, Route
 from swrec_prod.ranker import Ranker, model_inputs
 from swrec_prod.sparse import Embedded, SparseArch, no_behaviours, pad
 

@@ -8,9 +8,9 @@ from typing import Any, get_type_hints
 
 import pydantic
 
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.inputs import Dims
 from swrec_prod.errors import ConfigError, nearest
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims
 from swrec_prod.models.adasparse import AdaSparse
 from swrec_prod.models.adl import ADL
 from swrec_prod.models.aesm2 import AESM2

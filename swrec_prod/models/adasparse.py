@@ -15,13 +15,13 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from swrec_prod.blocks.fields import what_is_read
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import activation
-from swrec_prod.blocks.options import Norm, Rate, Width, Widths
 from swrec_prod.blocks.pruning import Form, PrunedLinear, Pruner, Ramp, pruned_share
-from swrec_prod.blocks.scenario import ScenarioEmbedding
+from swrec_prod.layers.fields import what_is_read
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.mlp import activation
+from swrec_prod.layers.options import Norm, Rate, Width, Widths
+from swrec_prod.layers.scenario import ScenarioEmbedding
 
 Positive = Annotated[float, Gt(0)]
 

@@ -15,12 +15,12 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from swrec_prod.blocks.clusters import Clusters, Mode
-from swrec_prod.blocks.composed import ClusterLinear, ComposedMLP, Init
-from swrec_prod.blocks.fields import what_is_read
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.inputs import Dims, Inputs, make_route
-from swrec_prod.blocks.options import Rate, Width, Widths
-from swrec_prod.blocks.scenario import ScenarioEmbedding
+from swrec_prod.layers.composed import ClusterLinear, ComposedMLP, Init
+from swrec_prod.layers.fields import what_is_read
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs, make_route
+from swrec_prod.layers.options import Rate, Width, Widths
+from swrec_prod.layers.scenario import ScenarioEmbedding
 
 
 class ADL(ScenarioModel):

@@ -20,11 +20,11 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from swrec_prod.blocks.experts import ParallelMLP
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.options import Norm, Rate, Width, Widths
 from swrec_prod.blocks.selection import AllGates, ChosenExperts
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.options import Norm, Rate, Width, Widths
 
 Weight = Annotated[float, Ge(0)]
 

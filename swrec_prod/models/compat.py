@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from swrec_prod.blocks.experts import own
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.inputs import Inputs, make_route
 from swrec_prod.errors import ConfigError
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Inputs, make_route
 
 NORMS = {"norm": "batch", "tower_norm": "batch", "norm_scope": "all_rows"}
 EXPERTS = {**NORMS, "gate_norm": "batch", "expert": (16,)}

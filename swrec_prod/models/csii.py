@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.composed import OwnWeights
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.options import Rate, Width, Widths
 from swrec_prod.blocks.transfer import CrossAttention, CrossExperts, Targets
+from swrec_prod.layers.composed import OwnWeights
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.options import Rate, Width, Widths
 
 
 class CSII(ScenarioModel):

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.gates import Shared
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.options import Norm, Rate, Width, Widths
-from swrec_prod.blocks.scenario import ConditionedMLP
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.options import Norm, Rate, Width, Widths
+from swrec_prod.layers.scenario import ConditionedMLP
 
 
 class DNN(ScenarioModel):

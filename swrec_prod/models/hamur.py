@@ -17,11 +17,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.gates import Tower, layers
 from swrec_prod.blocks.hyper import Adapter, AdapterNorm, InstanceWeights, ScenarioWeights, small_norm
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.options import Norm, Rate, Width, Widths
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.options import Norm, Rate, Width, Widths
 
 ACTS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 

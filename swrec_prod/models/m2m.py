@@ -17,12 +17,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.hyper import MetaAttention, ScenarioWeights, UserWeights, generated_linear
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.options import Rate, Width, Widths
 from swrec_prod.blocks.transformer import Backbone, Kind
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.options import Rate, Width, Widths
 
 
 class M2M(ScenarioModel):

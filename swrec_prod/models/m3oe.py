@@ -18,15 +18,15 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from swrec_prod.blocks.composed import OwnWeights, own_linear
 from swrec_prod.blocks.domain_experts import DomainExperts, Others, TaskExperts
 from swrec_prod.blocks.experts import ParallelMLP, gate, mix
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.grouped import GroupedLinear
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.options import Rate, Width, Widths
-from swrec_prod.blocks.scenario import ScenarioMLP
+from swrec_prod.layers.composed import OwnWeights, own_linear
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.grouped import GroupedLinear
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.options import Rate, Width, Widths
+from swrec_prod.layers.scenario import ScenarioMLP
 
 
 class M3oE(ScenarioModel):

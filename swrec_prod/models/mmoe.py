@@ -12,11 +12,11 @@ from typing import Literal
 from torch import Tensor
 
 from swrec_prod.blocks.experts import ParallelMLP, gate, mix
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.grouped import GroupedLinear
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.options import GateNorm, Norm, Rate, Width, Widths
-from swrec_prod.blocks.scenario import ScenarioMLP, normed
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.grouped import GroupedLinear
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.options import GateNorm, Norm, Rate, Width, Widths
+from swrec_prod.layers.scenario import ScenarioMLP, normed
 
 
 class MMoE(ScenarioModel):

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from swrec_prod.blocks.attention import CoAttention, same_scenario
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.options import Norm, Rate, Width, Widths
-from swrec_prod.blocks.pooling import LastState
-from swrec_prod.blocks.scenario import ConditionedMLP
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.options import Norm, Rate, Width, Widths
+from swrec_prod.layers.pooling import LastState
+from swrec_prod.layers.scenario import ConditionedMLP
 
 
 class MScan(ScenarioModel):

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from swrec_prod.blocks.composed import OwnWeights
 from swrec_prod.blocks.experts import own
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.inputs import Dims, Inputs
 from swrec_prod.blocks.levels import AllPathsLevel, OwnPathLevel, Scope
-from swrec_prod.blocks.options import GateNorm, Norm, Rate, Width, Widths
-from swrec_prod.blocks.scenario import ScenarioMLP
+from swrec_prod.layers.composed import OwnWeights
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.options import GateNorm, Norm, Rate, Width, Widths
+from swrec_prod.layers.scenario import ScenarioMLP
 
 
 class PLE(ScenarioModel):

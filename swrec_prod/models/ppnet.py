@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.gates import GatedTower, PersonalGates, Sharing, Tower
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.options import Norm, Rate, Width, Widths
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.options import Norm, Rate, Width, Widths
 
 
 class PPNet(ScenarioModel):

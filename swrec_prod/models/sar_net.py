@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from swrec_prod.blocks.experts import mix
 from swrec_prod.blocks.extraction import BehaviourExtraction
-from swrec_prod.blocks.fields import what_is_read
-from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.gates import Shared
-from swrec_prod.blocks.grouped import GroupedLinear
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import MLP, BatchNorm
-from swrec_prod.blocks.options import Norm, Width, Widths
-from swrec_prod.blocks.scenario import Chain, ScenarioAffine, ScenarioNorm, SideBySide
+from swrec_prod.layers.fields import what_is_read
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.grouped import GroupedLinear
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.mlp import MLP, BatchNorm
+from swrec_prod.layers.options import Norm, Width, Widths
+from swrec_prod.layers.scenario import Chain, ScenarioAffine, ScenarioNorm, SideBySide
 
 
 class SARNet(ScenarioModel):

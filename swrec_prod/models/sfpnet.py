@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from swrec_prod.blocks.extraction import TargetAttention
-from swrec_prod.blocks.folding import ScenarioModel
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.options import Rate, Width, Widths
-from swrec_prod.blocks.pooling import masked_softmax
 from swrec_prod.blocks.tailoring import DistributionPooling, Stat, TailoringBlock
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.options import Rate, Width, Widths
+from swrec_prod.layers.pooling import masked_softmax
 
 
 class SFPNet(ScenarioModel):

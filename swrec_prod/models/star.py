@@ -14,13 +14,13 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor
 
-from swrec_prod.blocks.composed import ComposedMLP, Init, OwnWeights, PartitionedNorm, own_linear
-from swrec_prod.blocks.folding import ScenarioModel
 from swrec_prod.blocks.gates import Shared
-from swrec_prod.blocks.inputs import Dims, Inputs
-from swrec_prod.blocks.mlp import MLP
-from swrec_prod.blocks.options import Norm, Rate, Widths
-from swrec_prod.blocks.scenario import ConditionedMLP
+from swrec_prod.layers.composed import ComposedMLP, Init, OwnWeights, PartitionedNorm, own_linear
+from swrec_prod.layers.folding import ScenarioModel
+from swrec_prod.layers.inputs import Dims, Inputs
+from swrec_prod.layers.mlp import MLP
+from swrec_prod.layers.options import Norm, Rate, Widths
+from swrec_prod.layers.scenario import ConditionedMLP
 
 
 class STAR(ScenarioModel):

@@ -125,7 +125,7 @@ def seed_masks(seed: int, step: int, ranks: Ranks) -> None:
 def share_buffers(model: nn.Module, ranks: Ranks) -> None:
     """Give all ranks the same dense buffers: the mean of running statistics, the largest of counters.
 
-    Blocks keep theirs alike in every step (blocks/ranks.py). State that a rank has from its own rows would be used by
+    Blocks keep theirs alike in every step (layers/ranks.py). State that a rank has from its own rows would be used by
     that rank alone when it validates, and a checkpoint would hold a single rank's. Buffers of the sharded tables are
     left alone.
     """

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from swrec_prod.blocks.grouped import LARGE, GroupedLinear, SelectedLinear, gradient_of, grouped_linear, pieces
-from swrec_prod.blocks.inputs import Route
-from swrec_prod.blocks.options import Norm
-from swrec_prod.blocks.scenario import ScenarioAffine, ScenarioNorm, normed, scenario_moments
+from swrec_prod.layers.grouped import LARGE, GroupedLinear, SelectedLinear, gradient_of, grouped_linear, pieces
+from swrec_prod.layers.inputs import Route
+from swrec_prod.layers.options import Norm
+from swrec_prod.layers.scenario import ScenarioAffine, ScenarioNorm, normed, scenario_moments
 
 Init = Literal["ones", "kaiming", "xavier"]
 OwnWeights = Literal["full", "rank_one"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from swrec_prod.blocks.inputs import Dims, Field
+from swrec_prod.layers.inputs import Dims, Field
 
 
 class Pick(nn.Module):

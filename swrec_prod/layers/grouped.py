@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from swrec_prod.blocks.inputs import Route
+from swrec_prod.layers.inputs import Route
 
 Backend = Literal["auto", "loop", "padded", "by_row", "grouped_mm"]
 

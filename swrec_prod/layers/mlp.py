@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.options import Norm
-from swrec_prod.blocks.ranks import several_ranks, sum_over_ranks
+from swrec_prod.layers.options import Norm
+from swrec_prod.layers.ranks import several_ranks, sum_over_ranks
 
 
 class MLP(nn.Sequential):

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.grouped import GroupedLinear
-from swrec_prod.blocks.inputs import Route
-from swrec_prod.blocks.mlp import activation
-from swrec_prod.blocks.options import Norm
-from swrec_prod.blocks.ranks import sum_over_ranks
+from swrec_prod.layers.grouped import GroupedLinear
+from swrec_prod.layers.inputs import Route
+from swrec_prod.layers.mlp import activation
+from swrec_prod.layers.options import Norm
+from swrec_prod.layers.ranks import sum_over_ranks
 
 
 class ScenarioEmbedding(nn.Module):

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from swrec_prod.blocks.inputs import Inputs, Route
+from swrec_prod.layers.inputs import Inputs, Route
 
 
 @runtime_checkable

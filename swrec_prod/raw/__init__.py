@@ -1,0 +1,1 @@
+"""Raw files of logs: fetched and checked, and their columns by name and type."""
