@@ -13,14 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swrec_prod.data.day_files import MICROSECONDS, list_array
 from swrec_prod.encoding.pack import Ragged, spread
-from swrec_prod.prepare.day_writer import MICROSECONDS, list_array
 
 
 class Behaviours(NamedTuple):
-    """Items (ids), scenarios (indices) and times (microseconds) of behaviours, side by side:
-    int32, int32, int64 [M].
-    """
+    """Items (ids), scenarios (indices), times (microseconds) of behaviours, side by side: int32, int32, int64 [M]."""
 
     item: np.ndarray
     scenario: np.ndarray
@@ -44,10 +42,8 @@ class LatestBehaviours(NamedTuple):
     @classmethod
     def empty(cls) -> LatestBehaviours:
         """No user has a history yet."""
-        nothing = np.zeros(0, np.int32)
-        return cls(
-            pa.array([], pa.string()), np.zeros(1, np.int64), Behaviours(nothing, nothing, np.zeros(0, np.int64))
-        )
+        nothing = Behaviours(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
+        return cls(pa.array([], pa.string()), np.zeros(1, np.int64), nothing)
 
     @classmethod
     def of_table(cls, rows: pa.Table) -> LatestBehaviours:
@@ -73,9 +69,7 @@ class LatestBehaviours(NamedTuple):
 
 
 class Sequence(NamedTuple):
-    """The lists of one sequence feature for the rows of a table:
-    row i has the behaviours [start[i], stop[i]), oldest first.
-    """
+    """The lists of one sequence feature: row i of a table has behaviours [start[i], stop[i]), oldest first."""
 
     name: str
     start: np.ndarray
@@ -89,10 +83,8 @@ class Sequence(NamedTuple):
         """
         start = self.start[first:last]
         index, offsets = spread(start, self.stop[first:last] - start)
-        lists = {
-            f"{self.name}.{part}": list_array(Ragged(values[index], offsets))
-            for part, values in self.behaviours._asdict().items()
-        }
+        parts = self.behaviours._asdict().items()
+        lists = {f"{self.name}.{part}": list_array(Ragged(values[index], offsets)) for part, values in parts}
         lists[f"{self.name}.time"] = lists[f"{self.name}.time"].cast(pa.list_(MICROSECONDS))
         return lists
 

@@ -1,4 +1,4 @@
-"""How prepared rows lie on disk: OUT/day=YYYY-MM-DD/part-NNNNN.parquet.
+"""Writes the rows of a day into OUT/day=YYYY-MM-DD/part-NNNNN.parquet.
 
 The rows of a day by (time, row), FILE_ROWS to a file, GROUP_ROWS to a row group, and fixed settings: equal rows are
 equal bytes, whichever engine prepared them and in however many pieces they came.
@@ -6,51 +6,19 @@ equal bytes, whichever engine prepared them and in however many pieces they came
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swrec_prod.data.manifest import DayFileRecord, FileRecord
-from swrec_prod.encoding.pack import Ragged
-from swrec_prod.schema import FeatureSchema
 
-MICROSECONDS = pa.timestamp("us", "UTC")
-# without nulls inside, lists are read in two thirds of the time
-IDS = pa.list_(pa.field("element", pa.int32(), nullable=False))
-TIMES = pa.list_(pa.field("element", MICROSECONDS, nullable=False))
 TEXTS = ["user", "request", "split"]  # numbers are read as fast without a dictionary, and written faster
 GROUP_ROWS = 65_536  # a row group is what a reader holds at once: some 20 MB with 50 behaviours a row
 FILE_ROWS = 16 * GROUP_ROWS
 WRITING = {"compression": "lz4", "use_dictionary": TEXTS, "write_statistics": False, "write_batch_size": GROUP_ROWS}
-
-
-def stored_schema(schema: FeatureSchema, has_split: bool) -> pa.Schema:
-    """The columns of prepared rows and their types."""
-    fields: dict[str, pa.DataType] = {
-        "row": pa.int64(),
-        "time": MICROSECONDS,
-        "user": pa.string(),
-        "scenario": pa.int32(),
-    }
-    fields |= {f"label_{task}": pa.int8() for task in schema.tasks}
-    fields |= {"request": pa.string()} if schema.request else {}
-    fields |= {"weight": pa.float32()} if schema.weight else {}
-    # a reader compares codes, not words
-    fields |= {"split": pa.dictionary(pa.int8(), pa.string())} if has_split else {}
-    kinds = {"id": pa.int32(), "bag": IDS, "dense": pa.float32()}
-    fields |= {f.name: kinds[f.kind] for f in schema.features if f.kind != "sequence"}
-    for feature in schema.of_kind("sequence"):
-        fields |= {f"{feature.name}.item": IDS, f"{feature.name}.scenario": IDS, f"{feature.name}.time": TIMES}
-    return pa.schema(fields)
-
-
-def list_array(column: Ragged) -> pa.ListArray:
-    """A Ragged as an Arrow list array."""
-    return pa.ListArray.from_arrays(pa.array(column.offsets.astype(np.int32)), pa.array(column.values))
 
 
 # Each day once it is written, with the records of its files.
@@ -70,16 +38,14 @@ class DayWriter:
         self._file: pq.ParquetWriter | None = None
         self._rows = 0  # of the file that is open
 
-    @property
-    def room(self) -> int:
-        """How many rows the row group that is being filled still takes."""
-        return GROUP_ROWS - sum(piece.num_rows for piece in self._waiting)
-
-    def add(self, rows: pa.Table) -> None:
-        """The next rows, at most `room` of them."""
-        self._waiting.append(rows)
-        if self.room == 0:
-            self._flush()
+    def write(self, rows: Callable[[int, int], pa.Table], first: int, last: int) -> None:
+        """The next rows: `rows(first, last)`, asked for a row group at a time, since their lists are large."""
+        while first < last:
+            end = min(first + GROUP_ROWS - sum(piece.num_rows for piece in self._waiting), last)
+            self._waiting.append(rows(first, end))
+            first = end
+            if sum(piece.num_rows for piece in self._waiting) == GROUP_ROWS:
+                self._flush()
 
     def close(self) -> list[DayFileRecord]:
         """Finish the day; gives the records of its files."""

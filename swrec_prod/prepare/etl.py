@@ -82,11 +82,8 @@ def serving_types(schema: FeatureSchema, types: Mapping[str, DataType], untyped:
         kinds[feature.source] = f"array<{element}>" if feature.kind == "bag" else str(element)
     for feature in numbers(schema):
         kinds[feature.source] = "array<int64>" if feature.kind == "bag" else "int64"
-    return {
-        name: ibis.dtype(kind)
-        for name, kind in kinds.items()
-        if name in untyped and name in types and types[name].is_string()
-    }
+    open_ones = {name for name in untyped if name in types and types[name].is_string()}
+    return {name: ibis.dtype(kind) for name, kind in kinds.items() if name in open_ones}
 
 
 def _scalar(kind: DataType) -> DataType:
@@ -94,9 +91,7 @@ def _scalar(kind: DataType) -> DataType:
 
 
 def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
-    """The events with the `_split` that a table of (row, _split) deals to each of them;
-    none where there is no row number.
-    """
+    """The events with the `_split` that a table of (row, _split) deals to each; none for those without a row number."""
     return events.join(split, ROW, how="left").drop(f"{ROW}_right")
 
 
@@ -137,11 +132,8 @@ def checked(schema: FeatureSchema) -> list[str]:
 
 def numbers(schema: FeatureSchema) -> list[Feature]:
     """The features that are read as numbers."""
-    return [
-        f
-        for f in schema.features
-        if f.kind != "sequence" and f.encoder and f.encoder.kind in (*DENSE_ENCODERS, "bucketize")
-    ]
+    kinds = (*DENSE_ENCODERS, "bucketize")
+    return [f for f in schema.features if f.kind != "sequence" and f.encoder and f.encoder.kind in kinds]
 
 
 def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
@@ -152,9 +144,7 @@ def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
 
 
 def moments(events: ir.Table, column: str) -> ir.Table:
-    """One row: mean, std (of the population), min and max of the numbers in `column`, null without any;
-    `infinite`, how many are.
-    """
+    """One row: mean, std (population), min, max of `column`'s numbers, null without any; how many are `infinite`."""
     number = events.select(value=events[column].cast("float64"))
     number = number.filter(~_missing(number.value))
     known = number.value.abs() <= LARGEST  # Ibis finds no infinity on Spark

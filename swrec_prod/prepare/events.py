@@ -78,12 +78,9 @@ class Events:
         needed = etl.needed(self.schema, list(self._types), self.data_file.deduplicate)
         # what only other days have is missing on these
         wanted = {name: self._types[name] for name in needed if name in self._types}
-        absent = {
-            name: kind
-            for name, kind in wanted.items()
-            if name not in types or (name in untyped and types[name] != kind)
-        }
-        table = table.mutate(**{name: ibis.null(kind) for name, kind in absent.items()})
+        untyped_here = {name for name, kind in wanted.items() if name in untyped and types[name] != kind}
+        absent = [name for name in wanted if name not in types or name in untyped_here]
+        table = table.mutate(**{name: ibis.null(wanted[name]) for name in absent})
         check_columns(self.schema, dict(table.schema().items()), self.name(days), self.data_file.deduplicate)
         return etl.standard(self.engine, table, self.data_file)
 

@@ -1,6 +1,4 @@
-"""Encoders fitted by an engine: it counts values and sums numbers, whatever the size of the log;
-ids and scalers are made of that.
-"""
+"""Encoders fitted by an engine, which counts values and sums numbers, whatever the size of the log."""
 
 from __future__ import annotations
 
@@ -33,22 +31,15 @@ def fit(engine: Engine, events: ir.Table, schema: FeatureSchema) -> Encoders:
 
 
 def extend(engine: Engine, events: ir.Table, encoders: Encoders) -> Encoders:
-    """`encoders` with ids for the values of `events` that they do not know;
-    ids and scalers that there are stay as they are.
-    """
+    """`encoders` with ids for the values of `events` that they do not know; known ids and scalers stay as they are."""
     return encoders.extended(_counts(engine, events, encoders.schema))
 
 
 def _counts(engine: Engine, events: ir.Table, schema: FeatureSchema) -> dict[str, pa.Table]:
     """`value` and `count` by table, for the tables whose encoders look at values."""
-    owners = [
-        f for f in schema.of_kind("id", "bag") if f.shared_with is None and f.encoder and f.encoder.kind != "bucketize"
-    ]
-    counted = {}
-    for owner in owners:
-        sharers = [f for f in schema.of_kind("id", "bag") if f.table == owner.name]
-        counts = etl.counts(events, sharers)
-        counted[owner.name] = engine.arrow(
-            counts.limit(1) if owner.encoder and owner.encoder.kind == "hash" else counts
-        )
+    looked_up, counted = schema.of_kind("id", "bag"), {}
+    for owner in looked_up:
+        if owner.shared_with is None and owner.encoder and owner.encoder.kind != "bucketize":
+            counts = etl.counts(events, [f for f in looked_up if f.table == owner.name])
+            counted[owner.name] = engine.arrow(counts.limit(1) if owner.encoder.kind == "hash" else counts)
     return counted

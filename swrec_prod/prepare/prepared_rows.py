@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swrec_prod.data.day_files import MICROSECONDS, list_array
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Ragged
 from swrec_prod.encoding.raw_values import label_values, weight_values
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.behaviours import Behaviours, LatestBehaviours, Sequence, sequence
-from swrec_prod.prepare.day_writer import MICROSECONDS, list_array
 from swrec_prod.schema import Feature, FeatureSchema
 
 LatestByFeature = dict[str, LatestBehaviours]
@@ -51,9 +51,8 @@ def prepared_rows(encoders: Encoders, events: pa.Table, latest: LatestByFeature)
     table = _encoded(encoders, events)
     sequences, after = [], {}
     for feature in encoders.schema.of_kind("sequence"):
-        lists, after[feature.name] = _sequence(
-            encoders.schema, feature, events, table, latest.get(feature.name, LatestBehaviours.empty())
-        )
+        before = latest.get(feature.name, LatestBehaviours.empty())
+        lists, after[feature.name] = _sequence(feature, events, table, before)
         sequences.append(lists)
     return Rows(table, sequences, events[etl.DAY].to_numpy()), after
 
@@ -87,14 +86,12 @@ def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
 
 
 def _sequence(
-    schema: FeatureSchema, feature: Feature, events: pa.Table, table: pa.Table, latest: LatestBehaviours
+    feature: Feature, events: pa.Table, table: pa.Table, latest: LatestBehaviours
 ) -> tuple[Sequence, LatestBehaviours]:
-    of = Behaviours(
-        table[feature.table].to_numpy(), table["scenario"].to_numpy(), table["time"].cast(pa.int64()).to_numpy()
-    )
-    before = events[f"_before_{feature.name}"].to_numpy()
-    user = table["user"].combine_chunks()
-    return sequence(feature.name, user, before, _happened(feature, table), of, feature.max_length, latest)
+    time = table["time"].cast(pa.int64()).to_numpy()
+    rows = Behaviours(table[feature.table].to_numpy(), table["scenario"].to_numpy(), time)
+    before, user = events[f"_before_{feature.name}"].to_numpy(), table["user"].combine_chunks()
+    return sequence(feature.name, user, before, _happened(feature, table), rows, feature.max_length, latest)
 
 
 def _happened(feature: Feature, table: pa.Table) -> np.ndarray:

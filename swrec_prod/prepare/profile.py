@@ -1,6 +1,4 @@
-"""Profile: what a log holds, by hour and scenario;
-how much there is to do, what the manifest says of traffic, what is unusable.
-"""
+"""What a log holds, by hour and scenario: how much there is to do, its traffic, and what of it is unusable."""
 
 from __future__ import annotations
 
@@ -43,31 +41,15 @@ class Profile:
 
     def runs(self, days: list[date], limit: int) -> Iterator[list[date]]:
         """`days` in pieces of at most `limit` rows, or one day."""
-        run: list[date] = []
-        rows = 0
-        for day in days:
-            size = self.rows_of(day)
-            if run and rows + size > limit:
-                yield run
-                run, rows = [], 0
-            run.append(day)
-            rows += size
-        if run:
-            yield run
+        yield from (days[first:end] for first, end in _pieces([self.rows_of(day) for day in days], limit))
 
     def chunks(self, days: list[date], limit: int) -> Iterator[tuple[int, int, int]]:
         """Runs of hours [first, end) of at most `limit` rows, or one hour, over `days` (in order), with their rows."""
         wanted = np.isin(self._day, [number_of(day) for day in days])
         hours, at = np.unique(self.table[HOUR].to_numpy()[wanted], return_inverse=True)
         sizes = np.bincount(at, self.table["rows"].to_numpy()[wanted]).astype(int)
-        first, rows = 0, 0
-        for i, size in enumerate(sizes):
-            if rows and rows + size > limit:
-                yield int(hours[first]), int(hours[i - 1]) + 1, rows
-                first, rows = i, 0
-            rows += int(size)
-        if rows:
-            yield int(hours[first]), int(hours[-1]) + 1, rows
+        for first, end in _pieces(sizes.tolist(), limit):
+            yield int(hours[first]), int(hours[end - 1]) + 1, int(sizes[first:end].sum())
 
     def scenarios(self) -> list[str]:
         """All scenario values, by falling row count, then by value."""
@@ -152,6 +134,18 @@ class Profile:
         first = number_of(day) * 24
         hours = self.table[HOUR]
         return self.table.filter(pc.and_(pc.greater_equal(hours, first), pc.less(hours, first + 24)))
+
+
+def _pieces(sizes: list[int], limit: int) -> Iterator[tuple[int, int]]:
+    """[first, end) of runs of `sizes` whose sum is at most `limit`, or of a single one."""
+    first, total = 0, 0
+    for i, size in enumerate(sizes):
+        if total and total + size > limit:
+            yield first, i
+            first, total = i, 0
+        total += size
+    if total:
+        yield first, len(sizes)
 
 
 def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:

@@ -39,13 +39,10 @@ class RawLog:
         paths = [file.path for file in files]
         stats = {path: _stat(path) for path in paths}
         with ThreadPoolExecutor(THREADS) as pool:
-            sums = list(pool.map(file_sha256, paths))
+            sums = dict(zip(paths, pool.map(file_sha256, paths), strict=True))
         names = _names(files)
-        identities = {
-            path: RawFileRecord(name=names[path], bytes=stats[path][0], sha256=digest)
-            for path, digest in zip(paths, sums, strict=True)
-        }
-        return cls(files, identities, stats)
+        records = {p: RawFileRecord(name=names[p], bytes=stats[p][0], sha256=sums[p]) for p in paths}
+        return cls(files, records, stats)
 
     @property
     def has_days(self) -> bool:
@@ -78,9 +75,7 @@ class RawLog:
         return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
 
     def untyped(self, files: RawFiles) -> set[str]:
-        """The columns that have no type in any of these files:
-        what pandas writes where a column has missing values only.
-        """
+        """Columns without a type in any of these files: what pandas writes where a column has only missing values."""
         footers = [self._footers[file.path] for file in files if file.path in self._footers]
         return set().union(*(without for _, without in footers)) - set().union(*(typed for typed, _ in footers))
 
@@ -108,9 +103,8 @@ class RawLog:
         """Raises DataError naming a file that vanished or changed since its checksum was taken."""
         for path, stat in self.stats.items():
             if _stat(path) != stat:
-                raise DataError(
-                    f"{path}: changed while it was being prepared; run swrec prepare again when it is complete"
-                )
+                remedy = "run swrec prepare again when it is complete"
+                raise DataError(f"{path}: changed while it was being prepared; {remedy}")
 
 
 def changed_days(log: RawLog, prepared: Mapping[date, list[RawFileRecord]]) -> dict[date, str]:
@@ -137,9 +131,7 @@ def difference(before: list[RawFileRecord], now: list[RawFileRecord]) -> str:
 
 
 def _names(files: RawFiles) -> dict[Path, str]:
-    """The path of each file below the folder that all files of its day are in:
-    a log that moves, or grows, stays the same.
-    """
+    """The path of each file below the folder that all files of its day are in: the same when a log moves or grows."""
     together: dict[date | None, list[Path]] = {}
     for file in files:
         together.setdefault(file.day, []).append(file.path)

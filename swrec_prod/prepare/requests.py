@@ -1,6 +1,4 @@
-"""OUT/requests.parquet: held-out rows as a client would send them, raw, in whole requests;
-for golden rows and demos.
-"""
+"""requests.parquet: held-out rows as a client would send them, raw, in whole requests; for golden rows and demos."""
 
 from __future__ import annotations
 
@@ -14,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swrec_prod.data.day_files import MICROSECONDS
 from swrec_prod.data.manifest import Day
 from swrec_prod.encoding.pack import spread
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.prepare.day_writer import MICROSECONDS
 from swrec_prod.prepare.etl import DAY, ROW, SPLIT, behaved
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.profile import day_of, number_of
@@ -47,9 +45,7 @@ def held_out_requests(
 def _unseen(
     events: Events, schema: FeatureSchema, days: Mapping[date, Day], until: date | None
 ) -> tuple[ir.Table, Counts]:
-    """The events that requests are chosen from, and how many of each scenario; of a dated log the last held-out days
-    only.
-    """
+    """What requests are chosen from, and how many of each scenario; of a dated log the last held-out days only."""
     rows = {day: {name: of.rows for name, of in record.scenarios.items()} for day, record in days.items()}
     total = dict(sum(map(Counter, rows.values()), Counter()))
     limit = limits(total, events.data_file.requests.per_scenario, 10 if until else 1)
@@ -96,10 +92,8 @@ def request_table(
     """
     candidates = _candidates(engine, unseen, schema, limit)
     group = _groups(candidates, [schema.scenario.column, *_keys(schema)])
-    scenario = (
-        pc.index_in(candidates[schema.scenario.column], pa.array(schema.scenario.values)).fill_null(-1).to_numpy()
-    )
-    requests = data_file.requests
+    index = pc.index_in(candidates[schema.scenario.column], pa.array(schema.scenario.values))
+    scenario, requests = index.fill_null(-1).to_numpy(), data_file.requests
     picked = pick_rows(np.arange(len(group)), group, scenario, requests.per_scenario, requests.seed)
     rows = candidates[ROW].take(pa.array(picked))
     chosen = engine.from_arrow(pa.table({ROW: rows}))
@@ -125,10 +119,8 @@ def _candidates(engine: Engine, unseen: ir.Table, schema: FeatureSchema, limit: 
     rows = rows.mutate(_newest=newest)
     # equal within a request
     before = ibis.rank().over(ibis.window(group_by="_group", order_by=[ibis.desc("_newest"), name, *keys]))
-    wanted = engine.from_arrow(
-        pa.table({"_of": pa.array(list(limit), pa.string()), "_limit": pa.array(list(limit.values()), pa.int64())})
-    )
-    rows = rows.mutate(_before=before).join(wanted, [("_group", "_of")])
+    limits = {"_of": pa.array(list(limit), pa.string()), "_limit": pa.array(list(limit.values()), pa.int64())}
+    rows = rows.mutate(_before=before).join(engine.from_arrow(pa.table(limits)), [("_group", "_of")])
     rows = rows.filter(rows["_before"] < rows["_limit"]).select(*dict.fromkeys([ROW, schema.time, name, *keys]))
     return engine.arrow(rows).sort_by([(schema.time, "ascending"), (ROW, "ascending")])
 
@@ -170,11 +162,8 @@ def _histories(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.
     sequences = schema.of_kind("sequence")
     if not sequences:
         return {}
-    bounds = (
-        raw.select([schema.user, schema.time])
-        .group_by(schema.user)
-        .aggregate([(schema.time, "min"), (schema.time, "max")])
-    )
+    moments = raw.select([schema.user, schema.time]).group_by(schema.user)
+    bounds = moments.aggregate([(schema.time, "min"), (schema.time, "max")])
     first, last = bounds[f"{schema.time}_min"], bounds[f"{schema.time}_max"]
     people = engine.from_arrow(pa.table({"_user": bounds[schema.user], "_first": first, "_last": last}))
     mine = events.join(people, events[schema.user] == people["_user"])
@@ -197,9 +186,8 @@ def _behaviours(
     happened = mine.filter(behaved(mine, schema, feature))
     if feature.max_length is not None:  # before a user's first picked row no more than its list holds
         early = happened[schema.time] < happened["_first"]
-        age = ibis.row_number().over(
-            ibis.window(group_by=[schema.user, early], order_by=[ibis.desc(schema.time), ibis.desc(ROW)])
-        )
+        newest_first = [ibis.desc(schema.time), ibis.desc(ROW)]
+        age = ibis.row_number().over(ibis.window(group_by=[schema.user, early], order_by=newest_first))
         happened = happened.mutate(_early=early, _age=age)
         happened = happened.filter(~happened["_early"] | (happened["_age"] < feature.max_length))
     behaviours = engine.arrow(happened.select(*dict.fromkeys([schema.user, ROW, *sources.values()])))
@@ -234,12 +222,10 @@ def _lists(
 
 def _groups(rows: pa.Table, columns: list[str]) -> np.ndarray:
     """One number for each distinct combination, int64 [N]."""
+    if not len(rows):
+        return np.zeros(0, np.int64)
     codes = [rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in columns]
-    return (
-        np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-        if len(rows)
-        else np.zeros(0, np.int64)
-    )
+    return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _runs(values: np.ndarray) -> np.ndarray:

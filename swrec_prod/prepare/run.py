@@ -229,9 +229,8 @@ class _Preparing:
         rule = f"days: ..{until}" + ("" if self.data_file.fit_until else " (all but the last 20 % of days)")
         fitted = [day for day in days if day <= until]
         rows = sum(profile.rows_of(day) for day in fitted)
-        return events.filter(events[etl.DAY] <= number_of(until)), Fit(
-            rule=rule, rows=rows, until=max(fitted, default=None)
-        )
+        fit_record = Fit(rule=rule, rows=rows, until=max(fitted, default=None))
+        return events.filter(events[etl.DAY] <= number_of(until)), fit_record
 
     def _write(self, encoders: Encoders, profile: Profile, todo: list[date]) -> None:
         """Prepare the days and enter them into the journal as they are finished."""

@@ -212,9 +212,7 @@ def damaged_days(out: Path, manifest: Manifest, log: RawLog, progress: Callable[
 
 
 def check_available(days: Iterable[date], log: RawLog, problem: str) -> None:
-    """Raises DataError when the raw log no longer has one of these days, which must be prepared again because of
-    `problem`.
-    """
+    """Raises DataError when the raw log has no longer one of these days, which `problem` makes necessary again."""
     gone = [day for day in days if log.has_days and day not in log.by_day]
     if gone:
         where = f"{problem}, but the raw log no longer has {gone[0]}"

@@ -1,6 +1,4 @@
-"""Prepare days on a cluster:
-first all rows of some users together, for their histories, then all rows of one file, to write it.
-"""
+"""Prepare days on a cluster: first the rows of some users together, for their histories, then those of one file."""
 
 from __future__ import annotations
 
@@ -14,11 +12,12 @@ from typing import TYPE_CHECKING
 import ibis
 import pyarrow as pa
 
+from swrec_prod.data.day_files import stored_schema
 from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written, stored_schema
+from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.prepared_rows import LatestByFeature, latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of, number_of
@@ -80,11 +79,7 @@ def _write(folder: Path, scratch: Path, columns: pa.Schema, rows: pa.Table) -> p
     rows = rows.sort_by([("time", "ascending"), ("row", "ascending")]).select(columns.names)
     with tempfile.TemporaryDirectory(dir=scratch) as aside:
         writer = DayWriter(Path(aside), day_of(unit // PARTS), columns, first_part=unit % PARTS)
-        first = 0
-        while first < len(rows):
-            end = min(first + writer.room, len(rows))
-            writer.add(rows.slice(first, end - first))
-            first = end
+        writer.write(lambda first, end: rows.slice(first, end - first), 0, len(rows))
         files = writer.close()
         for file in files:
             (folder / file.path).parent.mkdir(exist_ok=True)

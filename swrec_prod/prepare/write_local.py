@@ -1,6 +1,4 @@
-"""Prepare days in this process: the engine's rows come a few hours at a time,
-in order, and are written as they come.
-"""
+"""Prepare days in this process: rows come from the engine a few hours at a time, in order, and are written."""
 
 from __future__ import annotations
 
@@ -12,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from swrec_prod.data.day_files import stored_schema
 from swrec_prod.data.prefetch import prefetched
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.day_writer import DayWriter, Written, stored_schema
+from swrec_prod.prepare.day_writer import DayWriter, Written
 from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.prepared_rows import Rows, latest_before, prepared_rows
+from swrec_prod.prepare.prepared_rows import latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of
 from swrec_prod.prepare.staging import Staging
 from swrec_prod.schema import FeatureSchema
@@ -44,7 +43,7 @@ def stream_days(
                     if writer is not None:
                         yield writer.day, writer.close()
                     writer = DayWriter(work.folder, day, schema)
-                _append(writer, rows, first, last)
+                writer.write(rows.part, first, last)
             work.save()
     if writer is not None:
         yield writer.day, writer.close()
@@ -55,14 +54,6 @@ def day_slices(days: np.ndarray) -> Generator[tuple[date, int, int], None, None]
     starts = np.flatnonzero(np.concatenate(([True], days[1:] != days[:-1])))[: len(days)]
     for first, last in zip(starts, [*starts[1:], len(days)], strict=True):
         yield day_of(int(days[first])), int(first), int(last)
-
-
-def _append(writer: DayWriter, rows: Rows, first: int, last: int) -> None:
-    """Rows [first, last), a row group at a time, since their lists are large."""
-    while first < last:
-        end = min(first + writer.room, last)
-        writer.add(rows.part(first, end))
-        first = end
 
 
 def _chunks(
