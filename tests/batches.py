@@ -66,8 +66,8 @@ def random_rows(rows: int, num_scenarios: int = 3, length: int = 6, seed: int = 
 
 
 def sorted_rows(rows: int, num_scenarios: int = 3, length: int = 6, seed: int = 0) -> Rows:
-    found = random_rows(rows, num_scenarios, length, seed)
-    return found.take(found.scenario_B.argsort(stable=True))
+    unsorted = random_rows(rows, num_scenarios, length, seed)
+    return unsorted.take(unsorted.scenario_B.argsort(stable=True))
 
 
 @torch.no_grad()

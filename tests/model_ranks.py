@@ -66,13 +66,13 @@ def cases() -> dict[str, dict[str, Any]]:
     """Sections `model` of run files: every model by default,
     with all its norms over batches, and in its benchmark form.
     """
-    found = {name: {"name": name} for name in MODELS}
+    models = {name: {"name": name} for name in MODELS}
     for name, model in MODELS.items():
         norms = {option: "batch" for option, kind in option_types(model).items() if "'batch'" in str(kind)}
         if norms:
-            found[f"{name}, batch norms"] = {"name": name, **norms}
-    found |= {f"{name}, benchmark": {"name": name, "compat": "benchmark"} for name in COMPAT}
-    return {case: {**model, **NOISELESS.get(model["name"], {})} for case, model in (found | MORE).items()}
+            models[f"{name}, batch norms"] = {"name": name, **norms}
+    models |= {f"{name}, benchmark": {"name": name, "compat": "benchmark"} for name in COMPAT}
+    return {case: {**model, **NOISELESS.get(model["name"], {})} for case, model in (models | MORE).items()}
 
 
 def train(case: str, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -102,7 +102,7 @@ def train(case: str, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Tensor]
 def flat(name: str, value: Any) -> dict[str, Tensor]:
     """The tensors in nested dictionaries, by their path."""
     if isinstance(value, dict):
-        return {path: found for key, inner in value.items() for path, found in flat(f"{name}/{key}", inner).items()}
+        return {path: tensor for key, inner in value.items() for path, tensor in flat(f"{name}/{key}", inner).items()}
     return {name: value} if isinstance(value, Tensor) else {}
 
 
@@ -170,5 +170,5 @@ if __name__ == "__main__":
     before_torch()
     with process_group(1) as group:
         assert dist.get_world_size() == 2, "the rows are shared by two ranks"
-        found = {case: train(case, group) for case in cases()}
-        torch.save(found, Path(sys.argv[1]) / f"{group.rank}.pt")
+        trained = {case: train(case, group) for case in cases()}
+        torch.save(trained, Path(sys.argv[1]) / f"{group.rank}.pt")

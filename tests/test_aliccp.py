@@ -150,8 +150,8 @@ def test_fields_are_told_apart(local_engine: Engine, rows: list[Features]) -> No
     wanted = {f"s{f}": one_value(table["text"], f) for f in ("101", "205")} | {
         f"b{f}": all_values(table["text"], f) for f in ("9_14", "14")
     }
-    found = local_engine.arrow(table.select("at", **wanted).order_by("at")).to_pylist()
-    for row, values in zip(found, rows, strict=True):
+    extracted = local_engine.arrow(table.select("at", **wanted).order_by("at")).to_pylist()
+    for row, values in zip(extracted, rows, strict=True):
         for field in ("101", "205"):
             assert row[f"s{field}"] == next((value for name, value in values if name == field), None)
         for field in ("9_14", "14"):

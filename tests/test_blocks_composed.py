@@ -281,9 +281,9 @@ def test_factors_are_those_of_the_paper_and_pruned_neurons_are_zero(form: Form, 
             torch.testing.assert_close(pi, 2 * v_in.sigmoid())
             continue
         v = (2 if form == "fusion" else 1) * (1.5 * v_in).sigmoid()
-        kept = [bool(value > 0.6 or value == v.max()) for value in v]
-        assert keep.tolist() == [float(k) for k in kept]
-        torch.testing.assert_close(pi, torch.where(torch.tensor(kept), v if form == "fusion" else 1.0, 0.0))
+        stays = [bool(value > 0.6 or value == v.max()) for value in v]
+        assert keep.tolist() == [float(k) for k in stays]
+        torch.testing.assert_close(pi, torch.where(torch.tensor(stays), v if form == "fusion" else 1.0, 0.0))
     assert (pi_BN >= 0).all()
     if form != "scaling":
         assert ((pi_BN == 0) == (keep_BN == 0)).all()

@@ -26,7 +26,7 @@ DAY = 86_400_000_000
 def clicks(number: int = 600, seed: int = 3) -> list[tuple[int, ...]]:
     """(user, theme, item, leaf, level 1, clicks, time) of 40 users in 3 themes on 4 days; theme 9 has one item only."""
     draw = np.random.default_rng(seed)
-    found = []
+    lines = []
     for _ in range(number):
         item = int(draw.integers(0, 60))
         moment = (
@@ -35,10 +35,10 @@ def clicks(number: int = 600, seed: int = 3) -> list[tuple[int, ...]]:
             + int(draw.integers(0, 24)) * 10_000
             + int(draw.integers(0, 60))
         )
-        found.append(
+        lines.append(
             (int(draw.integers(1, 41)), item % 3 + 1, 5000 + item, item % 7, item % 2, int(draw.integers(1, 4)), moment)
         )
-    return [*found, (77, 9, 9999, 1, 1, 1, 20_181_207_120_000)]
+    return [*lines, (77, 9, 9999, 1, 1, 1, 20_181_207_120_000)]
 
 
 def write(folder: Path, log: Sequence[tuple[int, ...]]) -> Path:
@@ -56,14 +56,14 @@ def split(table: pa.Table) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def test_each_click_is_a_row_of_its_theme(tmp_path: Path) -> None:
     log = clicks()
     table = standard_table("cloud-theme", write(tmp_path, log), negatives=0)
-    found = Counter(
+    rows = Counter(
         (r["user_id"], r["scenario"], r["item_id"], r["leaf_cate_id"], r["cate_level1_id"], r["time"])
         for r in table.to_pylist()
     )
     moment = {
         t: round(datetime.strptime(str(t), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp() * 1e6) for *_, t in log
     }
-    assert found == Counter((u, str(theme), i, leaf, top, moment[t]) for u, theme, i, leaf, top, _, t in log)
+    assert rows == Counter((u, str(theme), i, leaf, top, moment[t]) for u, theme, i, leaf, top, _, t in log)
     assert set(table["click"].to_pylist()) == {1}
     assert all(row["hour"] == row["time"] // 3_600_000_000 % 24 for row in table.to_pylist())
 
@@ -106,9 +106,9 @@ def test_items_are_drawn_alike(tmp_path: Path) -> None:
     for item in items:
         for other in set(range(1, 21)) - {int(item)}:
             hoped[other] += 1 - (19 / 20) ** 4
-    found = Counter(row["item_id"] for row in drawn)
-    assert set(found) == set(range(1, 21))
-    assert all(abs(found[item] - hoped[item]) < 6 * hoped[item] ** 0.5 for item in hoped)
+    counts = Counter(row["item_id"] for row in drawn)
+    assert set(counts) == set(range(1, 21))
+    assert all(abs(counts[item] - hoped[item]) < 6 * hoped[item] ** 0.5 for item in hoped)
 
 
 def test_the_data_file_reads_columns_that_are_there(tmp_path: Path) -> None:

@@ -65,12 +65,12 @@ def test_apart_the_model_is_trained_as_it_would_be_alone() -> None:
     torch.testing.assert_close(ranking_score(scores, 2.0), scores.logit_BT - 2 * torch.sigmoid(scores.scenario_BT))
     labels_BT = torch.randint(0, 2, (20, 2)).float()
     debiased_loss(scores, labels_BT, alpha=0.3).backward()
-    found = [p.grad.clone() for p in scorer.parameters()]
+    gradients = [p.grad.clone() for p in scorer.parameters()]
     scorer.zero_grad()
     alone_BT, scenario_BT = scorer.model(rows.inputs(S)), eliminator(rows.inputs(S).route)
     entropy = nn.functional.binary_cross_entropy_with_logits
     (2 * entropy(alone_BT, labels_BT) + 0.3 * 2 * entropy(scenario_BT, labels_BT)).backward()
-    for ours, plain in zip(found, scorer.parameters(), strict=True):
+    for ours, plain in zip(gradients, scorer.parameters(), strict=True):
         torch.testing.assert_close(ours, plain.grad)
     folded = scorer.fold()
     for s in range(S):

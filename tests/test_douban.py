@@ -68,24 +68,24 @@ def rows(raw: Path) -> dict[tuple[str, str], dict[str, Any]]:
 @pytest.mark.parametrize("inside", ["", "douban_dataset(text information)"])
 def test_platforms_are_scenarios_and_items_keep_apart(tmp_path: Path, inside: str) -> None:
     write(tmp_path / inside)
-    found = rows(tmp_path)
-    assert Counter(row["scenario"] for row in found.values()) == {"book": 3, "music": 2, "movie": 4}
-    assert {key for key, row in found.items() if row["click"]} == {
+    ratings = rows(tmp_path)
+    assert Counter(row["scenario"] for row in ratings.values()) == {"book": 3, "music": 2, "movie": 4}
+    assert {key for key, row in ratings.items() if row["click"]} == {
         ("1", "book:1"), ("9", "book:2"), ("2", "music:3"), ("1", "movie:1"), ("2", "movie:1"),
     }  # fmt: skip
-    assert found["2", "movie:2"]["click"] == 0  # no rating: as in the benchmark
-    assert sorted(row["row"] for row in found.values()) == list(range(9))
+    assert ratings["2", "movie:2"]["click"] == 0  # no rating: as in the benchmark
+    assert sorted(row["row"] for row in ratings.values()) == list(range(9))
     for key, moment in (
         (("1", "book:1"), (2012, 5, 13)),
         (("1", "music:1"), (2013, 1, 1, 8, 0, 1)),
         (("1", "movie:1"), (2010, 2, 28, 23, 59, 59)),
     ):
-        assert found[key]["time"] == datetime(*moment, tzinfo=UTC).timestamp() * 1e6  # type: ignore[misc]
+        assert ratings[key]["time"] == datetime(*moment, tzinfo=UTC).timestamp() * 1e6  # type: ignore[misc]
 
 
 def test_users_are_joined_and_an_unknown_user_has_missing_values(tmp_path: Path) -> None:
-    found = rows(write(tmp_path))
-    places = {key[0]: (row["living_place"], row["join_month"]) for key, row in found.items()}
+    ratings = rows(write(tmp_path))
+    places = {key[0]: (row["living_place"], row["join_month"]) for key, row in ratings.items()}
     assert places == {"1": ("Beijing, China", "2008-03"), "2": (None, "2010-11"), "9": (None, None)}
 
 

@@ -133,9 +133,9 @@ def test_joins_agree(engines: Both) -> None:
 
 def test_clicks_before_a_row_are_those_of_a_loop(each_engine: Engine) -> None:
     rows = log(4)
-    found = each_engine.arrow(before(each_engine.from_arrow(rows)).order_by("row"))["clicks"].to_pylist()
+    clicks = each_engine.arrow(before(each_engine.from_arrow(rows)).order_by("row"))["clicks"].to_pylist()
     listed = rows.to_pylist()
-    assert found == [
+    assert clicks == [
         sum(b["click"] for b in listed if b["user"] == r["user"] and b["time"] < r["time"]) for r in listed
     ]
 
@@ -233,11 +233,11 @@ def test_microseconds_of_a_timestamp(each_engine: Engine) -> None:
         {"plain": pa.array(moments, pa.timestamp("us")), "zoned": pa.array(moments, pa.timestamp("us", "Asia/Tokyo"))}
     )
     rows = each_engine.from_arrow(table)
-    found = each_engine.arrow(
+    micros = each_engine.arrow(
         rows.select(a=each_engine.micros(rows.plain), b=each_engine.micros(rows.zoned)).order_by("a")
     )
     expected = [-1, (moments[1] - datetime(1970, 1, 1)) // timedelta(microseconds=1), None]
-    assert found.to_pydict() == {"a": expected, "b": expected}
+    assert micros.to_pydict() == {"a": expected, "b": expected}
 
 
 # Parquet
@@ -260,8 +260,8 @@ def test_a_column_may_come_and_go_and_is_noted(each_engine: Engine, tmp_path: Pa
         tmp_path, one=pa.table({"a": [1]}), two=new, three=pa.table({"c": pa.array([None], pa.null()), "a": [3]})
     )
     each_engine.notes.clear()
-    found = each_engine.arrow(each_engine.parquet(files).order_by("a"))
-    assert found.equals(pa.table({"a": [1, 2, 3], "b": [None, "x", None], "c": [None, 1.5, None]}))
+    table = each_engine.arrow(each_engine.parquet(files).order_by("a"))
+    assert table.equals(pa.table({"a": [1, 2, 3], "b": [None, "x", None], "c": [None, 1.5, None]}))
     assert each_engine.notes == [
         f"column 'b' is in 1 of 3 files (in {files[1]}, not in {files[0]}): its values are missing elsewhere",
         f"column 'c' is in 2 of 3 files (in {files[1]}, not in {files[0]}): its values are missing elsewhere",
@@ -270,8 +270,8 @@ def test_a_column_may_come_and_go_and_is_noted(each_engine: Engine, tmp_path: Pa
 
 def test_a_changed_type_is_named(each_engine: Engine, tmp_path: Path) -> None:
     files = write(tmp_path, one=pa.table({"a": [1], "tab": [1]}), two=pa.table({"a": [2], "tab": ["1"]}))
-    told = f"{files[1]}: column 'tab' is string, expected int64 (as in {files[0]}). Did the producer change?"
-    with pytest.raises(DataError, match=f"^{re.escape(told)}$"):
+    message = f"{files[1]}: column 'tab' is string, expected int64 (as in {files[0]}). Did the producer change?"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         each_engine.parquet(files)
 
 
@@ -292,9 +292,9 @@ def test_damage_inside_a_file_is_named(each_engine: Engine, tmp_path: Path) -> N
     files = write(tmp_path, one=log(1), two=log(2))
     whole = files[1].read_bytes()
     files[1].write_bytes(whole[:4] + b"\xff" * 400 + whole[404:])
-    with pytest.raises(DataError, match=re.escape(str(files[1]))) as told:
+    with pytest.raises(DataError, match=re.escape(str(files[1]))) as error:
         each_engine.arrow(each_engine.parquet(files))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_vanishes_is_named(each_engine: Engine, tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_names_that_spark_passes_over_are_refused(cluster_engine: Engine, tmp_pa
         cluster_engine.parquet([tmp_path / "_part.parquet"])
 
 
-# Kept tables, functions of groups
+# Materialised tables, functions of groups
 
 
 def test_what_is_materialised_is_read_once(each_engine: Engine, tmp_path: Path) -> None:
@@ -382,16 +382,16 @@ def test_a_full_disk_is_no_fault_of_a_file(tmp_path: Path) -> None:
     with engine("local", tmp_path, 1) as running:
         assert isinstance(running, LocalEngine)
         rows = running.parquet(files)
-        with pytest.raises(OSError) as told, running._translated_errors():
+        with pytest.raises(OSError) as error, running._translated_errors():
             running.con.raw_sql("COPY (SELECT range FROM range(1000000)) TO '/dev/full' (FORMAT csv)")
-        assert told.value.errno == errno.ENOSPC
+        assert error.value.errno == errno.ENOSPC
         running.con.raw_sql("SET memory_limit = '20MB'; SET max_temp_directory_size = '1MB'")
         many = rows.cross_join(rows.select(other="row")).cross_join(rows.select(third="row").limit(10))
-        with pytest.raises(OSError) as told:
+        with pytest.raises(OSError) as error:
             running.materialise(
                 many.mutate(key=(_.row * 7919 + _.other * 31 + _.third).cast("string").hexdigest("md5")).order_by("key")
             )
-        assert told.value.errno == errno.ENOSPC and not isinstance(told.value, DataError)
+        assert error.value.errno == errno.ENOSPC and not isinstance(error.value, DataError)
 
 
 def test_nothing_is_left_in_the_scratch_folder(tmp_path: Path, cluster_engine: Engine) -> None:

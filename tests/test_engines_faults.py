@@ -40,15 +40,15 @@ def test_a_worker_with_another_python_is_told(cluster_engine: Engine) -> None:
     rows = cluster_engine.from_arrow(pa.table({"user": [7]}))
     with pytest.raises(
         ConfigError, match=r"workers: No module named 'pyarrow'; PYSPARK_PYTHON must name a Python with the pack"
-    ) as told:
+    ) as error:
         cluster_engine.arrow(cluster_engine.map_groups(rows, "user", lacks, pa.schema([("user", pa.int64())])))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_value_that_cannot_be_cast_is_told(each_engine: Engine) -> None:
-    with pytest.raises(DataError, match="'x y'") as told:
+    with pytest.raises(DataError, match="'x y'") as error:
         each_engine.arrow(each_engine.from_arrow(pa.table({"s": ["1", "x y"]})).select(i=_.s.cast("int64")))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_ctrl_c_ends_a_query(local_engine: Engine) -> None:

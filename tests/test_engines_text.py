@@ -28,23 +28,23 @@ def test_delimited_text(each_engine: Engine, tmp_path: Path, name: str, header: 
     text = ("i::s::f\n" if header else "") + '1::a b::1.5\n-2::::\n::"x\\::-2e3\n\n3:: é |::0\n'
     text = text if name.endswith("gz") else text.replace("\n", "\r\n")
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
-    found = each_engine.arrow(each_engine.text([tmp_path / name], LINE, delimiter="::", header=header).order_by("f"))
-    assert found.to_pydict() == {
+    table = each_engine.arrow(each_engine.text([tmp_path / name], LINE, delimiter="::", header=header).order_by("f"))
+    assert table.to_pydict() == {
         "i": [None, 3, 1, -2],
         "s": ['"x\\', " é |", "a b", None],
         "f": [-2000.0, 0.0, 1.5, None],
     }
-    assert found.schema == pa.schema([("i", pa.int64()), ("s", pa.string()), ("f", pa.float64())])
+    assert table.schema == pa.schema([("i", pa.int64()), ("s", pa.string()), ("f", pa.float64())])
 
 
 def test_quoted_text(each_engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "quoted.csv").write_text('i,s,f\n1,"a, ""b""\nc",1\n2,"",2\n"3",d\\,\n')
-    found = each_engine.arrow(each_engine.text([tmp_path / "quoted.csv"], LINE, header=True, quote='"').order_by("i"))
-    assert found.to_pydict() == {"i": [1, 2, 3], "s": ['a, "b"\nc', None, "d\\"], "f": [1.0, 2.0, None]}
+    table = each_engine.arrow(each_engine.text([tmp_path / "quoted.csv"], LINE, header=True, quote='"').order_by("i"))
+    assert table.to_pydict() == {"i": [1, 2, 3], "s": ['a, "b"\nc', None, "d\\"], "f": [1.0, 2.0, None]}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("1,a,2\n2,b,x\n", "2: column 'f' is 'x', expected float64"),
         ("1,a,2\n2,b\n", "2: 2 values, expected 3"),
@@ -52,21 +52,21 @@ def test_quoted_text(each_engine: Engine, tmp_path: Path) -> None:
         ("99999999999999999999,a,2\n", "1: column 'i' is '99999999999999999999', expected int64"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named(each_engine: Engine, tmp_path: Path, text: str, told: str) -> None:
+def test_a_line_that_cannot_be_read_is_named(each_engine: Engine, tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "a b.csv"
     path.write_text(text)
-    with pytest.raises(DataError, match=f"^{re.escape(f'{path}:{told}')}$"):
+    with pytest.raises(DataError, match=f"^{re.escape(f'{path}:{message}')}$"):
         each_engine.arrow(each_engine.text([path], LINE).select("f", "i", "s"))
 
 
 @pytest.mark.parametrize(
-    ("first", "told"),
+    ("first", "message"),
     [("i,f,s", "the header has 'f' where 's' is expected"), ("i,s", "the header has 2 columns, expected 3: i,s,f")],
 )
-def test_a_header_of_other_columns_is_refused(each_engine: Engine, tmp_path: Path, first: str, told: str) -> None:
+def test_a_header_of_other_columns_is_refused(each_engine: Engine, tmp_path: Path, first: str, message: str) -> None:
     path = tmp_path / "log.csv"
     path.write_text(f"{first}\n1,a,2\n")
-    with pytest.raises(DataError, match=f"^{re.escape(f'{path}:1: {told}')}"):
+    with pytest.raises(DataError, match=f"^{re.escape(f'{path}:1: {message}')}"):
         each_engine.text([path], LINE, header=True)
 
 
@@ -108,8 +108,8 @@ def test_json_lines(each_engine: Engine, tmp_path: Path, name: str) -> None:
     )
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     columns = {"id": "int64", "name": "string", "tags": "array<string>", "price": "float64"}
-    found = each_engine.arrow(each_engine.json_lines([tmp_path / name], columns).order_by("id"))
-    assert found.to_pydict() == {
+    table = each_engine.arrow(each_engine.json_lines([tmp_path / name], columns).order_by("id"))
+    assert table.to_pydict() == {
         "id": [1, 2, 3],
         "name": ["x", "", None],
         "tags": [["p", "q"], None, []],
@@ -120,6 +120,6 @@ def test_json_lines(each_engine: Engine, tmp_path: Path, name: str) -> None:
 def test_json_that_cannot_be_read_is_named(each_engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "reviews.json"
     path.write_text('{"id": 1}\n{"id": 2\n')
-    with pytest.raises(DataError, match=re.escape(str(path))) as told:
+    with pytest.raises(DataError, match=re.escape(str(path))) as error:
         each_engine.arrow(each_engine.json_lines([path], {"id": "int64"}))
-    assert "line" in str(told.value) and "\n" not in str(told.value)
+    assert "line" in str(error.value) and "\n" not in str(error.value)

@@ -62,14 +62,14 @@ def input_gate(gate: nn.Module, x: Tensor, s: int) -> Tensor:
 
 def personal_gates(gates: nn.Module, o: Tensor, a: Tensor) -> list[Tensor]:
     """delta_l of PPNet with shared gates: GateNU_l([o ; a]), each with its own slice of the first product."""
-    found, start = [], 0
+    deltas, start = [], 0
     for second in gates.second:
         width = second.layer.in_features
         weight = torch.cat([gates.first.layer.weight, gates.first_others.layer.weight], 1)[start : start + width]
         bias = (gates.first.layer.bias + gates.first_others.layer.bias)[start : start + width]
-        found.append(2 * torch.sigmoid(second.layer((weight @ torch.cat([o, a]) + bias).relu())))
+        deltas.append(2 * torch.sigmoid(second.layer((weight @ torch.cat([o, a]) + bias).relu())))
         start += width
-    return found
+    return deltas
 
 
 def test_epnet_is_its_equation() -> None:

@@ -42,8 +42,8 @@ def rows(raw: Path, **options: Any) -> dict[tuple[str, str], dict[str, Any]]:
 
 @pytest.mark.parametrize("release", ["large", "small"])
 def test_an_article_shown_is_a_row_and_its_category_the_scenario(tmp_path: Path, release: str) -> None:
-    found = rows(write(tmp_path, release))
-    assert {key: (row["scenario"], row["click"]) for key, row in found.items()} == {
+    shown = rows(write(tmp_path, release))
+    assert {key: (row["scenario"], row["click"]) for key, row in shown.items()} == {
         ("train-1", "N1"): ("news", 1),
         ("train-1", "N3"): ("sports", 0),
         ("train-2", "N2"): ("lifestyle", 0),
@@ -51,8 +51,8 @@ def test_an_article_shown_is_a_row_and_its_category_the_scenario(tmp_path: Path,
         ("dev-1", "N1"): ("news", 0),
         ("dev-1", "N2"): ("lifestyle", 1),
     }
-    assert found["train-1", "N3"]["subcategory"] == "football_nfl" and found["dev-1", "N1"]["user_id"] == "U3"
-    assert set(rows(tmp_path, categories="all")) == set(found) | {("train-1", "N5")}
+    assert shown["train-1", "N3"]["subcategory"] == "football_nfl" and shown["dev-1", "N1"]["user_id"] == "U3"
+    assert set(rows(tmp_path, categories="all")) == set(shown) | {("train-1", "N5")}
 
 
 def test_times_and_hours_are_those_of_the_clock(tmp_path: Path) -> None:
@@ -67,10 +67,10 @@ def test_times_and_hours_are_those_of_the_clock(tmp_path: Path) -> None:
 
 
 def test_earlier_clicks_are_the_latest_fifty_and_none_of_the_log(tmp_path: Path) -> None:
-    found = rows(write(tmp_path))
-    assert found["train-1", "N1"]["earlier_clicked"] == ["N7", "N8"]
-    assert found["train-2", "N2"]["earlier_clicked"] == []
-    assert found["train-3", "N4"]["earlier_clicked"] == LONG.split()[-50:]
+    shown = rows(write(tmp_path))
+    assert shown["train-1", "N1"]["earlier_clicked"] == ["N7", "N8"]
+    assert shown["train-2", "N2"]["earlier_clicked"] == []
+    assert shown["train-3", "N4"]["earlier_clicked"] == LONG.split()[-50:]
 
 
 def test_the_data_file_reads_columns_that_are_there(tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def test_two_ranks_train_what_one_does(two: list[dict[str, Any]], alone: Ranks, 
     summed = {name: part + parts_of_second[name] for name, part in parts.items()}
     held_by_one, parts_of_one = model_ranks.train(case, alone)
     expected = held_by_one | parts_of_one
-    for found in (held | summed, held_by_second | summed):
-        assert found.keys() == expected.keys()
+    for trained in (held | summed, held_by_second | summed):
+        assert trained.keys() == expected.keys()
         for name, tensor in expected.items():
             torch.testing.assert_close(
-                found[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+                trained[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
             )

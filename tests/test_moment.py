@@ -29,5 +29,5 @@ def test_micros_are_those_of_the_calendar(drawn: list[datetime]) -> None:
     texts = [m.strftime("%Y%m%d%H%M%S") for m in moments] + [m.isoformat(" ") for m in moments]
     with engine("local", Path("/tmp")) as local:
         rows = local.from_arrow(pa.table({"text": texts, "at": range(len(texts))}))
-        found = local.arrow(rows.select("at", micros=digits_micros(rows.text)).order_by("at"))["micros"].to_pylist()
-    assert found == [round(m.replace(tzinfo=UTC).timestamp()) * 1_000_000 for m in moments] * 2
+        table = local.arrow(rows.select("at", micros=digits_micros(rows.text)).order_by("at"))
+    assert table["micros"].to_pylist() == [round(m.replace(tzinfo=UTC).timestamp()) * 1_000_000 for m in moments] * 2

@@ -65,8 +65,10 @@ def test_a_batch_holds_every_column_under_its_name(history: bool) -> None:
     if history:
         movie = expected.pop("movie")
         assert batch.sequences is not None
-        found = {name: [t.tolist() for t in jagged.to_dense()] for name, jagged in batch.sequences.to_dict().items()}
-        assert found == {"movie": movie, "history": [[], [1, 2], [3]]}
+        sequences = {
+            name: [t.tolist() for t in jagged.to_dense()] for name, jagged in batch.sequences.to_dict().items()
+        }
+        assert sequences == {"movie": movie, "history": [[], [1, 2], [3]]}
         assert batch.history_scenario.tolist() == [0, 1, 2]
     else:
         assert batch.sequences is None and len(batch.history_scenario) == 0

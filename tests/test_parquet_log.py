@@ -79,8 +79,8 @@ def test_a_log_in_day_folders_is_joined_with_its_attributes(raw: Path, each_engi
 
 def test_files_say_their_days(raw: Path) -> None:
     files = PARQUET.locate(raw, Path("/nowhere"), options(log="log/**/*.parquet", join=JOINS))
-    found = {file.path.relative_to(raw).as_posix(): file.day for file in files}
-    assert found == {
+    days = {file.path.relative_to(raw).as_posix(): file.day for file in files}
+    assert days == {
         "log/day=2024-05-01/part-0.parquet": date(2024, 5, 1),
         "log/day=2024-05-02/part-0.parquet": date(2024, 5, 2),
         "users.parquet": None,
@@ -156,8 +156,8 @@ def test_which_files_are_joined_is_settled_where_they_are_found(tmp_path: Path, 
         write(tmp_path / f"day=2024-05-0{day}" / "users.parquet", time=[MAY_1 + (day - 1) * 86_400], user_id=[day])
     write(tmp_path / "users.parquet", user_id=[1, 2], city=["Oslo", "Rome"])
     for file in ("users.parquet", "*.parquet"):
-        found = read(tmp_path, local_engine, join=[{"file": file, "by": "user_id"}], time={"unit": "s"})
-        assert found.select(["user_id", "city"]).to_pydict() == {"user_id": [1, 2], "city": ["Oslo", "Rome"]}
+        table = read(tmp_path, local_engine, join=[{"file": file, "by": "user_id"}], time={"unit": "s"})
+        assert table.select(["user_id", "city"]).to_pydict() == {"user_id": [1, 2], "city": ["Oslo", "Rome"]}
 
 
 def test_a_log_that_is_all_joined_is_told(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def test_the_data_file_names_what_the_files_hold(folder: Path) -> None:
     content = yaml.safe_load((folder / "data.yaml").read_text())
     data = DataFile.load(folder / "data.yaml")
     schema = data.features
-    found = data.dataset.locate(folder, folder, data.parsed_options())
-    assert {Path(file.path).relative_to(folder).as_posix() for file in found} == {
+    located = data.dataset.locate(folder, folder, data.parsed_options())
+    assert {Path(file.path).relative_to(folder).as_posix() for file in located} == {
         name for name in files(folder) if name.endswith(".parquet") and not name.startswith("truth/")
     }
     assert (
@@ -110,20 +110,20 @@ def test_the_log_prepares_with_its_own_data_file(folder: Path, rows: Columns, tm
     columns = ["row", "label_click", "history.item", "scenario"]
     table = pq.read_table(sorted((tmp_path / "prepared").glob("day=*/*.parquet")), columns=columns).sort_by("row")
     assert np.array_equal(table["label_click"].to_numpy(), rows["click"])
-    kept = pc.list_value_length(table["history.item"]).to_numpy()
-    for row in np.random.default_rng(0).integers(0, len(kept), 100):
+    lengths = pc.list_value_length(table["history.item"]).to_numpy()
+    for row in np.random.default_rng(0).integers(0, len(lengths), 100):
         earlier = (rows["user_id"] == rows["user_id"][row]) & (rows["time"] < rows["time"][row])
-        assert kept[row] == min(50, rows["click"][earlier].sum())
+        assert lengths[row] == min(50, rows["click"][earlier].sum())
 
 
 def test_options_are_kept_with_the_log_and_make_it_again(folder: Path, tmp_path: Path) -> None:
-    kept = parse(
+    stored = parse(
         Simulation,
         {f"--{k.replace('_', '-')}": v for k, v in yaml.safe_load((folder / "simulation.yaml").read_text()).items()},
         "",
     )
-    assert (kept.users, kept.items, kept.start) == (1000, 400, date(2024, 1, 1))
-    simulate(kept, tmp_path / "again")
+    assert (stored.users, stored.items, stored.start) == (1000, 400, date(2024, 1, 1))
+    simulate(stored, tmp_path / "again")
     assert filecmp.cmpfiles(folder, tmp_path / "again", files(folder), shallow=False) == (files(folder), [], [])
 
 
@@ -142,7 +142,7 @@ def test_the_log_is_in_order_of_time_and_requests_are_of_one_user_scenario_and_m
         for path in sorted((folder / "log").iterdir())
     }
     assert (
-        all((found == np.datetime64(name.removeprefix("day="))).all() for name, found in days.items())
+        all((dates == np.datetime64(name.removeprefix("day="))).all() for name, dates in days.items())
         and len(days) == 4
     )
 
@@ -255,11 +255,11 @@ def test_what_goes_on_in_a_part_does_not_depend_on_the_other_parts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(simulator, "PART_ROWS", 3000)
-    found = simulated(tmp_path / "a", days=1)
+    rows = simulated(tmp_path / "a", days=1)
     assert len(list((tmp_path / "a/log/day=2024-01-01").iterdir())) == 7
-    assert np.array_equal(found["row"], np.arange(20_000))
+    assert np.array_equal(rows["row"], np.arange(20_000))
     day = simulator.open_day(options(), world := make_world(options()), simulator.State.before(world), 0)
-    assert np.array_equal(day.draw(4).log["item_id"], found["item_id"][np.isin(found["row"], day.draw(4).log["row"])])
+    assert np.array_equal(day.draw(4).log["item_id"], rows["item_id"][np.isin(rows["row"], day.draw(4).log["row"])])
 
 
 def test_seeds_differ(tmp_path: Path) -> None:
@@ -275,17 +275,17 @@ def test_histories_tell_what_ids_do_not(tmp_path: Path) -> None:
     user without any click before are not. Without habit neither is.
     """
     ids, habits = (simulated(tmp_path / str(h), habit=h, drift=0.0, direct_effect=0.0, days=5) for h in (0.0, 1.0))
-    told = 1 / (1 + np.exp(-ids["interest"].astype(float)))
+    chance = 1 / (1 + np.exp(-ids["interest"].astype(float)))
     for r in (ids, habits):
         assert np.array_equal(r["item_id"], ids["item_id"]) and np.array_equal(r["user_id"], ids["user_id"])
         day, pair = r["row"] // 20_000, r["user_id"] * 100 + r["category"]
         clicked = np.unique((pair * 10 + day)[r["click"] == 1])
         yesterday = np.isin(pair * 10 + day - 1, clicked)
         ever = np.any([np.isin(pair * 10 + day - back, clicked) & (day >= back) for back in range(1, 5)], axis=0)
-        more, error = ((r["click"] - told)[yesterday].sum(), np.sqrt((told * (1 - told))[yesterday].sum()))
+        more, error = ((r["click"] - chance)[yesterday].sum(), np.sqrt((chance * (1 - chance))[yesterday].sum()))
         assert yesterday.sum() > 1000 and (more > 20 * error if r is habits else abs(more) < 4 * error)
-        never = np.sqrt((told * (1 - told))[~ever].sum())
-        assert abs((r["click"] - told)[~ever].sum()) < 4 * never
+        never = np.sqrt((chance * (1 - chance))[~ever].sum())
+        assert abs((r["click"] - chance)[~ever].sum()) < 4 * never
     assert roc_auc_score(habits["click"], habits["interest"]) > roc_auc_score(habits["click"], ids["interest"]) + 0.01
 
 
@@ -308,10 +308,10 @@ def test_drift_moves_tastes_and_none_leaves_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scenarios", "rows_per_day"), [(2, 2000), (1000, 20_000), (1000, 100), (5, 10)])
 def test_any_number_of_scenarios(tmp_path: Path, scenarios: int, rows_per_day: int) -> None:
-    found = simulated(tmp_path / "a", scenarios=scenarios, rows_per_day=rows_per_day, days=2)
-    names, counts = np.unique(found["scenario"], return_counts=True)
+    rows = simulated(tmp_path / "a", scenarios=scenarios, rows_per_day=rows_per_day, days=2)
+    names, counts = np.unique(rows["scenario"], return_counts=True)
     known = data_file(options(scenarios=scenarios))["schema"]["scenario"]["values"]
-    assert set(names) <= set(known) and len(known) == scenarios and len(found["row"]) == 2 * rows_per_day
+    assert set(names) <= set(known) and len(known) == scenarios and len(rows["row"]) == 2 * rows_per_day
     if rows_per_day >= 20 * scenarios:
         assert len(names) == scenarios and counts.max() > 1.4 * counts.min()
 
@@ -346,9 +346,9 @@ def test_apportion_is_whole_complete_and_near(shares: list[list[float]], total: 
 )
 def test_a_bad_option_is_named_on_one_line(name: str, value: Any) -> None:
     given = {"--days": 1, "--rows-per-day": 100, "--scenarios": 2, "--seed": 1} | {f"--{name}": value}
-    with pytest.raises(ConfigError, match=f"swrec simulate: --{name}: ") as told:
+    with pytest.raises(ConfigError, match=f"swrec simulate: --{name}: ") as error:
         parse(Simulation, given, "swrec simulate")
-    assert str(value) in str(told.value) and "\n" not in str(told.value)
+    assert str(value) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_command_says_what_it_wrote(
@@ -358,14 +358,15 @@ def test_the_command_says_what_it_wrote(
     monkeypatch.setattr(sys, "argv", ["swrec", *words, "--out", str(tmp_path / "a"), "--json"])
     with pytest.raises(SystemExit, match="0"):
         main()
-    found = json.loads(capsys.readouterr().out)
+    summary = json.loads(capsys.readouterr().out)
     clicks = pq.read_table(tmp_path / "a" / "log")["click"].to_numpy().sum()
-    assert (found["rows"], found["days"], found["clicks"]) == (1000, 2, clicks) and 0 <= found["conversions"] <= clicks
+    assert (summary["rows"], summary["days"], summary["clicks"]) == (1000, 2, clicks)
+    assert 0 <= summary["conversions"] <= clicks
     monkeypatch.setattr(sys, "argv", ["swrec", *words, "--out", str(tmp_path / "b"), "--start", "2024-02-28"])
     with pytest.raises(SystemExit, match="0"):
         main()
-    told = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in told] == ["2024-02-28", "2024-02-29", "wrote 1,000 rows; next"]
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in printed] == ["2024-02-28", "2024-02-29", "wrote 1,000 rows; next"]
 
 
 def test_a_folder_is_replaced_only_where_that_is_meant(tmp_path: Path) -> None:
