@@ -279,7 +279,7 @@ def test_a_full_disk_is_told_and_work_goes_on_afterwards(
 
     if when == "the engine":
         message = "Out of Range Error: IO Error: Could not write file: No space left on device"
-        monkeypatch.setattr(LocalEngine, "kept", full)
+        monkeypatch.setattr(LocalEngine, "materialise", full)
         monkeypatch.setattr(LocalEngine, "arrow", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, message)))
     elif when == "a day":
         monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
