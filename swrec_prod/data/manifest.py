@@ -137,6 +137,11 @@ class Manifest(Record):
         return sum(day.rows for day in self.days.values())
 
     @property
+    def raw_files(self) -> dict[date, list[RawFileRecord]]:
+        """What every day was made of."""
+        return {day: record.raw for day, record in self.days.items()}
+
+    @property
     def nulls(self) -> dict[str, int]:
         """Missing values of all days, by feature."""
         names = next(iter(self.days.values())).nulls if self.days else {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from swrec_prod.errors import DataError, SchemaError, nearest
+from swrec_prod.prepare.etl import value_type
 from swrec_prod.schema import Feature, FeatureSchema
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _check_feature(schema: FeatureSchema, feature: Feature, columns: Mapping[str
     if kind.is_array() != (feature.kind == "bag"):
         expected = "a list" if feature.kind == "bag" else "one value a row"
         _refuse(source, feature.source, kind, f"{expected} (feature {feature.name!r} is {feature.kind})")
-    value = _value(kind)
+    value = value_type(kind)
     numeric = feature.kind == "dense" or (feature.encoder is not None and feature.encoder.kind == "bucketize")
     where = f"{source}: feature {feature.name!r}"
     if feature.kind == "bag" and numeric:
@@ -63,8 +64,8 @@ def _check_feature(schema: FeatureSchema, feature: Feature, columns: Mapping[str
         expected = numbers if numeric else "string or integer to make ids of"
         _refuse(source, feature.source, kind, f"{expected} (feature {feature.name!r})")
     owner = next((f for f in schema.features if f.name == feature.table and f is not feature), None)
-    if owner is not None and _value(columns[owner.source]).is_string() != value.is_string():
-        shared = f"{_value(columns[owner.source])} as in {owner.name!r}, whose table it shares"
+    if owner is not None and value_type(columns[owner.source]).is_string() != value.is_string():
+        shared = f"{value_type(columns[owner.source])} as in {owner.name!r}, whose table it shares"
         raise DataError(f"{where}: values are {value}, expected {shared}")
 
 
@@ -79,7 +80,3 @@ def _names(kind: DataType) -> bool:
 def _number(kind: DataType) -> bool:
     """Decimals are none: the encoder reads what a computer computes with."""
     return kind.is_integer() or kind.is_floating() or kind.is_null()
-
-
-def _value(kind: DataType) -> DataType:
-    return kind.value_type if kind.is_array() else kind

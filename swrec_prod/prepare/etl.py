@@ -78,7 +78,7 @@ def serving_types(schema: FeatureSchema, types: Mapping[str, DataType], untyped:
         kinds[schema.weight] = "int64"
     for feature in schema.of_kind("id", "bag"):
         owner = types.get(schema.feature(feature.table).source)
-        element = "string" if owner is None or schema.feature(feature.table).source in untyped else _scalar(owner)
+        element = "string" if owner is None or schema.feature(feature.table).source in untyped else value_type(owner)
         kinds[feature.source] = f"array<{element}>" if feature.kind == "bag" else str(element)
     for feature in numbers(schema):
         kinds[feature.source] = "array<int64>" if feature.kind == "bag" else "int64"
@@ -86,7 +86,8 @@ def serving_types(schema: FeatureSchema, types: Mapping[str, DataType], untyped:
     return {name: ibis.dtype(kind) for name, kind in kinds.items() if name in open_ones}
 
 
-def _scalar(kind: DataType) -> DataType:
+def value_type(kind: DataType) -> DataType:
+    """The type of one value: of a list's elements, or of the column itself."""
     return kind.value_type if kind.is_array() else kind
 
 
@@ -225,9 +226,6 @@ def _unusable(number: ir.FloatingValue, feature: Feature) -> ir.BooleanValue:
 def _values(events: ir.Table, feature: Feature) -> ir.Table:
     value = events[feature.source]
     value = value.unnest() if feature.kind == "bag" else value
-    return events.select(value=value.cast("string" if _element(events, feature).is_string() else "int64"))
-
-
-def _element(events: ir.Table, feature: Feature) -> ibis.expr.datatypes.DataType:
-    kind = events[feature.source].type()
-    return kind.value_type if feature.kind == "bag" else kind
+    return events.select(
+        value=value.cast("string" if value_type(events[feature.source].type()).is_string() else "int64")
+    )

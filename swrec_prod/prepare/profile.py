@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from swrec_prod.data.manifest import Traffic
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.etl import HOUR, ROW, checked, numbers
-from swrec_prod.schema import Feature, FeatureSchema, Scenario
+from swrec_prod.schema import FeatureSchema, Scenario
 
 EPOCH = date(1970, 1, 1)
 EARLIEST = date(1990, 1, 1)
@@ -109,9 +109,8 @@ class Profile:
             remedy = f"mend these rows, or leave `after: {first.name}` out"
             yield counted[f"early_{label.name}"], f"label column {label.column!r}", f"{wrong}; {remedy}"
         for feature in numbers(schema):
-            wrong = (
-                "values that are infinite, or below 0 where log1p is taken" if _is_log(feature) else "infinite values"
-            )
+            is_log = feature.encoder is not None and feature.encoder.kind == "log1p"
+            wrong = "values that are infinite, or below 0 where log1p is taken" if is_log else "infinite values"
             yield counted[f"unfit_{feature.name}"], f"column {feature.source!r} (feature {feature.name})", wrong
         if schema.weight:
             yield counted["unusable_weight"], f"weight column {schema.weight!r}", "values that are no number >= 0"
@@ -157,10 +156,6 @@ def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:
     if shared["rows"]:
         where = f"{place(day_of(shared['day']))}: column {ROW!r} has {shared['rows']:,} values that several rows share"
         raise DataError(f"{where}; every row of the log needs its own")
-
-
-def _is_log(feature: Feature) -> bool:
-    return feature.encoder is not None and feature.encoder.kind == "log1p"
 
 
 def day_of(number: int) -> date:

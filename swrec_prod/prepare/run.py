@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, RawFileRecord, Source
+from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
 from swrec_prod.datasets.source import RawFile
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine import check_name
@@ -77,7 +77,7 @@ def prepare(
         work = _resumed(out, log, source, progress)
         if existing and existing.source != source:
             progress(f"{_difference(existing.source, source)}: days that are prepared keep what was joined to them")
-        if existing and work is None and not damaged and not changed_days(log, _raw_files(existing)):
+        if existing and work is None and not damaged and not changed_days(log, existing.raw_files):
             progress(f"{out}: up to date ({existing.rows:,} rows)")
             return existing
         if work is None and existing:
@@ -164,7 +164,7 @@ class _Preparing:
     def _todo(self) -> list[date]:
         """The days of a dated log that are to be prepared; of another one all that may be."""
         damaged = self.journal.damaged
-        changed = changed_days(self.log, damaged | _raw_files(self.journal))
+        changed = changed_days(self.log, damaged | self.journal.raw_files)
         for day, what in changed.items():
             if self.work.days:
                 self.progress(f"{day}: {what}")
@@ -306,10 +306,6 @@ def _four_fifths(days: list[date]) -> date:
     """The day with a fifth of `days`, and at least one, behind it; a single day is used."""
     held_out = max(round(len(days) / 5), 1)
     return days[max(len(days) - held_out, 1) - 1]
-
-
-def _raw_files(manifest: Manifest) -> dict[date, list[RawFileRecord]]:
-    return {day: record.raw for day, record in manifest.days.items()}
 
 
 def _goes_on(before: Source, source: Source, out: Path, progress: Progress) -> bool:

@@ -35,11 +35,6 @@ class Journal(Manifest):
     encoders: bool = False
     damaged: dict[date, list[RawFileRecord]] = pydantic.Field(default_factory=dict)
 
-    @classmethod
-    def of(cls, manifest: Manifest) -> Journal:
-        """The journal that begins with a complete folder's manifest."""
-        return cls(**dict(manifest))
-
     def complete(self) -> Manifest:
         """The manifest, days and files in order."""
         content = {name: getattr(self, name) for name in Manifest.model_fields}
@@ -180,7 +175,7 @@ def continued(out: Path, manifest: Manifest, source: Source, damaged: Iterable[d
     """
     folder = _folder(out)
     folder.mkdir()
-    journal = Journal.of(manifest)
+    journal = Journal(**dict(manifest))
     journal.source = source
     journal.damaged = {day: journal.days[day].raw for day in damaged}
     journal.keep_days(journal.days.keys() - journal.damaged.keys())

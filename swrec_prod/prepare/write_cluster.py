@@ -44,15 +44,10 @@ def spread_days(
     inside = inside.mutate(_group=inside[encoders.schema.user].cast("string").hash().abs() % groups)
     columns = stored_schema(encoders.schema, etl.SPLIT in inside.columns)
     latest = latest_before(engine, encoders.schema, work.files_before(days[0]))
-    lists = engine.map_groups(
-        inside,
-        "_group",
-        partial(_with_lists, encoders, columns, latest),
-        columns.append(pa.field("_unit", pa.int64())),
-    )
-    written = engine.arrow(
-        engine.map_groups(lists, "_unit", partial(_write, work.folder, work.scratch, columns), WRITTEN)
-    )
+    with_unit = columns.append(pa.field("_unit", pa.int64()))
+    lists = engine.map_groups(inside, "_group", partial(_with_lists, encoders, columns, latest), with_unit)
+    write = partial(_write, work.folder, work.scratch, columns)
+    written = engine.arrow(engine.map_groups(lists, "_unit", write, WRITTEN))
     files = sorted((DayFileRecord(**record) for record in written.to_pylist()), key=lambda file: file.path)
     for day in days:
         yield day, [file for file in files if file.day == day]
