@@ -14,9 +14,9 @@ from swrec_prod.config import DataConfig, DayRanges, RunConfig, SplitName, day_r
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import DataError
-from swrec_prod.evaluate.models import models_of
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import bookkeeping, metrics_of, predictions_table
+from swrec_prod.evaluate.scenario_models import models_of
 
 
 def evaluate(
