@@ -2,14 +2,14 @@
 
 - AUC is exact and tie-correct at any click rate; `RankStatistic` adds up over ranks, shards and days without loss.
 - GAUC compares only candidates of one user, as a ranked page does.
-- A figure that has no value (one class, no rows) raises MetricError here and is null with its reason in `measure`.
+- A figure that has no value (one class, no rows) raises MetricError here and is null with its reason in summary.py.
 
-Shapes: N rows, T tasks. K distinct scores.
+Shapes: N rows, K distinct scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -34,6 +34,18 @@ class Interval(NamedTuple):
     error: float
     low: float
     high: float
+
+
+class Components(NamedTuple):
+    """DeLong's components of an AUC at each distinct score, less the AUC and divided by the size of their class.
+
+    A positive row's component is the share of negatives that it outranks, a negative row's the share of positives above
+    it, ties counted half (DeLong et al., Biometrics 1988). positive_K, negative_K: of one row with that score.
+    """
+
+    auc: float
+    positive_K: np.ndarray
+    negative_K: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,23 +97,28 @@ class RankStatistic:
         below = np.cumsum(self.negatives_K) - self.negatives_K
         return float(np.dot(self.positives_K, below + 0.5 * self.negatives_K) / (float(positives) * float(negatives)))
 
-    def interval(self, level: float = 0.95) -> Interval:
-        """AUC with DeLong's interval, from the sorted counts as in Sun & Xu (IEEE SPL 2014, eq. 12-14).
+    def components(self) -> Components:
+        """DeLong's components of the AUC, from midranks (Sun & Xu, IEEE SPL 2014, eq. 12-14).
 
-        The interval is symmetric on the logit scale, so that it stays inside [0, 1]. Needs two rows of each class.
+        Raises SingleClassError when all labels are equal.
         """
+        positives, negatives = self._totals()
+        outranked_K = (np.cumsum(self.negatives_K) - 0.5 * self.negatives_K) / negatives
+        above_K = (positives - np.cumsum(self.positives_K) + 0.5 * self.positives_K) / positives
+        value = float(np.dot(self.positives_K, outranked_K) / positives)
+        return Components(value, (outranked_K - value) / positives, (above_K - value) / negatives)
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """AUC with DeLong's interval, inside [0, 1]. Raises MetricError with fewer than two rows of either class."""
         positives, negatives = self._totals()
         if min(positives, negatives) < 2:
             raise MetricError(
                 f"an AUC interval needs two rows of each class, not {positives} positive and {negatives} negative"
             )
-        below = np.cumsum(self.negatives_K) - 0.5 * self.negatives_K  # midranks of this score among the negatives
-        above = positives - np.cumsum(self.positives_K) + 0.5 * self.positives_K
-        value = float(np.dot(self.positives_K, below / negatives) / positives)
-        spread_positive = np.dot(self.positives_K, (below / negatives - value) ** 2) / (positives - 1)
-        spread_negative = np.dot(self.negatives_K, (above / positives - value) ** 2) / (negatives - 1)
-        error = float(np.sqrt(spread_positive / positives + spread_negative / negatives))
-        return _logit_interval(value, error, level)
+        value, positive_K, negative_K = self.components()
+        squares = (np.dot(self.positives_K, positive_K**2), np.dot(self.negatives_K, negative_K**2))
+        error = float(np.sqrt(auc_variance(squares, (positives, negatives))))
+        return auc_interval_around(value, error, NormalDist().inv_cdf(0.5 + level / 2))
 
     def _totals(self) -> tuple[Any, Any]:
         positives, negatives = self.positives_K.sum(), self.negatives_K.sum()
@@ -129,6 +146,28 @@ def auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) ->
     return RankStatistic.of(labels, scores).interval(level)
 
 
+def auc_variance(products: Sequence[float], counts: Sequence[float] | np.ndarray) -> float:
+    """Variance of an AUC (DeLong), also of one with rows in clusters (Obuchowski, Biometrics 1997).
+
+    products: sums over rows or clusters of products of `Components`: positive with positive, negative with negative,
+    and for clusters twice positive with negative. counts: how many rows or clusters each sum is over, above 1.
+    """
+    counts = np.asarray(counts)
+    return float(np.dot(counts / (counts - 1), products))
+
+
+def auc_interval_around(value: float, error: float, quantile: float) -> Interval:
+    """The interval of an AUC by the delta method on log(v / (1 - v)) (Pepe 2003, sec. 5.2); inside [0, 1].
+
+    quantile: how many standard errors it reaches to either side. At 0 and 1 the error is 0 and so is the width.
+    """
+    if not 0 < value < 1:
+        return Interval(value, error, value, value)
+    reach = quantile * error / (value * (1 - value))
+    low, high = sigmoid(np.log(value / (1 - value)) + np.array([-reach, reach]))
+    return Interval(value, error, float(low), float(high))
+
+
 def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> Grouped:
     """AUC within each user, averaged with the user's rows as weight (Zhou et al., KDD 2018, eq. 6).
 
@@ -138,7 +177,7 @@ def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> Grouped:
     Grouped(value=0.5, rows=4, groups=2)
     """
     labels, scores = _checked(labels, scores)
-    group = _codes(users, len(scores))
+    group = user_codes(users, len(scores))
     order = np.argsort(scores)
     order = order[np.argsort(group[order], kind="stable")]
     group, positive = group[order], labels[order].astype(np.int64)
@@ -225,97 +264,18 @@ def ece(labels: np.ndarray, logits: np.ndarray, bins: int = 20) -> float:
     return float(np.average(np.abs(predicted - observed), weights=rows))
 
 
+def user_codes(users: np.ndarray, rows: int) -> np.ndarray:
+    """Users as integers, whatever their type; as they are where they are integers. Raises MetricError unless [rows]."""
+    users = np.asarray(users)
+    if users.shape != (rows,):
+        raise MetricError(f"users {users.shape} must be a column of {rows} ids")
+    return users if np.issubdtype(users.dtype, np.integer) else np.unique(users, return_inverse=True)[1]
+
+
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-z)) in float64, without overflow."""
     small = np.exp(-np.abs(np.asarray(logits, np.float64)))
     return np.where(np.asarray(logits) >= 0, 1.0, small) / (1.0 + small)
-
-
-class Rows(NamedTuple):
-    """What a metric may look at; each is [N]."""
-
-    labels: np.ndarray
-    logits: np.ndarray
-    users: np.ndarray
-
-
-METRICS: dict[str, Callable[[Rows], float]] = {
-    "auc": lambda rows: auc(rows.labels, rows.logits),
-    "gauc": lambda rows: gauc(rows.labels, rows.logits, rows.users).value,
-    "logloss": lambda rows: logloss(rows.labels, rows.logits),
-    "ne": lambda rows: ne(rows.labels, rows.logits),
-    "calibration": lambda rows: calibration(rows.labels, rows.logits),
-    "ece": lambda rows: ece(rows.labels, rows.logits),
-}
-
-
-def measure(labels: np.ndarray, logits: np.ndarray, users: np.ndarray) -> dict[str, Any]:
-    """Every metric of METRICS as one JSON-ready record M, with `rows` and `positives`.
-
-    labels: [N] of {0, 1}; logits: [N]; users: [N]. A metric without a value is None, and `reasons` says why;
-    `reasons` is there only when it is needed.
-    """
-    rows = Rows(np.asarray(labels), np.asarray(logits), np.asarray(users))
-    record: dict[str, Any] = {"rows": len(rows.labels), "positives": int(np.sum(rows.labels))}
-    reasons: dict[str, str] = {}
-    for name, metric in METRICS.items():
-        try:
-            record[name] = metric(rows)
-        except MetricError as failure:
-            record[name] = None
-            reasons[name] = str(failure)
-    return {**record, "reasons": reasons} if reasons else record
-
-
-def summarise(
-    labels: np.ndarray,
-    logits: np.ndarray,
-    users: np.ndarray,
-    scenarios: np.ndarray,
-    scenario_values: Sequence[str],
-    tasks: Sequence[str] = (),
-) -> dict[str, Any]:
-    """`{"overall": M, "scenarios": {value: M}, "macro": M}`: the metrics of metrics.json.
-
-    labels, logits: [N] or [N, T]; users: [N]; scenarios: int [N], indices into scenario_values. macro is the plain mean
-    over the scenarios that have a value. With several tasks the first is at the top level, and `tasks` holds every
-    task's record by its name. Raises MetricError for an index without a name or tasks that do not fit the logits.
-    """
-    labels_NT, logits_NT = (a[:, None] if a.ndim == 1 else a for a in map(np.asarray, (labels, logits)))
-    num_tasks = logits_NT.shape[1]
-    if len(tasks or "1") != num_tasks or labels_NT.shape != logits_NT.shape:
-        raise MetricError(f"labels {labels_NT.shape} and logits {logits_NT.shape} do not fit tasks {list(tasks)}")
-    users = _codes(users, len(labels_NT))
-    by_task = [
-        _summarise_task(labels_NT[:, t], logits_NT[:, t], users, np.asarray(scenarios), scenario_values)
-        for t in range(num_tasks)
-    ]
-    return by_task[0] if num_tasks == 1 else {**by_task[0], "tasks": dict(zip(tasks, by_task, strict=True))}
-
-
-def macro(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The mean of each metric over the records that have it; rows and positives are totals."""
-    mean: dict[str, Any] = {key: sum(record[key] for record in records) for key in ("rows", "positives")}
-    reasons: dict[str, str] = {}
-    for name in METRICS:
-        values = [record[name] for record in records if record[name] is not None]
-        mean[name] = float(np.mean(values)) if values else None
-        if not values:
-            reasons[name] = f"none of {len(records)} scenarios has a value"
-    return {**mean, "reasons": reasons} if reasons else mean
-
-
-def _summarise_task(
-    labels: np.ndarray, logits: np.ndarray, users: np.ndarray, scenarios: np.ndarray, names: Sequence[str]
-) -> dict[str, Any]:
-    if len(scenarios) and not 0 <= scenarios.min() <= scenarios.max() < len(names):
-        raise MetricError(
-            f"scenario indices run from {scenarios.min()} to {scenarios.max()}, but {len(names)} scenarios are named"
-        )
-    order = np.argsort(scenarios, kind="stable")
-    parts = np.split(order, np.searchsorted(scenarios[order], np.arange(1, len(names))))
-    records = {name: measure(labels[part], logits[part], users[part]) for name, part in zip(names, parts, strict=True)}
-    return {"overall": measure(labels, logits, users), "scenarios": records, "macro": macro(list(records.values()))}
 
 
 def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -345,14 +305,6 @@ def _checked_weights(weights: np.ndarray, rows: int) -> np.ndarray:
     return weights
 
 
-def _codes(users: np.ndarray, rows: int) -> np.ndarray:
-    """Users as int64 codes, whatever their type."""
-    users = np.asarray(users)
-    if users.shape != (rows,):
-        raise MetricError(f"users {users.shape} must be a column of {rows} ids")
-    return users if np.issubdtype(users.dtype, np.integer) else np.unique(users, return_inverse=True)[1]
-
-
 def _one_class(positives: Any, negatives: Any) -> str:
     total = positives + negatives
     return f"all {total:g} labels are {int(positives > 0)}" if total else "there are no rows"
@@ -370,12 +322,3 @@ def _block_starts(*columns: np.ndarray) -> np.ndarray:
 
 def _block_sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values, starts) if len(starts) else values[:0]
-
-
-def _logit_interval(value: float, error: float, level: float) -> Interval:
-    """Delta method on log(v / (1 - v)) (Pepe 2003, sec. 5.2); at 0 and 1 the error is 0 and so is the width."""
-    if not 0 < value < 1:
-        return Interval(value, error, value, value)
-    reach = NormalDist().inv_cdf(0.5 + level / 2) * error / (value * (1 - value))
-    low, high = sigmoid(np.log(value / (1 - value)) + np.array([-reach, reach]))
-    return Interval(value, error, float(low), float(high))

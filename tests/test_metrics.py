@@ -1,6 +1,4 @@
-"""Metrics against scikit-learn, against loops that follow the definitions,
-and at the edges where figures do not exist.
-"""
+"""Metrics against scikit-learn, against loops that follow the definitions, and where figures do not exist."""
 
 from __future__ import annotations
 
@@ -18,19 +16,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from swrec_prod import metrics
 from swrec_prod.errors import MetricError, SingleClassError
-from swrec_prod.metrics import (
-    METRICS,
-    RankStatistic,
-    auc,
-    auc_interval,
-    calibration,
-    ece,
-    gauc,
-    logloss,
-    measure,
-    ne,
-    summarise,
-)
+from swrec_prod.metrics import RankStatistic, auc, auc_interval, calibration, ece, gauc, logloss, ne
+from swrec_prod.summary import METRICS, measure, summarise
 
 
 @st.composite

@@ -25,8 +25,8 @@ from swrec_prod.evaluate.predictions import (
     tasks_of,
     write_predictions,
 )
-from swrec_prod.metrics import summarise
 from swrec_prod.strict import parse
+from swrec_prod.summary import summarise
 
 SCENARIOS = ("feed", "ads", "search")
 

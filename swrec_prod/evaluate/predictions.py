@@ -28,8 +28,9 @@ import pyarrow.parquet as pq
 
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.files import replaced
-from swrec_prod.metrics import sigmoid, summarise
+from swrec_prod.metrics import sigmoid
 from swrec_prod.schema import FeatureSchema
+from swrec_prod.summary import summarise
 
 KEYS = ("row", "day", "scenario", "user")
 
@@ -166,7 +167,7 @@ def codes_of(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
 
 
 def metrics_of(table: pa.Table) -> dict[str, Any]:
-    """The metrics of metrics.json for a predictions table (see `metrics.summarise`).
+    """The metrics of metrics.json for a predictions table (see `summary.summarise`).
 
     A task that follows another is judged on all rows, and its record in `tasks` has one more, `given_<first>`: the same
     figures of P(task | first) on the rows where the first one happened.
