@@ -332,9 +332,9 @@ def doctor() -> None:
 def _print_metrics(metrics: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from swrec_prod.evaluate.report import terminal_table
+    from swrec_prod.evaluate.terminal import metrics_table
 
-    Console().print(terminal_table(metrics))
+    Console().print(metrics_table(metrics))
 
 
 def _print_json(value: Any) -> None:

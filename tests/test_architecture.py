@@ -281,6 +281,13 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["swrec_prod.train.run", "swrec_prod.evaluate.terminal"])
+def test_training_and_its_table_do_not_import_the_plotting_library(module: str) -> None:
+    check = f"import sys, {module}; print('plotly' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_budgets(module: str) -> None:
     lines = SOURCES[module].count("\n")

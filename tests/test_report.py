@@ -20,8 +20,9 @@ from swrec_prod.evaluate.causal import blending, sweep
 from swrec_prod.evaluate.judged import Judged
 from swrec_prod.evaluate.pictures import calibration_curves, learning_curve, ranking_by_scenario
 from swrec_prod.evaluate.predictions import metrics_of, predictions_table, write_predictions
-from swrec_prod.evaluate.report import terminal_table, write_report
-from swrec_prod.evaluate.style import share
+from swrec_prod.evaluate.report import write_report
+from swrec_prod.evaluate.terminal import metrics_table
+from swrec_prod.evaluate.text import share
 from swrec_prod.metrics import auc
 
 PICTURES = (
@@ -245,7 +246,7 @@ def test_the_terminal_table_has_a_row_a_scenario_busiest_first():
     metrics = metrics_of(predictions())
     metrics["scenarios"]["search"]["gauc"] = None
     written = io.StringIO()
-    Console(width=140, file=written).print(terminal_table(metrics))
+    Console(width=140, file=written).print(metrics_table(metrics))
     lines = [line for line in written.getvalue().splitlines() if any(letter.isdigit() for letter in line)]
     assert [line.split("  ")[0].strip() for line in lines] == ["all rows", "mean", *NAMES]
     assert f"{metrics['overall']['auc']:.4f}" in lines[0]
@@ -257,7 +258,7 @@ def test_the_terminal_table_fits_80_columns_behind_the_name_of_a_rank():
     metrics["overall"]["rows"] = 1_234_567
     wide, narrow = io.StringIO(), io.StringIO()
     for width, written in ((140, wide), (80 - len("[default0]:  "), narrow)):
-        Console(width=width, file=written).print(terminal_table(metrics))
+        Console(width=width, file=written).print(metrics_table(metrics))
     assert [line.rstrip() for line in narrow.getvalue().splitlines()] == [
         line.rstrip() for line in wide.getvalue().splitlines()
     ]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.predictions import Split, codes_of, logit_of, split_of, tasks_of
-from swrec_prod.evaluate.style import short
+from swrec_prod.evaluate.text import short
 
 MAX_BARS = 30  # scenarios in a picture with one line each
 MAX_CURVES = 6  # scenarios in a picture with one colour each

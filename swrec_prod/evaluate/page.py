@@ -9,6 +9,7 @@ from typing import NamedTuple
 from plotly.offline import get_plotlyjs
 
 from swrec_prod.evaluate.style import FAINT, FONT, INK, Picture
+from swrec_prod.evaluate.text import Grid
 
 
 class Card(NamedTuple):
@@ -17,14 +18,6 @@ class Card(NamedTuple):
     name: str
     value: str
     note: str = ""
-
-
-class Grid(NamedTuple):
-    """A table. The first column is text, the others are numbers; `strong` rows are set bold."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    strong: int = 0
 
 
 CSS = f"""

@@ -1,4 +1,4 @@
-"""A run as one page to look at, and as a table for the terminal."""
+"""A run as one page to look at."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from rich import box
-from rich.table import Table
 
 from swrec_prod.errors import CheckpointError, MetricError
 from swrec_prod.evaluate import pictures
 from swrec_prod.evaluate.causal import blending, scenario_influence
 from swrec_prod.evaluate.judged import Judged
-from swrec_prod.evaluate.page import Card, Grid, facts_section, grid_section, page, picture_section
+from swrec_prod.evaluate.page import Card, facts_section, grid_section, page, picture_section
 from swrec_prod.evaluate.predictions import metrics_of, read_predictions
-from swrec_prod.evaluate.style import Picture, absent, count, several, share
+from swrec_prod.evaluate.style import Picture, absent
+from swrec_prod.evaluate.terminal import metrics_grid
+from swrec_prod.evaluate.text import NONE, count, number, several
 from swrec_prod.files import write_text
 from swrec_prod.metrics import auc_interval
 from swrec_prod.run_dir import RunDir
 from swrec_prod.strict import read_yaml
-
-COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "log loss", "NE", "calibration", "ECE")
-SHORT = {"calibration": "calib.", "mean of scenarios": "mean"}  # in the terminal
 
 
 class RunFiles(NamedTuple):
@@ -53,7 +50,7 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
     ]
     sections = [picture_section(picture, i) for i, picture in enumerate(drawn)]
     if run.metrics.get("overall"):
-        sections.append(grid_section("Figures by scenario", _grid(run.metrics), _reasons(run.metrics)))
+        sections.append(grid_section("Figures by scenario", metrics_grid(run.metrics), _reasons(run.metrics)))
     sections.append(facts_section("What was trained", _facts(run.config)))
     model = run.config.get("model", {}).get("name", "model")
     data = Path(str(run.config.get("data", {}).get("path", run_dir))).name
@@ -80,20 +77,6 @@ def read_run(run_dir: Path) -> RunFiles:
         metrics = {**metrics, **metrics_of(predictions)}
     config = read_yaml(run.run_file, CheckpointError) if run.run_file.is_file() else {}
     return RunFiles(config, metrics, run.history(), predictions)
-
-
-def terminal_table(metrics: Mapping[str, Any]) -> Table:
-    """metrics.json as a table: all rows, the mean of the scenarios, and one row a scenario, busiest first."""
-    grid = _grid(metrics)
-    shown = [i for i, name in enumerate(grid.header) if name not in ("NE", "ECE")]
-    # fits 80 columns behind "[default0]:"
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for i in shown:
-        table.add_column(SHORT.get(grid.header[i], grid.header[i]), justify="right" if i else "left", no_wrap=i > 0)
-    for n, row in enumerate(grid.rows):
-        cells = [SHORT.get(row[i], row[i]) for i in shown]
-        table.add_row(*cells, style="bold" if n < grid.strong else None, end_section=n == grid.strong - 1)
-    return table
 
 
 def _judged(predictions: pa.Table | None) -> tuple[Judged | None, str]:
@@ -144,17 +127,17 @@ def _quality_cards(metrics: Mapping[str, Any], judged: Judged | None) -> Iterato
     if overall.get("gauc") is not None:
         yield Card("GAUC", f"{overall['gauc']:.4f}", "candidates of one user compared")
     if overall.get("logloss") is not None:
-        yield Card("Log loss", f"{overall['logloss']:.4f}", f"normalised entropy {_figure(overall, 'ne', 3)}")
+        yield Card("Log loss", f"{overall['logloss']:.4f}", f"normalised entropy {number(overall.get('ne'), 3)}")
     if overall.get("calibration") is not None:
         yield Card("Calibration", f"{overall['calibration']:.3f}", "predicted over observed; 1 is right")
     for task, record in list(metrics.get("tasks", {}).items())[1:]:
         positives = count(record["overall"]["positives"])
-        yield Card(f"AUC of {task}", _figure(record["overall"], "auc", 4), f"{positives} positive rows")
+        yield Card(f"AUC of {task}", number(record["overall"].get("auc"), 4), f"{positives} positive rows")
         for given in (name for name in record if name.startswith("given_")):
             alone, first = record[given]["overall"], given.removeprefix("given_")
             yield Card(
                 f"AUC of {task} given {first}",
-                _figure(alone, "auc", 4),
+                number(alone.get("auc"), 4),
                 f"on {several(alone['rows'], 'row')} with {first}",
             )
 
@@ -185,25 +168,7 @@ def _served_card(served: Mapping[str, Any]) -> Card:
     if "requests" in served:
         notes.append(several(served["requests"], "request"))
     difference = served.get("max_abs_diff")
-    return Card("Served vs. offline", "–" if difference is None else f"{difference:.1e}", "; ".join(notes))
-
-
-def _grid(metrics: Mapping[str, Any]) -> Grid:
-    scenarios = sorted(metrics.get("scenarios", {}).items(), key=lambda item: -item[1]["rows"])
-    rows = [_row("all rows", metrics["overall"])] if "overall" in metrics else []
-    rows += [["mean of scenarios", "", "", *_row("", metrics["macro"])[3:]]] if "macro" in metrics else []
-    return Grid(COLUMNS, [*rows, *(_row(name, record) for name, record in scenarios)], strong=len(rows))
-
-
-def _row(name: str, record: Mapping[str, Any]) -> list[str]:
-    rate = share(record["positives"] / record["rows"]) if record["rows"] else "–"
-    digits = {"auc": 4, "gauc": 4, "logloss": 4, "ne": 3, "calibration": 3, "ece": 4}
-    return [name, count(record["rows"]), rate, *(_figure(record, key, d) for key, d in digits.items())]
-
-
-def _figure(record: Mapping[str, Any], key: str, digits: int) -> str:
-    value = record.get(key)
-    return "–" if value is None else f"{value:.{digits}f}"
+    return Card("Served vs. offline", NONE if difference is None else f"{difference:.1e}", "; ".join(notes))
 
 
 def _reasons(metrics: Mapping[str, Any]) -> str:

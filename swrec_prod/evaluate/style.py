@@ -1,4 +1,4 @@
-"""How pictures of a report look: one palette, one layout, one way to write a number."""
+"""How pictures of a report look: one palette, one layout."""
 
 from __future__ import annotations
 
@@ -50,34 +50,3 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
     figure.update_xaxes(**axes)
     figure.update_yaxes(**axes)
     return figure
-
-
-def share(value: float) -> str:
-    """A probability as a percentage with two significant digits or more:
-    0.0042 -> 0.42 %, 0.124 -> 12.4 %, 0.1 -> 10 %.
-    """
-    percent = 100 * value
-    if percent == round(percent):
-        return f"{percent:.0f}\u202f%"
-    digits = 1 if percent >= 1 else min(4, 1 - int(f"{percent:e}".split("e")[1]))
-    return f"{percent:.{digits}f}\u202f%"
-
-
-def signed(value: float, digits: int = 2) -> str:
-    """A number that may be negative, with a true minus sign: -3.714 -> −3.71."""
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def count(value: float) -> str:
-    """A whole number with thousands apart: 1234567 -> 1,234,567."""
-    return f"{value:,.0f}"
-
-
-def several(number: float, noun: str) -> str:
-    """A count with its noun: 1 scenario, 2 scenarios."""
-    return f"{count(number)} {noun}" + ("" if number == 1 else "s")
-
-
-def short(name: str, limit: int = 24) -> str:
-    """A scenario's name, cut to what an axis holds."""
-    return name if len(name) <= limit else name[: limit - 1] + "…"

@@ -1,0 +1,47 @@
+"""Figures as tables for the terminal. Training prints them, so that nothing here imports the plotting library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from swrec_prod.evaluate.text import NONE, Grid, count, number, share
+
+COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "log loss", "NE", "calibration", "ECE")
+DIGITS = {"auc": 4, "gauc": 4, "logloss": 4, "ne": 3, "calibration": 3, "ece": 4}
+SHORT = {"calibration": "calib.", "mean of scenarios": "mean"}  # in the terminal
+
+
+def metrics_grid(metrics: Mapping[str, Any]) -> Grid:
+    """metrics.json as a table: all rows, the mean of the scenarios, and one row a scenario, busiest first."""
+    scenarios = sorted(metrics.get("scenarios", {}).items(), key=lambda item: -item[1]["rows"])
+    rows = [_row("all rows", metrics["overall"])] if "overall" in metrics else []
+    rows += [["mean of scenarios", "", "", *_row("", metrics["macro"])[3:]]] if "macro" in metrics else []
+    return Grid(COLUMNS, [*rows, *(_row(name, record) for name, record in scenarios)], strong=len(rows))
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """metrics.json for the terminal; fits 80 columns behind "[default0]:"."""
+    grid = metrics_grid(metrics)
+    shown = [i for i, name in enumerate(grid.header) if name not in ("NE", "ECE")]
+    header, *rows = ([SHORT.get(row[i], row[i]) for i in shown] for row in (grid.header, *grid.rows))
+    return terminal_table(Grid(header, rows, grid.strong))
+
+
+def terminal_table(grid: Grid) -> Table:
+    """A table for the terminal, a line under its strong rows."""
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for i, name in enumerate(grid.header):
+        table.add_column(name, justify="right" if i else "left", no_wrap=i > 0)
+    for n, row in enumerate(grid.rows):
+        table.add_row(*row, style="bold" if n < grid.strong else None, end_section=n == grid.strong - 1)
+    return table
+
+
+def _row(name: str, record: Mapping[str, Any]) -> list[str]:
+    rate = share(record["positives"] / record["rows"]) if record["rows"] else NONE
+    figures = (number(record.get(key), digits) for key, digits in DIGITS.items())
+    return [name, count(record["rows"]), rate, *figures]

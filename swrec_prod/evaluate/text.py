@@ -1,0 +1,52 @@
+"""How reports write figures, names and tables as plain text: for the terminal, Markdown and pages alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+NONE = "–"  # a figure that does not exist
+
+
+class Grid(NamedTuple):
+    """A table. The first column is text, the others are numbers; `strong` rows are set bold."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    strong: int = 0
+
+
+def share(value: float) -> str:
+    """A probability as a percentage with two significant digits or more:
+    0.0042 -> 0.42 %, 0.124 -> 12.4 %, 0.1 -> 10 %.
+    """
+    percent = 100 * value
+    if percent == round(percent):
+        return f"{percent:.0f}\u202f%"
+    digits = 1 if percent >= 1 else min(4, 1 - int(f"{percent:e}".split("e")[1]))
+    return f"{percent:.{digits}f}\u202f%"
+
+
+def number(value: float | None, digits: int) -> str:
+    """A figure, or a dash where there is none."""
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A number that may be negative, with a true minus sign: -3.714 -> −3.71."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def count(value: float) -> str:
+    """A whole number with thousands apart: 1234567 -> 1,234,567."""
+    return f"{value:,.0f}"
+
+
+def several(items: float, noun: str) -> str:
+    """A count with its noun: 1 scenario, 2 scenarios."""
+    return f"{count(items)} {noun}" + ("" if items == 1 else "s")
+
+
+def short(name: str, limit: int = 24) -> str:
+    """A scenario's name, cut to what an axis holds."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"
