@@ -1,5 +1,5 @@
 """`make results`: every model on every protocol of configs/results.yaml,
-several seeds, and docs/results.md from what they found.
+several seeds, and docs/results.md from their predictions.
 
     python -m benchmarks.results --raw RAW                     all that is missing, then the page
     python -m benchmarks.results movielens_random --seeds 1    one protocol, its first seed
@@ -18,104 +18,21 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import redirect_stdout
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import pydantic
-
-from swrec_prod.config import DebiasConfig, RunConfig
-from swrec_prod.data.catalog import Catalog
+from benchmarks.results_grid import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, Protocol, Run, prepared_folder, runs_of
 from swrec_prod.datasets.simulate import PARAMETERS, resolved
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError, SwrecError, nearest
-from swrec_prod.strict import Strict, load, parse, read_yaml
+from swrec_prod.strict import load, parse, read_yaml
 from swrec_prod.train.distributed import before_torch, quiet_libraries
-
-GRID = Path("configs/results.yaml")
-RUNS = Path("build/results/runs")
-DATA = Path("build/results/data")
-ASKED_FILE, ROWS_FILE = "asked.yaml", "rows.sha256"
-
-
-class Variant(Strict):
-    """One line of a protocol's table: a model with options, and what of the protocol's settings it changes."""
-
-    model: dict[str, Any]
-    train: dict[str, Any] = pydantic.Field(default_factory=dict)
-    debias: DebiasConfig | None = None
-    strategy: dict[str, Any] | None = None
-    note: str = ""
-
-
-class Protocol(Strict):
-    """Rows, settings and models that are compared. Exactly one of data_file (prepared from --raw) and simulate.
-
-    raw: the file or folder below --raw that data_file is prepared from. published, public_code: AUC by variant, of the
-    papers' tables and of a run of the public benchmark's code on such rows.
-    """
-
-    title: str
-    text: str = ""
-    data_file: Path | None = None
-    raw: str = ""
-    simulate: dict[str, Any] | None = None
-    data: dict[str, Any] = pydantic.Field(default_factory=dict)
-    train: dict[str, Any] = pydantic.Field(default_factory=dict)
-    seeds: int = pydantic.Field(1, ge=1)
-    variants: dict[str, Variant]
-    published: dict[str, float] = pydantic.Field(default_factory=dict)
-    public_code: dict[str, float] = pydantic.Field(default_factory=dict)
-
-    @pydantic.model_validator(mode="after")
-    def _one_source(self) -> Protocol:
-        if (self.data_file is None) == (self.simulate is None):
-            raise ValueError("give data_file or simulate, and not both")
-        return self
-
-
-class Grid(Strict):
-    """configs/results.yaml. shared: what its protocols refer to by YAML anchors."""
-
-    shared: dict[str, Any] = pydantic.Field(default_factory=dict)
-    protocols: dict[str, Protocol]
-
-
-class Run(NamedTuple):
-    """One training run of the grid. data: what the prepared rows are known by; "" where they are gone."""
-
-    protocol: str
-    variant: str
-    seed: int
-    config: RunConfig
-    data: str = ""
-
-    @property
-    def folder(self) -> Path:
-        """Its RUN_DIR."""
-        return RUNS / self.protocol / self.variant / f"seed-{self.seed}"
-
-    @property
-    def name(self) -> str:
-        """protocol/variant/seed."""
-        return f"{self.protocol} {self.variant} seed {self.seed}"
-
-    def finished(self) -> bool:
-        """Whether its folder holds this very run, finished, on the rows that are prepared now."""
-        if not (self.folder / "metrics.json").is_file():
-            return False
-        try:
-            same_rows = not self.data or (self.folder / ROWS_FILE).read_text() == self.data
-            return same_rows and RunConfig.load(self.folder / ASKED_FILE) == self.config
-        except (ConfigError, OSError):
-            return False
 
 
 def main() -> None:
-    """Run what is missing and write the page. What the user can mend is told in a line, with exit code 2."""
+    """Run what is missing and write the page. What the user can mend is one line, with exit code 2."""
     try:
         make_results(_options())
     except SwrecError as failure:
@@ -147,7 +64,7 @@ def make_results(options: argparse.Namespace) -> None:
 
     Raises ConfigError for names that the grid does not have, and after the page when a run has failed.
     """
-    from benchmarks.results_page import write_page
+    from benchmarks.results_page import write_page  # it loads torch, which a worker must not before `_begin`
 
     grid = load(Grid, GRID)
     chosen = options.protocols or list(grid.protocols)
@@ -170,17 +87,6 @@ def _check_names(what: str, given: Sequence[str], known: Collection[str]) -> Non
             raise ConfigError(f"{name}: no such {what}; {nearest(name, known)}")
 
 
-def runs_of(grid: Grid, protocols: Sequence[str], seeds: int | None = None) -> list[Run]:
-    """The runs of the protocols, first seeds first."""
-    found = [run for name in protocols for run in _runs(name, grid.protocols[name])]
-    return [run for run in sorted(found, key=lambda run: run.seed) if seeds is None or run.seed <= seeds]
-
-
-def prepared_folder(name: str, protocol: Protocol) -> Path:
-    """Where a protocol's prepared rows lie; protocols with the same data file share it."""
-    return DATA / (protocol.data_file.stem if protocol.data_file else name)
-
-
 def prepare(name: str, protocol: Protocol, raw: Path | None) -> None:
     """The protocol's prepared folder; at once where it is up to date."""
     out = prepared_folder(name, protocol)
@@ -196,19 +102,8 @@ def prepare(name: str, protocol: Protocol, raw: Path | None) -> None:
     _swrec("prepare", log / "data.yaml", "--raw", log, "--out", out, "--overwrite")
 
 
-def identity(folder: Path) -> str:
-    """What the rows in a prepared folder are known by: a hash of all its files' hashes; "" where there is none."""
-    if not (folder / "manifest.json").is_file():
-        return ""
-    catalog = Catalog.open(folder)
-    return sha256("".join(file.sha256 for file in catalog.records).encode()).hexdigest()
-
-
 def fit(runs: Sequence[Run], jobs: int) -> list[str]:
-    """Train `runs`, some side by side; one that fails is told and the others go on.
-
-    Gives the names of those that failed.
-    """
+    """Train `runs`, `jobs` side by side; where one fails the others go on. Gives the names of those that failed."""
     started, failed = time.perf_counter(), []
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
     with pool:
@@ -216,13 +111,13 @@ def fit(runs: Sequence[Run], jobs: int) -> list[str]:
         for done, future in enumerate(as_completed(waiting), 1):
             run, minutes = waiting[future], (time.perf_counter() - started) / 60
             try:
-                told = f"AUC {future.result():.4f}"
+                outcome = f"AUC {future.result():.4f}"
             except SwrecError as failure:
                 failed.append(run.name)
-                told = f"{type(failure).__name__}: {failure}"
+                outcome = f"{type(failure).__name__}: {failure}"
             print(
                 f"[{done} of {len(runs)}, {minutes:.0f} min, "
-                f"about {minutes / done * (len(runs) - done):.0f} left] {run.name}: {told}",
+                f"about {minutes / done * (len(runs) - done):.0f} left] {run.name}: {outcome}",
                 flush=True,
             )
     return failed
@@ -249,23 +144,6 @@ def _fit_one(run: Run) -> float:
     shutil.rmtree(run.folder, ignore_errors=True)
     aside.rename(run.folder)
     return metrics["overall"]["auc"]
-
-
-def _runs(name: str, protocol: Protocol) -> Iterator[Run]:
-    folder = prepared_folder(name, protocol)
-    path, rows = str(folder), identity(folder)
-    for variant, changed in protocol.variants.items():
-        for seed in range(1, protocol.seeds + 1):
-            found: dict[str, Any] = {
-                "data": {"path": path, **protocol.data},
-                "model": changed.model,
-                "train": {"threads": 1, **protocol.train, **changed.train, "seed": seed},
-            }
-            if "debias" in changed.model_fields_set:
-                found["debias"] = changed.debias
-            if changed.strategy:
-                found["strategy"] = changed.strategy
-            yield Run(name, variant, seed, parse(RunConfig, found, f"{GRID}: {name}.{variant}"), rows)
 
 
 def _swrec(*words: object) -> None:

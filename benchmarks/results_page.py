@@ -13,7 +13,6 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.results import Grid, Protocol
 from benchmarks.results_figures import (
     BASELINES,
     STRENGTHS,
@@ -27,6 +26,7 @@ from benchmarks.results_figures import (
     line_of,
     strengths_of,
 )
+from benchmarks.results_grid import Grid, Protocol
 from benchmarks.results_runs import Scores, TestRows, chance_of_liking, read_runs, rows_by_part
 from swrec_prod.metrics import Interval
 

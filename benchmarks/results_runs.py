@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from benchmarks.results import DATA, Grid, Protocol, Run, prepared_folder, runs_of
+from benchmarks.results_grid import DATA, Grid, Protocol, Run, prepared_folder, runs_of
 from swrec_prod.config import day_range
 from swrec_prod.data.manifest import MANIFEST
 from swrec_prod.errors import DataError

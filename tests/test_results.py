@@ -14,7 +14,7 @@ import pytest
 from prepared_folder import days_of_sizes
 from sklearn.metrics import log_loss, roc_auc_score
 
-from benchmarks.results import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, runs_of
+from benchmarks.results_grid import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, runs_of
 from benchmarks.results_page import PAGE, write_page
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.predictions import predictions_table, write_predictions
