@@ -11,28 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import yaml
 
-from benchmarks.results_figures import (
-    BASELINES,
-    STRENGTHS,
-    Compared,
-    Liked,
-    Line,
-    against,
-    changes,
-    compared,
-    liked_of,
-    line_of,
-    strengths_of,
-)
+from benchmarks.results_figures import BASELINES, Liked, changes, liked_of
 from benchmarks.results_grid import Grid, Protocol
-from benchmarks.results_runs import Scores, TestRows, chance_of_liking, read_runs, rows_by_part
-from swrec_prod.metrics import Interval
+from benchmarks.results_runs import chance_of_liking, read_runs, rows_by_part
+from swrec_prod.evaluate.compare import Contrast, Figures, JudgedVariants, contrasts, strengths_of
+from swrec_prod.evaluate.compare_text import STRENGTH_NAMES, difference_text, verdict
+from swrec_prod.evaluate.compared_runs import Scores, TestRows
+from swrec_prod.evaluate.text import interval, markdown_table, several
 
 PAGE = Path("docs/results.md")
-MARK = " \\*"  # of a significant difference
-MANY = 6  # more scenarios are told by their mean
+MANY = 6  # of more scenarios the page has the mean alone
 PACKAGES = ("torch", "torchrec", "numpy", "scipy")
 HEAD = """# Results
 
@@ -69,18 +60,19 @@ def write_page(grid: Grid, page: Path = PAGE) -> None:
 def section(grid: Grid, name: str) -> str:
     """One protocol: its data, settings, table and findings, each block of lines ended by an empty one."""
     protocol = grid.protocols[name]
-    found = read_runs(grid, name)
+    finished = read_runs(grid, name)
     blocks = [f"## {protocol.title}", protocol.text]
-    if found is None:
+    if finished is None:
         blocks.append("No run is finished.")
         return _joined(blocks)
-    rows, scores = found
-    lines = sorted((line_of(rows, s) for s in scores), key=lambda line: -line.auc.value)
-    beside = {b: less for b in BASELINES if (less := against(rows, scores, b))}
+    rows, scores = finished
+    judged = JudgedVariants.of(rows, scores)
+    lines = sorted((judged.figures(s.variant) for s in scores), key=lambda line: -line.auc.value)
+    beside = {b: less for b in BASELINES if (less := judged.against(b))}
     blocks += [_data(name, protocol, rows), _settings(protocol), table(protocol, rows, lines, beside)]
     blocks += [_bullets([*_missing(protocol, lines), *findings(protocol, lines, beside)])]
     blocks += [
-        _changes(changes(rows, scores)),
+        _changes(changes(judged)),
         _truth(name, protocol, rows, scores),
         _strengths(rows, scores),
         _notes(protocol),
@@ -89,75 +81,68 @@ def section(grid: Grid, name: str) -> str:
 
 
 def table(
-    protocol: Protocol, rows: TestRows, lines: Sequence[Line], beside: Mapping[str, Mapping[str, Compared]]
+    protocol: Protocol, rows: TestRows, lines: Sequence[Figures], beside: Mapping[str, Mapping[str, Contrast]]
 ) -> str:
     """One line a variant, best AUC first."""
     few = len(rows.scenarios) <= MANY
     head = ["variant", "seeds", "AUC", "sd", "log loss", *(rows.scenarios if few else ("macro", "GAUC"))]
     head += [f"less {baseline}" for baseline in beside]
-    told = {title: of for title, of in (("published", protocol.published), ("public code", protocol.public_code)) if of}
+    others = (("published", protocol.published), ("public code", protocol.public_code))
+    reference = {title: of for title, of in others if of}
     cells = []
     for line in lines:
-        row = [f"`{line.variant}`", _of_all(line.seeds, protocol.seeds), _interval(line.auc), _number(line.deviation)]
+        row = [f"`{line.variant}`", _of_all(line.seeds, protocol.seeds), interval(line.auc), _number(line.deviation)]
         row += [_number(line.logloss), *map(_number, line.scenarios if few else (line.macro, line.gauc))]
-        row += [_difference(less.get(line.variant)) for less in beside.values()]
-        cells.append([*row, *(_number(of.get(line.variant)) for of in told.values())])
-    return _table([*head, *told], cells)
+        row += [difference_text(less.get(line.variant)) for less in beside.values()]
+        cells.append([*row, *(_number(of.get(line.variant)) for of in reference.values())])
+    return markdown_table([*head, *reference], cells)
 
 
-def findings(protocol: Protocol, lines: Sequence[Line], beside: Mapping[str, Mapping[str, Compared]]) -> Iterator[str]:
+def findings(
+    protocol: Protocol, lines: Sequence[Figures], beside: Mapping[str, Mapping[str, Contrast]]
+) -> Iterator[str]:
     """What the table says, as sentences."""
     best = lines[0]
-    yield f"Highest AUC: `{best.variant}`, {_interval(best.auc)}."
+    yield f"Highest AUC: `{best.variant}`, {interval(best.auc)}."
     for baseline, less in beside.items():
         yield _verdict(f"Against `{baseline}`", less)
     for what, of in (("published AUC", protocol.published), ("AUC of the public code", protocol.public_code)):
-        judged = [line for line in lines if line.variant in of]
-        if judged:
-            yield _reached(what, judged, of)
+        with_reference = [line for line in lines if line.variant in of]
+        if with_reference:
+            yield _reached(what, with_reference, of)
 
 
-def _verdict(what: str, less: Mapping[str, Compared]) -> str:
-    groups: dict[str, list[str]] = {
-        "significantly higher": [],
-        "significantly lower": [],
-        "no significant difference": [],
-    }
-    for variant, (difference, significant) in sorted(less.items(), key=lambda item: -item[1].difference.value):
-        which = (
-            "no significant difference"
-            if not significant
-            else f"significantly {'higher' if difference.value > 0 else 'lower'}"
-        )
-        groups[which].append(f"`{variant}` ({_signed(difference.value)})")
-    told = "; ".join(f"{which}: {', '.join(names) or 'none'}" for which, names in groups.items())
-    return f"{what}, of {_several(len(less), 'comparison')}, {told}."
+def _verdict(what: str, less: Mapping[str, Contrast]) -> str:
+    return f"{what}, {verdict({f'`{variant}`': of for variant, of in less.items()})}"
 
 
-def _reached(what: str, lines: Sequence[Line], of: Mapping[str, float]) -> str:
+def _reached(what: str, lines: Sequence[Figures], of: Mapping[str, float]) -> str:
     below = [line for line in lines if line.auc.value < of[line.variant]]
-    told = f"At or above the {what}: {len(lines) - len(below)} of {len(lines)}."
-    return told if not below else f"{told} Below it: {', '.join(_shortfall(line, of[line.variant]) for line in below)}."
+    reached = f"At or above the {what}: {len(lines) - len(below)} of {len(lines)}."
+    shortfalls = ", ".join(_shortfall(line, of[line.variant]) for line in below)
+    return f"{reached} Below it: {shortfalls}." if below else reached
 
 
-def _shortfall(line: Line, wanted: float) -> str:
+def _shortfall(line: Figures, wanted: float) -> str:
     inside = ", which its interval covers" if line.auc.high >= wanted else ""
     return f"`{line.variant}` by {wanted - line.auc.value:.4f} ({line.auc.value:.4f} against {wanted:.4f}{inside})"
 
 
-def _missing(protocol: Protocol, lines: Sequence[Line]) -> list[str]:
+def _missing(protocol: Protocol, lines: Sequence[Figures]) -> list[str]:
     seeds = {line.variant: line.seeds for line in lines}
     short = {v: len(seeds.get(v, ())) for v in protocol.variants if len(seeds.get(v, ())) < protocol.seeds}
-    told = ", ".join(f"`{variant}` ({count} of {_several(protocol.seeds, 'seed')})" for variant, count in short.items())
-    return [f"Not all runs are finished: {told}."] if short else []
+    seeds_of = ", ".join(
+        f"`{variant}` ({count} of {several(protocol.seeds, 'seed')})" for variant, count in short.items()
+    )
+    return [f"Not all runs are finished: {seeds_of}."] if short else []
 
 
-def _changes(found: Mapping[tuple[str, str], Compared]) -> str:
-    cells = [[f"`{variant}`", f"`{parent}`", _difference(less)] for (variant, parent), less in found.items()]
+def _changes(differences: Mapping[tuple[str, str], Contrast]) -> str:
+    cells = [[f"`{variant}`", f"`{parent}`", difference_text(less)] for (variant, parent), less in differences.items()]
     return (
         ""
         if not cells
-        else f"What a change to a variant does:\n\n{_table(['variant', 'changes', 'AUC less that'], cells)}"
+        else f"What a change to a variant does:\n\n{markdown_table(['variant', 'changes', 'AUC less that'], cells)}"
     )
 
 
@@ -166,9 +151,9 @@ def _truth(name: str, protocol: Protocol, rows: TestRows, scores: Sequence[Score
     if not protocol.simulate:
         return ""
     chance_N = chance_of_liking(name, rows.row_N)
-    liked = sorted(liked_of(rows, scores, chance_N), key=lambda found: -(found.score or found.probability).value)
-    gain = compared({found.variant: found.gain for found in liked if found.gain})
-    ahead = compared({found.variant: found.ahead for found in liked if found.ahead})
+    liked = sorted(liked_of(rows, scores, chance_N), key=lambda line: -(line.score or line.probability).value)
+    gain = contrasts({line.variant: line.gain for line in liked if line.gain})
+    ahead = contrasts({line.variant: line.ahead for line in liked if line.ahead})
     head = [
         "variant",
         "probability",
@@ -177,35 +162,41 @@ def _truth(name: str, protocol: Protocol, rows: TestRows, scores: Sequence[Score
         "score less probability",
         f"score less {BASELINES[0]}",
     ]
-    cells = [_truth_row(found, gain, ahead) for found in liked]
+    cells = [_truth_row(line, gain, ahead) for line in liked]
     what = (
         "AUC against the [true interest](simulator.md): "
         "a row counts as liked with the probability σ(interest) of a click without"
     )
-    swept = [[f"`{s.variant}`", *map(_number, strengths_of(chance_N, s))] for s in scores if s.splits]
-    sweep = f"\n\nThe same for ranking scores of other strengths c:\n\n{_table(_c_head(), swept)}" if swept else ""
-    told = [
+    swept = _strength_table(chance_N, scores)
+    sweep = f"\n\nThe same for ranking scores of other strengths c:\n\n{swept}" if swept else ""
+    verdicts = [
         _verdict(how, less)
         for how, less in (("Ranking score against probability", gain), (f"Against `{BASELINES[0]}`", ahead))
         if less
     ]
-    return f"{what}\nthe scenario's direct effect.\n\n{_table(head, cells)}\n\n{_bullets(told)}{sweep}"
+    return f"{what}\nthe scenario's direct effect.\n\n{markdown_table(head, cells)}\n\n{_bullets(verdicts)}{sweep}"
 
 
-def _truth_row(found: Liked, gain: Mapping[str, Compared], ahead: Mapping[str, Compared]) -> list[str]:
-    score = "" if found.score is None else _interval(found.score)
-    row = [f"`{found.variant}`", _interval(found.probability), score, _number(found.interest)]
-    return [*row, _difference(gain.get(found.variant)), _difference(ahead.get(found.variant))]
+def _truth_row(line: Liked, gain: Mapping[str, Contrast], ahead: Mapping[str, Contrast]) -> list[str]:
+    score = "" if line.score is None else interval(line.score)
+    row = [f"`{line.variant}`", interval(line.probability), score, _number(line.interest)]
+    return [*row, difference_text(gain.get(line.variant)), difference_text(ahead.get(line.variant))]
 
 
 def _strengths(rows: TestRows, scores: Sequence[Scores]) -> str:
     """Clicks ranked by the causal split's score for several c."""
-    cells = [[f"`{s.variant}`", *map(_number, strengths_of(rows.labels_N, s))] for s in scores if s.splits]
+    swept = _strength_table(rows.labels_N, scores)
     what = (
         f"AUC of the ranking score against {rows.task}s over all scenarios, "
         "by the strength c with which the scenario is taken away"
     )
-    return "" if not cells else f"{what}:\n\n{_table(_c_head(), cells)}"
+    return f"{what}:\n\n{swept}" if swept else ""
+
+
+def _strength_table(labels_N: np.ndarray, scores: Sequence[Scores]) -> str:
+    """One line a variant with a causal split; "" where there is none. labels_N: or probabilities."""
+    cells = [[f"`{s.variant}`", *map(_number, strengths_of(labels_N, s))] for s in scores if s.splits]
+    return markdown_table(["variant", *STRENGTH_NAMES], cells) if cells else ""
 
 
 def _notes(protocol: Protocol) -> str:
@@ -220,7 +211,7 @@ def _data(name: str, protocol: Protocol, rows: TestRows) -> str:
         if part in parts
     )
     users = len(set(rows.user_N.tolist()))
-    judged = f"{len(rows.row_N):,} to test, by {users:,} users in {_several(len(rows.scenarios), 'scenario')}"
+    judged = f"{len(rows.row_N):,} to test, by {users:,} users in {several(len(rows.scenarios), 'scenario')}"
     return f"Rows: {others}{judged}; {rows.labels_N.mean():.1%} are {rows.task}s."
 
 
@@ -241,40 +232,12 @@ def _machine() -> str:
     )
 
 
-def _c_head() -> list[str]:
-    return ["variant", *(f"c = {c:g}".replace("-", "−") for c in STRENGTHS)]
-
-
-def _interval(found: Interval) -> str:
-    return f"{found.value:.4f} ± {(found.high - found.low) / 2:.4f}"
-
-
-def _difference(found: Compared | None) -> str:
-    if found is None:
-        return ""
-    value, _, low, high, _ = found.difference
-    return f"{_signed(value)} ± {(high - low) / 2:.4f}{MARK if found.significant else ''}"
-
-
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _signed(value: float, digits: int = 4) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def _several(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def _of_all(seeds: Sequence[int], wanted: int) -> str:
     return str(len(seeds)) if len(seeds) == wanted else f"{len(seeds)} of {wanted}"
-
-
-def _table(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    lines = [[name.replace("|", "\\|") for name in head], ["---", *("---:" for _ in head[1:])], *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _bullets(sentences: Sequence[str]) -> str:

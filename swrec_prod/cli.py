@@ -185,11 +185,12 @@ def train(
     from swrec_prod.config import RunConfig
 
     config = RunConfig.load(run, overrides or [])
+    from swrec_prod.evaluate.terminal import print_metrics
     from swrec_prod.train.run import train as fit
 
     metrics, main_rank = fit(config, out, overwrite=overwrite)
     if main_rank:
-        _print_metrics(metrics)
+        print_metrics(metrics)
 
 
 @app.command()
@@ -209,11 +210,40 @@ def evaluate(
         raise ConfigError(f"--split {split}: not one of train, valid, test")
     from swrec_prod.evaluate.predictions import write_predictions
     from swrec_prod.evaluate.run import evaluate as judge
+    from swrec_prod.evaluate.terminal import print_metrics
 
     table, metrics = judge(run_dir, part=split, days=days, data=data)  # type: ignore[arg-type]
     if predictions:
         write_predictions(table, predictions)
-    _print_json(metrics) if as_json else _print_metrics(metrics)
+    _print_json(metrics) if as_json else print_metrics(metrics)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN_DIR...", help="Finished runs, each RUN_DIR or NAME=RUN_DIR.")
+    ],
+    baseline: Annotated[
+        str | None, typer.Option(help="Variant that the others are held to; default: the first.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for compare.json, compare.md and compare.html.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs on the same test rows: which is better, and whether that is more than chance.
+
+    Runs that differ in train.seed alone are seeds of one variant.
+
+    Example: `swrec compare build/runs/shared_bottom build/runs/mscan --out build/compare`
+    """
+    from swrec_prod.evaluate.compare import compare_runs
+    from swrec_prod.evaluate.compare_text import comparison_json, print_comparison
+
+    comparison = compare_runs(runs, baseline)
+    if out:
+        from swrec_prod.evaluate.compare_page import write_comparison
+
+        write_comparison(comparison, out)
+    _print_json(comparison_json(comparison)) if as_json else print_comparison(comparison)
 
 
 @app.command()
@@ -327,14 +357,6 @@ def doctor() -> None:
     from swrec_prod.doctor import main as examine
 
     raise SystemExit(examine())
-
-
-def _print_metrics(metrics: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    from swrec_prod.evaluate.terminal import metrics_table
-
-    Console().print(metrics_table(metrics))
 
 
 def _print_json(value: Any) -> None:

@@ -146,7 +146,7 @@ def auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) ->
     return RankStatistic.of(labels, scores).interval(level)
 
 
-def auc_variance(products: Sequence[float], counts: Sequence[float] | np.ndarray) -> float:
+def auc_variance(products: Sequence[float] | np.ndarray, counts: Sequence[float] | np.ndarray) -> float:
     """Variance of an AUC (DeLong), also of one with rows in clusters (Obuchowski, Biometrics 1997).
 
     products: sums over rows or clusters of products of `Components`: positive with positive, negative with negative,

@@ -61,20 +61,13 @@ def auc_difference(
     >>> round(auc_difference(labels, np.array([1, 2, 3, 3, 4]), np.array([1, 2, 3, 2, 4])).value, 4)
     0.1667
     """
-    rows = _Rows.of(labels, clusters)
+    rows = ClusteredRows.of(labels, clusters)
+    if not same_seeds:
+        return rows.difference(rows.seeds(a), rows.seeds(b), level)
     (auc_a, parts_a), (auc_b, parts_b) = (_components(rows, scores) for scores in (a, b))
-    if same_seeds:
-        if len(auc_a) != len(auc_b):
-            raise MetricError(f"same seeds need as many scores of both sides, not {len(auc_a)} and {len(auc_b)}")
-        sides = [_Seeds.of(rows, auc_a - auc_b, parts_a - parts_b)]
-    else:
-        sides = [_Seeds.of(rows, auc_a, parts_a), _Seeds.of(rows, -auc_b, -parts_b)]
-    value = sum(side.value for side in sides)
-    error, freedom = _error(rows, sides)
-    if not error:  # no row tells the models apart, or every row says the same
-        return Difference(value, error, value, value, float(value == 0))
-    reach = error * float(stdtrit(freedom, 0.5 + level / 2))
-    return Difference(value, error, value - reach, value + reach, float(2 * stdtr(freedom, -abs(value) / error)))
+    if len(auc_a) != len(auc_b):
+        raise MetricError(f"same seeds need as many scores of both sides, not {len(auc_a)} and {len(auc_b)}")
+    return rows.total([SeedAucs.of(auc_a - auc_b, parts_a - parts_b)], level)
 
 
 def auc_mean(labels: np.ndarray, a: np.ndarray, clusters: np.ndarray | None = None, level: float = 0.95) -> Interval:
@@ -82,16 +75,51 @@ def auc_mean(labels: np.ndarray, a: np.ndarray, clusters: np.ndarray | None = No
 
     labels, a, clusters and the errors raised are those of `auc_difference`.
     """
-    rows = _Rows.of(labels, clusters)
-    seeds = _Seeds.of(rows, *_components(rows, a))
-    error, freedom = _error(rows, [seeds])
-    return auc_interval_around(seeds.value, error, float(stdtrit(freedom, 0.5 + level / 2)))
+    rows = ClusteredRows.of(labels, clusters)
+    return rows.mean(rows.seeds(a), level)
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """labels_N; cluster_N: codes below K, or None where every row is a cluster; counts: clusters with positives, with
-    negatives, and all.
+class SeedAucs:
+    """What the AUCs of one model's seeds say on some rows. auc_R: of each seed; mean_2K: their mean components of
+    positives and of negatives, summed over clusters; products: sums of products of what seeds' components differ by
+    from that, as `auc_variance` takes them.
+    """
+
+    auc_R: np.ndarray
+    mean_2K: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def of(cls, auc_R: np.ndarray, components_R2K: np.ndarray) -> SeedAucs:
+        """From each seed's AUC and components."""
+        mean_2K = components_R2K.mean(0)
+        return cls(auc_R, mean_2K, np.sum([_products(part_2K - mean_2K) for part_2K in components_R2K], axis=0))
+
+    def __neg__(self) -> SeedAucs:
+        return SeedAucs(-self.auc_R, -self.mean_2K, self.products)
+
+    @property
+    def value(self) -> float:
+        """The mean over seeds."""
+        return float(self.auc_R.mean())
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of `spread`; 0: one seed."""
+        return len(self.auc_R) - 1
+
+    @property
+    def spread(self) -> float:
+        """Variance of `value` as far as seeds' AUCs vary."""
+        return float(self.auc_R.var(ddof=1)) / len(self.auc_R) if self.freedom else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class ClusteredRows:
+    """Rows that models are judged by, for figures of several models on the same rows: `seeds` of each, then `mean` and
+    `difference` of these. labels_N; cluster_N: codes below K, or None where every row is a cluster; counts: clusters
+    with positives, with negatives, and all.
     """
 
     labels_N: np.ndarray
@@ -99,7 +127,8 @@ class _Rows:
     counts: np.ndarray
 
     @classmethod
-    def of(cls, labels: np.ndarray, clusters: np.ndarray | None) -> _Rows:
+    def of(cls, labels: np.ndarray, clusters: np.ndarray | None = None) -> ClusteredRows:
+        """labels, clusters: those of `auc_difference`. Raises SingleClassError when all labels are equal."""
         labels = np.asarray(labels, np.float64)
         if labels.ndim != 1 or not ((labels >= 0) & (labels <= 1)).all():
             raise MetricError(f"labels {labels.shape} must be a column of numbers from 0 to 1")
@@ -113,44 +142,67 @@ class _Rows:
                 raise MetricError(f"clusters {np.shape(clusters)} must be a column of {len(labels)} ids")
             code = np.unique(clusters, return_inverse=True)[1]
         masses = (labels, 1 - labels, np.ones_like(labels))
-        counts = np.array([np.count_nonzero(_summed(mass, code)) for mass in masses])
-        if counts.min() < 2:
-            what = "rows" if code is None else "clusters with rows"
+        return cls(labels, code, np.array([np.count_nonzero(_summed(mass, code)) for mass in masses]))
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether an AUC has a standard error here: two clusters have a row of either class."""
+        return bool(self.counts.min() >= 2)
+
+    def seeds(self, scores: np.ndarray) -> SeedAucs:
+        """Of one model. scores: [N] or [R, N]. Raises MetricError when they are not that, or not finite."""
+        return SeedAucs.of(*_components(self, scores))
+
+    def mean(self, seeds: SeedAucs, level: float = 0.95) -> Interval:
+        """See `auc_mean`. Raises MetricError when fewer than two clusters have a row of either class."""
+        error, freedom = self._error([seeds])
+        return auc_interval_around(seeds.value, error, float(stdtrit(freedom, 0.5 + level / 2)))
+
+    def difference(self, a: SeedAucs, b: SeedAucs, level: float = 0.95) -> Difference:
+        """See `auc_difference`. Raises MetricError when fewer than two clusters have a row of either class."""
+        return self.total([a, -b], level)
+
+    def total(self, sides: Sequence[SeedAucs], level: float = 0.95) -> Difference:
+        """The sum of AUCs whose seeds are independent, of which one may be negative."""
+        value = sum(side.value for side in sides)
+        error, freedom = self._error(sides)
+        if not error:  # no row tells the models apart, or every row says the same
+            return Difference(value, error, value, value, float(value == 0))
+        reach = error * float(stdtrit(freedom, 0.5 + level / 2))
+        return Difference(value, error, value - reach, value + reach, float(2 * stdtr(freedom, -abs(value) / error)))
+
+    def _error(self, sides: Sequence[SeedAucs]) -> tuple[float, float]:
+        """Standard error of the sum of `sides`, and Satterthwaite's degrees of freedom, where those of rows are as good
+        as infinite.
+
+        What seeds' AUCs vary beyond what their components explain is as uncertain as the spread that it is a part of, 2
+        spread² / freedom, also where nothing of it is left. Spreads that the components explain can exceed the whole
+        variance where models share their seeds; the freedom is never below a side's own.
+        """
+        if not self.has_errors:
+            what = "rows" if self.cluster_N is None else "clusters with rows"
             raise MetricError(
-                f"an AUC interval needs two {what} of each class, not {counts[0]} positive and {counts[1]} negative"
+                f"an AUC interval needs two {what} of each class, "
+                f"not {self.counts[0]} positive and {self.counts[1]} negative"
             )
-        return cls(labels, code, counts)
+        of_rows = auc_variance(_products(np.sum([side.mean_2K for side in sides], axis=0)), self.counts)
+        variance = of_rows + sum(self._unexplained(side) for side in sides)
+        error = float(np.sqrt(max(variance, 0.0)))
+        uncertain = sum(side.spread**2 / side.freedom for side in sides if side.freedom)
+        if not uncertain:
+            return error, MANY
+        least = min(side.freedom for side in sides if side.freedom)
+        return error, min(max(variance**2 / uncertain, least), MANY)
 
-    def variance(self, components_2K: np.ndarray) -> float:
-        """Of an AUC, from components summed over clusters."""
-        positive, negative = components_2K
-        return auc_variance((positive @ positive, negative @ negative, 2 * (positive @ negative)), self.counts)
-
-
-@dataclass(frozen=True, eq=False)
-class _Seeds:
-    """value: mean over seeds; components_2K: their mean components; spread: variance of `value` as far as seeds' AUCs
-    vary; excess: the part of it that the components leave unexplained; freedom: degrees of freedom of `spread` (0: one
-    seed).
-    """
-
-    value: float
-    components_2K: np.ndarray
-    spread: float
-    excess: float
-    freedom: int
-
-    @classmethod
-    def of(cls, rows: _Rows, auc_R: np.ndarray, components_R2K: np.ndarray) -> _Seeds:
-        mean_2K, freedom = components_R2K.mean(0), len(auc_R) - 1
-        if not freedom:
-            return cls(float(auc_R[0]), mean_2K, 0.0, 0.0, 0)
-        explained = sum(rows.variance(part_2K - mean_2K) for part_2K in components_R2K) / freedom / len(auc_R)
-        spread = float(auc_R.var(ddof=1)) / len(auc_R)
-        return cls(float(auc_R.mean()), mean_2K, spread, max(0.0, spread - explained), freedom)
+    def _unexplained(self, side: SeedAucs) -> float:
+        """The part of a side's spread that the components leave unexplained."""
+        if not side.freedom:
+            return 0.0
+        explained = auc_variance(side.products, self.counts) / side.freedom / len(side.auc_R)
+        return max(0.0, side.spread - explained)
 
 
-def _components(rows: _Rows, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _components(rows: ClusteredRows, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """AUC [R], and its components [R, 2, K]: of positives and of negatives. scores: [N] or [R, N]."""
     scores_RN = np.atleast_2d(np.asarray(scores))
     if scores_RN.ndim != 2 or scores_RN.shape[1] != len(rows.labels_N) or not len(scores_RN):
@@ -164,7 +216,7 @@ def _components(rows: _Rows, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.array(auc_R), np.stack(components_R)
 
 
-def _components_of_seed(rows: _Rows, scores_N: np.ndarray) -> tuple[float, np.ndarray]:
+def _components_of_seed(rows: ClusteredRows, scores_N: np.ndarray) -> tuple[float, np.ndarray]:
     """AUC of one seed, and its components summed over clusters: [2, K]."""
     score_K, at_N = np.unique(scores_N, return_inverse=True)
     negative_N = 1 - rows.labels_N
@@ -174,23 +226,10 @@ def _components_of_seed(rows: _Rows, scores_N: np.ndarray) -> tuple[float, np.nd
     return auc, np.stack([_summed(part_N, rows.cluster_N) for part_N in parts])
 
 
-def _error(rows: _Rows, sides: Sequence[_Seeds]) -> tuple[float, float]:
-    """Standard error of the sum of `sides`, and Satterthwaite's degrees of freedom,
-    where those of rows are as good as infinite.
-
-    An excess is as uncertain as the spread that it is a part of, 2 spread² / freedom, also where nothing of it is left.
-    Spreads that the components explain can exceed the whole variance where models share their seeds; the freedom is
-    never below a side's own.
-    """
-    variance = rows.variance(np.sum([side.components_2K for side in sides], axis=0)) + sum(
-        side.excess for side in sides
-    )
-    error = float(np.sqrt(max(variance, 0.0)))
-    uncertain = sum(side.spread**2 / side.freedom for side in sides if side.freedom)
-    if not uncertain:
-        return error, MANY
-    least = min(side.freedom for side in sides if side.freedom)
-    return error, min(max(variance**2 / uncertain, least), MANY)
+def _products(components_2K: np.ndarray) -> np.ndarray:
+    """Sums of products of components, as `auc_variance` takes them."""
+    positive, negative = components_2K
+    return np.array([positive @ positive, negative @ negative, 2 * (positive @ negative)])
 
 
 def _summed(values_N: np.ndarray, cluster_N: np.ndarray | None) -> np.ndarray:

@@ -116,6 +116,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch):
     assert read_predictions(path).num_rows == table.num_rows
 
 
+def test_scores_alone_are_read_without_who_saw_what(tmp_path: Path):
+    table, _ = made(tasks=("click", "buy"))
+    write_predictions(table, tmp_path / "p.parquet")
+    read = read_predictions(tmp_path / "p.parquet", scores_only=True)
+    assert set(table.column_names) - set(read.column_names) == {"day", "scenario", "user", "prob_click", "prob_buy"}
+    for task in ("click", "buy"):
+        np.testing.assert_array_equal(logit_of(read, task), logit_of(table, task))
+
+
 def test_unreadable_predictions_are_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"no such predictions file; `swrec evaluate"):
         read_predictions(tmp_path / "none.parquet")

@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.results_figures import Liked, compared, liked_of
-from benchmarks.results_runs import Scores, TestRows
+from benchmarks.results_figures import Liked, liked_of
+from swrec_prod.evaluate.compare import contrasts
+from swrec_prod.evaluate.compared_runs import Scores, TestRows
 from swrec_prod.evaluate.predictions import Split
 from swrec_prod.metrics import sigmoid
 from swrec_prod.statistics import Difference, auc_difference
@@ -19,7 +20,7 @@ N = 400
 def test_what_is_significant_holds_the_rate_of_false_discoveries() -> None:
     """Of four comparisons the second smallest p is held to 2/4 of 5 %, the third to 3/4 of it."""
     p_values = {"first": 0.01, "second": 0.04, "third": 0.04, "fourth": 0.5}
-    found = compared({name: Difference(0.1, 0.04, 0.0, 0.2, p) for name, p in p_values.items()})
+    found = contrasts({name: Difference(0.1, 0.04, 0.0, 0.2, p) for name, p in p_values.items()})
     assert {name: c.significant for name, c in found.items()} == {
         "first": True,
         "second": False,
@@ -29,8 +30,8 @@ def test_what_is_significant_holds_the_rate_of_false_discoveries() -> None:
     assert {name: c.difference.p for name, c in found.items()} == p_values, (
         "the p that is told is that of the comparison alone"
     )
-    assert compared({"second": found["second"].difference})["second"].significant, "alone, it is held to 5 %"
-    assert compared({}) == {}
+    assert contrasts({"second": found["second"].difference})["second"].significant, "alone, it is held to 5 %"
+    assert contrasts({}) == {}
 
 
 @pytest.fixture(scope="module")

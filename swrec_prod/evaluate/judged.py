@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.predictions import Split, codes_of, logit_of, split_of, tasks_of
-from swrec_prod.evaluate.text import short
+from swrec_prod.evaluate.text import axis_names
 
 MAX_BARS = 30  # scenarios in a picture with one line each
 MAX_CURVES = 6  # scenarios in a picture with one colour each
@@ -50,9 +50,8 @@ class Judged:
 
     @property
     def axis_names(self) -> list[str]:
-        """Names short enough for an axis, unless that would make two of them equal."""
-        cut = [short(name) for name in self.names]
-        return cut if len(set(cut)) == len(cut) else self.names
+        """Names short enough for an axis."""
+        return axis_names(self.names)
 
     @property
     def rows_S(self) -> np.ndarray:

@@ -107,33 +107,39 @@ def write_predictions(table: pa.Table, path: str | Path) -> None:
         pq.write_table(table, aside, compression="zstd")
 
 
-def read_predictions(path: str | Path) -> pa.Table:
-    """The table at `path`. Raises DataError when it is missing, no Parquet, or lacks columns."""
+def read_predictions(path: str | Path, *, scores_only: bool = False) -> pa.Table:
+    """The table at `path`. Raises DataError when it is missing, no Parquet, or lacks columns.
+
+    scores_only: row ids, labels, scores and logits alone, which is what a further model says of rows that are known.
+    """
     try:
-        table = pq.read_table(path, partitioning=None)
+        file = pq.ParquetDataset(path, partitioning=None)
+        names = file.schema.names
+        _check_columns(path, names)
+        return file.read([name for name in names if not (scores_only and _beside_scores(name))])
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such predictions file; `swrec evaluate RUN_DIR --predictions {path}` writes it"
         ) from None
     except pa.ArrowInvalid as failure:
         raise DataError(f"{path}: not a Parquet file: {failure}") from None
-    missing = [name for name in KEYS if name not in table.column_names]
-    missing += [
-        f"{kind}_{task}"
-        for task in tasks_of(table)
-        for kind in ("prob", "score")
-        if f"{kind}_{task}" not in table.column_names
-    ]
-    if not tasks_of(table):
-        missing.append("label_<task>")
+
+
+def _check_columns(path: str | Path, names: Sequence[str]) -> None:
+    tasks = _tasks_among(names)
+    wanted = [*KEYS, *(f"{kind}_{task}" for task in tasks for kind in ("prob", "score"))]
+    missing = [name for name in wanted if name not in names] + ([] if tasks else ["label_<task>"])
     if missing:
-        raise DataError(f"{path}: predictions lack column {missing[0]!r}; {nearest(missing[0], table.column_names)}")
-    return table
+        raise DataError(f"{path}: predictions lack column {missing[0]!r}; {nearest(missing[0], names)}")
+
+
+def _beside_scores(name: str) -> bool:
+    return name in KEYS[1:] or name.startswith("prob_")
 
 
 def tasks_of(table: pa.Table) -> tuple[str, ...]:
     """The tasks that a predictions table holds, in order."""
-    return tuple(name.removeprefix("label_") for name in table.column_names if name.startswith("label_"))
+    return _tasks_among(table.column_names)
 
 
 def first_of(table: pa.Table, task: str) -> str | None:
@@ -260,6 +266,10 @@ def _splits(interest_NT: np.ndarray | None, scenario_NT: np.ndarray | None, afte
         first = splits[after[t]] if after and after[t] >= 0 else None
         splits.append(Split(interest_NT[:, t].astype(np.float64), scenario_NT[:, t].astype(np.float64), first))
     return splits
+
+
+def _tasks_among(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.removeprefix("label_") for name in names if name.startswith("label_"))
 
 
 def _both(first: np.ndarray, then: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from swrec_prod.evaluate.text import NONE, Grid, count, number, share
@@ -29,6 +30,11 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     shown = [i for i, name in enumerate(grid.header) if name not in ("NE", "ECE")]
     header, *rows = ([SHORT.get(row[i], row[i]) for i in shown] for row in (grid.header, *grid.rows))
     return terminal_table(Grid(header, rows, grid.strong))
+
+
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """metrics.json on the terminal."""
+    Console().print(metrics_table(metrics))
 
 
 def terminal_table(grid: Grid) -> Table:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from swrec_prod.metrics import Interval
+
 NONE = "–"  # a figure that does not exist
 
 
@@ -14,6 +16,13 @@ class Grid(NamedTuple):
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     strong: int = 0
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    head, *body = ([_cell(text) for text in row] for row in (header, *rows))
+    lines = [head, ["---", *("---:" for _ in head[1:])], *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def share(value: float) -> str:
@@ -27,7 +36,7 @@ def share(value: float) -> str:
     return f"{percent:.{digits}f}\u202f%"
 
 
-def number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int = 4) -> str:
     """A figure, or a dash where there is none."""
     return NONE if value is None else f"{value:.{digits}f}"
 
@@ -35,6 +44,16 @@ def number(value: float | None, digits: int) -> str:
 def signed(value: float, digits: int = 2) -> str:
     """A number that may be negative, with a true minus sign: -3.714 -> −3.71."""
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def change(value: float, digits: int = 4) -> str:
+    """A difference, with its sign: 0.0015 -> +0.0015."""
+    return ("" if value < 0 else "+") + signed(value, digits)
+
+
+def interval(estimate: Interval) -> str:
+    """An estimate and half its interval: 0.8150 ± 0.0040."""
+    return f"{estimate.value:.4f} ± {(estimate.high - estimate.low) / 2:.4f}"
 
 
 def count(value: float) -> str:
@@ -47,6 +66,16 @@ def several(items: float, noun: str) -> str:
     return f"{count(items)} {noun}" + ("" if items == 1 else "s")
 
 
+def axis_names(names: Sequence[str]) -> list[str]:
+    """Names short enough for an axis, unless that would make two of them equal."""
+    cut = [short(name) for name in names]
+    return cut if len(set(cut)) == len(cut) else list(names)
+
+
 def short(name: str, limit: int = 24) -> str:
     """A scenario's name, cut to what an axis holds."""
     return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*")
