@@ -5,8 +5,9 @@ several seeds, and docs/results.md from their predictions.
     python -m benchmarks.results movielens_random --seeds 1    one protocol, its first seed
     python -m benchmarks.results --page-only                   the page again, from the runs that are there
 
-A run is a RUN_DIR, build/results/runs/PROTOCOL/VARIANT/seed-K; one that is finished and has the same configuration is
-kept, so that the command goes on where it was stopped. First seeds come first: a page can be written at any time.
+A run is a RUN_DIR, build/results/runs/PROTOCOL/VARIANT/seed-K. One that is finished and has the same configuration is
+not trained again, so that the command goes on where it was stopped. First seeds come first: a page can be written at
+any time.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Grid(Strict):
 
 
 class Run(NamedTuple):
-    """One training run of the grid. data: what the prepared rows are known by; "" where they are gone."""
+    """One training run of the grid. data: `identity` of the prepared rows."""
 
     protocol: str
     variant: str
@@ -105,7 +105,7 @@ def prepared_folder(name: str, protocol: Protocol) -> Path:
 
 
 def identity(folder: Path) -> str:
-    """What the rows in a prepared folder are known by: a hash of all its files' hashes; "" where there is none."""
+    """A hash of all files of a prepared folder, by which a run knows its rows again; "" where there is none."""
     if not (folder / "manifest.json").is_file():
         return ""
     catalog = Catalog.open(folder)

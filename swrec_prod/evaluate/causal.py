@@ -45,7 +45,7 @@ def scenario_influence(judged: Judged) -> Picture:
         "The model reads an impression as interest times scenario: "
         "logit = y<sub>m</sub> · σ(y<sub>s</sub>). Busiest scenario first."
     )
-    return Picture(title, _attributed(judged, judged.split), how + judged.cut(MAX_BARS), figure)
+    return Picture(title, _influence_caption(judged, judged.split), how + judged.cut(MAX_BARS), figure)
 
 
 def _lollipops(
@@ -76,23 +76,23 @@ def _lollipops(
     figure.update_xaxes(range=[low - room * (low < 0), high + room * (high > 0)], row=1, col=col)
 
 
-def _attributed(judged: Judged, split: Split) -> str:
+def _influence_caption(judged: Judged, split: Split) -> str:
     rate, factor, interest = (judged.mean_S(v) for v in (judged.labels, sigmoid(split.scenario), split.interest))
     if len(rate) < 2:
         return "There is one scenario only, so nothing can be told apart."
     least, most = int(rate.argmin()), int(rate.argmax())
     times = f", a factor of {rate[most] / rate[least]:.1f}" if rate[least] > 0 else ""
-    found = (
+    ranges = (
         f"The rate of {judged.task} runs from {share(rate[least])} ({judged.names[least]}) "
         f"to {share(rate[most])} ({judged.names[most]}){times}. "
         f"The scenario's factor runs from {factor.min():.2f} to {factor.max():.2f}, "
         f"the mean interest from {signed(interest.min())} to {signed(interest.max())}."
     )
     if len(rate) < 4:
-        return found
+        return ranges
     by_factor, by_interest = _rank_correlation(rate, factor), _rank_correlation(rate, interest)
     return (
-        f"{found} Their rank correlation with the rate is {signed(by_factor)} "
+        f"{ranges} Their rank correlation with the rate is {signed(by_factor)} "
         f"and {signed(by_interest)}, over {len(rate)} scenarios."
     )
 
@@ -140,7 +140,7 @@ def blending(judged: Judged, default_c: float | None) -> Picture:
     if max(np.ptp(judged.split.scenario[part]) for part in judged.parts) < 1e-3:
         how += " Inside a scenario c changes nothing: there σ(y<sub>s</sub>) is constant."
     figure = styled(figure, 560).update_layout(legend_traceorder="normal", bargap=0)
-    return Picture(title, _blended(judged, grid, shares_CS, auc_C, default_c), how, figure)
+    return Picture(title, _blending_caption(judged, grid, shares_CS, auc_C, default_c), how, figure)
 
 
 def _shares(figure: go.Figure, judged: Judged, grid: np.ndarray, shares_CS: np.ndarray) -> None:
@@ -215,23 +215,23 @@ def _grid(interest: np.ndarray, default_c: float) -> np.ndarray:
     return np.unique(np.append(np.linspace(-reach, reach, 49), [0.0, default_c]))
 
 
-def _blended(
+def _blending_caption(
     judged: Judged, grid: np.ndarray, shares_CS: np.ndarray, auc_C: np.ndarray, default_c: float | None
 ) -> str:
     traffic = judged.rows_S / judged.rows_S.sum()
     at_zero, at_run = (int(np.flatnonzero(grid == c)[0]) for c in (0.0, default_c or 0.0))
     lead = int(np.argmax(shares_CS[at_zero] - traffic))
     at_top = share(shares_CS[at_zero, lead])
-    found = (
+    caption = (
         f"Sorted by probability, {judged.names[lead]} takes {at_top} of the top {share(TOP)} "
         f"with {share(traffic[lead])} of the rows"
     )
     if default_c is None:
-        found += "; this run has a c for each scenario, and none of the lists below is its own."
+        caption += "; this run has a c for each scenario, and none of the lists below is its own."
     else:
         at_c = f"; at this run's c = {signed(default_c)} it takes {share(shares_CS[at_run, lead])}."
-        found += at_c if default_c else "; this run ranks so (c = 0)."
-    return f"{found} {_mix_moved(grid, shares_CS, traffic)} {_auc_moved(grid, auc_C, at_zero)}".strip()
+        caption += at_c if default_c else "; this run ranks so (c = 0)."
+    return f"{caption} {_mix_moved(grid, shares_CS, traffic)} {_auc_moved(grid, auc_C, at_zero)}".strip()
 
 
 def _mix_moved(grid: np.ndarray, shares_CS: np.ndarray, traffic: np.ndarray) -> str:

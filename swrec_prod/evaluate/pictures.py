@@ -61,17 +61,20 @@ def learning_curve(history: list[dict[str, Any]]) -> Picture:
     figure = styled(figure, 340)
     figure.update_layout(legend_y=1.12)
     return Picture(
-        title, _learned(checks, best), "Each point is one validation, on rows that training never sees.", figure
+        title,
+        _learning_caption(checks, best),
+        "Each point is one validation, on rows that training never sees.",
+        figure,
     )
 
 
-def _learned(checks: list[dict[str, Any]], best: dict[str, Any]) -> str:
+def _learning_caption(checks: list[dict[str, Any]], best: dict[str, Any]) -> str:
     last = checks[-1]
-    found = f"Validation AUC was best after {count(best['rows'])} rows: {best['valid_auc']:.4f}."
+    caption = f"Validation AUC was best after {count(best['rows'])} rows: {best['valid_auc']:.4f}."
     if last is best:
-        return f"{found} That was the last validation: more training may still help."
+        return f"{caption} That was the last validation: more training may still help."
     return (
-        f"{found} It then fell by {best['valid_auc'] - last['valid_auc']:.4f} until the last validation, "
+        f"{caption} It then fell by {best['valid_auc'] - last['valid_auc']:.4f} until the last validation, "
         "so training stopped late enough."
     )
 
@@ -126,22 +129,25 @@ def ranking_by_scenario(judged: Judged) -> Picture:
     figure = styled(figure, 130 + 34 * len(names)).update_layout(showlegend=False, bargap=0.35)
     how = "0.5 is a coin toss. Wide whiskers mean few positives, not a bad model."
     return Picture(
-        "How well each scenario is ranked", _ranked(judged.names, intervals, pooled), how + judged.cut(MAX_BARS), figure
+        "How well each scenario is ranked",
+        _ranking_caption(judged.names, intervals, pooled),
+        how + judged.cut(MAX_BARS),
+        figure,
     )
 
 
-def _ranked(names: list[str], intervals: list[Interval | None], pooled: Interval | None) -> str:
-    found = [(interval, name) for name, interval in zip(names, intervals, strict=True) if interval is not None]
-    without = len(names) - len(found)
+def _ranking_caption(names: list[str], intervals: list[Interval | None], pooled: Interval | None) -> str:
+    with_interval = [(interval, name) for name, interval in zip(names, intervals, strict=True) if interval is not None]
+    without = len(names) - len(with_interval)
     ending = f" {several(without, 'scenario')} had too few rows of one class for an AUC." if without else ""
-    if len(found) < 2 or pooled is None:
+    if len(with_interval) < 2 or pooled is None:
         return f"Fewer than two scenarios can be compared.{ending}"
-    best, worst = max(found), min(found)
+    best, worst = max(with_interval), min(with_interval)
     overlap = worst[0].high >= best[0].low
     apart = (
         "overlap, so the gap may be chance" if overlap else "do not overlap, so chance alone hardly explains the gap"
     )
-    gap = pooled.value - float(np.mean([i.value for i, _ in found]))
+    gap = pooled.value - float(np.mean([i.value for i, _ in with_interval]))
     against = f"{abs(gap):.3f} {'more' if gap > 0 else 'less'} than" if abs(gap) >= 0.0005 else "the same as"
     return (
         f"Ranking is best in {best[1]} (AUC {best[0].value:.3f}) "
@@ -184,11 +190,14 @@ def calibration_curves(judged: Judged) -> Picture:
         "Above the dashed line the model promises too little, below it too much."
     )
     return Picture(
-        "Can the probabilities be trusted?", _trusted(judged), how + judged.cut(MAX_CURVES), styled(figure, 460)
+        "Can the probabilities be trusted?",
+        _calibration_caption(judged),
+        how + judged.cut(MAX_CURVES),
+        styled(figure, 460),
     )
 
 
-def _trusted(judged: Judged) -> str:
+def _calibration_caption(judged: Judged) -> str:
     predicted, observed = judged.mean_S(sigmoid(judged.logits)), judged.mean_S(judged.labels)
     overall = (
         f"Over all rows the model predicts {share(sigmoid(judged.logits).mean())} "
@@ -242,7 +251,10 @@ def prediction_hills(judged: Judged) -> Picture:
         "The less two hills overlap, the better the ranking."
     )
     return Picture(
-        "Where the predictions lie", _lying(judged), how + judged.cut(MAX_CURVES), styled(figure, 150 + 74 * len(names))
+        "Where the predictions lie",
+        _hills_caption(judged),
+        how + judged.cut(MAX_CURVES),
+        styled(figure, 150 + 74 * len(names)),
     )
 
 
@@ -258,7 +270,7 @@ def _density(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return smooth / max(smooth.max(), 1e-12)
 
 
-def _lying(judged: Judged) -> str:
+def _hills_caption(judged: Judged) -> str:
     gaps = []
     for name, part in zip(judged.names[:MAX_CURVES], judged.parts[:MAX_CURVES], strict=True):
         yes = judged.labels[part] == 1
@@ -268,9 +280,9 @@ def _lying(judged: Judged) -> str:
     if not gaps:
         return "No scenario has rows of both kinds."
     (_, near, *near_at), (_, far, *far_at) = min(gaps), max(gaps)
-    found = f"The hills are furthest apart in {far}: half of its positive rows are predicted above {far_at[0]},"
-    found += f" half of the others above {far_at[1]}."
-    return found if near == far else f"{found} They are closest in {near} ({near_at[0]} and {near_at[1]})."
+    caption = f"The hills are furthest apart in {far}: half of its positive rows are predicted above {far_at[0]},"
+    caption += f" half of the others above {far_at[1]}."
+    return caption if near == far else f"{caption} They are closest in {near} ({near_at[0]} and {near_at[1]})."
 
 
 def _interval(judged: Judged, part: np.ndarray) -> Interval | None:

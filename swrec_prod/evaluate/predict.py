@@ -22,7 +22,7 @@ def score_rows(model: nn.Module, batches: Iterable[Batch], device: torch.device 
     with torch.no_grad():
         for batch in batches:
             _, scores = model(batch.to(torch.device(device)))
-            found = (batch.row_B, batch.labels_BT, scores.logit_BT, scores.interest_BT, scores.scenario_BT)
-            for part, value in zip(parts.values(), found, strict=True):
+            columns = (batch.row_B, batch.labels_BT, scores.logit_BT, scores.interest_BT, scores.scenario_BT)
+            for part, value in zip(parts.values(), columns, strict=True):
                 part.append(value.cpu().numpy())
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}

@@ -9,8 +9,8 @@
 With the split, logit = interest * sigmoid(scenario) and score = sigmoid(scenario) * (interest - c), so that any other c
 can be tried on the file (`rescored`). Without it, score is the logit.
 
-What is said of a task that follows another, prob and score, is said of every row: P(first) P(task | first). Its
-split is given the first one, and its score is the chain of both tasks' scores. The last column says which task that is.
+Of a task that follows another one, prob is that of every row, P(first) P(task | first), and score the chain of both
+tasks' scores. Its causal split is of P(task | first) alone, and the last column names the task that it follows.
 
 Shapes: N rows, T tasks.
 """
@@ -182,15 +182,15 @@ def metrics_of(table: pa.Table) -> dict[str, Any]:
     labels_NT = np.stack([table[f"label_{task}"].to_numpy() for task in tasks], axis=1)
     logits_NT = np.stack([logit_of(table, task) for task in tasks], axis=1)
     users, (scenarios, values) = codes_of(table, "user")[0], codes_of(table, "scenario")
-    found = summarise(labels_NT, logits_NT, users, scenarios, values, tasks)
+    metrics = summarise(labels_NT, logits_NT, users, scenarios, values, tasks)
     for t, task in enumerate(tasks):
         first = first_of(table, task)
         if first is not None:
             rows, logits = labels_NT[:, tasks.index(first)] == 1, table[_given(task, first)].to_numpy()
-            found["tasks"][task][f"given_{first}"] = summarise(
+            metrics["tasks"][task][f"given_{first}"] = summarise(
                 labels_NT[rows, t], logits[rows], users[rows], scenarios[rows], values
             )
-    return found
+    return metrics
 
 
 def bookkeeping(folder: str | Path, files: Sequence[str | Path], rows: np.ndarray, tasks: Sequence[str]) -> pa.Table:
@@ -206,11 +206,11 @@ def bookkeeping(folder: str | Path, files: Sequence[str | Path], rows: np.ndarra
     if not parts:
         raise DataError(f"{folder}: no files to look {len(rows)} rows up in")
     table = pa.concat_tables(parts)
-    found = table["row"].to_numpy()
-    order = np.argsort(found, kind="stable")
-    at = np.searchsorted(found[order], rows)
-    lost = at >= len(found)
-    lost[~lost] = found[order[at[~lost]]] != rows[~lost]
+    known = table["row"].to_numpy()
+    order = np.argsort(known, kind="stable")
+    at = np.searchsorted(known[order], rows)
+    lost = at >= len(known)
+    lost[~lost] = known[order[at[~lost]]] != rows[~lost]
     if lost.any():
         raise DataError(
             f"{folder}: {lost.sum()} of {len(rows)} rows, "

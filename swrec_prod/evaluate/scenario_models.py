@@ -13,8 +13,7 @@ from swrec_prod.run_dir import MIX, RunDir
 
 
 def models_of(run_dir: Path, data: DataConfig, part: SplitName) -> dict[Path, DataConfig]:
-    """The runs that score the rows of a part, by their folders, and the rows of each:
-    those of the scenarios that it is for.
+    """Which run scores which rows of a part: the folder of each model -> the data of the scenarios that it is for.
 
     Raises CheckpointError when `run_dir` is no run or unfinished, DataError for rows of a scenario that has no model.
     """
