@@ -25,6 +25,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from benchmarks.results_grid import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, Protocol, Run, prepared_folder, runs_of
+from benchmarks.results_page import write_page
 from swrec_prod.datasets.simulate import PARAMETERS, resolved
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError, SwrecError, nearest
@@ -65,8 +66,6 @@ def make_results(options: argparse.Namespace) -> None:
 
     Raises ConfigError for names that the grid does not have, and after the page when a run has failed.
     """
-    from benchmarks.results_page import write_page  # it loads torch, which a worker must not before `_begin`
-
     grid = load(Grid, GRID)
     chosen = options.protocols or list(grid.protocols)
     _check_names("protocol", chosen, grid.protocols)

@@ -11,7 +11,9 @@ import pydantic
 
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.manifest import MANIFEST
 from swrec_prod.errors import ConfigError
+from swrec_prod.run_dir import RunDir
 from swrec_prod.strict import Strict, parse
 
 GRID = Path("configs/results.yaml")
@@ -84,7 +86,7 @@ class Run(NamedTuple):
 
     def finished(self) -> bool:
         """Whether its folder holds this very run, finished, on the rows that are prepared now."""
-        if not (self.folder / "metrics.json").is_file():
+        if not RunDir(self.folder).finished:
             return False
         try:
             same_rows = not self.data or (self.folder / ROWS_FILE).read_text() == self.data
@@ -106,7 +108,7 @@ def prepared_folder(name: str, protocol: Protocol) -> Path:
 
 def identity(folder: Path) -> str:
     """A hash of all files of a prepared folder, by which a run knows its rows again; "" where there is none."""
-    if not (folder / "manifest.json").is_file():
+    if not (folder / MANIFEST).is_file():
         return ""
     catalog = Catalog.open(folder)
     return sha256("".join(file.sha256 for file in catalog.records).encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from swrec_prod.evaluate.judged import MAX_BARS
 from swrec_prod.evaluate.page import Card, facts_section, grid_section, page, picture_section
 from swrec_prod.evaluate.style import COLORS, FAINT, INK, Picture, absent, styled
 from swrec_prod.evaluate.text import axis_names, interval, several, short
-from swrec_prod.files import replaced
+from swrec_prod.files import write_json, write_text
 
 PANELS, ACROSS = 12, 3  # variants in the picture by scenario, and how many are side by side
 ABOVE, BELOW = COLORS[2], COLORS[3]
@@ -38,15 +37,9 @@ ABOVE, BELOW = COLORS[2], COLORS[3]
 
 def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write compare.json, compare.md and compare.html into the folder `out`, each whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "compare.json": json.dumps(comparison_json(comparison), indent=1) + "\n",
-        "compare.md": comparison_markdown(comparison),
-        "compare.html": comparison_page(comparison),
-    }
-    for name, text in texts.items():
-        with replaced(out / name) as aside:
-            aside.write_text(text, encoding="utf-8")
+    write_json(out / "compare.json", comparison_json(comparison))
+    write_text(out / "compare.md", comparison_markdown(comparison))
+    write_text(out / "compare.html", comparison_page(comparison))
 
 
 def comparison_page(comparison: Comparison) -> str:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from swrec_prod.config import RunConfig
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.evaluate.predictions import Split, codes_of, logit_of, read_predictions, split_of, tasks_of
+from swrec_prod.run_dir import RunDir
 
 SEED_FOLDER = re.compile(r"(seed|run)?[-_.]?\d+")  # such a folder's name says nothing of what was trained
 WITHOUT_EFFECT = ("train.seed", "debias.c")  # on what a variant's predictions mean: no probability depends on c
@@ -92,7 +93,7 @@ def variants_of(words: Sequence[str]) -> list[Variant]:
         given.setdefault(folder.resolve(), (name, folder))
     variants: list[Variant] = []
     for name, folder in given.values():
-        config = finished_run(folder)
+        config = _config_of_finished(RunDir(folder))
         run, settings = SeedRun(folder, config.train.seed), _settings(config)
         at = next((i for i, variant in enumerate(variants) if _takes(variant, name, run, settings)), None)
         if at is None:
@@ -102,31 +103,22 @@ def variants_of(words: Sequence[str]) -> list[Variant]:
     return _named(variants)
 
 
-def finished_run(folder: Path) -> RunConfig:
-    """What was trained in RUN_DIR. Raises CheckpointError when it is none, or unfinished."""
-    from swrec_prod.checkpoint import config_of  # loads torch, which nothing else here needs
-    from swrec_prod.evaluate.scenario_models import read_metrics
-
-    config = config_of(folder)
-    read_metrics(folder)
-    return config
-
-
-def predictions_file(folder: Path) -> Path:
-    """Where RUN_DIR has its test rows' predictions."""
-    return folder / "predictions.parquet"
-
-
 def read_scores(variants: Mapping[str, Sequence[SeedRun]]) -> tuple[TestRows, list[Scores]]:
     """The test rows, and the scores of at least one variant, by its name and runs.
 
     Raises DataError when predictions are missing or damaged, or two runs were not judged by the same rows.
     """
     first = next(iter(variants.values()))[0].folder
-    rows = TestRows.of(read_predictions(predictions_file(first)))
+    rows = TestRows.of(read_predictions(RunDir(first).predictions_file))
     if not len(rows.row_N):
-        raise DataError(f"{predictions_file(first)}: no rows to compare runs by")
+        raise DataError(f"{RunDir(first).predictions_file}: no rows to compare runs by")
     return rows, [_scores(name, runs, rows, first) for name, runs in variants.items()]
+
+
+def _config_of_finished(run: RunDir) -> RunConfig:
+    config = run.config()
+    run.metrics()  # raises where training has not finished
+    return config
 
 
 def _name_and_folder(word: str) -> tuple[str, Path]:
@@ -201,13 +193,13 @@ def _scores(variant: str, runs: Sequence[SeedRun], rows: TestRows, first: Path) 
     for run, logit_N in zip(runs, logit_RN, strict=True):
         if not (finite_N := np.isfinite(logit_N)).all():
             wrong = f"{(~finite_N).sum():,} of {len(finite_N):,} scores of {rows.task} are not finite numbers"
-            raise DataError(f"{predictions_file(run.folder)}: {wrong}")
+            raise DataError(f"{RunDir(run.folder).predictions_file}: {wrong}")
     return Scores(variant, tuple(run.seed for run in runs), logit_RN, score_RN, splits)
 
 
 def _scores_of_rows(folder: Path, rows: TestRows, first: Path) -> pa.Table:
     """What a run says of the test rows, in their order."""
-    table = read_predictions(predictions_file(folder), scores_only=True)
+    table = read_predictions(RunDir(folder).predictions_file, scores_only=True)
     row_N = table["row"].to_numpy()
     if not np.array_equal(row_N, rows.row_N):
         order, wanted = np.argsort(row_N, kind="stable"), np.argsort(rows.row_N, kind="stable")
