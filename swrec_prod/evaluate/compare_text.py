@@ -104,12 +104,12 @@ def busiest(comparison: Comparison) -> list[tuple[str, int]]:
     return sorted(zip(comparison.rows.scenarios, sizes, strict=True), key=lambda item: -item[1])
 
 
-def difference_text(contrast: Contrast | None, mark: str = MARK) -> str:
+def difference_text(contrast: Contrast | None) -> str:
     """A difference with half its interval, and a mark where it is significant; "" for None."""
     if contrast is None:
         return ""
     value, _, low, high, _ = contrast.difference
-    return f"{change(value)} ± {(high - low) / 2:.4f}{f' {mark}' if contrast.significant else ''}"
+    return f"{change(value)} ± {(high - low) / 2:.4f}{f' {MARK}' if contrast.significant else ''}"
 
 
 def verdict(differences: Mapping[str, Contrast]) -> str:
