@@ -240,7 +240,7 @@ def compare(
 
     comparison = compare_runs(runs, baseline)
     if out:
-        from swrec_prod.evaluate.compare_page import write_comparison
+        from swrec_prod.pages.compare_page import write_comparison
 
         write_comparison(comparison, out)
     _print_json(comparison_json(comparison)) if as_json else print_comparison(comparison)
@@ -256,7 +256,7 @@ def report(
 
     Example: `swrec report build/runs/mscan --out build/mscan.html`
     """
-    from swrec_prod.evaluate.report import write_report
+    from swrec_prod.pages.run_page import write_report
 
     write_report(run_dir, out, _read_json(served) if served else None)
     typer.echo(f"wrote {out}")

@@ -33,7 +33,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.prepare": 4, "swrec_prod.sparse": 4,
     "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
     "swrec_prod.evaluate": 6, "swrec_prod.export": 6, "swrec_prod.doctor": 6,
-    "swrec_prod.train": 7,
+    "swrec_prod.train": 7, "swrec_prod.pages": 7,
     "swrec_prod.serving": 8,
     "swrec_prod.entry": 9, "swrec_prod.cli": 9, "benchmarks": 9,
     "swrec_prod.launch": 10,

@@ -39,10 +39,10 @@ from swrec_prod.evaluate.predictions import (
     split_of,
     write_predictions,
 )
-from swrec_prod.evaluate.report import write_report
 from swrec_prod.export.run import export_package
 from swrec_prod.losses import bce
 from swrec_prod.models import build
+from swrec_prod.pages.run_page import write_report
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.schema import FeatureSchema

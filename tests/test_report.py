@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from swrec_prod.errors import CheckpointError
-from swrec_prod.evaluate.causal import blending, sweep
 from swrec_prod.evaluate.judged import Judged
-from swrec_prod.evaluate.pictures import calibration_curves, learning_curve, ranking_by_scenario
 from swrec_prod.evaluate.predictions import metrics_of, predictions_table, write_predictions
-from swrec_prod.evaluate.report import write_report
 from swrec_prod.evaluate.terminal import metrics_table
 from swrec_prod.evaluate.text import share
 from swrec_prod.metrics import auc
+from swrec_prod.pages.causal import blending, sweep
+from swrec_prod.pages.pictures import calibration_curves, learning_curve, ranking_by_scenario
+from swrec_prod.pages.run_page import write_report
 
 PICTURES = (
     "Learning curve",

@@ -26,8 +26,8 @@ from swrec_prod.config import DebiasConfig, RunConfig, StrategyConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.counts import scenario_counts
 from swrec_prod.errors import CheckpointError, ConfigError, DataError
-from swrec_prod.evaluate.report import write_report
 from swrec_prod.evaluate.run import evaluate
+from swrec_prod.pages.run_page import write_report
 from swrec_prod.run_dir import scenario_folder
 from swrec_prod.strict import parse
 from swrec_prod.train.loop import Fit

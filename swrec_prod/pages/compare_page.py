@@ -26,10 +26,10 @@ from swrec_prod.evaluate.compare_text import (
     verdict,
 )
 from swrec_prod.evaluate.judged import MAX_BARS
-from swrec_prod.evaluate.page import Card, facts_section, grid_section, page, picture_section
-from swrec_prod.evaluate.style import COLORS, FAINT, INK, Picture, absent, styled
 from swrec_prod.evaluate.text import axis_names, interval, several, short
 from swrec_prod.files import write_json, write_text
+from swrec_prod.pages.page import Card, facts_section, grid_section, page, picture_section
+from swrec_prod.pages.style import COLORS, FAINT, INK, Picture, absent, styled
 
 PANELS, ACROSS = 12, 3  # variants in the picture by scenario, and how many are side by side
 ABOVE, BELOW = COLORS[2], COLORS[3]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from plotly.offline import get_plotlyjs
 
-from swrec_prod.evaluate.style import FAINT, FONT, INK, Picture
 from swrec_prod.evaluate.text import Grid
+from swrec_prod.pages.style import FAINT, FONT, INK, Picture
 
 
 class Card(NamedTuple):

@@ -15,9 +15,9 @@ from plotly.subplots import make_subplots
 from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.judged import MAX_BARS, MAX_CURVES, Judged
 from swrec_prod.evaluate.predictions import Split
-from swrec_prod.evaluate.style import COLORS, INK, Picture, absent, styled
 from swrec_prod.evaluate.text import share, short, signed
 from swrec_prod.metrics import auc, sigmoid
+from swrec_prod.pages.style import COLORS, INK, Picture, absent, styled
 
 TOP = 0.1  # the part of a blended list that users see
 SWEEP_ROWS = 200_000  # more rows are sampled: the shares move by less than a pixel

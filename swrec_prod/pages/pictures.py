@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.judged import MAX_BARS, MAX_CURVES, Judged
-from swrec_prod.evaluate.style import COLORS, FAINT, Picture, absent, styled
 from swrec_prod.evaluate.text import count, several, share, short
 from swrec_prod.metrics import Interval, auc_interval, calibration_bins, sigmoid
+from swrec_prod.pages.style import COLORS, FAINT, Picture, absent, styled
 
 
 def learning_curve(history: list[dict[str, Any]]) -> Picture:

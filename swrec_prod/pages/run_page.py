@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from swrec_prod.errors import CheckpointError, MetricError
-from swrec_prod.evaluate import pictures
-from swrec_prod.evaluate.causal import blending, scenario_influence
 from swrec_prod.evaluate.judged import Judged
-from swrec_prod.evaluate.page import Card, facts_section, grid_section, page, picture_section
 from swrec_prod.evaluate.predictions import metrics_of, read_predictions
-from swrec_prod.evaluate.style import Picture, absent
 from swrec_prod.evaluate.terminal import metrics_grid
 from swrec_prod.evaluate.text import NONE, count, number, several
 from swrec_prod.files import write_text
 from swrec_prod.metrics import auc_interval
+from swrec_prod.pages import pictures
+from swrec_prod.pages.causal import blending, scenario_influence
+from swrec_prod.pages.page import Card, facts_section, grid_section, page, picture_section
+from swrec_prod.pages.style import Picture, absent
 from swrec_prod.run_dir import RunDir
 from swrec_prod.strict import read_yaml
 
