@@ -14,7 +14,6 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from swrec_prod import shipped
 from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
 
@@ -64,35 +63,9 @@ def datasets(as_json: AsJson = False) -> None:
 
     Example: `swrec datasets`
     """
-    from swrec_prod.datasets import DATASETS
+    from swrec_prod.datasets.listing import as_text, known_sources
 
-    known = [
-        {
-            "name": d.name,
-            "summary": d.summary,
-            "rows": d.rows or None,
-            "size": d.size,
-            "scenarios": d.scenarios,
-            "licence": d.licence,
-            "get": d.how_to_get,
-            "data_file": shipped.shown(shipped.CONFIGS / "data" / d.data_file),
-            "options": list(d.options.model_fields),
-        }
-        for d in DATASETS.values()
-    ]
-    if as_json:
-        return _print_json(known)
-    for dataset in known:
-        typer.echo(f"{dataset['name']}: {dataset['summary']}")
-        typer.echo(
-            f"    {dataset['rows']:,} rows; download: {dataset['size']}"
-            if dataset["rows"]
-            else "    rows and size: yours"
-        )
-        typer.echo(
-            f"    scenarios: {dataset['scenarios']}\n    licence: {dataset['licence']}\n    get it: {dataset['get']}"
-        )
-        typer.echo(f"    data file: {dataset['data_file']}")
+    _print_json(known_sources()) if as_json else typer.echo(as_text(known_sources()))
 
 
 @app.command()
@@ -343,9 +316,8 @@ def score(
         for name, value in summary.items():
             typer.echo(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}")
     if summary.get("max_abs_diff", 0.0) > tolerance:
-        raise DataError(
-            f"served scores differ from {expect} by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}"
-        )
+        difference = f"by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}"
+        raise DataError(f"served scores differ from {expect} {difference}")
 
 
 @app.command()
