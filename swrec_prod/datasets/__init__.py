@@ -1,7 +1,4 @@
-"""Raw sources -> the standard table.
-
-A new source is one file here, one line in DATASETS and one file in configs/data.
-"""
+"""Raw sources -> the standard table. A new one is a file here, a line in DATASETS and a file in configs/data."""
 
 from __future__ import annotations
 

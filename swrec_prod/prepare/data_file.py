@@ -32,10 +32,7 @@ class RandomSplit(Strict):
 
 
 class Split(Strict):
-    """The `split` column of benchmark datasets.
-
-    Only training rows then are behaviours: others would tell their labels.
-    """
+    """The `split` column of benchmark datasets. Behaviours are training rows then: others would tell their labels."""
 
     random: RandomSplit = RandomSplit()
 

@@ -68,8 +68,7 @@ def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = 
 
 
 def serving_types(schema: FeatureSchema, types: Mapping[str, DataType], untyped: Set[str]) -> dict[str, DataType]:
-    """Types that serve for the columns `untyped`, of which no file has a value:
-    int64 for numbers, else those that ids are made of.
+    """Types for the columns `untyped`, of which no file has a value: int64 for numbers, else those ids are made of.
 
     types: all columns, with their types; that of a column without a type is string.
     """

@@ -44,10 +44,7 @@ class Rows(NamedTuple):
 
 
 def prepared_rows(encoders: Encoders, events: pa.Table, latest: LatestByFeature) -> tuple[Rows, LatestByFeature]:
-    """The prepared rows of events of etl.windowed, sorted by (time, row), and the latest behaviours for later events.
-
-    latest: behaviours before these events, by sequence feature.
-    """
+    """The prepared rows of etl.windowed events, sorted by (time, row). latest: behaviours before and after them."""
     table = _encoded(encoders, events)
     sequences, after = [], {}
     for feature in encoders.schema.of_kind("sequence"):

@@ -148,10 +148,7 @@ def _pieces(sizes: list[int], limit: int) -> Iterator[tuple[int, int]]:
 
 
 def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:
-    """Raises DataError when rows share a row number, as nobody could say which of them comes first.
-
-    repeated: the evaluated etl.repeated. place: names where the rows of a day come from, for the message.
-    """
+    """Raises DataError when rows share a number (etl.repeated): which comes first? place: as in `Profile.check`."""
     shared = repeated.to_pylist()[0]
     if shared["rows"]:
         where = f"{place(day_of(shared['day']))}: column {ROW!r} has {shared['rows']:,} values that several rows share"

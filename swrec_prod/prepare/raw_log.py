@@ -24,10 +24,7 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class RawLog:
-    """The files of a source and what identifies their content.
-
-    identities: name, bytes and sha256 of every file. Files without a day belong to all days.
-    """
+    """The files of a source, and name, bytes and sha256 of each. Files without a day belong to all days."""
 
     files: RawFiles
     identities: dict[Path, RawFileRecord]
@@ -108,10 +105,7 @@ class RawLog:
 
 
 def changed_days(log: RawLog, prepared: Mapping[date, list[RawFileRecord]]) -> dict[date, str]:
-    """The days of a dated log that are not prepared, or from other files, each with what is new, for people.
-
-    prepared: the raw files of each prepared day.
-    """
+    """The days of a dated log that are not prepared, or not from these raw files, and what is new, for people."""
     changed = {}
     for day, files in log.by_day.items():
         before = prepared.get(day)

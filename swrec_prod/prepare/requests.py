@@ -60,16 +60,13 @@ def _unseen(
 
 
 def limits(rows: Counts, per_scenario: int, part: int) -> Counts:
-    """How many of each scenario's latest held-out rows may become requests: a `part`-th of its `rows`, at most about
-    CANDIDATES of all scenarios together.
-    """
+    """How many of each scenario's latest rows may become requests: a `part`-th, about CANDIDATES of all together."""
     most = max(CANDIDATES // max(len(rows), 1), per_scenario)
     return {scenario: min(max(count // part, 1), most) for scenario, count in rows.items()}
 
 
 def last_days(days: Mapping[date, Counts], limit: Counts, whole: bool) -> list[date]:
-    """Of held-out days, in order, with the rows of their scenarios: the latest ones, that have `limit` rows of each
-    scenario.
+    """The latest of the held-out `days` (rows by scenario) that have `limit` rows of each scenario.
 
     whole: one day more, for requests that begin before midnight.
     """
@@ -128,8 +125,7 @@ def _candidates(engine: Engine, unseen: ir.Table, schema: FeatureSchema, limit: 
 def pick_rows(
     candidates: np.ndarray, group: np.ndarray, scenario: np.ndarray, per_scenario: int, seed: int
 ) -> np.ndarray:
-    """About `per_scenario` rows of each scenario, in whole groups,
-    groups in random order, rows of a group side by side.
+    """About `per_scenario` rows of each scenario, in whole groups, which come in random order.
 
     candidates: positions of held-out rows; group: int [N], rows of one request share a value, and so their scenario;
     scenario: int [N] indices.
@@ -178,10 +174,7 @@ def _histories(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.
 def _behaviours(
     engine: Engine, mine: ir.Table, schema: FeatureSchema, feature: Feature, raw: pa.Table
 ) -> dict[str, pa.Array]:
-    """Lists of one feature.
-
-    mine: events of the users of the picked rows, with the first moment of those rows in `_first`.
-    """
+    """Lists of one feature. mine: events of the users of the picked rows, in `_first` the first moment of those."""
     sources = {"item": schema.feature(feature.table).source, "scenario": schema.scenario.column, "time": schema.time}
     happened = mine.filter(behaved(mine, schema, feature))
     if feature.max_length is not None:  # before a user's first picked row no more than its list holds
@@ -202,10 +195,7 @@ def _behaviours(
 def _lists(
     behaviours: pa.Table, raw: pa.Table, schema: FeatureSchema, longest: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Index and offsets of each picked row's behaviours, those strictly before it.
-
-    behaviours: by (user, time, row).
-    """
+    """Index and offsets of each picked row's behaviours: those of `behaviours` that are strictly before it."""
     users = pc.unique(raw[schema.user])
     users = users.take(pc.sort_indices(users))
     code = np.concatenate([pc.index_in(table[schema.user], users).to_numpy() for table in (behaviours, raw)])

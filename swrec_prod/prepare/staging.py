@@ -26,10 +26,9 @@ OLDER = {"dataset", "fingerprint", "source"}  # what manifests of all formats ha
 
 
 class Journal(Manifest):
-    """The manifest of days that are still being prepared.
+    """The manifest while days are prepared. encoders: complete, and stay when this work is cut off.
 
-    encoders: they are complete, and stay when this work is cut off. damaged: days that are to be prepared again, with
-    the raw files that they were made of.
+    damaged: days that are to be prepared again, with the raw files that they were made of.
     """
 
     encoders: bool = False
@@ -189,8 +188,7 @@ def continued(out: Path, manifest: Manifest, source: Source, damaged: Iterable[d
 
 
 def damaged_days(out: Path, manifest: Manifest, log: RawLog, progress: Callable[[str], None]) -> list[date] | None:
-    """The days of a prepared folder with a missing or damaged file; None when that is another file, and all must be
-    done again.
+    """The days of a prepared folder with a bad file; None when that belongs to all days, and all must be done again.
 
     Raises DataError when the raw log no longer has a day that must be done again.
     """

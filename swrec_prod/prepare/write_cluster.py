@@ -66,10 +66,7 @@ def _with_lists(encoders: Encoders, columns: pa.Schema, latest: LatestByFeature,
 
 
 def _write(folder: Path, scratch: Path, columns: pa.Schema, rows: pa.Table) -> pa.Table:
-    """Write one file; gives its record.
-
-    A cluster may do the same work twice at a time: a file comes whole, by a rename.
-    """
+    """Write one file, whole, by a rename, as a cluster may do the same work twice at a time; gives its record."""
     unit = rows["_unit"][0].as_py()
     rows = rows.sort_by([("time", "ascending"), ("row", "ascending")]).select(columns.names)
     with tempfile.TemporaryDirectory(dir=scratch) as aside:

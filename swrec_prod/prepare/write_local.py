@@ -59,8 +59,7 @@ def day_slices(days: np.ndarray) -> Generator[tuple[date, int, int], None, None]
 def _chunks(
     engine: Engine, events: Events, schema: FeatureSchema, profile: Profile, days: list[date]
 ) -> Generator[pa.Table, None, None]:
-    """The events of `days` by (time, row), with how many behaviours of the chunk came before;
-    at most CHUNK_ROWS, or an hour.
+    """The events of `days` by (time, row), CHUNK_ROWS or an hour at a time, with the chunk's behaviours before each.
 
     A chunk is of whole days, and reads their files only; or it is of one day that is too large for one. Such a day is
     evaluated once, as duplicates and row numbers are those of the whole day; a log without days is evaluated already.
