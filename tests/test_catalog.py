@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from prepared_folder import SCHEMA, days_of_sizes, rows_table, write_prepared
 
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.manifest import read_manifest
 from swrec_prod.errors import DataError
 
 DAYS = DayRanges(train="2024-01-01..2024-01-02", valid="2024-01-03", test="2024-02-01..")
@@ -36,7 +38,7 @@ def test_an_opened_folder_knows_its_schema_days_files_and_fingerprint(folder: Pa
     assert [str(day) for day in catalog.days] == ["2024-01-01", "2024-01-02", "2024-01-03"]
     assert [f.rows for f in catalog.files] == [5, 7, 11]
     assert catalog.fingerprint == "f00"
-    catalog.verify()
+    assert read_manifest(folder).damaged_days(folder) == {}
 
 
 def test_files_come_in_order_of_days_whatever_the_manifest_s_order(folder: Path) -> None:
@@ -105,10 +107,10 @@ def test_a_missing_file_and_one_of_another_size_are_named(folder: Path) -> None:
 def test_schema_vocabularies_and_requests_are_part_of_the_folder(prepared_age: Path, tmp_path: Path) -> None:
     for name in ("schema.yaml", "requests.parquet", "vocab/movie_id.parquet"):
         folder = Path(shutil.copytree(prepared_age, tmp_path / name))
-        catalog, content = Catalog.open(folder), (folder / name).read_bytes()
+        manifest, content = read_manifest(folder), (folder / name).read_bytes()
         (folder / name).write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
         with pytest.raises(DataError, match=rf"{name}: SHA-256 .* run swrec prepare again"):
-            catalog.verify()
+            manifest.damaged_days(folder)
         (folder / name).write_bytes(content[:-1])
         with pytest.raises(DataError, match=rf"{name}: \d+ bytes, expected {len(content)}"):
             Catalog.open(folder)
@@ -117,14 +119,16 @@ def test_schema_vocabularies_and_requests_are_part_of_the_folder(prepared_age: P
             Catalog.open(folder)
 
 
-def test_verify_finds_a_changed_file_of_the_same_size(folder: Path) -> None:
+def test_a_changed_file_of_the_same_size_is_damage(folder: Path) -> None:
     part = folder / "day=2024-01-03" / "part-00000.parquet"
     content = bytearray(part.read_bytes())
     content[40] ^= 1
     part.write_bytes(content)
-    catalog = Catalog.open(folder)
-    with pytest.raises(DataError, match=r"day=2024-01-03/part-00000\.parquet: SHA-256"):
-        catalog.verify()
+    damaged = read_manifest(folder).damaged_days(folder)
+    assert (
+        list(damaged) == [date(2024, 1, 3)]
+        and "day=2024-01-03/part-00000.parquet: SHA-256" in damaged[date(2024, 1, 3)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_a_damaged_manifest_is_named(folder: Path, content: str, message: str) -
 
 def test_it_reads_what_prepare_writes(prepared_age: Path, prepared_genre: Path) -> None:
     age, genre = Catalog.open(prepared_age), Catalog.open(prepared_genre)
-    age.verify()
+    assert read_manifest(prepared_age).damaged_days(prepared_age) == {}
     assert sum(f.rows for f in age.files) == sum(f.rows for f in genre.files) == 4000
     assert (age.has_split, genre.has_split) == (True, False)
     assert age.fingerprint != genre.fingerprint

@@ -44,7 +44,7 @@ class Catalog:
 
     @classmethod
     def open(cls, path: str | Path) -> Catalog:
-        """Read the manifest and compare every file's size with it; `verify` compares the contents too.
+        """Read the manifest and compare every file's size with it; its `damaged_days` compares contents too.
 
         Raises DataError when there is no manifest, when it cannot be read, or when a file is missing or of another
         size.
@@ -97,11 +97,6 @@ class Catalog:
             if name not in names:
                 raise ConfigError(f"data.scenarios: {name!r} is no scenario of {self.root}; {nearest(name, names)}")
         return None if data.scenarios is None else tuple(names.index(name) for name in data.scenarios)
-
-    def verify(self) -> None:
-        """Compare every file's SHA-256 with the manifest. Raises DataError naming the first file that differs."""
-        for record in self.records:
-            record.check(self.root, content=True)
 
     def _check_unseen(self, days: str, files: tuple[DayFile, ...]) -> None:
         """Raises DataError when the vocabularies and scalers of a file were fitted on its day or a later one."""
