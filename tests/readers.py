@@ -17,7 +17,7 @@ LAYOUT = Layout.of(SCHEMA, history=True)
 
 
 def reader(
-    folder: Path,
+    data: Path | Catalog,
     batch_size: int = 16,
     *,
     split: str = "days",
@@ -26,9 +26,8 @@ def reader(
     scenarios: tuple[str, ...] | None = None,
     **options: Any,
 ) -> Reader:
-    """A reader of the folder's training rows, shuffled and without threads unless told otherwise."""
+    """A reader of the training rows of a folder or its catalog, shuffled and without threads unless told otherwise."""
+    catalog = data if isinstance(data, Catalog) else Catalog.open(data)
     days = {"days": ALL_DAYS} if split == "days" else {}
-    data = DataConfig(path=str(folder), split=split, shuffle_rows=window, scenarios=scenarios, **days)  # type: ignore[arg-type]
-    return Reader(
-        Catalog.open(folder), layout, "train", data, batch_size, **({"shuffle": True, "prefetch": 0} | options)
-    )
+    config = DataConfig(path=str(catalog.root), split=split, shuffle_rows=window, scenarios=scenarios, **days)  # type: ignore[arg-type]
+    return Reader(catalog, layout, "train", config, batch_size, **({"shuffle": True, "prefetch": 0} | options))

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from prepared_folder import days_of_sizes, rows_table
 from readers import reader
 
-from swrec_prod.data import lanes
 from swrec_prod.data.batch import Batch
+from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.decode import Decoder, Part
 from swrec_prod.data.lanes import LANES, Shares, lane_starts, lane_turns, step_sizes
 from swrec_prod.data.reader import Reader
@@ -33,7 +33,7 @@ plans = st.fixed_dictionaries(
         "row_group": st.integers(3, 40),
         "window": st.integers(8, 150),
         "split": st.sampled_from(["days", "random"]),
-        "lanes": st.sampled_from([12, LANES]),
+        "max_lanes": st.sampled_from([12, LANES]),
         "rows_a_lane": st.integers(1, 3),
     }
 )
@@ -66,17 +66,16 @@ def row_lists(epoch: list[list[Batch]]) -> list[list[list[int]]]:
 def test_every_row_once_also_after_crashes_and_on_other_worlds(
     plan: dict[str, Any], first: tuple[int, int], others: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "LANES", plan["lanes"])
-        patch.setattr(lanes, "ROWS_A_LANE", plan["rows_a_lane"])
-        days_of_sizes(Path(folder) / "toy", plan["sizes"], plan["row_group"])
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = Catalog.open(days_of_sizes(Path(folder) / "toy", plan["sizes"], plan["row_group"]))
         table = pa.concat_tables([rows_table(n, sum(plan["sizes"][:i])) for i, n in enumerate(plan["sizes"])])
         expected = [r["row"] for r in table.to_pylist() if plan["split"] == "days" or r["split"] == "train"]
         if len(expected) < 4:
             return
 
         def make(batch: int, **options: Any) -> Reader:
-            return reader(Path(folder) / "toy", batch, **({"split": plan["split"], "window": plan["window"]} | options))
+            sizes = {name: plan[name] for name in ("split", "window", "max_lanes", "rows_a_lane")}
+            return reader(catalog, batch, **sizes, **options)
 
         (world, batch), done, start, epoch = first, [], {}, []
         for world_next, batch_next in [*others, (1, 24)]:
@@ -102,11 +101,11 @@ def test_every_row_once_also_after_crashes_and_on_other_worlds(
 @given(plan=plans, world=worlds)
 def test_every_row_once_in_file_order(plan: dict[str, Any], world: tuple[int, int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        days_of_sizes(Path(folder) / "toy", plan["sizes"], plan["row_group"])
+        catalog = Catalog.open(days_of_sizes(Path(folder) / "toy", plan["sizes"], plan["row_group"]))
         ranks, batch = world
 
         def make(**options: Any) -> Reader:
-            return reader(Path(folder) / "toy", batch, split="days", window=plan["window"], shuffle=False, **options)
+            return reader(catalog, batch, split="days", window=plan["window"], shuffle=False, **options)
 
         epoch = epoch_of(make, ranks, 0)
         assert len(epoch) == len(make(world_size=ranks))
@@ -118,14 +117,11 @@ def test_every_row_once_in_file_order(plan: dict[str, Any], world: tuple[int, in
 
 @pytest.mark.parametrize("split", ["days", "random"])
 @pytest.mark.parametrize("window", [10**6, 1000])
-def test_the_order_knows_nothing_of_ranks_and_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, window: int
-) -> None:
-    monkeypatch.setattr(lanes, "ROWS_A_LANE", 1)
+def test_the_order_knows_nothing_of_ranks_and_batches(tmp_path: Path, split: str, window: int) -> None:
     folder = days_of_sizes(tmp_path / "toy", [1600, 1400], row_group=100)
 
     def make(batch: int, **options: Any) -> Reader:
-        return reader(folder, batch, split=split, window=window, **options)
+        return reader(folder, batch, split=split, window=window, rows_a_lane=1, **options)
 
     one = [set(rows) for step in row_lists(epoch_of(make, 1, 0, batch=64)) for rows in step]
     for world in (2, 4):
@@ -137,13 +133,18 @@ def test_the_order_knows_nothing_of_ranks_and_batches(
     ] == one
 
 
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48,000 rows in row groups of 1000."""
+    return days_of_sizes(tmp_path_factory.mktemp("days") / "toy", [24_000, 24_000], row_group=1000)
+
+
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("split", ["days", "random"])
 @pytest.mark.parametrize("window", [10**6, 20_000])
 def test_a_rank_reads_only_row_groups_that_hold_its_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffle: bool, split: str, window: int
+    two_days: Path, monkeypatch: pytest.MonkeyPatch, shuffle: bool, split: str, window: int
 ) -> None:
-    folder = days_of_sizes(tmp_path / "toy", [24_000, 24_000], row_group=1000)
     read: list[Part] = []
     original = Decoder._read
     monkeypatch.setattr(Decoder, "_read", lambda self, part: (read.append(part), original(self, part))[1])
@@ -152,14 +153,14 @@ def test_a_rank_reads_only_row_groups_that_hold_its_rows(
     for rank in range(3):
         read.clear()
         batches = list(
-            reader(folder, 300, split=split, window=window, shuffle=shuffle, rank=rank, world_size=3).epoch(0)
+            reader(two_days, 300, split=split, window=window, shuffle=shuffle, rank=rank, world_size=3).epoch(0)
         )
         own = [row for batch in batches for row in batch.row_B.tolist()]
         held = {row // 1000 for row in own}  # rows are numbered through, 1000 a row group
         opened = [(part.piece.file.day, part.piece.groups) for part in read]
         assert len(opened) == len(set(opened)) == len(held)
         assert sum(part.last - part.first for part in read) == len(own)
-        assert len(own) == pytest.approx(sum(r.rows for r in [reader(folder, split=split)]) / 3, rel=0.01)
+        assert len(own) == pytest.approx(sum(r.rows for r in [reader(two_days, split=split)]) / 3, rel=0.01)
         groups.update(opened)
         rows += own
     assert len(rows) == len(set(rows))
@@ -204,12 +205,9 @@ def test_windows_are_shuffled_well(tmp_path: Path) -> None:
 def test_shares_of_lanes_cover_every_step(data: st.DataObject, lane_count: int, world: int, batch: int) -> None:
     rows = data.draw(st.integers(max(world, lane_count), 3000))
     begin = data.draw(st.integers(0, rows - world))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "LANES", lane_count)
-        patch.setattr(lanes, "ROWS_A_LANE", 1)
-        shares = [Shares(rank, world, batch, shuffle=True).of(rows, begin) for rank in range(world)]
-        whole = Shares(0, 1, rows, shuffle=True).of(rows)
-        order = whole.order(None)
+    sizes = {"shuffle": True, "max_lanes": lane_count, "rows_a_lane": 1}
+    shares = [Shares(rank, world, batch, **sizes).of(rows, begin) for rank in range(world)]
+    order = Shares(0, 1, rows, **sizes).of(rows).order(None)
     orders = [s.order(None) + s.span[0] for s in shares]
     taken = [[(own_order[own], stop) for own, stop in s.steps()] for s, own_order in zip(shares, orders, strict=True)]
     at = begin

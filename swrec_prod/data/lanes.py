@@ -98,12 +98,15 @@ class Shares:
     """The shares of one rank of all windows.
 
     shuffle: rows are shuffled, otherwise each rank has its part in file order.
+    max_lanes: of a window that has rows_a_lane rows or more for each; a smaller window is one lane.
     """
 
     rank: int
     world_size: int
     batch_size: int
     shuffle: bool
+    max_lanes: int = LANES
+    rows_a_lane: int = ROWS_A_LANE
 
     def of(self, rows: int, begin: int = 0) -> Share:
         """The share of what is left of a window; rows - begin must be at least world_size."""
@@ -122,7 +125,7 @@ class Shares:
         """
         if not self.shuffle:
             return self.world_size
-        return LANES if rows >= LANES * ROWS_A_LANE else 1
+        return self.max_lanes if rows >= self.max_lanes * self.rows_a_lane else 1
 
 
 @lru_cache(maxsize=8)

@@ -21,7 +21,7 @@ from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.batch import Batch, Position, make_batch
 from swrec_prod.data.catalog import Catalog, DayFile
 from swrec_prod.data.decode import Decoder, Window
-from swrec_prod.data.lanes import Share, Shares
+from swrec_prod.data.lanes import LANES, ROWS_A_LANE, Share, Shares
 from swrec_prod.data.prefetch import prefetched
 from swrec_prod.data.row_format import LABELS
 from swrec_prod.data.windows import cut
@@ -38,7 +38,8 @@ class Reader:
     Rows of a batch are sorted by scenario. With `shuffle` rows come in an order drawn from (seed, epoch), otherwise
     every rank has its part of each window in file order. start: the `position` of the last batch trained on; `epoch`
     gives what comes after it. prefetch: batches made ahead (0: none, and no thread). pin: batches in page-locked
-    memory, for a GPU. All ranks must be given the same data, seed, shuffle and start.
+    memory, for a GPU. max_lanes, rows_a_lane: see Shares. All ranks must be given the same data, seed, shuffle and
+    start.
 
     Raises DataError when the part is empty, damaged or too small for the ranks, or when rows in file order are to be
     resumed.
@@ -59,10 +60,12 @@ class Reader:
         start: Position = BEGINNING,
         prefetch: int = 4,
         pin: bool = False,
+        max_lanes: int = LANES,
+        rows_a_lane: int = ROWS_A_LANE,
     ) -> None:
         self.layout, self.seed, self.start = layout, seed, start
         self.shuffle, self.prefetch, self.pin = shuffle, prefetch, pin
-        self._shares = Shares(rank, world_size, batch_size, shuffle)
+        self._shares = Shares(rank, world_size, batch_size, shuffle, max_lanes, rows_a_lane)
         self._decoder = Decoder.of(catalog, layout, part, data)
         self._only_window: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
         self._open(catalog.files_of(data, part), data.shuffle_rows)
