@@ -1,9 +1,11 @@
 # `make` lists the targets. Each one that needs packages sets them up first (.venv, in a moment when nothing changed).
 #   PYTHON=python3.12   another Python 3.11 or 3.12      FLAVOUR=gpu   CUDA packages instead of CPU ones; kept from then on
+#   WORKERS=4           processes that run tests (2)
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 FLAVOUR ?=
+WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
@@ -11,7 +13,7 @@ RUN := $(VENV)/bin/python -m
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster demo test lint bench bench-data bench-train bench-models results proto lock wheel clean
+.PHONY: help setup cluster demo test test-quick lint bench bench-data bench-train bench-models results proto lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,8 +30,11 @@ cluster: setup ## PySpark, for `swrec prepare --engine cluster` and its tests; n
 demo: setup ## one way through on real data: prepare, train, evaluate, export, serve, score
 	@$(RUN) swrec_prod.launch.demo
 
-test: setup cluster ## the tests
-	@$(RUN) pytest
+test: setup cluster ## all tests
+	@$(RUN) pytest -n $(WORKERS)
+
+test-quick: setup ## the tests that start no process, prepare no data and need no Java
+	@$(RUN) pytest -n $(WORKERS) -m "not (process or engine or slow)"
 
 lint: setup ## style, format and types
 	@$(RUN) ruff check .

@@ -1,4 +1,8 @@
-"""Fixtures shared by all tests. Real data are used where they lie beside the checkout; tests skip cleanly elsewhere."""
+"""Fixtures shared by all tests. Real data are used where they lie beside the checkout; tests skip cleanly elsewhere.
+
+What takes seconds to import is imported by the fixtures here and in the other plugins: the process that deals tests out
+to workers loads these files too.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,19 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported: see docs/performance.md
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
+from runs import wait_for
 
 from swrec_prod.engine import engine
-from swrec_prod.engine.contract import Engine
-from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.prepare.run import prepare
 
+if TYPE_CHECKING:
+    from swrec_prod.engine.contract import Engine
+
+pytest_plugins = ["installed", "selection", "strategy_runs", "whole_way"]
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # queries on few rows: most of their time is compiling
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -35,13 +44,14 @@ def cluster_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]
     """The cluster engine in Spark's local mode, one for all tests: starting it takes seconds."""
     if find_spec("pyspark") is None or not (os.environ.get("JAVA_HOME") or shutil.which("java")):
         pytest.skip("no PySpark or no Java (`make cluster` installs PySpark)")
+    os.environ.setdefault("SPARK_SUBMIT_OPTS", QUICK_JAVA)
     with engine("cluster", tmp_path_factory.mktemp("cluster")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def local_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The local engine."""
+    """A local engine of the test's own, which knows no files of other tests."""
     with engine("local", tmp_path_factory.mktemp("local")) as running:
         yield running
 
@@ -52,7 +62,7 @@ def each_engine(request: pytest.FixtureRequest) -> Engine:
     return request.getfixturevalue(f"{request.param}_engine")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def engines(local_engine: Engine, cluster_engine: Engine) -> tuple[Engine, Engine]:
     """Both engines, local first, to compare them."""
     return local_engine, cluster_engine
@@ -99,6 +109,38 @@ def prepared_genre(raw_movielens: Path, tmp_path_factory: pytest.TempPathFactory
     return _prepared("movielens_1m_genre", raw_movielens, tmp_path_factory.mktemp("prepared") / "genre")
 
 
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What export reads of a prepared folder; see tiny_world."""
+    import tiny_world
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_world.prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_repo(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of its packages: mscan/1, mscan/2, shared_bottom/1."""
+    import tiny_world
+
+    return tiny_world.publish(tiny_folder, tmp_path_factory.mktemp("repo"))
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of a server process over them."""
+    import tiny_world
+
+    port_file = tmp_path_factory.mktemp("port") / "port"
+    with tiny_world.launch(tiny_repo, port_file) as process:
+        yield wait_for(port_file, process)
+        process.terminate()
+
+
 def _prepared(name: str, raw: Path, out: Path) -> Path:
+    from swrec_prod.prepare.data_file import DataFile
+    from swrec_prod.prepare.run import prepare
+
     prepare(DataFile.load(name), raw, out)
     return out

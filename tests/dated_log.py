@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.run import prepare
 
 FIRST = date(2024, 5, 1)
 MIDNIGHT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -106,6 +110,23 @@ def write_log(raw: Path, days: int, **changes: Any) -> Path:
     for number in range(1, days + 1):
         write_day(raw, number, **changes)
     return raw
+
+
+def prepare_once(file: DataFile, raw: Path, out: Path) -> None:
+    """Prepare into `out`, which is not there yet, as the beginning of a test.
+
+    What equal data files and rows give is prepared once and then copied; that they give equal bytes has its own tests.
+    """
+    inputs = json.dumps([file.model_dump(mode="json"), contents(raw)])
+    whole = Path(_prepared().name) / hashlib.sha256(inputs.encode()).hexdigest()
+    if not whole.exists():
+        prepare(file, raw, whole)
+    shutil.copytree(whole, out)
+
+
+@cache
+def _prepared() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
 
 
 def contents(out: Path) -> dict[str, str]:

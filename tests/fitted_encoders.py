@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.lookups import Scaler, Vocabulary
-from swrec_prod.engine import engine
+from swrec_prod.engine.local import LocalEngine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.fit import fit
 from swrec_prod.prepare.profile import Profile
@@ -26,7 +27,7 @@ def fit_encoders(schema: FeatureSchema, table: pa.Table, training: np.ndarray | 
     Scenario values, where the schema has none, are those of all rows. table: the columns that the schema names [N],
     and to find scenario values `row` too.
     """
-    with tempfile.TemporaryDirectory() as scratch, engine("local", Path(scratch), 1) as local:
+    with tempfile.TemporaryDirectory() as scratch, closing(LocalEngine(Path(scratch), 1)) as local:
         if not schema.scenario.values:
             in_one_hour = table.append_column(etl.HOUR, pa.array(np.zeros(len(table), np.int64)))
             profile = Profile(local.arrow(etl.profile(local.from_arrow(in_one_hour), schema)), schema)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torchrec.distributed.model_parallel import DistributedModelParallel
 
-from swrec_prod import checkpoint
+from swrec_prod.checkpoint import read_state, restore
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.ranker import resolve_run
@@ -27,10 +27,10 @@ def train_epochs(config: RunConfig, ranks: Ranks, out: Path, begin: Path | None 
     at the end what this rank holds, in rank-R.pt.
     """
     catalog = Catalog.open(config.data.path)
-    state = FitState(**checkpoint.read_state(begin, catalog)["fit"]) if begin else FitState()
+    state = FitState(**read_state(begin, catalog)["fit"]) if begin else FitState()
     fit = fit_of(catalog, config, ranks, state)
     if begin:
-        checkpoint.restore(begin, fit.model, fit.optimizer)
+        restore(begin, fit.model, fit.optimizer)
     for _ in range(epochs):
         for _ in fit.epoch(state, 1, lambda *_: None):
             judge(state, fit.validate(), float("nan"))
@@ -62,7 +62,7 @@ def tensors_of(config: RunConfig, path: Path) -> dict[str, torch.Tensor]:
     catalog = Catalog.open(config.data.path)
     with process_group(1) as ranks:
         fit = fit_of(catalog, config, ranks, FitState())
-        checkpoint.restore(path, fit.model, fit.optimizer)
+        restore(path, fit.model, fit.optimizer)
         return dict(flat("", {"model": fit.model.state_dict(), "optimizer": fit.optimizer.state_dict()["state"]}))
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 
 from swrec_prod.config import RunConfig
 
+ROOT = Path(__file__).resolve().parents[1]
 DAYS = {"train": "..2000-12-02", "valid": "2000-12-03", "test": "2000-12-04.."}
 RATES = {"lr_sparse": 0.1, "lr_dense": 0.003, "threads": 1}
 TIMES = ("seconds", "rows_per_second")
@@ -46,18 +48,15 @@ def run_file(folder: Path, config: RunConfig) -> Path:
 
 def environment() -> dict[str, str]:
     """For processes that import this checkout and the tests, and find this Python's commands."""
-    here = Path(__file__).resolve().parent
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)]), "PATH": path}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "PATH": path}
 
 
 def process(*words: Any, timeout: float = 100) -> subprocess.CompletedProcess[str]:
-    """A command of this Python, run to its end: process("-m", "swrec_prod.cli", "datasets")."""
+    """A command of this Python, run in the checkout to its end: process("-m", "swrec_prod.cli", "datasets")."""
     command = [sys.executable, *map(str, words)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdout=pipe, stderr=pipe, text=True, env=environment(), start_new_session=True
-    ) as started:
+    options = {"cwd": ROOT, "env": environment(), "text": True, "start_new_session": True}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as started:
         try:
             out, err = started.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -70,6 +69,14 @@ def torchrun(*words: Any, ranks: int = 2, timeout: float = 100) -> subprocess.Co
     """A script or module (`-m NAME`) on real processes of one machine."""
     launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
     return process(*launcher, *words, timeout=timeout)
+
+
+def wait_for(port_file: Path, process: subprocess.Popen[str]) -> str:
+    """host:port, once the process serves."""
+    while not port_file.exists():
+        assert process.poll() is None, "the server ended before it served"
+        time.sleep(0.05)
+    return f"127.0.0.1:{int(port_file.read_text())}"
 
 
 def history_of(run_dir: Path) -> list[dict[str, Any]]:

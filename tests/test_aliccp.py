@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swrec_prod.datasets.aliccp import (
@@ -23,6 +23,8 @@ from swrec_prod.datasets.aliccp import (
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
+
+pytestmark = pytest.mark.engine
 
 OPTIONS = AliCcpOptions()
 Features = list[tuple[str, str]]
@@ -143,7 +145,7 @@ lists = st.lists(st.tuples(fields, st.integers(0, 99).map(str)), max_size=12)
 
 
 @given(st.lists(lists, min_size=1, max_size=8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_fields_are_told_apart(local_engine: Engine, rows: list[Features]) -> None:
     texts = [line(features=row).split(",", 1)[1] for row in rows]
     table = local_engine.from_arrow(pa.table({"at": range(len(rows)), "text": texts}))

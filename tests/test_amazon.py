@@ -16,6 +16,8 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
 
+pytestmark = pytest.mark.engine
+
 STEMS = {"clothing": "Clothing_Shoes_and_Jewelry", "beauty": "Beauty", "health": "Health_and_Personal_Care"}
 ROWS = {"clothing": 7, "beauty": 5, "health": 10}
 DAY = 86_400

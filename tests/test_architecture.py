@@ -7,16 +7,19 @@ from __future__ import annotations
 import ast
 import graphlib
 import re
+import statistics
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import cache
 from pathlib import Path
 
 import pytest
 import typer
 
-from swrec_prod import cli
+from swrec_prod.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("swrec_prod", "benchmarks")
@@ -80,6 +83,7 @@ def source_files() -> dict[str, Path]:
 
 FILES = source_files()
 SOURCES = {module: path.read_text() for module, path in FILES.items()}
+parsed = cache(ast.parse)
 
 
 def imported(tree: ast.AST, known: Set[str]) -> set[str]:
@@ -104,9 +108,7 @@ def neighbours(one: str, other: str) -> bool:
 
 def rank_violations(module: str, source: str, known: Set[str]) -> list[str]:
     """What `module` imports and may not, each with the rule that forbids it."""
-    ours = {
-        name for name in imported(ast.parse(source), known) if name.split(".")[0] in PACKAGES and name != "swrec_prod"
-    }
+    ours = {name for name in imported(parsed(source), known) if name.split(".")[0] in PACKAGES and name != "swrec_prod"}
     unit = under(module, RANKS)
     if unit is None or unit == "swrec_prod" != module:
         return [f"{module} has no rank: give it one in RANKS and in CONTRIBUTING.md"]
@@ -126,34 +128,34 @@ def rank_violations(module: str, source: str, known: Set[str]) -> list[str]:
 
 def top_level(source: str) -> ast.Module:
     """What importing a module runs, without the bodies of its functions and classes."""
-    tree = ast.parse(source)
-    tree.body = [
+    body = [
         n
-        for n in tree.body
+        for n in parsed(source).body
         if not isinstance(n, (ast.FunctionDef, ast.ClassDef)) and "TYPE_CHECKING" not in ast.dump(n)
     ]
-    return tree
+    return ast.Module(body, type_ignores=[])
 
 
 def graph(at_import: bool) -> dict[str, set[str]]:
     """module -> our modules that it imports; with `at_import` only those that importing it imports too."""
     edges = {}
     for module, source in SOURCES.items():
-        tree = top_level(source) if at_import else ast.parse(source)
+        tree = top_level(source) if at_import else parsed(source)
         edges[module] = {name for name in imported(tree, SOURCES.keys()) if name in SOURCES}
     return edges
 
 
 def reaches_environment(source: str) -> bool:
-    names = {n.attr for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Attribute)}
+    names = {n.attr for n in ast.walk(parsed(source)) if isinstance(n, ast.Attribute)}
     return bool(names & {"environ", "getenv", "putenv"})
 
 
-def functions(source: str) -> Iterator[tuple[str, int]]:
-    """Name and number of lines of each function."""
-    for node in ast.walk(ast.parse(source)):
+def functions(source: str) -> Iterator[tuple[str, int, int]]:
+    """Name, lines, and lines after the docstring of each function."""
+    for node in ast.walk(parsed(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+            body, end = node.body[ast.get_docstring(node) is not None :], node.end_lineno or node.lineno
+            yield node.name, end - node.lineno + 1, end - body[0].lineno + 1 if body else 0
 
 
 @pytest.mark.parametrize("module", SOURCES)
@@ -261,14 +263,14 @@ def test_the_check_of_folders_finds_two_that_import_each_other() -> None:
 
 def test_imports_inside_functions_and_for_type_checkers_are_read() -> None:
     source = "def f():\n    import swrec_prod.cli\nif TYPE_CHECKING:\n    from swrec_prod.data.batch import Batch"
-    assert imported(ast.parse(source), SOURCES.keys()) == {"swrec_prod.cli", "swrec_prod.data.batch"}
+    assert imported(parsed(source), SOURCES.keys()) == {"swrec_prod.cli", "swrec_prod.data.batch"}
 
 
 def test_torchrec_is_imported_in_few_places() -> None:
     users = {
         m
         for m, source in SOURCES.items()
-        if any(n.split(".")[0] == "torchrec" for n in imported(ast.parse(source), set()))
+        if any(n.split(".")[0] == "torchrec" for n in imported(parsed(source), set()))
     }
     assert {m for m in users if under(m, TORCHREC) is None} == set()
 
@@ -299,12 +301,13 @@ def test_the_client_needs_the_packages_that_it_installs_with() -> None:
 
 
 def test_packing_is_numpy_only() -> None:
-    third_party = {n.split(".")[0] for n in imported(ast.parse(SOURCES["swrec_prod.encoding.pack"]), set())} - set(
+    third_party = {n.split(".")[0] for n in imported(parsed(SOURCES["swrec_prod.encoding.pack"]), set())} - set(
         sys.stdlib_module_names
     )
     assert third_party == {"numpy", "swrec_prod"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("module", ["swrec_prod", "swrec_prod.schema", "swrec_prod.config", "swrec_prod.doctor"])
 def test_light_modules_do_not_import_torch(module: str) -> None:
     check = f"import sys, {module}; print(sorted({{'torch', 'torchrec', 'pyarrow'}} & set(sys.modules)))"
@@ -312,6 +315,7 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("module", ["swrec_prod.train.run", "swrec_prod.evaluate.terminal"])
 def test_training_and_its_table_do_not_import_the_plotting_library(module: str) -> None:
     check = f"import sys, {module}; print('plotly' in sys.modules)"
@@ -323,7 +327,21 @@ def test_training_and_its_table_do_not_import_the_plotting_library(module: str) 
 def test_budgets(module: str) -> None:
     lines = SOURCES[module].count("\n")
     assert lines <= 400, f"{module} has {lines} lines: split it"
-    assert [(name, size) for name, size in functions(SOURCES[module]) if size > 80] == []
+    assert [(name, size) for name, size, _ in functions(SOURCES[module]) if size > 80] == []
+
+
+def test_bodies_of_functions_are_short() -> None:
+    sizes = sorted(size for source in SOURCES.values() for _, _, size in functions(source))
+    assert statistics.median(sizes) <= 6
+    assert statistics.quantiles(sizes, n=10)[8] <= 20, "nine of ten"
+
+
+def test_a_folder_is_of_one_trade() -> None:
+    lines = Counter[str]()
+    for module, source in SOURCES.items():
+        lines[folder_of(module)] += source.count("\n")
+    del lines["swrec_prod"]  # its files have ranks of their own
+    assert {folder: size for folder, size in lines.items() if size >= 2200} == {}, "split it"
 
 
 def test_names_say_what_is_inside() -> None:
@@ -355,7 +373,7 @@ def test_links_of_the_documents_lead_somewhere(page: str) -> None:
 
 
 def test_swrec_commands_in_the_readme_exist_with_their_options() -> None:
-    known = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     lines = re.findall(r"^ {4}swrec ([a-z]+)([^#\n]*)", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(lines) >= 8
     for command, rest in lines:

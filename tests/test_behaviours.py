@@ -12,19 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.engine.contract import Engine
-from swrec_prod.engine.local import LocalEngine
-from swrec_prod.prepare import day_writer, write_cluster, write_local
-from swrec_prod.prepare import run as preparing
-from swrec_prod.prepare.behaviours import Behaviours, LatestBehaviours, sequence
-from swrec_prod.prepare.day_writer import Written
-from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.run import prepare
-from tests.dated_log import (
+from dated_log import (
     MIDNIGHT,
     contents,
     data_file,
@@ -35,6 +23,19 @@ from tests.dated_log import (
     write_day,
     write_log,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.engine.contract import Engine
+from swrec_prod.engine.local import LocalEngine
+from swrec_prod.prepare.behaviours import Behaviours, LatestBehaviours, sequence
+from swrec_prod.prepare.day_writer import Written
+from swrec_prod.prepare.events import Events
+from swrec_prod.prepare.run import prepare
+from swrec_prod.prepare.write_local import stream_days
+
+pytestmark = pytest.mark.engine
 
 SEQUENCES = {"seen": (None, 4), "clicks": ("click", 3), "buys": ("buy", None)}
 DUPLICATES = ["user_id", "item", "time"]
@@ -113,9 +114,9 @@ def test_both_engines_write_the_same_bytes(cluster_engine: Engine, raw: Path, tm
 def test_both_engines_add_a_day_alike_and_cut_it_into_files_alike(
     cluster_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((day_writer, "FILE_ROWS"), (day_writer, "GROUP_ROWS"), (write_cluster, "FILE_ROWS")):
-        monkeypatch.setattr(module, name, 25)  # workers of the cluster get no more rows than a file has
-    monkeypatch.setattr(write_cluster, "GROUP_OF_USERS", 20)
+    for name in ("day_writer.FILE_ROWS", "day_writer.GROUP_ROWS", "write_cluster.FILE_ROWS"):
+        monkeypatch.setattr(f"swrec_prod.prepare.{name}", 25)  # workers of the cluster get no more rows than a file has
+    monkeypatch.setattr("swrec_prod.prepare.write_cluster.GROUP_OF_USERS", 20)
     raw = write_log(tmp_path / "raw", 2)
     for engine in ("local", "cluster"):
         prepare(data_file(), raw, tmp_path / engine)
@@ -130,7 +131,7 @@ def test_both_engines_add_a_day_alike_and_cut_it_into_files_alike(
 def test_chunks_may_be_cut_anywhere(
     raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr(write_local, "CHUNK_ROWS", rows)
+    monkeypatch.setattr("swrec_prod.prepare.write_local.CHUNK_ROWS", rows)
     prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(out)
 
@@ -151,14 +152,14 @@ def test_a_day_of_several_chunks_is_evaluated_once(
 
         with monkeypatch.context() as patch:
             patch.setattr(events, "of", of, raising=False)
-            yield from write_local.stream_days(engine, events, *rest)
+            yield from stream_days(engine, events, *rest)
 
     release = LocalEngine.release
     monkeypatch.setattr(
         LocalEngine, "release", lambda self, rows: (released.append(rows.op().name), release(self, rows))
     )
-    monkeypatch.setattr(preparing, "stream_days", counted)
-    monkeypatch.setattr(write_local, "CHUNK_ROWS", 20)
+    monkeypatch.setattr("swrec_prod.prepare.run.stream_days", counted)
+    monkeypatch.setattr("swrec_prod.prepare.write_local.CHUNK_ROWS", 20)
     prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / "out")
     assert sorted(days for days in asked[1:]) == [[day(number)] for number in range(1, 6)]
     assert len(released) >= 5
@@ -168,10 +169,10 @@ def test_a_day_of_several_chunks_is_evaluated_once(
 def test_small_row_groups_and_files_hold_the_same_rows(
     raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(day_writer, "GROUP_ROWS", 7)
-    monkeypatch.setattr(day_writer, "FILE_ROWS", 21)
+    monkeypatch.setattr("swrec_prod.prepare.day_writer.GROUP_ROWS", 7)
+    monkeypatch.setattr("swrec_prod.prepare.day_writer.FILE_ROWS", 21)
     for chunk in (10_000, 13):
-        monkeypatch.setattr(write_local, "CHUNK_ROWS", chunk)
+        monkeypatch.setattr("swrec_prod.prepare.write_local.CHUNK_ROWS", chunk)
         prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / str(chunk))
     assert contents(tmp_path / "13") == contents(tmp_path / "10000")
     assert prepared_rows(tmp_path / "13").equals(prepared_rows(out))

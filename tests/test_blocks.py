@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from swrec_prod.blocks.attention import CoAttention, same_scenario
-from swrec_prod.layers import grouped
 from swrec_prod.layers.folding import fold_blocks
-from swrec_prod.layers.grouped import Backend, GroupedLinear, grouped_linear
+from swrec_prod.layers.grouped import HUGE, Backend, GroupedLinear, grouped_linear
 from swrec_prod.layers.inputs import Route, make_route
 from swrec_prod.layers.mlp import MLP
 from swrec_prod.layers.pooling import LastState, masked_softmax
@@ -69,11 +68,11 @@ def test_many_scenarios_give_the_same_whatever_back_end_suits_them(d_in: int) ->
             torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), *((backend, grouped.HUGE) for backend in BACKENDS)])
+@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), *((backend, HUGE) for backend in BACKENDS)])
 def test_a_scenario_without_rows_has_a_zero_gradient(
     backend: Backend, huge: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grouped, "HUGE", huge)
+    monkeypatch.setattr("swrec_prod.layers.grouped.HUGE", huge)
     linear = GroupedLinear(4, 8, 4, backend)
     linear(torch.randn(5, 8), route_of([2, 0, 3, 0])).sum().backward()  # sum() sends an expanded gradient
     for value in (linear.weight, linear.bias):
@@ -94,9 +93,9 @@ def test_a_batch_may_have_no_rows(backend: Backend) -> None:
 
 
 # 0: in huge pages
-@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), ("loop", grouped.HUGE), ("padded", grouped.HUGE)])
+@pytest.mark.parametrize(("backend", "huge"), [("loop", 0), ("loop", HUGE), ("padded", HUGE)])
 def test_ours_pass_gradcheck(backend: Backend, huge: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grouped, "HUGE", huge)
+    monkeypatch.setattr("swrec_prod.layers.grouped.HUGE", huge)
     weight, bias = torch.randn(3, 2, 4, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
     x, route = torch.randn(6, 4, dtype=torch.float64), route_of([1, 0, 5])
     leaves = tuple(t.requires_grad_() for t in (x, weight, bias))

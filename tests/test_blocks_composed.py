@@ -371,6 +371,7 @@ def test_scenario_pairs_fold_to_their_table() -> None:
 # Several ranks
 
 
+@pytest.mark.process
 def test_two_ranks_learn_what_one_would(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen([sys.executable, composed_ranks.__file__, str(tmp_path), str(rank)]) for rank in (0, 1)

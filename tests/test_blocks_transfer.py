@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from swrec_prod.blocks import transfer
 from swrec_prod.blocks.tailoring import DistributionPooling
 from swrec_prod.blocks.transfer import PERIOD, CrossAttention, CrossExperts, Targets, TransferFilter
 from swrec_prod.layers.inputs import Route, make_route
@@ -170,10 +169,10 @@ def test_targets_follow_the_rows_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -
     one = Targets(4, 2).train()
     one.learn(logit_BM, scenario_B)
     halves = slice(0, 4), slice(4, 8)
-    monkeypatch.setattr(transfer, "sum_over_ranks", lambda x: sent.append(x) or x)
+    monkeypatch.setattr("swrec_prod.blocks.transfer.sum_over_ranks", lambda x: sent.append(x) or x)
     for at in halves:
         Targets(4, 2).train().learn(logit_BM[at], scenario_B[at])
-    monkeypatch.setattr(transfer, "sum_over_ranks", lambda x: sent[0] + sent[1])
+    monkeypatch.setattr("swrec_prod.blocks.transfer.sum_over_ranks", lambda x: sent[0] + sent[1])
     for at in halves:
         rank = Targets(4, 2).train()
         rank.learn(logit_BM[at], scenario_B[at])

@@ -13,7 +13,7 @@ import torch
 from ranks import fit_of
 from runs import config_of, metrics_of_run, predictions
 
-from swrec_prod import checkpoint
+from swrec_prod.checkpoint import keep_only, latest, load_run, load_weights, read_state, save
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import CheckpointError, SwrecError
@@ -40,7 +40,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 
 def checkpoint_in(run: Path) -> Path:
-    found = checkpoint.latest(run / "checkpoints")
+    found = latest(run / "checkpoints")
     assert found is not None
     return found
 
@@ -51,43 +51,44 @@ def test_weights_saved_from_shards_are_read_without_ranks(prepared_genre: Path, 
         fit = fit_of(catalog, config, ranks, FitState())
         for batch, _ in zip(fit.train.epoch(0), range(3), strict=False):
             fit.step(batch)
-        path = checkpoint.save(tmp_path, 3, fit.model, fit.optimizer, {"any": 1})
+        path = save(tmp_path, 3, fit.model, fit.optimizer, {"any": 1})
         shards = {
             n: v.local_shards()[0].tensor if hasattr(v, "local_shards") else v
             for n, v in fit.model.state_dict().items()
         }
         trained = {name: value.clone() for name, value in shards.items()}
     ranker = build_ranker(resolve_run(catalog.schema, config))
-    checkpoint.load_weights(path, ranker)
+    load_weights(path, ranker)
     assert ranker.state_dict().keys() == trained.keys()
     assert all(torch.equal(value, trained[name]) for name, value in ranker.state_dict().items())
-    assert checkpoint.read_state(path) == {"any": 1}
+    assert read_state(path) == {"any": 1}
 
 
 def test_a_checkpoint_tells_where_the_tables_were(tmp_path: Path, prepared_genre: Path) -> None:
     train(config_of(prepared_genre, epochs=1, replicate_kib=0), tmp_path / "run")
-    plan = checkpoint.read_state(checkpoint_in(tmp_path / "run"))["plan"]
+    plan = read_state(checkpoint_in(tmp_path / "run"))["plan"]
     assert all(word in plan for word in ("sparse.ebc", "t_movie_id", "fused", "rank:0"))
 
 
 def test_a_run_is_loaded_with_its_best_weights_ready_to_score(run: Path) -> None:
-    ranker, config, catalog = checkpoint.load_run(run)
+    ranker, config, catalog = load_run(run)
     assert not ranker.training and config == RunConfig.load(run / "run.yaml") and catalog.root == Path(config.data.path)
     best = metrics_of_run(run)["best_step"]
     again = build_ranker(resolve_run(catalog.schema, config))
-    checkpoint.load_weights(run / "checkpoints" / f"step-{best:08d}", again)
+    load_weights(run / "checkpoints" / f"step-{best:08d}", again)
     assert all(torch.equal(value, ranker.state_dict()[name]) for name, value in again.state_dict().items())
 
 
 def test_a_checkpoint_that_was_never_committed_is_not_seen(tmp_path: Path) -> None:
     for name in ("step-00000020", "step-00000003", ".writing-step-00000099"):
         (tmp_path / name).mkdir()
-    assert checkpoint.latest(tmp_path) == tmp_path / "step-00000020"
-    checkpoint.keep_only(tmp_path, tmp_path / "step-00000003")
+    assert latest(tmp_path) == tmp_path / "step-00000020"
+    keep_only(tmp_path, tmp_path / "step-00000003")
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
-    assert checkpoint.latest(tmp_path / "nowhere") is None
+    assert latest(tmp_path / "nowhere") is None
 
 
+@pytest.mark.engine
 def test_data_prepared_otherwise_are_refused(tmp_path: Path, raw_movielens: Path) -> None:
     data, config_path = tmp_path / "data", DataFile.load("movielens_1m_genre")
     prepare(config_path, raw_movielens, data)
@@ -142,7 +143,7 @@ def test_damage_is_told_in_one_line(run: Path, name: str) -> None:
     damage, message = DAMAGES[name]
     damage(run)
     with pytest.raises(SwrecError, match=message) as failure:
-        checkpoint.load_run(run)
+        load_run(run)
     assert isinstance(failure.value, CheckpointError) and "\n" not in str(failure.value)
     assert str(run) in str(failure.value)
 

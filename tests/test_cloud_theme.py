@@ -19,6 +19,8 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
 
+pytestmark = pytest.mark.engine
+
 HEADER = "user_id,theme_id,item_id,leaf_cate_id,cate_level1_id,clk_cnt,reach_time"
 DAY = 86_400_000_000
 

@@ -10,6 +10,8 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.raw.columns import typed_columns
 
+pytestmark = pytest.mark.engine
+
 
 def test_whole_numbers_of_text_are_exact_or_refused(tmp_path: Path, each_engine: Engine) -> None:
     path = tmp_path / "log.csv"

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import succeeds
 from finished_runs import SCENARIOS, World, by_name
-from runs import config_of, metrics_of_run, process
+from runs import config_of, metrics_of_run
 from sklearn.metrics import log_loss, roc_auc_score
 
 from swrec_prod.cli import main
@@ -247,9 +248,7 @@ def test_trained_runs_of_any_strategy_are_compared(prepared_genre: Path, tmp_pat
     for name, more, seed in (("mix/1", {}, 1), ("mix/2", {}, 2), ("finetune", {"strategy": {"name": "finetune"}}, 1)):
         train(config_of(prepared_genre, more=more, epochs=1, seed=seed), tmp_path / name)
     runs = [tmp_path / "mix" / "1", tmp_path / "mix" / "2", tmp_path / "finetune"]
-    done = process("-m", "swrec_prod.cli", "compare", *runs, "--json", "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
+    record = json.loads(succeeds("compare", *runs, "--json", "--out", tmp_path / "out"))
     assert record == json.loads((tmp_path / "out" / "compare.json").read_text())
     variants = by_name(record)
     assert {name: variant["seeds"] for name, variant in variants.items()} == {"mix": [1, 2], "finetune": [1]}

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from commands import succeeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import process
 from sklearn.linear_model import LinearRegression
 from tiny_world import SCHEMA
 from torch import Tensor, nn
@@ -178,17 +178,7 @@ def simulated_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.nd
         "history_length": 5,
     }
     simulate(Simulation(**options), folder / "log")
-    done = process(
-        "-m",
-        "swrec_prod.cli",
-        "prepare",
-        folder / "log" / "data.yaml",
-        "--raw",
-        folder / "log",
-        "--out",
-        folder / "data",
-    )
-    assert done.returncode == 0, done.stderr
+    succeeds("prepare", folder / "log" / "data.yaml", "--raw", folder / "log", "--out", folder / "data")
     config = {
         "data": {
             "path": str(folder / "data"),
@@ -199,14 +189,14 @@ def simulated_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.nd
         "train": {"epochs": 4, "patience": 4, "batch_size": 256, "lr_dense": 0.003, "threads": 1},
     }
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
-    done = process("-m", "swrec_prod.cli", "train", folder / "run.yaml", "--out", folder / "run")
-    assert done.returncode == 0, done.stderr
+    succeeds("train", folder / "run.yaml", "--out", folder / "run")
     truth = pa.concat_tables([pq.read_table(path) for path in sorted((folder / "log" / "truth").rglob("*.parquet"))])
     interest = dict(zip(truth["row"].to_pylist(), truth["interest"].to_numpy(), strict=True))
     rows = read_predictions(folder / "run" / "predictions.parquet")["row"].to_pylist()
     return folder / "run", np.array([interest[row] for row in rows])
 
 
+@pytest.mark.engine
 def test_the_fitted_score_is_nearer_to_interest_than_the_probability(simulated_run: tuple[Path, np.ndarray]) -> None:
     run, interest = simulated_run
     table = read_predictions(run / "predictions.parquet")
@@ -221,6 +211,7 @@ def test_the_fitted_score_is_nearer_to_interest_than_the_probability(simulated_r
     )
 
 
+@pytest.mark.engine
 def test_the_run_holds_the_numbers(simulated_run: tuple[Path, np.ndarray]) -> None:
     run, _ = simulated_run
     config = RunConfig.load(run / "run.yaml")

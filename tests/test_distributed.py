@@ -20,7 +20,6 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.metrics import auc, logloss
 from swrec_prod.ranker import build_ranker, resolve_run
-from swrec_prod.train import distributed
 from swrec_prod.train.distributed import Ranks, gather_rows, process_group, seed_masks
 from swrec_prod.train.loop import FitState
 from swrec_prod.train.shard import replicated_tables
@@ -109,6 +108,7 @@ def held_by(folder: Path, rank: int) -> dict[str, Any]:
     return torch.load(folder / f"rank-{rank}.pt")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", CASES)
 def test_the_tables_were_really_spread_over_the_ranks(
     trained: Path, configs: dict[tuple[str, int], RunConfig], case: str
@@ -136,6 +136,7 @@ def test_only_tiny_tables_are_on_every_rank_unless_told_otherwise(configs: dict[
     assert replicated_tables(sparse, TrainConfig(replicate_kib=0)) == set()
 
 
+@pytest.mark.process
 def test_ranks_end_with_the_same_buffers(trained: Path) -> None:
     one, two = (held_by(trained / "norm" / "two", rank)["buffers"] for rank in (0, 1))
     assert one.keys() == two.keys() and {name.split(".")[-1] for name in one} >= {
@@ -148,6 +149,7 @@ def test_ranks_end_with_the_same_buffers(trained: Path) -> None:
         torch.testing.assert_close(two[name], buffer, atol=0, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.process
 def test_a_checkpoint_scores_as_the_ranks_validated(trained: Path, configs: dict[tuple[str, int], RunConfig]) -> None:
     config, path = configs["norm", 1], end_of(trained / "norm" / "two")
     catalog = Catalog.open(config.data.path)
@@ -174,7 +176,7 @@ def test_masks_depend_on_seed_step_and_rank_alone() -> None:
 def test_threads_are_the_runs_or_the_environments_or_a_part_of_the_cores(
     monkeypatch: pytest.MonkeyPatch, threads: int, told: str | None, expected: int
 ) -> None:
-    monkeypatch.setattr(distributed, "_cores", lambda: 8)
+    monkeypatch.setattr("swrec_prod.train.distributed._cores", lambda: 8)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.delenv("OMP_NUM_THREADS") if told is None else monkeypatch.setenv("OMP_NUM_THREADS", told)
     before = torch.get_num_threads()
@@ -185,6 +187,7 @@ def test_threads_are_the_runs_or_the_environments_or_a_part_of_the_cores(
         torch.set_num_threads(before)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", CASES)
 def test_an_epoch_of_two_ranks_is_an_epoch_of_one(
     trained: Path, configs: dict[tuple[str, int], RunConfig], case: str
@@ -199,6 +202,7 @@ def test_an_epoch_of_two_ranks_is_an_epoch_of_one(
         )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("other", ["two", "one_two", "two_one"])
 def test_any_ranks_come_to_the_same_weights_and_optimiser_state(
@@ -215,6 +219,7 @@ def test_any_ranks_come_to_the_same_weights_and_optimiser_state(
         )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("case", "steps", "rows"), [("shared_bottom", 16, 2 * 3622), ("mscan", 16, 2 * 3622), ("weighted", 18, 1050)]
 )
@@ -229,6 +234,7 @@ def test_any_ranks_validate_alike(trained: Path, case: str, steps: int, rows: in
             assert two["valid_logloss"] == pytest.approx(one["valid_logloss"], abs=1e-5)
 
 
+@pytest.mark.process
 def test_an_error_of_one_rank_ends_all_of_them(prepared_genre: Path, tmp_path: Path) -> None:
     (tmp_path / "fails.py").write_text(FAILS_ON_ONE_RANK)
     file = run_file(tmp_path, config_of(prepared_genre, batch_size=250))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import re
+import runpy
 import shlex
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +18,8 @@ import pydantic
 import pytest
 import typer
 import yaml
-from runs import environment, metrics_of_run
+from commands import succeeds
+from runs import ROOT, metrics_of_run
 
 from swrec_prod.cli import app
 from swrec_prod.config import RunConfig
@@ -28,7 +30,6 @@ from swrec_prod.models import MODELS
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.schema import Encoder, EncoderKind, Feature, FeatureSchema, Label, Scenario
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 DATA = ROOT / "docs" / "data.md"
 
@@ -54,17 +55,26 @@ def keys(record: type[pydantic.BaseModel]) -> set[str]:
     return {field.alias or name for name, field in record.model_fields.items()}
 
 
-def test_the_example_of_own_logs_runs_as_it_is_written(tmp_path: Path) -> None:
-    found = blocks(DATA)
+def run_line(line: str) -> str:
+    """What a line of an example prints: `swrec ...`, or `python FILE`, in the current folder."""
+    program, *words = shlex.split(line)
+    if program == "swrec":
+        return succeeds(*words)
+    assert program == "python", line
+    with redirect_stdout(io.StringIO()) as out:
+        runpy.run_path(words[0], run_name="__main__")
+    return out.getvalue()
+
+
+@pytest.mark.engine
+def test_the_example_of_own_logs_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = blocks(DATA)
     for name in ("python make_log.py", "yaml my_logs.yaml", "yaml my_run.yaml", "python prepare.py"):
-        (tmp_path / name.split()[1]).write_text(found[name])
-    assert len(found["yaml my_logs.yaml"].splitlines()) <= 10
-    for line in (*found["sh"].splitlines(), "python prepare.py"):
-        words = shlex.split(line)
-        program = {"python": [sys.executable], "swrec": [sys.executable, "-m", "swrec_prod.cli"]}[words[0]]
-        done = subprocess.run([*program, *words[1:]], cwd=tmp_path, env=environment(), text=True, capture_output=True)
-        assert done.returncode == 0, f"{line}: {done.stderr}"
-    assert "up to date (10,000 rows)" in done.stdout, "from Python it is the same, so there is nothing left to do"
+        (tmp_path / name.split()[1]).write_text(texts[name])
+    assert len(texts["yaml my_logs.yaml"].splitlines()) <= 10
+    printed = [run_line(line) for line in (*texts["sh"].splitlines(), "python prepare.py")]
+    assert "up to date (10,000 rows)" in printed[-1], "from Python it is the same, so there is nothing left to do"
     catalog = Catalog.open(tmp_path / "prepared")
     assert [str(day) for day in catalog.days] == [f"2024-05-0{i}" for i in range(1, 6)]
     assert sum(file.rows for file in catalog.files) == 10_000

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swrec_prod import doctor
 from swrec_prod.doctor import (
     MATCHING_SETS,
     Finding,
@@ -17,10 +16,12 @@ from swrec_prod.doctor import (
     check_python,
     check_threads,
     check_trio,
+    diagnose,
     explain,
+    main,
     render,
 )
-from swrec_prod.train import distributed
+from swrec_prod.train.distributed import pick_device
 
 
 def trio(pytorch: str, fbgemm: str, torchrec: str, flavour: str = "fbgemm-gpu-cpu") -> dict[str, str]:
@@ -142,18 +143,18 @@ def test_what_becomes_of_a_gpu_is_said(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A GPU")
-    monkeypatch.setattr(distributed, "installed", lambda _: versions)
+    monkeypatch.setattr("swrec_prod.train.distributed.installed", lambda _: versions)
     monkeypatch.setenv("LOCAL_RANK", "3")
     finding = check_gpu(versions)
     assert finding.ok and said in finding.detail and advice in finding.remedy
-    assert str(distributed.pick_device()) == ("cpu" if advice else "cuda:3")
+    assert str(pick_device()) == ("cpu" if advice else "cuda:3")
 
 
 def test_without_a_gpu_training_is_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(distributed, "installed", lambda _: {"fbgemm-gpu": "1.8.0"})
-    assert distributed.pick_device().type == "cpu" and "on the CPU" in check_gpu({"fbgemm-gpu": "1.8.0"}).detail
+    monkeypatch.setattr("swrec_prod.train.distributed.installed", lambda _: {"fbgemm-gpu": "1.8.0"})
+    assert pick_device().type == "cpu" and "on the CPU" in check_gpu({"fbgemm-gpu": "1.8.0"}).detail
 
 
 @pytest.mark.parametrize(("versions", "java"), [({}, True), ({"pyspark": "4.3.0"}, False), ({}, False)])
@@ -172,13 +173,13 @@ def test_render_marks_failures_and_advice() -> None:
 
 
 def test_this_environment_is_healthy(capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor.main() == 0, capsys.readouterr().out
+    assert main() == 0, capsys.readouterr().out
     assert "an fbgemm kernel ran" in capsys.readouterr().out
 
 
 def test_diagnose_works_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "installed", lambda names: {})
+    monkeypatch.setattr("swrec_prod.doctor.installed", lambda names: {})
     for name in ("torch", "torchrec", "fbgemm_gpu"):
         monkeypatch.setitem(__import__("sys").modules, name, None)  # an import of it raises ModuleNotFoundError
-    failed = {f.name for f in doctor.diagnose() if not f.ok}
+    failed = {f.name for f in diagnose() if not f.ok}
     assert failed == {"trio", "flavour", "kernels", "libraries"}

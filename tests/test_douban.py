@@ -14,6 +14,8 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
 
+pytestmark = pytest.mark.engine
+
 HEADERS = {  # of the three logs, in their official order
     "book": ("user_id", "book_id", "rating", "labels", "comment", "time", "ID"),
     "music": ("user_id", "music_id", "rating", "labels", "comment", "useful_num", "time", "ID"),

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fitted_encoders import fit_encoders, scaler_of, vocabulary_of
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
@@ -113,7 +113,7 @@ def test_scalers_see_fitted_rows_only_and_missing_counts_as_mean_or_zero() -> No
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30).filter(lambda v: np.ptp(v) > 1e-3))
 def test_scalers_agree_with_scikit_learn(local_engine: Engine, values: list[float]) -> None:
     column = np.array(values)[:, None]
@@ -127,7 +127,7 @@ def test_scalers_agree_with_scikit_learn(local_engine: Engine, values: list[floa
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TEXTS, TEXTS, st.integers(1, 3))
 def test_a_vocabulary_is_a_counter_sorted(
     local_engine: Engine, seen: list[str | None], asked: list[str | None], min_count: int

@@ -18,10 +18,7 @@ from swrec_prod.engine import engine
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import ConfigError, DataError
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}")
-    for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")
-]
+pytestmark = pytest.mark.engine
 
 
 def test_an_error_of_a_function_of_groups(each_engine: Engine) -> None:

@@ -15,10 +15,7 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.engine.lines import first_line
 from swrec_prod.errors import DataError
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}")
-    for text in ("PySpark does not yet fully support pandas", "fetch_arrow_table")
-]
+pytestmark = pytest.mark.engine
 LINE = {"i": "int64", "s": "string", "f": "float64"}
 
 

@@ -19,6 +19,8 @@ from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.profile import Profile
 from swrec_prod.schema import FeatureSchema
 
+pytestmark = pytest.mark.engine
+
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SCHEMA = {
     "name": "events",

@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from swrec_prod import entry
+from swrec_prod.entry import COMPLETE
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
@@ -224,4 +224,4 @@ def test_a_flavour_installs_all_that_the_product_needs_and_pip_no_cuda_on_a_cpu_
     product = {canonicalize_name(Requirement(r).name) for r in extras["product"]}
     assert needed - product == {"fbgemm-gpu"}, "cpu leaves out torchrec, which would bring the CUDA fbgemm"
     [torchrec] = [r for r in extras["gpu"] if r.startswith("torchrec==")]
-    assert f"pip install --no-deps {torchrec}" in entry.COMPLETE
+    assert f"pip install --no-deps {torchrec}" in COMPLETE

@@ -24,6 +24,8 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
 
+pytestmark = pytest.mark.engine
+
 LOG = [
     "user_id",
     "video_id",

@@ -1,6 +1,4 @@
-"""KuaiRand all the way on a real piece: prepared, trained, judged, exported and served
-by the commands that a user types.
-"""
+"""KuaiRand all the way on a real piece: prepared, trained, judged, exported and served by a user's commands."""
 
 from __future__ import annotations
 
@@ -9,36 +7,31 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from runs import arrays, metrics_of_run, predictions, process
+from commands import succeeds
+from runs import ROOT, arrays, metrics_of_run, predictions, wait_for
 from sklearn.metrics import log_loss, roc_auc_score
-from tiny_world import launch, wait_for
+from tiny_world import launch
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 TABS = {0, 1, 2, 4, 6}
 FIT_UNTIL = date(2022, 5, 4)
 LONGEST = 50
+pytestmark = [pytest.mark.engine, pytest.mark.process]
 Key = tuple[int, int, int]  # user, video, milliseconds
-
-
-def swrec(*words: Any) -> str:
-    done = process("-m", "swrec_prod.cli", *words)
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def way(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """FOLDER with data, run and models/shared_bottom/1."""
     folder = tmp_path_factory.mktemp("kuairand")
-    swrec("prepare", CONFIGS / "data" / "kuairand_pure.yaml", "--raw", shared_data, "--out", folder / "data")
+    succeeds("prepare", CONFIGS / "data" / "kuairand_pure.yaml", "--raw", shared_data, "--out", folder / "data")
     run = CONFIGS / "run" / "kuairand_shared_bottom.yaml"
-    swrec(
+    succeeds(
         "train",
         run,
         f"data.path={folder / 'data'}",
@@ -47,7 +40,7 @@ def way(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--out",
         folder / "run",
     )
-    swrec("export", folder / "run", "--to", folder / "models" / "shared_bottom")
+    succeeds("export", folder / "run", "--to", folder / "models" / "shared_bottom")
     return folder
 
 
@@ -134,7 +127,7 @@ def test_the_metrics_are_those_of_the_predictions(way: Path) -> None:
             roc_auc_score(found["label_click"][of], found["prob_click"][of]), abs=1e-6
         )
         assert judged["auc"] > 0.55
-    again = json.loads(swrec("evaluate", way / "run", "--json"))
+    again = json.loads(succeeds("evaluate", way / "run", "--json"))
     assert again["overall"]["auc"] == pytest.approx(overall["auc"], abs=1e-6)
 
 
@@ -157,7 +150,7 @@ def test_raw_rows_are_served_as_they_were_predicted(way: Path, target: str) -> N
         200,
         "--json",
     )
-    summary = json.loads(swrec(*words, "--out", way / "served.parquet"))
+    summary = json.loads(succeeds(*words, "--out", way / "served.parquet"))
     assert summary["rows"] >= 200 and summary["max_abs_diff"] <= 1e-5
     served = arrays(pq.read_table(way / "served.parquet"))
     offline = predictions(way / "run")

@@ -13,6 +13,8 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
 
+pytestmark = pytest.mark.engine
+
 NEWS = {  # id -> category, subcategory; N9 is shown, but is no news that news.tsv has
     "N1": ("news", "newsus"), "N2": ("lifestyle", "voices"),
     "N3": ("sports", "football_nfl"), "N4": ("finance", "markets"), "N5": ("autos", "suv"),

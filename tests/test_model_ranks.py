@@ -12,6 +12,8 @@ from runs import torchrun
 
 from swrec_prod.train.distributed import Ranks, process_group
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:

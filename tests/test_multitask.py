@@ -207,6 +207,7 @@ def test_a_schema_without_the_key_keeps_its_bytes(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.engine
 def test_an_outcome_before_the_one_that_it_follows_is_refused_with_its_file(tmp_path: Path) -> None:
     labels = {"labels": [{"name": "click", "column": "clicked"}, {"name": "buy", "column": "bought", "after": "click"}]}
     raw = tmp_path / "raw"
@@ -351,6 +352,7 @@ def test_a_chain_needs_the_tasks_own_logits() -> None:
         )
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("debias", [None, {"alpha": 0.1, "c": 0.3}])
 def test_a_run_on_a_simulated_log_is_consistent(tmp_path: Path, debias: dict[str, float] | None) -> None:
     simulate(Simulation(days=4, rows_per_day=1500, scenarios=3, seed=1, conversions=True), tmp_path / "log")

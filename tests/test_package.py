@@ -19,10 +19,9 @@ import pytest
 from tiny_world import MODELS, STRENGTHS, catalog_of, eager_logits, make_config, make_ranker, prepare
 
 from swrec_prod.errors import DataError, PackageError
-from swrec_prod.export import run
 from swrec_prod.export.loaded import EXPECTED, Package, Programs
 from swrec_prod.export.package import destination, installed, ready_versions, staged, verify_package
-from swrec_prod.export.run import export_package
+from swrec_prod.export.run import EAGER_BOUND, export_package
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +103,7 @@ def test_a_name_that_cannot_be_served_is_refused(tmp_path):
 
 
 def test_an_export_that_disagrees_publishes_nothing(prepared, tmp_path, monkeypatch):
-    monkeypatch.setitem(run.EAGER_BOUND, "int4", 1e-9)
+    monkeypatch.setitem(EAGER_BOUND, "int4", 1e-9)
     with pytest.raises(
         PackageError, match=r"dense.pt differs from the trained ranker by .* nothing was published; int4 loses too much"
     ):
@@ -168,6 +167,7 @@ def test_every_scenario_is_compared_whatever_the_golden_rows_are_of(prepared, tm
         export(folder, tmp_path / "bottom")
 
 
+@pytest.mark.process
 def test_an_export_sweeps_what_a_killed_one_left(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

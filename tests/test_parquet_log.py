@@ -22,6 +22,8 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.prepare.data_file import DataFile
 
+pytestmark = pytest.mark.engine
+
 MAY_1 = 1_714_521_600  # 2024-05-01 00:00 UTC in seconds
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dated_log import prepared_rows
 
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
@@ -26,11 +27,11 @@ from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.movielens import MOVIELENS_1M
 from swrec_prod.datasets.source import RawFile
 from swrec_prod.errors import ConfigError, DataError, SchemaError
-from swrec_prod.prepare import day_writer, write_local
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.requests import last_days
 from swrec_prod.prepare.run import prepare
-from tests.dated_log import prepared_rows
+
+pytestmark = pytest.mark.engine
 
 START = datetime(2024, 1, 1, 12, tzinfo=UTC)
 TOY = {
@@ -239,6 +240,7 @@ def test_a_folder_of_other_things_is_never_touched(run: Any, tmp_path: Path) -> 
         run(log(), out="mine/thesis.txt")
 
 
+@pytest.mark.process
 def test_a_run_that_fails_or_is_killed_leaves_nothing(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,7 +251,8 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing(
     for folder in (leftover, running):
         (folder / "day=2024-01-01").mkdir(parents=True)
     monkeypatch.setattr(
-        write_local, "day_slices", lambda days: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space"))
+        "swrec_prod.prepare.write_local.day_slices",
+        lambda days: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")),
     )
     with pytest.raises(
         DataError, match="the disk is full; make room and run swrec prepare again, it goes on where it stopped"
@@ -263,7 +266,7 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing(
 
 def test_a_large_day_has_several_row_groups(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = run(log(at=[START] * 10), out="whole")
-    monkeypatch.setattr(day_writer, "GROUP_ROWS", 4)
+    monkeypatch.setattr("swrec_prod.prepare.day_writer.GROUP_ROWS", 4)
     parts, manifest = run(log(at=[START] * 10), out="parts")
     assert manifest["files"][0]["row_groups"] == 3 and prepared_rows(parts).equals(prepared_rows(whole))
 

@@ -29,6 +29,8 @@ from swrec_prod.layout import Layout
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 
+pytestmark = pytest.mark.engine
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "data"
 NAMES = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
 HOURS = 3_600_000_000

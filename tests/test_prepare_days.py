@@ -16,6 +16,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from dated_log import (
+    SCHEMA,
+    contents,
+    data_file,
+    day,
+    day_files,
+    manifest_of,
+    prepare_once,
+    rows_of_day,
+    write_day,
+    write_log,
+    write_users,
+)
 
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
@@ -24,18 +37,8 @@ from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.files import temporary
 from swrec_prod.prepare.run import prepare
 from swrec_prod.prepare.staging import only_writer
-from tests.dated_log import (
-    SCHEMA,
-    contents,
-    data_file,
-    day,
-    day_files,
-    manifest_of,
-    rows_of_day,
-    write_day,
-    write_log,
-    write_users,
-)
+
+pytestmark = pytest.mark.engine
 
 WITHOUT_HISTORIES = {"features": [feature for feature in SCHEMA["features"] if feature["kind"] != "sequence"]}
 
@@ -69,7 +72,7 @@ def days_of(*numbers: int) -> list[date]:
 
 
 def test_adding_a_day_touches_only_that_day(raw: Path, out: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     before, bytes_before = inodes(out, *days_of(1, 2, 3, 4)), day_files(out)
     write_day(raw, 5)
     said = prepared(raw, out)
@@ -91,14 +94,14 @@ def test_days_one_by_one_are_days_all_at_once(tmp_path: Path, first: int) -> Non
 
 
 def test_running_again_is_up_to_date(raw: Path, out: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     before = inodes(out, *days_of(1, 2, 3, 4)), contents(out)
     assert prepared(raw, out) == [f"{out}: up to date (240 rows)"]
     assert (inodes(out, *days_of(1, 2, 3, 4)), contents(out)) == before
 
 
 def test_frozen_vocabularies_do_not_know_values_of_later_days(raw: Path, out: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     vocabularies = {name: digest for name, digest in contents(out).items() if name.startswith(("vocab", "schema"))}
     write_day(raw, 5)
     prepared(raw, out)
@@ -108,7 +111,7 @@ def test_frozen_vocabularies_do_not_know_values_of_later_days(raw: Path, out: Pa
 
 
 def test_extended_vocabularies_put_values_of_earlier_days_behind_the_known_ones(raw: Path, out: Path) -> None:
-    prepared(raw, out, vocabularies="extend")
+    prepare_once(data_file(vocabularies="extend"), raw, out)
     known, rows = Encoders.load(out).tables["item"].values.to_pylist(), day_files(out)  # type: ignore[attr-defined]
     assert not {"new3", "new4"} & set(known)
     write_day(raw, 5)
@@ -135,7 +138,7 @@ def test_new_values_must_be_frequent_enough_too(raw: Path, out: Path) -> None:
 
 
 def test_days_are_judged_that_their_encoders_had_not_seen(raw: Path, out: Path) -> None:
-    prepared(raw, out, vocabularies="extend")
+    prepare_once(data_file(vocabularies="extend"), raw, out)
     write_day(raw, 5)
     prepared(raw, out, vocabularies="extend")
     catalog = Catalog.open(out)
@@ -154,7 +157,7 @@ def test_days_are_judged_that_their_encoders_had_not_seen(raw: Path, out: Path) 
 
 
 def test_a_changed_file_is_named_and_the_days_behind_it_are_done_again(raw: Path, out: Path, tmp_path: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     before = inodes(out, *days_of(1, 2))
     write_day(raw, 3, rows_of_day(33, 50, time=rows_of_day(3, 50)["time"]))
     said = prepared(raw, out)
@@ -178,7 +181,7 @@ def test_without_histories_only_the_changed_day_is_done_again(raw: Path, out: Pa
 
 
 def test_a_late_file_and_one_that_is_gone_are_changes_of_their_day(raw: Path, out: Path, tmp_path: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     late = write_day(raw, 3, rows=20, part=1)
     assert prepared(raw, out)[0] == f"{day(3)}: part-1.parquet came late"
     prepared(raw, tmp_path / "fresh")
@@ -201,7 +204,7 @@ def test_a_day_in_between_that_comes_late(raw: Path, out: Path, tmp_path: Path) 
 
 
 def test_a_day_that_the_log_no_longer_has_stays(raw: Path, out: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     before, asked = inodes(out, *days_of(1, 2, 3, 4)), contents(out)["requests.parquet"]
     shutil.rmtree(raw / "log" / f"day={day(1)}")
     assert prepared(raw, out) == [f"{out}: up to date (240 rows)"]
@@ -212,7 +215,7 @@ def test_a_day_that_the_log_no_longer_has_stays(raw: Path, out: Path) -> None:
 
 
 def test_a_vanished_day_behind_a_changed_one_is_an_error(raw: Path, out: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     before = contents(out)
     shutil.rmtree(raw / "log" / f"day={day(4)}")
     write_day(raw, 3, rows=50)
@@ -225,7 +228,7 @@ def test_a_vanished_day_behind_a_changed_one_is_an_error(raw: Path, out: Path) -
 
 
 def test_other_inputs_are_named(raw: Path, out: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     before = contents(out)
     with pytest.raises(DataError, match=r"was prepared from other inputs; .*\(the data file changed\)$"):
         prepared(raw, out, deduplicate=["user_id"])
@@ -233,7 +236,7 @@ def test_other_inputs_are_named(raw: Path, out: Path) -> None:
 
 
 def test_days_keep_the_attributes_that_they_were_prepared_with(raw: Path, out: Path, tmp_path: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     before = contents(out)
     earlier = manifest_of(out)["source"]["raw"]
     write_users(raw, users=7)
@@ -252,7 +255,7 @@ def test_days_keep_the_attributes_that_they_were_prepared_with(raw: Path, out: P
 
 @pytest.mark.parametrize("number", [2, 4])
 def test_a_damaged_day_is_done_again_alone(raw: Path, out: Path, number: int) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     whole = contents(out)
     others = [n for n in range(1, 5) if n != number]
     before, path = inodes(out, *days_of(*others)), out / f"day={day(number)}" / "part-00000.parquet"
@@ -266,7 +269,7 @@ def test_a_damaged_day_is_done_again_alone(raw: Path, out: Path, number: int) ->
 
 
 def test_a_damaged_day_that_the_log_no_longer_has_is_an_error(raw: Path, out: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     shutil.rmtree(raw / "log" / f"day={day(3)}")
     (out / f"day={day(3)}" / "part-00000.parquet").unlink()
     before = contents(out)
@@ -278,7 +281,7 @@ def test_a_damaged_day_that_the_log_no_longer_has_is_an_error(raw: Path, out: Pa
 
 
 def test_several_damaged_days_have_the_histories_of_the_days_between_them(raw: Path, out: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     whole = contents(out)
     for number in (1, 3):
         (out / f"day={day(number)}" / "part-00000.parquet").unlink()
@@ -287,7 +290,7 @@ def test_several_damaged_days_have_the_histories_of_the_days_between_them(raw: P
 
 
 def test_damaged_vocabularies_of_days_that_are_gone_are_an_error(raw: Path, out: Path) -> None:
-    prepared(raw, out)
+    prepare_once(data_file(), raw, out)
     shutil.rmtree(raw / "log" / f"day={day(3)}")
     (out / "vocab" / "item.parquet").unlink()
     before = contents(out)
@@ -306,6 +309,7 @@ def test_a_day_without_rows_is_a_day(raw: Path, out: Path) -> None:
     assert Catalog.open(out).days == days_of(1, 2, 4)
 
 
+@pytest.mark.process
 def test_only_one_prepare_writes_to_a_folder(raw: Path, out: Path, tmp_path: Path) -> None:
     hold = "import sys, time; from pathlib import Path; from swrec_prod.prepare.staging import only_writer\n"
     hold += "with only_writer(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
@@ -352,6 +356,7 @@ def test_a_folder_below_the_raw_log_is_no_part_of_it(raw: Path) -> None:
     assert prepared(raw, raw / "out", **options) == [f"{raw / 'out'}: up to date (240 rows)"]
 
 
+@pytest.mark.process
 def test_what_runs_on_another_machine_left_is_not_swept(raw: Path, out: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -17,24 +18,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
-from swrec_prod.engine.local import LocalEngine
-from swrec_prod.errors import DataError
-from swrec_prod.prepare import run as preparing
-from swrec_prod.prepare import write_local
-from swrec_prod.prepare.run import prepare
-from tests.dated_log import (
+from dated_log import (
     MIDNIGHT,
     contents,
     damage_a_page,
     data_file,
     day,
     manifest_of,
+    prepare_once,
     prepared_rows,
     rows_of_day,
     write_day,
     write_log,
 )
+
+from swrec_prod.engine.local import LocalEngine
+from swrec_prod.errors import DataError
+from swrec_prod.prepare.run import prepare
+
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
@@ -80,14 +82,14 @@ def test_a_damaged_file_is_named(raw: Path, out: Path, fault: Callable[[Path], N
     path = raw / "log" / f"day={day(3)}" / "part-0.parquet"
     if added:
         kept = path.parent.rename(raw.parent / "kept")
-        prepare(data_file(), raw, out)
+        prepare_once(data_file(), raw, out)
         kept.rename(path.parent)
     fault(path)
     refused(raw, out, str(path))
 
 
 def test_a_mended_file_is_prepared_and_the_rest_goes_on(raw: Path, out: Path, tmp_path: Path) -> None:
-    prepare(data_file(), raw, tmp_path / "whole")
+    prepare_once(data_file(), raw, tmp_path / "whole")
     path = raw / "log" / f"day={day(3)}" / "part-0.parquet"
     content = path.read_bytes()
     truncate(path)
@@ -103,12 +105,8 @@ def test_a_file_that_vanishes_or_changes_mid_run_is_named(
     raw: Path, out: Path, moment: str, vanishes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = raw / "log" / f"day={day(2)}" / "part-0.parquet"
-    module, name = {
-        "fitting": (preparing, "fit"),
-        "writing": (write_local, "latest_before"),
-        "finished": (preparing, "held_out_requests"),
-    }[moment]
-    original = getattr(module, name)
+    step = {"fitting": "run.fit", "writing": "write_local.latest_before", "finished": "run.held_out_requests"}[moment]
+    original = resolve_name(f"swrec_prod.prepare.{step}")
 
     def disturbed(*args: Any, **more: Any) -> Any:
         if vanishes:
@@ -117,7 +115,7 @@ def test_a_file_that_vanishes_or_changes_mid_run_is_named(
             write_day(raw, 2, rows=50)
         return original(*args, **more)
 
-    monkeypatch.setattr(module, name, disturbed)
+    monkeypatch.setattr(f"swrec_prod.prepare.{step}", disturbed)
     refused(raw, out, str(path))
     assert not out.exists()
     monkeypatch.undo()
@@ -135,7 +133,7 @@ def test_a_column_of_another_type_on_a_later_day_is_named(
     raw: Path, out: Path, added: bool, column: str, number: Any
 ) -> None:
     if added:
-        prepare(data_file(), raw, out)
+        prepare_once(data_file(), raw, out)
         path = write_day(raw, 4, **{column: [number] * 60})
     else:
         path = write_day(raw, 3, **{column: [number] * 60})
@@ -143,7 +141,7 @@ def test_a_column_of_another_type_on_a_later_day_is_named(
 
 
 def test_a_new_column_on_a_later_day_changes_nothing(raw: Path, out: Path, tmp_path: Path) -> None:
-    prepare(data_file(), raw, tmp_path / "without")
+    prepare_once(data_file(), raw, tmp_path / "without")
     write_day(raw, 3, weather=["rain"] * 60)
     prepare(data_file(), raw, out)
     assert prepared_rows(out).equals(prepared_rows(tmp_path / "without"))
@@ -151,7 +149,7 @@ def test_a_new_column_on_a_later_day_changes_nothing(raw: Path, out: Path, tmp_p
 
 @pytest.mark.parametrize("column", ["scenario", "clicked", "w"])
 def test_a_day_without_a_column_that_every_row_needs_is_refused(raw: Path, out: Path, column: str) -> None:
-    prepare(data_file(), raw, out)
+    prepare_once(data_file(), raw, out)
     path = write_day(raw, 4, rows_of_day(4).drop([column]))
     refused(raw, out, str(path), f"column {column!r}", "60")
 
@@ -159,7 +157,7 @@ def test_a_day_without_a_column_that_every_row_needs_is_refused(raw: Path, out: 
 def test_a_feature_that_an_added_day_lacks_is_missing_there_as_if_all_were_prepared_at_once(
     raw: Path, out: Path, tmp_path: Path
 ) -> None:
-    prepare(data_file(), raw, out)
+    prepare_once(data_file(), raw, out)
     write_day(raw, 4, rows_of_day(4).drop(["item", "session"]))
     prepare(data_file(), raw, out)
     assert manifest_of(out)["days"][str(day(4))]["nulls"]["item"] == 60
@@ -223,7 +221,7 @@ def test_a_value_that_cannot_be_used_is_named_with_its_file(
 
 
 def test_a_row_without_a_time_on_an_added_day_is_named_with_its_file(raw: Path, out: Path) -> None:
-    prepare(data_file(), raw, out)
+    prepare_once(data_file(), raw, out)
     path = write_day(raw, 4, time=[None, *rows_of_day(4)["time"].to_pylist()[1:]])
     refused(raw, out, str(path), "column 'time' (time) has 1 missing values")
 
@@ -251,7 +249,7 @@ def test_times_in_a_wrong_unit_are_named(raw: Path, out: Path, unit: str) -> Non
 
 
 def test_times_out_of_order_are_fine(raw: Path, out: Path, tmp_path: Path) -> None:
-    prepare(data_file(), raw, tmp_path / "ordered")
+    prepare_once(data_file(), raw, tmp_path / "ordered")
     for number in (1, 2, 3):
         write_day(raw, number, rows_of_day(number).take(pa.array(np.random.default_rng(number).permutation(60))))
     prepare(data_file(), raw, out)
@@ -259,7 +257,7 @@ def test_times_out_of_order_are_fine(raw: Path, out: Path, tmp_path: Path) -> No
 
 
 def test_a_row_of_another_day_is_named(raw: Path, out: Path) -> None:
-    prepare(data_file(), raw, out)
+    prepare_once(data_file(), raw, out)
     path = write_day(raw, 4, time=values("time", i0=MIDNIGHT, i1=MIDNIGHT)[:2] + rows_of_day(4)["time"].to_pylist()[2:])
     refused(raw, out, str(path), f"column 'time' has rows of {day(1)}, but the file is of {day(4)} (utc_offset +00:00)")
     # also where the other day is prepared at the same time
@@ -272,7 +270,7 @@ def test_a_row_of_another_day_is_named(raw: Path, out: Path) -> None:
 def test_a_full_disk_is_told_and_work_goes_on_afterwards(
     raw: Path, out: Path, tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(data_file(), raw, tmp_path / "whole")
+    prepare_once(data_file(), raw, tmp_path / "whole")
 
     def full(*args: Any, **more: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -284,7 +282,7 @@ def test_a_full_disk_is_told_and_work_goes_on_afterwards(
     elif when == "a day":
         monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     else:
-        monkeypatch.setattr(preparing, "held_out_requests", full)
+        monkeypatch.setattr("swrec_prod.prepare.run.held_out_requests", full)
     refused(raw, out, "the disk is full; make room and run swrec prepare again")
     assert not out.exists()
     monkeypatch.undo()
@@ -298,7 +296,7 @@ def test_a_column_without_a_value_on_one_day_is_missing_there(
     raw: Path, out: Path, tmp_path: Path, column: str, added: bool
 ) -> None:
     if added:
-        prepare(data_file(), raw, out)
+        prepare_once(data_file(), raw, out)
     number = 4 if added else 3
     write_day(raw, number, **{column: pa.nulls(60)})  # no type, as pandas writes it
     prepare(data_file(), raw, out)
@@ -316,6 +314,7 @@ def test_a_column_without_a_value_on_any_day_is_missing(raw: Path, out: Path, co
         assert manifest_of(out)["nulls"][column] == 180
 
 
+@pytest.mark.process
 def test_the_command_exits_with_2_and_one_line(raw: Path, out: Path, tmp_path: Path) -> None:
     config = tmp_path / "data.yaml"
     config.write_text(yaml.safe_dump(data_file().model_dump(mode="json", by_alias=True, exclude_defaults=True)))

@@ -15,11 +15,21 @@ from typing import Any
 
 import pytest
 import yaml
+from dated_log import (
+    contents,
+    damage_a_page,
+    data_file,
+    day,
+    manifest_of,
+    prepare_once,
+    write_day,
+    write_log,
+    write_users,
+)
 
-from swrec_prod.encoding import encoders
-from swrec_prod.prepare import run as preparing
 from swrec_prod.prepare.run import prepare
-from tests.dated_log import contents, damage_a_page, data_file, day, manifest_of, write_day, write_log, write_users
+
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
@@ -33,6 +43,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("extend", [False, True])
 def test_a_killed_prepare_goes_on_where_it_stopped(raw: Path, out: Path, tmp_path: Path, extend: bool) -> None:
     changes = {"vocabularies": "extend"} if extend else {}
@@ -73,14 +84,17 @@ def test_a_killed_prepare_goes_on_where_it_stopped(raw: Path, out: Path, tmp_pat
     ]
 
 
-def kill(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, call: Callable[[], Any]) -> None:
-    """End `call` as a kill does, where it asks for `name`."""
+REQUESTS = "swrec_prod.prepare.run.held_out_requests"  # the last step but one
+
+
+def kill(monkeypatch: pytest.MonkeyPatch, step: str, call: Callable[[], Any]) -> None:
+    """End `call` as a kill does, where it calls the function with this dotted name."""
 
     def killed(*args: Any, **more: Any) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(where, name, killed)
+        patch.setattr(step, killed)
         call()
 
 
@@ -89,9 +103,9 @@ def test_a_killed_prepare_whose_attributes_changed_begins_again(
     raw: Path, out: Path, tmp_path: Path, added: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if added:
-        prepare(data_file(), raw, out)
+        prepare_once(data_file(), raw, out)
         write_day(raw, 4)
-    kill(monkeypatch, preparing, "held_out_requests", lambda: prepare(data_file(), raw, out))
+    kill(monkeypatch, REQUESTS, lambda: prepare(data_file(), raw, out))
     write_users(raw, users=3)
     if added:
         shutil.copytree(out, tmp_path / "unbroken")
@@ -107,12 +121,12 @@ def test_killed_while_it_extends_vocabularies(
     raw: Path, out: Path, tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = data_file(vocabularies="extend")
-    prepare(file, raw, out)
+    prepare_once(file, raw, out)
     shutil.copytree(out, tmp_path / "unbroken")
     write_day(raw, 4)
     prepare(file, raw, tmp_path / "unbroken")
-    where, name = (encoders.pq, "write_table") if moment == "vocabularies" else (preparing, "held_out_requests")
-    kill(monkeypatch, where, name, lambda: prepare(file, raw, out))
+    step = "swrec_prod.encoding.encoders.pq.write_table" if moment == "vocabularies" else REQUESTS
+    kill(monkeypatch, step, lambda: prepare(file, raw, out))
     prepare(file, raw, out)
     assert contents(out) == contents(tmp_path / "unbroken")
 
@@ -120,11 +134,11 @@ def test_killed_while_it_extends_vocabularies(
 def test_a_prepared_day_that_is_damaged_while_work_on_it_is_cut_off_is_done_again(
     raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(data_file(), raw, out)
+    prepare_once(data_file(), raw, out)
     shutil.copytree(out, tmp_path / "unbroken")
     write_day(raw, 4)
     prepare(data_file(), raw, tmp_path / "unbroken")
-    kill(monkeypatch, preparing, "held_out_requests", lambda: prepare(data_file(), raw, out))
+    kill(monkeypatch, REQUESTS, lambda: prepare(data_file(), raw, out))
     damage_a_page(out / f"day={day(2)}" / "part-00000.parquet")  # the unfinished work has a hard link to it
     prepare(data_file(), raw, out)
     assert contents(out) == contents(tmp_path / "unbroken")
@@ -133,8 +147,8 @@ def test_a_prepared_day_that_is_damaged_while_work_on_it_is_cut_off_is_done_agai
 def test_killed_between_its_last_two_steps(
     raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(data_file(), raw, tmp_path / "whole")
-    prepare(data_file(), raw, out)
+    prepare_once(data_file(), raw, tmp_path / "whole")
+    prepare_once(data_file(), raw, out)
     write_day(raw, 4)
     rename = os.rename
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dated_log import contents, prepared_rows
 
 from swrec_prod.datasets.movielens import MOVIELENS_1M, MovieLensOptions, rating_log
 from swrec_prod.encoding.encoders import Encoders
@@ -21,7 +22,8 @@ from swrec_prod.encoding.pack import Ragged
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
-from tests.dated_log import contents, prepared_rows
+
+pytestmark = pytest.mark.engine
 
 
 def raw_rows(raw: Path, scenarios: str) -> list[dict[str, Any]]:

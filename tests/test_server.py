@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -25,36 +24,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_world import ITEMS, USER, launch, prepare, publish, wait_for
+from runs import wait_for
+from tiny_world import ITEMS, USER, launch
 
 from swrec_prod.errors import ConfigError, PackageError
-from swrec_prod.serving import predictor, ranking_pb2, wire
+from swrec_prod.serving import ranking_pb2, wire
 from swrec_prod.serving.client import Client
-from swrec_prod.serving.predictor import Scored
+from swrec_prod.serving.predictor import Predictor, Scored
 from swrec_prod.serving.router import Router
 from swrec_prod.serving.server import Options, serve, start
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def repo(prepared, tmp_path_factory) -> Path:
-    return publish(prepared, tmp_path_factory.mktemp("repo"))
-
-
-@pytest.fixture(scope="module")
-def target(repo, tmp_path_factory) -> Iterator[str]:
-    """A server process."""
-    port_file = tmp_path_factory.mktemp("port") / "port"
-    with launch(repo, port_file) as process:
-        yield wait_for(port_file, process)
-        process.terminate()
-
 
 # Faults of our own
 
@@ -135,17 +113,17 @@ def test_health_is_told_while_a_long_forward_runs():
     assert ranking_pb2.ScoreResponse.FromString(data).score == [1.0]
 
 
-def test_a_predictor_is_quick_when_its_largest_forward_is(repo, monkeypatch):
+def test_a_predictor_is_quick_when_its_largest_forward_is(tiny_repo, monkeypatch):
     for bound, quick in ((1e3, True), (0.0, False)):
-        monkeypatch.setattr(predictor, "QUICK", bound)
-        assert predictor.Predictor.load(repo / "mscan" / "1").quick is quick
+        monkeypatch.setattr("swrec_prod.serving.predictor.QUICK", bound)
+        assert Predictor.load(tiny_repo / "mscan" / "1").quick is quick
 
 
 # The process
 
 
-def test_health_by_the_stock_client(target):
-    with grpc.insecure_channel(target) as channel:
+def test_health_by_the_stock_client(tiny_server):
+    with grpc.insecure_channel(tiny_server) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", "swrec.v1.Ranking", "model/mscan", "model/shared_bottom"):
             reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
@@ -155,8 +133,8 @@ def test_health_by_the_stock_client(target):
     assert failure.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_reflection_by_the_stock_client(target):
-    with grpc.insecure_channel(target) as channel:
+def test_reflection_by_the_stock_client(tiny_server):
+    with grpc.insecure_channel(tiny_server) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         asked = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
@@ -167,8 +145,9 @@ def test_reflection_by_the_stock_client(target):
     assert b"ScoreRequest" in described.file_descriptor_response.file_descriptor_proto[0]
 
 
-def test_sigterm_says_not_serving_then_ends_well(repo, tmp_path):
-    with launch(repo, tmp_path / "port", notice=2.0) as process:
+@pytest.mark.process
+def test_sigterm_says_not_serving_then_ends_well(tiny_repo, tmp_path):
+    with launch(tiny_repo, tmp_path / "port", notice=2.0) as process:
         target = wait_for(tmp_path / "port", process)
         with grpc.insecure_channel(target) as channel, Client(target, timeout=30) as client:
             watch = health_pb2_grpc.HealthStub(channel).Watch(
@@ -187,6 +166,7 @@ def test_sigterm_says_not_serving_then_ends_well(repo, tmp_path):
         ]
 
 
+@pytest.mark.process
 def test_serving_needs_no_torchrec():
     code = "import swrec_prod.serving.server, sys; print('torchrec' in sys.modules, 'swrec_prod.ranker' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -206,9 +186,9 @@ def test_a_taken_port_is_an_error():
         asyncio.run(twice())
 
 
-def test_an_open_address_must_be_meant(repo):
+def test_an_open_address_must_be_meant(tiny_repo):
     with pytest.raises(ConfigError, match=r"host '0.0.0.0': other machines reach it"):
-        serve(Options(repo, port=0, host="0.0.0.0"))
+        serve(Options(tiny_repo, port=0, host="0.0.0.0"))
 
 
 @pytest.mark.parametrize(
@@ -218,18 +198,18 @@ def test_an_open_address_must_be_meant(repo):
         (["mscan/5"], r"no complete version '5'; known: 1, 2"),
     ],
 )
-def test_a_choice_that_is_not_there_is_named(repo, chosen, message):
+def test_a_choice_that_is_not_there_is_named(tiny_repo, chosen, message):
     with pytest.raises(PackageError, match=message):
-        Router.load(repo, chosen)
+        Router.load(tiny_repo, chosen)
 
 
-def test_an_older_version_can_be_chosen_beside_the_latest(repo):
-    router = Router.load(repo, ["mscan/1", "mscan"])
+def test_an_older_version_can_be_chosen_beside_the_latest(tiny_repo):
+    router = Router.load(tiny_repo, ["mscan/1", "mscan"])
     assert [router.route("", version).version for version in ("", "1", "2")] == ["2", "1", "2"]
 
 
-def test_a_package_without_c_for_a_scenario_is_not_served(repo, tmp_path):
-    package = Path(shutil.copytree(repo / "mscan" / "1", tmp_path / "mscan" / "1"))
+def test_a_package_without_c_for_a_scenario_is_not_served(tiny_repo, tmp_path):
+    package = Path(shutil.copytree(tiny_repo / "mscan" / "1", tmp_path / "mscan" / "1"))
     manifest = json.loads((package / "manifest.json").read_text())
     del manifest["debias_strength"]["cart"]
     (package / "manifest.json").write_text(json.dumps(manifest))
@@ -272,6 +252,7 @@ def test_the_wire_twins_are_the_public_messages_byte_for_byte(ints, floats, leng
     assert public.SerializeToString() == twin.SerializeToString()
 
 
+@pytest.mark.process
 def test_generated_files_are_current(tmp_path):
     pytest.importorskip("grpc_tools")
     root = Path(__file__).resolve().parents[1]

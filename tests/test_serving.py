@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent import futures
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -21,16 +20,12 @@ from tiny_world import (
     STRENGTHS,
     USER,
     eager_logits,
-    launch,
     make_ranker,
-    prepare,
-    publish,
-    wait_for,
 )
 
 from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
 from swrec_prod.schema import FeatureSchema
-from swrec_prod.serving import features, ranking_pb2, ranking_pb2_grpc
+from swrec_prod.serving import ranking_pb2, ranking_pb2_grpc
 from swrec_prod.serving.client import Client, make_request
 from swrec_prod.serving.router import Router
 from swrec_prod.serving.rows import compare, requests_from_table, score_table
@@ -38,47 +33,26 @@ from swrec_prod.serving.service import RankingService, answer, status_of
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def repo(prepared, tmp_path_factory) -> Path:
-    return publish(prepared, tmp_path_factory.mktemp("repo"))
-
-
-@pytest.fixture(scope="module")
-def target(repo, tmp_path_factory) -> Iterator[str]:
-    """A server process."""
-    port_file = tmp_path_factory.mktemp("port") / "port"
-    with launch(repo, port_file) as process:
-        yield wait_for(port_file, process)
-        process.terminate()
-
-
-@pytest.fixture(scope="module")
-def client(target) -> Iterator[Client]:
-    with Client(target, timeout=30) as opened:
+def client(tiny_server) -> Iterator[Client]:
+    with Client(tiny_server, timeout=30) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def service(repo) -> RankingService:
+def service(tiny_repo) -> RankingService:
     """The service without a socket, where a test asks it very often."""
-    return RankingService(Router.load(repo))
+    return RankingService(Router.load(tiny_repo))
 
 
 # Scores
 
 
 @pytest.mark.parametrize("model", ["mscan", "shared_bottom"])
-def test_served_scores_are_those_of_the_trained_ranker(model, client, prepared):
-    rows = pq.read_table(prepared / "requests.parquet")
-    served, latency_ms = score_table(client, rows, FeatureSchema.load(prepared / "schema.yaml"), model=model)
+def test_served_scores_are_those_of_the_trained_ranker(model, client, tiny_folder):
+    rows = pq.read_table(tiny_folder / "requests.parquet")
+    served, latency_ms = score_table(client, rows, FeatureSchema.load(tiny_folder / "schema.yaml"), model=model)
     logit, interest, scenario = (
-        torch.from_numpy(array) for array in eager_logits(make_ranker(model, prepared), prepared, rows)
+        torch.from_numpy(array) for array in eager_logits(make_ranker(model, tiny_folder), tiny_folder, rows)
     )
     c = torch.tensor([[STRENGTHS[name]] for name in rows["scenario"].to_pylist()])
     score = scenario.sigmoid() * (interest - c) if model == "mscan" else logit
@@ -98,17 +72,17 @@ def test_served_scores_are_those_of_the_trained_ranker(model, client, prepared):
     assert len(latency_ms) == len(set(rows["time"].to_pylist())) and (latency_ms > 0).all()
 
 
-def test_a_table_becomes_one_request_for_the_candidates_of_a_user_and_moment(prepared):
-    rows = pq.read_table(prepared / "requests.parquet")
-    requests = list(requests_from_table(rows, FeatureSchema.load(prepared / "schema.yaml")))
+def test_a_table_becomes_one_request_for_the_candidates_of_a_user_and_moment(tiny_folder):
+    rows = pq.read_table(tiny_folder / "requests.parquet")
+    requests = list(requests_from_table(rows, FeatureSchema.load(tiny_folder / "schema.yaml")))
     assert sorted(i for r in requests for i in r.rows) == list(range(len(rows)))
     assert len(requests) == len(set(rows["time"].to_pylist()))
     assert max(len(r.rows) for r in requests) > 1
 
 
 @pytest.mark.parametrize("limit", [1, 7, 30, 10_000])
-def test_some_rows_are_whole_requests_of_all_scenarios_in_turn(limit, prepared):
-    rows, schema = pq.read_table(prepared / "requests.parquet"), FeatureSchema.load(prepared / "schema.yaml")
+def test_some_rows_are_whole_requests_of_all_scenarios_in_turn(limit, tiny_folder):
+    rows, schema = pq.read_table(tiny_folder / "requests.parquet"), FeatureSchema.load(tiny_folder / "schema.yaml")
     some, whole = list(requests_from_table(rows, schema, limit=limit)), list(requests_from_table(rows, schema))
     assert all(r.rows in [w.rows for w in whole] for r in some)
     sent = sum(len(r.rows) for r in some)
@@ -117,7 +91,7 @@ def test_some_rows_are_whole_requests_of_all_scenarios_in_turn(limit, prepared):
     assert len(some) == len(whole) or max(turns) - min(turns) <= 1
 
 
-def test_any_grpc_client_can_ask(target):
+def test_any_grpc_client_can_ask(tiny_server):
     column = ranking_pb2.Column
     request = ranking_pb2.ScoreRequest(
         model="mscan",
@@ -138,7 +112,7 @@ def test_any_grpc_client_can_ask(target):
             column(name="price", floats=[1.5], lengths=[1, 0]),
         ],
     )
-    with grpc.insecure_channel(target) as channel, Client(target, timeout=30) as client:
+    with grpc.insecure_channel(tiny_server) as channel, Client(tiny_server, timeout=30) as client:
         reply = ranking_pb2_grpc.RankingStub(channel).Score(request, timeout=30)
         ours = client.score("cart", USER, ITEMS, model="mscan", request_id="r-7")
     assert (reply.model, reply.version, reply.request_id, reply.debias_strength) == (
@@ -316,10 +290,10 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_requests_are_invalid_arguments(case, target):
+def test_malformed_requests_are_invalid_arguments(case, tiny_server):
     change, message = MALFORMED[case]
     data = change if isinstance(change, bytes) else raw(change)
-    with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError, match=message) as failure:
+    with grpc.insecure_channel(tiny_server) as channel, pytest.raises(grpc.RpcError, match=message) as failure:
         channel.unary_unary("/swrec.v1.Ranking/Score")(data, timeout=30)
     assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -329,7 +303,7 @@ def test_a_request_cannot_ask_for_boundless_memory(service, monkeypatch):
     request = make_request("home", user, {"item_id": [1] * 1000, "tags": [[]] * 1000, "price": [1.0] * 1000})
     encoder = service.router.route("mscan", "").encoder
     assert len(encoder.encode(request, 0).history_scenario) == 1000 * MAX_LENGTH  # cut before it is repeated
-    monkeypatch.setattr(features, "MAX_VALUES", 2 * 1000 * MAX_LENGTH - 1)
+    monkeypatch.setattr("swrec_prod.serving.features.MAX_VALUES", 2 * 1000 * MAX_LENGTH - 1)
     with pytest.raises(
         RequestError, match=r"user: 12 values in bags and sequences times 1000 candidates, allowed are 11999"
     ):

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import filecmp
-import json
-import sys
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
+from simulations import Columns, files, joined, options, simulated
 from sklearn.metrics import roc_auc_score
 
-from swrec_prod.cli import main
-from swrec_prod.datasets import simulator
-from swrec_prod.datasets.simulate import _write_part, data_file, simulate
-from swrec_prod.datasets.simulated_world import ITEMS_PER_CATEGORY, UNBORN, Simulation, apportion, make_world
-from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.datasets.simulate import simulate
+from swrec_prod.datasets.simulated_world import UNBORN, Simulation, make_world
+from swrec_prod.datasets.simulator import State, open_day
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.strict import parse
 
 TRUTH = {"row", "interest", "direct", "propensity", "click_probability", "conversion_probability"}
-Columns = dict[str, np.ndarray]
-
-
-def options(**changed: Any) -> Simulation:
-    given = {"days": 4, "rows_per_day": 20_000, "scenarios": 6, "seed": 3}
-    return Simulation(**(given | changed))
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(folder: Path) -> Columns:
     """Log and truth of `folder` joined by row, with the item's category."""
     return joined(folder)
-
-
-def joined(folder: Path) -> Columns:
-    log, truth = (pq.read_table(folder / name).drop_columns("day").sort_by("row") for name in ("log", "truth"))
-    assert log["row"].to_pylist() == truth["row"].to_pylist()
-    columns = {name: table[name].to_numpy() for table in (truth, log) for name in table.column_names}
-    category = pq.read_table(folder / "items.parquet", columns=["category"])["category"].to_numpy()
-    return columns | {"category": np.unique(category, return_inverse=True)[1][columns["item_id"]]}
-
-
-def simulated(folder: Path, **changed: Any) -> Columns:
-    simulate(options(**changed), folder)
-    return joined(folder)
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 # What is where
@@ -104,6 +75,7 @@ def test_the_data_file_names_what_the_files_hold(folder: Path) -> None:
     assert schema.feature("history").max_length == 50
 
 
+@pytest.mark.engine
 def test_the_log_prepares_with_its_own_data_file(folder: Path, rows: Columns, tmp_path: Path) -> None:
     manifest = prepare(DataFile.load(folder / "data.yaml"), folder, tmp_path / "prepared").to_json()
     assert manifest["rows"] == len(rows["row"]) and set(manifest["nulls"].values()) == {0}
@@ -254,11 +226,11 @@ def test_later_days_leave_earlier_bytes_alone(folder: Path, tmp_path: Path) -> N
 def test_what_goes_on_in_a_part_does_not_depend_on_the_other_parts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(simulator, "PART_ROWS", 3000)
+    monkeypatch.setattr("swrec_prod.datasets.simulator.PART_ROWS", 3000)
     rows = simulated(tmp_path / "a", days=1)
     assert len(list((tmp_path / "a/log/day=2024-01-01").iterdir())) == 7
     assert np.array_equal(rows["row"], np.arange(20_000))
-    day = simulator.open_day(options(), world := make_world(options()), simulator.State.before(world), 0)
+    day = open_day(options(), world := make_world(options()), State.before(world), 0)
     assert np.array_equal(day.draw(4).log["item_id"], rows["item_id"][np.isin(rows["row"], day.draw(4).log["row"])])
 
 
@@ -293,110 +265,11 @@ def test_drift_moves_tastes_and_none_leaves_them(tmp_path: Path) -> None:
     for drift in (0.0, 1.0):
         given = options(drift=drift, habit=0.0)
         world = make_world(given)
-        state = simulator.State.before(world)
+        state = State.before(world)
         for number in range(3):
-            state.next_day(simulator.open_day(given, world, state, number), [])
+            state.next_day(open_day(given, world, state, number), [])
         same = float(np.corrcoef(state.taste_UK.ravel(), world.users.taste_UK.ravel())[0, 1])
         assert same == pytest.approx(1 if not drift else 0.99**1.5, abs=0.01) and state.taste_UK.std() == pytest.approx(
             1, abs=0.1
         )
         assert (world.items.birth_I > 0).mean() == pytest.approx(UNBORN * drift, abs=0.15)
-
-
-# Sizes and mistakes
-
-
-@pytest.mark.parametrize(("scenarios", "rows_per_day"), [(2, 2000), (1000, 20_000), (1000, 100), (5, 10)])
-def test_any_number_of_scenarios(tmp_path: Path, scenarios: int, rows_per_day: int) -> None:
-    rows = simulated(tmp_path / "a", scenarios=scenarios, rows_per_day=rows_per_day, days=2)
-    names, counts = np.unique(rows["scenario"], return_counts=True)
-    known = data_file(options(scenarios=scenarios))["schema"]["scenario"]["values"]
-    assert set(names) <= set(known) and len(known) == scenarios and len(rows["row"]) == 2 * rows_per_day
-    if rows_per_day >= 20 * scenarios:
-        assert len(names) == scenarios and counts.max() > 1.4 * counts.min()
-
-
-@given(
-    shares=st.lists(st.lists(st.floats(1e-6, 1), min_size=5, max_size=5), min_size=1, max_size=4),
-    total=st.integers(5, 300),
-)
-def test_apportion_is_whole_complete_and_near(shares: list[list[float]], total: int) -> None:
-    wanted = np.array(shares) / np.sum(shares, axis=1, keepdims=True)
-    counts = apportion(wanted, total)
-    assert (counts.sum(1) == total).all() and counts.min() >= 1
-    assert (np.abs(counts - 1 - wanted * (total - 5)) <= 1 + 1e-9).all()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("days", 0),
-        ("rows-per-day", 9),
-        ("scenarios", 1),
-        ("scenarios", 1001),
-        ("seed", -1),
-        ("users", 3),
-        ("items", 2 * ITEMS_PER_CATEGORY - 1),
-        ("direct-effect", -0.1),
-        ("drift", float("nan")),
-        ("random-exposure", 1.5),
-        ("start", "2024-02-30"),
-        ("history-length", 0),
-    ],
-)
-def test_a_bad_option_is_named_on_one_line(name: str, value: Any) -> None:
-    given = {"--days": 1, "--rows-per-day": 100, "--scenarios": 2, "--seed": 1} | {f"--{name}": value}
-    with pytest.raises(ConfigError, match=f"swrec simulate: --{name}: ") as error:
-        parse(Simulation, given, "swrec simulate")
-    assert str(value) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_the_command_says_what_it_wrote(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["simulate", "--days", "2", "--rows-per-day", "500", "--scenarios", "3", "--seed", "1", "--conversions"]
-    monkeypatch.setattr(sys, "argv", ["swrec", *words, "--out", str(tmp_path / "a"), "--json"])
-    with pytest.raises(SystemExit, match="0"):
-        main()
-    summary = json.loads(capsys.readouterr().out)
-    clicks = pq.read_table(tmp_path / "a" / "log")["click"].to_numpy().sum()
-    assert (summary["rows"], summary["days"], summary["clicks"]) == (1000, 2, clicks)
-    assert 0 <= summary["conversions"] <= clicks
-    monkeypatch.setattr(sys, "argv", ["swrec", *words, "--out", str(tmp_path / "b"), "--start", "2024-02-28"])
-    with pytest.raises(SystemExit, match="0"):
-        main()
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in printed] == ["2024-02-28", "2024-02-29", "wrote 1,000 rows; next"]
-
-
-def test_a_folder_is_replaced_only_where_that_is_meant(tmp_path: Path) -> None:
-    out, few = tmp_path / "out", options(days=1, rows_per_day=200)
-    simulate(few, out)
-    with pytest.raises(DataError, match="holds a simulation"):
-        simulate(few, out)
-    assert simulate(few, out, overwrite=True)["rows"] == 200
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(DataError, match="no simulation"):
-        simulate(few, tmp_path / "mine", overwrite=True)
-    with pytest.raises(DataError, match="is a file"):
-        simulate(few, tmp_path / "mine" / "thesis.txt", overwrite=True)
-
-
-def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, few = tmp_path / "out", options(days=2, rows_per_day=200)
-    simulate(few, out)
-    before = {name: (out / name).read_bytes() for name in files(out)}
-    whole = _write_part
-
-    def full(day: simulator.Day, *rest: Any) -> Any:
-        if day.number == 1:
-            raise OSError(28, "No space left on device")
-        return whole(day, *rest)
-
-    monkeypatch.setattr("swrec_prod.datasets.simulate._write_part", full)
-    with pytest.raises(DataError, match=r"out: cannot be written: No space left on device"):
-        simulate(few.model_copy(update={"seed": 9}), out, overwrite=True)
-    assert {name: (out / name).read_bytes() for name in files(out)} == before and [
-        p.name for p in tmp_path.iterdir()
-    ] == ["out"]

@@ -14,8 +14,9 @@ from hypothesis.extra import numpy as arrays
 from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
 
-from swrec_prod import metrics, statistics
+from swrec_prod import statistics
 from swrec_prod.errors import MetricError, SingleClassError
+from swrec_prod.metrics import auc, auc_interval
 from swrec_prod.statistics import auc_difference, auc_mean
 
 
@@ -122,10 +123,7 @@ def test_clustered_error_is_that_of_a_bootstrap_of_users(seeds):
     for _ in range(400):
         taken = np.concatenate([by_user[k] for k in rng.integers(0, len(by_user), len(by_user))])
         again.append(
-            sum(
-                metrics.auc(labels[taken], x[taken]) - metrics.auc(labels[taken], y[taken])
-                for x, y in zip(a, b, strict=True)
-            )
+            sum(auc(labels[taken], x[taken]) - auc(labels[taken], y[taken]) for x, y in zip(a, b, strict=True))
         )
     rows_alone, clustered = auc_difference(labels, a, b), auc_difference(labels, a, b, user)
     assert clustered.error == pytest.approx(np.std(again) / seeds, rel=0.12)
@@ -136,7 +134,7 @@ def test_clustered_error_is_that_of_a_bootstrap_of_users(seeds):
 @given(rows())
 def test_one_seed_has_the_interval_of_metrics(given_rows):
     labels, a, _ = given_rows
-    assert auc_mean(labels, a) == pytest.approx(metrics.auc_interval(labels, a[0]), abs=1e-7)
+    assert auc_mean(labels, a) == pytest.approx(auc_interval(labels, a[0]), abs=1e-7)
 
 
 def test_soft_labels_are_a_row_of_each_class_with_its_weight():
@@ -144,7 +142,7 @@ def test_soft_labels_are_a_row_of_each_class_with_its_weight():
     chance, a, b = rng.random(500), rng.normal(size=(2, 500)), rng.normal(size=(2, 500))
     a[:, :250] += chance[:250]
     twice, weights = np.repeat([1, 0], 500), np.concatenate((chance, 1 - chance))
-    expected = [np.mean([metrics.auc(twice, np.tile(seed, 2), weights) for seed in side]) for side in (a, b)]
+    expected = [np.mean([auc(twice, np.tile(seed, 2), weights) for seed in side]) for side in (a, b)]
     assert auc_mean(chance, a).value == pytest.approx(expected[0], abs=1e-12)
     assert auc_difference(chance, a, b).value == pytest.approx(expected[0] - expected[1], abs=1e-12)
     draws = [auc_difference((rng.random(500) < chance).astype(float), a, b).error for _ in range(20)]

@@ -1,11 +1,7 @@
-"""Single and Finetune: a model for every scenario, made of ordinary runs;
-never worse than Mix where it counts, and resumable.
-"""
+"""Single and Finetune: a model for every scenario, made of ordinary runs; never worse than Mix where it counts."""
 
 from __future__ import annotations
 
-import re
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
-from prepared_folder import SCHEMA, rows_table, write_prepared
-from runs import config_of, history_of, metrics_of_run, predictions, run_file, torchrun
+from prepared_folder import SCHEMA, write_prepared
+from runs import history_of, metrics_of_run, predictions, run_file, torchrun
 from sklearn.metrics import roc_auc_score
+from strategy_runs import CART, HOME, SEARCH, of_scenarios, toy_config, toy_rows, with_values
 
-from swrec_prod import checkpoint
+from swrec_prod.checkpoint import load_run
 from swrec_prod.cli import main
-from swrec_prod.config import DebiasConfig, RunConfig, StrategyConfig
+from swrec_prod.config import RunConfig, StrategyConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.counts import scenario_counts
-from swrec_prod.errors import CheckpointError, ConfigError, DataError
+from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.evaluate.run import evaluate
 from swrec_prod.pages.run_page import write_report
 from swrec_prod.run_dir import scenario_folder
@@ -33,65 +30,19 @@ from swrec_prod.strict import parse
 from swrec_prod.train.loop import Fit
 from swrec_prod.train.run import train
 
-HOME, CART, SEARCH = SCHEMA.scenario.values
-DNN = {"model": {"name": "dnn", "scenario_as_feature": True, "hidden": [16, 8]}}
-
-
-def toy_rows(rows: int = 900) -> pa.Table:
-    """Rows whose label depends on the movie, and on another half of the movies in every scenario."""
-    table = rows_table(rows)
-    person, movie, scenario = (table[name].to_numpy() for name in ("person", "movie", "scenario"))
-    labels = ((movie + 7 * scenario) % 20 < 10) ^ (np.random.default_rng(1).random(rows) < 0.2)
-    table = with_values(table, "label_click", pa.array(labels, pa.int8()))
-    return table.append_column("user", pa.array([f"u{p}" for p in person]))
-
-
-def with_values(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, values)
-
-
-def toy_config(data: Path, strategy: dict[str, Any] | str = "mix", **train_keys: Any) -> RunConfig:
-    section = {"name": strategy} if isinstance(strategy, str) else strategy
-    return config_of(
-        data, more={**DNN, "strategy": section}, **{"batch_size": 50, "epochs": 3, "lr_dense": 0.01, **train_keys}
-    )
-
-
-def of_scenarios(config: RunConfig, *names: str) -> RunConfig:
-    return config.model_copy(update={"data": config.data.model_copy(update={"scenarios": names})})
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prepared(tmp_path_factory.mktemp("toy") / "data", [toy_rows()])
-
-
-@pytest.fixture(scope="module")
-def single(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "single"
-    train(toy_config(data, "single"), out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def finetune(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "finetune"
-    train(toy_config(data, {"name": "finetune", "lr_factor": 0.3}), out)
-    return out
-
 
 @pytest.fixture(params=["single", "finetune"])
-def run(request: pytest.FixtureRequest) -> Path:
-    return request.getfixturevalue(request.param)
+def run(request: pytest.FixtureRequest, single_run: Path, finetune_run: Path) -> Path:
+    return {"single": single_run, "finetune": finetune_run}[request.param]
 
 
-def test_single_is_what_the_rows_of_one_scenario_give(single: Path, tmp_path: Path) -> None:
+def test_single_is_what_the_rows_of_one_scenario_give(single_run: Path, tmp_path: Path) -> None:
     for index, value in enumerate(SCHEMA.scenario.values):
         table = toy_rows()
         alone = write_prepared(tmp_path / value / "data", [table.filter(pc.equal(table["scenario"], index))])
         train(toy_config(alone), tmp_path / value / "run")
-        assert history_of(single / "scenarios" / value) == history_of(tmp_path / value / "run")
-        expected, found = predictions(tmp_path / value / "run"), predictions(single / "scenarios" / value)
+        assert history_of(single_run / "scenarios" / value) == history_of(tmp_path / value / "run")
+        expected, found = predictions(tmp_path / value / "run"), predictions(single_run / "scenarios" / value)
         assert expected.keys() == found.keys()
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values, err_msg=name)
@@ -161,15 +112,15 @@ def test_a_package_is_made_of_one_of_them(
         main()
     told = f"strategy {run.name} has a model for every scenario; name one in {run}/scenarios: cart, home, search"
     assert ended.value.code == 2 and told in capsys.readouterr().err
-    ranker, config, _ = checkpoint.load_run(run / "scenarios" / CART)
+    ranker, config, _ = load_run(run / "scenarios" / CART)
     assert config.data.scenarios == (CART,) and not ranker.training
 
 
-def test_finetune_is_never_worse_than_mix_on_the_validation_rows(finetune: Path) -> None:
-    mix = evaluate(finetune / "mix", part="valid")[1]["scenarios"]
+def test_finetune_is_never_worse_than_mix_on_the_validation_rows(finetune_run: Path) -> None:
+    mix = evaluate(finetune_run / "mix", part="valid")[1]["scenarios"]
     better = 0
-    for value, told in metrics_of_run(finetune)["runs"].items():
-        first = history_of(finetune / "scenarios" / value)[0]
+    for value, told in metrics_of_run(finetune_run)["runs"].items():
+        first = history_of(finetune_run / "scenarios" / value)[0]
         assert (first["step"], first["rows"]) == (0, 0)
         assert first["valid_auc"] == pytest.approx(mix[value]["auc"], abs=1e-6), "mix is the first candidate"
         assert told["best_valid_auc"] >= first["valid_auc"]
@@ -194,10 +145,10 @@ def found_aucs(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def test_a_scenario_that_never_gets_better_keeps_mix(
-    tmp_path: Path, data: Path, found_aucs: Callable[[float], None]
+    tmp_path: Path, strategy_data: Path, found_aucs: Callable[[float], None]
 ) -> None:
     found_aucs(-0.01)
-    train(toy_config(data, "finetune", epochs=1, patience=1), tmp_path / "run")
+    train(toy_config(strategy_data, "finetune", epochs=1, patience=1), tmp_path / "run")
     np.testing.assert_array_equal(
         predictions(tmp_path / "run")["score_click"], predictions(tmp_path / "run" / "mix")["score_click"]
     )
@@ -208,77 +159,16 @@ def test_a_scenario_that_never_gets_better_keeps_mix(
 
 @pytest.mark.parametrize("scope", ["all", "dense_only"])
 def test_the_scope_says_whether_tables_move(
-    tmp_path: Path, data: Path, found_aucs: Callable[[float], None], scope: str
+    tmp_path: Path, strategy_data: Path, found_aucs: Callable[[float], None], scope: str
 ) -> None:
     found_aucs(0.01)
     train(
-        of_scenarios(toy_config(data, {"name": "finetune", "scope": scope, "epochs": 1}, epochs=1), HOME),
+        of_scenarios(toy_config(strategy_data, {"name": "finetune", "scope": scope, "epochs": 1}, epochs=1), HOME),
         tmp_path / "run",
     )
-    mix, own = (checkpoint.load_run(tmp_path / "run" / name)[0].state_dict() for name in ("mix", "scenarios/home"))
+    mix, own = (load_run(tmp_path / "run" / name)[0].state_dict() for name in ("mix", "scenarios/home"))
     moved = {name.split(".")[0] for name, value in own.items() if not torch.equal(value, mix[name])}
     assert moved == ({"sparse", "scorer"} if scope == "all" else {"scorer"})
-
-
-class Stopped(Exception):
-    """As if the machine went away."""
-
-
-@pytest.mark.parametrize(("name", "saves"), [("single", 5), ("finetune", 2), ("finetune", 9)])
-def test_a_strategy_that_was_cut_off_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, name: str, saves: int
-) -> None:
-    whole, out, save, saved = request.getfixturevalue(name), tmp_path / "run", checkpoint.save, []
-
-    def save_and_stop(*args: Any) -> Path:
-        if len(saved) == saves:
-            raise Stopped
-        saved.append(save(*args))
-        return saved[-1]
-
-    config = RunConfig.load(whole / "run.yaml")
-    monkeypatch.setattr(checkpoint, "save", save_and_stop)
-    with pytest.raises(Stopped):
-        train(config, out)
-    monkeypatch.setattr(checkpoint, "save", save)
-    finished = {path: path.stat().st_mtime_ns for path in out.glob("*/**/metrics.json")}
-    assert len(finished) == (0 if saves == 2 else 1 if name == "single" else 2) and not (out / "metrics.json").exists()
-    with pytest.raises(CheckpointError, match="training has not finished"):
-        evaluate(out)
-    train(config, out)
-    assert all(path.stat().st_mtime_ns == then for path, then in finished.items()), (
-        "what was finished is not trained again"
-    )
-    np.testing.assert_array_equal(predictions(out)["score_click"], predictions(whole)["score_click"])
-    assert metrics_of_run(out)["runs"] == metrics_of_run(whole)["runs"]
-
-
-def test_a_strategy_that_was_cut_off_goes_on_after_its_folder_was_moved(
-    tmp_path: Path, data: Path, finetune: Path
-) -> None:
-    out = Path(shutil.copytree(finetune, tmp_path / "elsewhere"))
-    for unfinished in (out, out / "scenarios" / CART):
-        (unfinished / "metrics.json").unlink()
-    train(RunConfig.load(finetune / "run.yaml"), out)
-    np.testing.assert_array_equal(predictions(out)["score_click"], predictions(finetune)["score_click"])
-    assert RunConfig.load(out / "scenarios" / CART / "run.yaml").train.begin == str(out / "mix")
-
-
-def test_an_unfinished_strategy_of_another_configuration_is_refused(tmp_path: Path, data: Path, finetune: Path) -> None:
-    out = Path(shutil.copytree(finetune, tmp_path / "run"))
-    with pytest.raises(ConfigError, match="holds a finished run"):
-        train(toy_config(data, "single"), out)
-    (out / "metrics.json").unlink()
-    with pytest.raises(ConfigError, match=r"another strategy\.name \('finetune', now 'single'\)"):
-        train(toy_config(data, "single"), out)
-    wrong = toy_config(data, "single").model_copy(
-        update={"model": toy_config(data).model.model_copy(update={"hiden": [4]})}
-    )
-    with pytest.raises(ConfigError, match="did you mean hidden"):
-        train(wrong, out, overwrite=True)
-    assert (out / "scenarios").exists(), "a refused overwrite keeps the old run"
-    train(of_scenarios(toy_config(data, "single", epochs=1), CART), out, overwrite=True)
-    assert [path.name for path in (out / "scenarios").iterdir()] == [CART] and not (out / "mix").exists()
 
 
 @pytest.fixture(scope="module")
@@ -381,71 +271,15 @@ def test_a_value_becomes_the_name_of_one_folder() -> None:
     assert folders[0] == "scenarios/home" and folders[8] == "scenarios/Über uns"
 
 
-def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, data: Path, finetune: Path) -> None:
-    begun = toy_config(data, begin=str(finetune / "mix"), epochs=1)
-    train(begun, tmp_path / "run")
-    mix = metrics_of_run(finetune / "mix")
-    assert history_of(tmp_path / "run")[0]["valid_auc"] == pytest.approx(mix["best_valid_auc"], abs=1e-6)
-
-
-def with_debias(data: Path, form: str | None, **train_keys: Any) -> RunConfig:
-    return toy_config(data, **train_keys).model_copy(update={"debias": DebiasConfig(form=form) if form else None})
-
-
-@pytest.mark.parametrize(("theirs", "ours"), [("joint", None), ("apart", "joint"), (None, "apart")])
-def test_weights_of_another_form_of_eliminator_are_refused(
-    tmp_path: Path, data: Path, theirs: str | None, ours: str | None
-) -> None:
-    train(with_debias(data, theirs, epochs=1), tmp_path / "theirs")
-    with pytest.raises(
-        ConfigError, match=rf"train\.begin: .*theirs has another debias.* \(.*{theirs}.*, now .*{ours}.*\); its weights"
-    ):
-        train(with_debias(data, ours, begin=str(tmp_path / "theirs")), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    train(with_debias(data, theirs, begin=str(tmp_path / "theirs"), epochs=1), tmp_path / "run")
-
-
-def test_weights_that_mean_something_else_are_refused(tmp_path: Path, data: Path, finetune: Path) -> None:
-    begun = toy_config(data, begin=str(finetune / "mix"), epochs=1)
-    features = begun.data.model_copy(update={"features": ("person", "movie", "age")})
-    for other, message in [
-        (
-            begun.model_copy(update={"model": begun.model.model_copy(update={"hidden": [32]})}),
-            r"model\.hidden \(\[16, 8\], now \[32\]\)",
-        ),
-        (
-            begun.model_copy(update={"data": features}),
-            r"data\.features \(\['person', .* now \['person', 'movie', 'age'\]\)",
-        ),
-    ]:
-        with pytest.raises(ConfigError, match=message):
-            train(other, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    every = tuple(reversed([feature.name for feature in SCHEMA.features]))
-    train(begun.model_copy(update={"data": begun.data.model_copy(update={"features": every})}), tmp_path / "run")
-
-
-def test_what_is_not_one_run_cannot_be_begun_with(tmp_path: Path, data: Path, single: Path, finetune: Path) -> None:
-    for begin, message in [
-        (tmp_path / "nowhere", "nowhere: not a run directory: no such folder"),
-        (finetune / "mix" / "run.yaml", "run.yaml: not a run directory: it is a file"),
-        (finetune / "scenarios", "scenarios: not a run directory: no run.yaml"),
-        (finetune, f"has a model for every scenario; name {finetune}/mix, or one of {finetune}/scenarios/*"),
-        (single, f"has a model for every scenario; name one of {single}/scenarios/*"),
-    ]:
-        with pytest.raises(ConfigError, match="train.begin: .*" + re.escape(message)):
-            train(toy_config(data, begin=str(begin)), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_two_ranks_come_to_the_same_models(tmp_path: Path, data: Path, finetune: Path) -> None:
-    config = toy_config(data, {"name": "finetune", "lr_factor": 0.3}, batch_size=25)
+@pytest.mark.process
+def test_two_ranks_come_to_the_same_models(tmp_path: Path, strategy_data: Path, finetune_run: Path) -> None:
+    config = toy_config(strategy_data, {"name": "finetune", "lr_factor": 0.3}, batch_size=25)
     done = torchrun("-m", "swrec_prod.cli", "train", run_file(tmp_path, config), "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr[-3000:]
     np.testing.assert_allclose(
-        predictions(tmp_path / "run")["score_click"], predictions(finetune)["score_click"], atol=1e-4
+        predictions(tmp_path / "run")["score_click"], predictions(finetune_run)["score_click"], atol=1e-4
     )
-    one, two = (metrics_of_run(folder) for folder in (finetune, tmp_path / "run"))
+    one, two = (metrics_of_run(folder) for folder in (finetune_run, tmp_path / "run"))
     assert (one["rows"], one["steps"]) == (two["rows"], two["steps"])
     assert {v: told["best_step"] for v, told in one["runs"].items()} == {
         v: told["best_step"] for v, told in two["runs"].items()

@@ -172,6 +172,7 @@ def test_a_seed_decides_the_whole_history(tmp_path: Path, prepared_age: Path) ->
     assert history_of(one) != history_of(other)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["mscan", "shared_bottom"])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, prepared_genre: Path, name: str) -> None:
     options = {"mscan": {"dropout": 0.3}, "shared_bottom": {"dropout": 0.3, "norm": "batch", "tower_norm": "batch"}}

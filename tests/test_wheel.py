@@ -3,62 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from installed import SITE, new_venv, run, site_of
 from packaging.requirements import Requirement
-from runs import metrics_of_run
-from tiny_world import wait_for
+from runs import ROOT, metrics_of_run
+from whole_way import SOME_FEATURES, Served, WholeWay
 
 from swrec_prod.schema import FeatureSchema
 
-ROOT = Path(__file__).resolve().parents[1]
-SITE = sysconfig.get_paths()["purelib"]
+pytestmark = pytest.mark.process
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a distribution is built from, links left as links: setuptools writes into the folder it builds."""
-    folder = tmp_path_factory.mktemp("tree")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("swrec_prod", "serving", "launch", "configs"):
-        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    options = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder)
-    run([sys.executable, "-m", "pip", "wheel", *options, tree], folder)
-    [path] = folder.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def product(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel and the packages of this one: of this checkout it knows nothing."""
-    venv = new_venv(wheel, tmp_path_factory.mktemp("product") / "venv")
-    (site_of(venv) / "packages.pth").write_text(SITE)
-    for name, module in (("torchx", "torchx.cli.main"), ("torchrun", "torch.distributed.run")):
-        script = venv / "bin" / name
-        script.write_text(f"#!{venv}/bin/python\nfrom {module} import main\nmain()\n")
-        script.chmod(0o755)
-    return venv
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +32,6 @@ def client(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             if not (site_of(venv) / top).exists():
                 (site_of(venv) / top).symlink_to(Path(SITE, top))
     return venv
-
-
-def new_venv(wheel: Path, venv: Path) -> Path:
-    run([sys.executable, "-m", "venv", "--without-pip", venv], wheel.parent)
-    options = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-deps")
-    run([sys.executable, "-m", "pip", "--python", venv / "bin" / "python", "install", *options, wheel], wheel.parent)
-    return venv
-
-
-def site_of(venv: Path) -> Path:
-    [site] = venv.glob("lib/python*/site-packages")
-    return site
 
 
 def needed_by(wheel: Path) -> set[str]:
@@ -97,20 +47,6 @@ def needed_by(wheel: Path) -> set[str]:
             names.add(requirement.name)
             queue += distribution(requirement.name).requires or ()
     return names
-
-
-def environment(venv: Path | None = None) -> dict[str, str]:
-    """A user's: nothing on Python's path, the commands of `venv` first."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return {**plain, "PATH": f"{venv}/bin{os.pathsep}{plain['PATH']}"} if venv else plain
-
-
-def run(words: list[Any], folder: Path, venv: Path | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """A command in `folder`, run to its end with the exit code that is expected."""
-    command = [str(venv / "bin" / words[0]) if venv else words[0], *map(str, words[1:])]
-    done = subprocess.run(command, cwd=folder, env=environment(venv), capture_output=True, text=True, timeout=100)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
 
 
 def sources(package: str, ending: str) -> set[str]:
@@ -132,8 +68,8 @@ def test_the_wheel_installs_one_name_with_everything_below_it(wheel: Path) -> No
     assert inside == sources("swrec_prod", ".py") | {f"swrec_prod/{name}" for part in linked for name in part}
 
 
-def test_a_source_distribution_has_files_in_place_of_links(tree: Path, tmp_path: Path) -> None:
-    run([sys.executable, "-c", BUILD, tmp_path], tree)
+def test_a_source_distribution_has_files_in_place_of_links(source_tree: Path, tmp_path: Path) -> None:
+    run([sys.executable, "-c", BUILD, tmp_path], source_tree)
     [path] = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         members = {member.name.partition("/")[2]: member for member in archive}
@@ -146,56 +82,36 @@ MODULES = ("swrec_prod", "swrec_prod.cli", "swrec_prod.serving.client", "swrec_p
 LOOK = f"""
 import json, importlib
 from torchx.specs.finder import get_components
+from swrec_prod.prepare.data_file import DataFile
+assert DataFile.load("movielens-1m") == DataFile.load("movielens_1m_age")
 modules = [importlib.import_module(name).__file__ for name in {MODULES}]
 print(json.dumps([modules, sorted(get_components())]))
 """
 
 
-def test_modules_and_components_are_those_of_the_wheel(product: Path, tmp_path: Path) -> None:
-    modules, components = json.loads(run(["python", "-c", LOOK], tmp_path, product).stdout)
-    assert all(Path(file).is_relative_to(product) for file in modules), modules
+def test_modules_and_components_are_those_of_the_wheel(product_venv: Path, tmp_path: Path) -> None:
+    modules, components = json.loads(run(["python", "-c", LOOK], tmp_path, product_venv).stdout)
+    assert all(Path(file).is_relative_to(product_venv) for file in modules), modules
     assert set(components) >= {"swrec.train", "dist.ddp", "dist.spmd", "utils.sh", "utils.python"}, (
         "TorchX's own remain"
     )
 
 
-def test_datasets_say_where_their_data_files_lie(product: Path, tmp_path: Path) -> None:
-    known = json.loads(run(["swrec", "datasets", "--json"], tmp_path, product).stdout)
+def test_datasets_say_where_their_data_files_lie(product_venv: Path, tmp_path: Path) -> None:
+    known = json.loads(run(["swrec", "datasets", "--json"], tmp_path, product_venv).stdout)
     for dataset in known:
-        assert Path(dataset["data_file"]).is_file() and Path(dataset["data_file"]).is_relative_to(product)
+        assert Path(dataset["data_file"]).is_file() and Path(dataset["data_file"]).is_relative_to(product_venv)
 
 
-@pytest.fixture(scope="module")
-def way(product: Path, raw_movielens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FOLDER with data, run and models/m/1, made by the installed commands in FOLDER."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    run(["swrec", "prepare", "movielens-1m", "--raw", raw_movielens, "--out", "data"], folder, product)
-    component = ("torchx", "run", "-s", "local_cwd", "--wait", "swrec.train")
-    overrides = ("data.path=data", "train.epochs=1", "train.batch_size=256")
-    words = [*component, "--run", "movielens_shared_bottom", "--out", "run", "--nproc", 2, "--", *overrides]
-    run(words, folder, product)
-    run(["swrec", "export", "run", "--to", "models/m"], folder, product)
-    return folder
+def test_an_installed_product_prepares_trains_and_exports_in_any_folder(whole_way: WholeWay) -> None:
+    assert metrics_of_run(whole_way.run)["rows"] == 3622
+    assert "2 rank(s) on cpu" in (whole_way.run / "log.txt").read_text()
+    assert (whole_way.package / "READY").is_file()
+    assert [path.name for path in whole_way.folder.parent.iterdir()] == ["demo"], "nothing is written beside --out"
 
 
-def test_an_installed_product_prepares_trains_and_exports_in_any_folder(way: Path) -> None:
-    assert metrics_of_run(way / "run")["rows"] == 3200 and "2 rank(s) on cpu" in (way / "run" / "log.txt").read_text()
-    assert (way / "models" / "m" / "1" / "READY").is_file()
-    assert {path.name for path in way.iterdir()} == {"data", "run", "models"}
-
-
-@pytest.fixture(scope="module")
-def target(way: Path, product: Path) -> Iterator[str]:
-    """host:port of the installed server."""
-    words = [product / "bin" / "swrec", "serve", "--models", "models", "--port", "0", "--port-file", "port"]
-    with subprocess.Popen(words, cwd=way, env=environment(product), text=True, stdout=subprocess.DEVNULL) as server:
-        yield wait_for(way / "port", server)
-        server.send_signal(signal.SIGINT)  # ends at once: SIGTERM gives load balancers time
-
-
-def test_installed_commands_score_as_they_predicted(way: Path, product: Path, target: str) -> None:
-    expect = ("--expect", "run/predictions.parquet", "--json")
-    summary = json.loads(run(["swrec", "score", "data", "--target", target, *expect], way, product).stdout)
+def test_installed_commands_score_as_they_predicted(whole_way: WholeWay) -> None:
+    summary = json.loads((whole_way.folder / "served.json").read_text())
     assert summary["rows"] > 100 and summary["max_abs_diff"] <= 1e-5
 
 
@@ -209,14 +125,18 @@ print(json.dumps([scored.probability.tolist(), scored.tasks, sorted(third)]))
 """
 
 
-def test_the_client_scores_without_the_rest_of_the_product(way: Path, client: Path, wheel: Path, target: str) -> None:
+def test_the_client_scores_without_the_rest_of_the_product(
+    whole_way: WholeWay, served: Served, client: Path, wheel: Path, tmp_path: Path
+) -> None:
     assert needed_by(wheel) <= {"numpy", "grpcio", "protobuf", "typing-extensions"}
-    row = pq.read_table(way / "data" / "requests.parquet").slice(0, 1).to_pylist()[0]
-    features = FeatureSchema.load(way / "data" / "schema.yaml").features
-    user = {f.name: row[f.name] for f in features if f.side != "item" and f.kind != "sequence"}
+    row = pq.read_table(whole_way.data / "requests.parquet").slice(0, 1).to_pylist()[0]
+    features = [f for f in FeatureSchema.load(whole_way.data / "schema.yaml").features if f.name in SOME_FEATURES]
+    user = {f.name: row[f.name] for f in features if f.side != "item"}
     items = [{f.name: row[f.name] for f in features if f.side == "item"}] * 3
-    question = json.dumps({"scenario": row["scenario"], "user": user, "items": items})
-    probability, tasks, packages = json.loads(run(["python", "-c", SCORE, target, question], way, client).stdout)
+    question = json.dumps({"model": "few", "scenario": row["scenario"], "user": user, "items": items})
+    probability, tasks, packages = json.loads(
+        run(["python", "-c", SCORE, served.target, question], tmp_path, client).stdout
+    )
     assert tasks == ["click"] and len(probability) == 3 and 0 < probability[0][0] < 1
     assert probability == probability[:1] * 3
     assert not {"torch", "torchrec", "pyarrow", "pydantic", "yaml", "typer"} & set(packages)
@@ -235,15 +155,17 @@ def test_a_command_beside_the_client_alone_says_what_to_install(words: list[str]
     [("torch", ["serve", "--models", "models"]), ("torchrec", ["train", "run.yaml", "--out", "x"])],
 )
 def test_a_package_that_only_some_commands_need_is_named_by_those(
-    blocked: str, words: list[str], product: Path, tmp_path: Path
+    blocked: str, words: list[str], product_venv: Path, tmp_path: Path
 ) -> None:
     shutil.copy(ROOT / "configs" / "run" / "movielens_mscan.yaml", tmp_path / "run.yaml")
     code = f"import sys; sys.modules['{blocked}'] = None; from swrec_prod.entry import main; main()"
-    done = run(["python", "-c", code, *words], tmp_path, product, code=2)
+    done = run(["python", "-c", code, *words], tmp_path, product_venv, code=2)
     assert done.stderr.startswith(f"ModuleNotFoundError: {blocked} is not installed; ") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("blocked", ["swrec_prod.cli", "typer.core"])
-def test_a_damaged_installation_is_not_taken_for_a_partial_one(blocked: str, product: Path, tmp_path: Path) -> None:
+def test_a_damaged_installation_is_not_taken_for_a_partial_one(
+    blocked: str, product_venv: Path, tmp_path: Path
+) -> None:
     code = f"import sys; sys.modules['{blocked}'] = None; from swrec_prod.entry import main; main()"
-    assert "Traceback" in run(["python", "-c", code], tmp_path, product, code=1).stderr
+    assert "Traceback" in run(["python", "-c", code], tmp_path, product_venv, code=1).stderr

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -160,11 +159,3 @@ def launch(repo: Path, port_file: Path, notice: float = 0.0) -> subprocess.Popen
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", SERVE, str(repo), str(port_file), str(notice)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def wait_for(port_file: Path, process: subprocess.Popen[str]) -> str:
-    """host:port, once the process serves."""
-    while not port_file.exists():
-        assert process.poll() is None, "the server ended before it served"
-        time.sleep(0.05)
-    return f"127.0.0.1:{int(port_file.read_text())}"
