@@ -23,6 +23,8 @@ from swrec_prod.export.loaded import EXPECTED, Package, Programs
 from swrec_prod.export.package import destination, installed, ready_versions, staged, verify_package
 from swrec_prod.export.run import EAGER_BOUND, export_package
 
+pytestmark = pytest.mark.slow  # compiles programs
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -25,6 +25,8 @@ from swrec_prod.data.lanes import LANES, Shares, lane_starts, lane_turns, step_s
 from swrec_prod.data.reader import Reader
 from swrec_prod.data.windows import count_steps, cut, share, steps
 
+pytestmark = pytest.mark.slow  # exhaustive: every row of many worlds
+
 # Files and readers
 
 plans = st.fixed_dictionaries(

@@ -30,6 +30,8 @@ from swrec_prod.strict import parse
 from swrec_prod.train.loop import Fit
 from swrec_prod.train.run import train
 
+pytestmark = pytest.mark.slow  # trains several runs
+
 
 @pytest.fixture(params=["single", "finetune"])
 def run(request: pytest.FixtureRequest, single_run: Path, finetune_run: Path) -> Path:

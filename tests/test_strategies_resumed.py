@@ -19,6 +19,8 @@ from swrec_prod.errors import CheckpointError, ConfigError
 from swrec_prod.evaluate.run import evaluate
 from swrec_prod.train.run import train
 
+pytestmark = pytest.mark.slow  # trains several runs
+
 
 class Stopped(Exception):
     """As if the machine went away."""

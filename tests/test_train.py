@@ -24,6 +24,8 @@ from swrec_prod.train.folder import check_free, claim
 from swrec_prod.train.loop import Fit
 from swrec_prod.train.run import train
 
+pytestmark = pytest.mark.slow  # trains
+
 # Ends itself as a killed machine would, while the tensors of its third checkpoint are written but not yet committed.
 KILLED = """
 import os, signal, sys
