@@ -109,6 +109,11 @@ class ClusterEngine:
         with self._translated_errors():
             return as_schema(self._frame(rows).toArrow(), rows.schema().to_pyarrow())
 
+    def view(self, rows: ir.Table) -> ir.Table:
+        """See contract.Engine."""
+        with self._translated_errors():
+            return self._table(self._frame(rows))
+
     def materialise(self, rows: ir.Table) -> ir.Table:
         """See contract.Engine.
 

@@ -57,6 +57,9 @@ class Engine(Protocol):
     def arrow(self, rows: ir.Table) -> pa.Table:
         """Evaluate, in this process; the order of rows is that of the expression's order_by."""
 
+    def view(self, rows: ir.Table) -> ir.Table:
+        """The same rows under a name, evaluated as before; what is built on them is then quick to translate."""
+
     def materialise(self, rows: ir.Table) -> ir.Table:
         """Evaluate once and keep the result, on disk where it is large, until `release` or `close`."""
 

@@ -92,6 +92,11 @@ class LocalEngine:
         with self._translated_errors():
             return as_schema(self.con.to_pyarrow(rows), rows.schema().to_pyarrow())
 
+    def view(self, rows: ir.Table) -> ir.Table:
+        """See contract.Engine."""
+        with self._translated_errors():
+            return self.con.create_view(f"view_{next(self._names)}", rows)
+
     def materialise(self, rows: ir.Table) -> ir.Table:
         """See contract.Engine."""
         with self._translated_errors():

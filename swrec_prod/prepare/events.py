@@ -39,10 +39,15 @@ class Events:
         self.engine, self.data_file, self.log, self.progress = engine, data_file, log, progress
         self.schema = data_file.features
         self.splits: dict[str, int] | None = None  # rows of train, valid and test, once they are dealt
+        self._views: dict[tuple[date, ...], ir.Table] = {}
 
     def of(self, days: list[date]) -> ir.Table:
         """The events of these days, of all days where the log has none."""
-        return self._standard(days) if self.log.has_days else self._all
+        if not self.log.has_days:
+            return self._all
+        if (asked := tuple(days)) not in self._views:
+            self._views[asked] = self.engine.view(self._standard(days))
+        return self._views[asked]
 
     def profile(self, days: list[date], *, expected: bool) -> Profile:
         """What there is on these days, checked. expected: no rows at all are an error.
@@ -58,18 +63,13 @@ class Events:
             self.progress(note)
         if profile.rows or expected:
             profile.check(self.name(days), self.log.place)
-            if self._numbered:
+            if etl.ROW in self._types:  # the source numbers its rows; numbers made by etl.standard are unique
                 check_numbers(self.engine.arrow(etl.repeated(events)), self.log.place)
         return profile
 
     def name(self, days: list[date]) -> str:
         """What is read of these days, for messages."""
         return self.log.place(days[0]) if len(days) == 1 else self.data_file.source
-
-    @property
-    def _numbered(self) -> bool:
-        """Whether the source numbers its rows; numbers made by etl.standard are unique."""
-        return etl.ROW in self._types
 
     def _standard(self, days: list[date]) -> ir.Table:
         files = self.log.of_days(days) if self.log.has_days else self.log.files
