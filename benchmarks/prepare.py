@@ -31,7 +31,7 @@ from pathlib import Path
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 raw, out, started = Path(sys.argv[1]), Path(sys.argv[2]), time.perf_counter()
-rows = prepare(DataFile.load(raw / "data.yaml"), raw, out)["rows"]
+rows = prepare(DataFile.load(raw / "data.yaml"), raw, out).rows
 print(json.dumps([rows, time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 """
 
