@@ -148,6 +148,13 @@ def test_a_damaged_manifest_is_named(folder: Path, content: str, message: str) -
         Catalog.open(folder)
 
 
+def test_many_problems_of_a_manifest_are_a_line_of_few_words(folder: Path) -> None:
+    change_manifest(folder, files=[{"path": "a"}] * 500)
+    with pytest.raises(DataError, match=r"damaged \(.*; and \d{4} more\); run swrec prepare again") as failure:
+        Catalog.open(folder)
+    assert len(str(failure.value)) < 400
+
+
 def test_it_reads_what_prepare_writes(prepared_age: Path, prepared_genre: Path) -> None:
     age, genre = Catalog.open(prepared_age), Catalog.open(prepared_genre)
     assert read_manifest(prepared_age).damaged_days(prepared_age) == {}

@@ -25,6 +25,7 @@ MANIFEST = "manifest.json"
 FORMAT = 3
 COMPUTED = ("rows", "scenarios", "nulls")  # keys of the file that follow from the others
 PREPARE_AGAIN = "run swrec prepare again"
+SHOWN = 3  # problems of a damaged manifest that are told; it may have one a day
 
 
 class Record(pydantic.BaseModel):
@@ -206,7 +207,6 @@ def read_manifest(root: Path) -> Manifest:
     try:
         return Manifest.from_json(plain)
     except pydantic.ValidationError as failure:
-        problems = "; ".join(
-            f"{'.'.join(map(str, error['loc']))}: {error['msg'].lower()}" for error in failure.errors()
-        )
-        raise DataError(f"{path}: damaged ({problems}); {PREPARE_AGAIN}") from None
+        errors = [f"{'.'.join(map(str, error['loc']))}: {error['msg'].lower()}" for error in failure.errors()]
+        more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+        raise DataError(f"{path}: damaged ({'; '.join(errors[:SHOWN])}{more}); {PREPARE_AGAIN}") from None
