@@ -56,7 +56,7 @@ class RawLog:
         wanted = set(days)
         return tuple(file for file in self.files if file.day is None or file.day in wanted)
 
-    @property
+    @cached_property
     def by_day(self) -> dict[date, list[RawFileRecord]]:
         """Identities of the files of each day."""
         of_day: dict[date, list[RawFileRecord]] = {}
