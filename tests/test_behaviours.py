@@ -26,10 +26,10 @@ from dated_log import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swrec_prod.behaviours.lists import Behaviours, LatestBehaviours, sequence
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.engine.local import LocalEngine
-from swrec_prod.prepare.behaviours import Behaviours, LatestBehaviours, sequence
 from swrec_prod.prepare.day_writer import Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.run import prepare

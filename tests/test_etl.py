@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from swrec_prod.behaviours import windowed as behaviours
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.data_file import DataFile
@@ -172,11 +173,11 @@ Event = tuple[int, int, bool, bool, bool]
 
 
 def windowed(engine: Engine, drawn: list[Event], split: bool) -> pa.Table:
-    """etl.windowed of (user, time, clicked, bought, is it a training row), by position."""
+    """behaviours.windowed of (user, time, clicked, bought, is it a training row), by position."""
     who, at, clicked, bought, train = (list(column) for column in zip(*drawn, strict=True))
     columns = {"who": who, "at": at, "clicked": clicked, "bought": bought, "row": list(range(len(drawn)))}
     columns |= {etl.SPLIT: ["train" if t else "test" for t in train]} if split else {}
-    found = etl.windowed(engine.from_arrow(pa.table(columns)), FeatureSchema.model_validate(SCHEMA))
+    found = behaviours.windowed(engine.from_arrow(pa.table(columns)), FeatureSchema.model_validate(SCHEMA))
     return engine.arrow(found.order_by("row"))
 
 
@@ -303,7 +304,7 @@ def test_the_latest_behaviours_of_prepared_days(each_engine: Engine, name: str, 
     columns |= {f"label_{task}": draw.integers(0, 2, 200) for task in ("click", "buy")}
     columns |= {"split": [["train", "valid"][i] for i in draw.integers(0, 2, 200)]} if split else {}
     table = pa.table(columns)
-    found = each_engine.arrow(etl.latest(each_engine.from_arrow(table), feature)).select(
+    found = each_engine.arrow(behaviours.latest(each_engine.from_arrow(table), feature)).select(
         ["user", "time", "row", "item", "scenario"]
     )
     expected = []

@@ -19,10 +19,10 @@ import pytest
 from swrec_prod.config import RunConfig
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.kuairand import KUAIRAND_1K, KUAIRAND_PURE, OUTCOMES, KuaiRandOptions
-from swrec_prod.datasets.source import Dataset
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.raw.source import Dataset
 
 pytestmark = pytest.mark.engine
 

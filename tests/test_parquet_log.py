@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swrec_prod.datasets.parquet_log import PARQUET, ParquetOptions, day_of
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.logs.parquet_log import PARQUET, ParquetOptions, day_of
 from swrec_prod.prepare.data_file import DataFile
 
 pytestmark = pytest.mark.engine

@@ -25,11 +25,11 @@ from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.movielens import MOVIELENS_1M
-from swrec_prod.datasets.source import RawFile
 from swrec_prod.errors import ConfigError, DataError, SchemaError
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.requests import last_days
 from swrec_prod.prepare.run import prepare
+from swrec_prod.raw.source import RawFile
 
 pytestmark = pytest.mark.engine
 

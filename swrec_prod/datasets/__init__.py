@@ -9,8 +9,8 @@ from swrec_prod.datasets.douban import DOUBAN
 from swrec_prod.datasets.kuairand import KUAIRAND_1K, KUAIRAND_PURE
 from swrec_prod.datasets.mind import MIND
 from swrec_prod.datasets.movielens import MOVIELENS_1M
-from swrec_prod.datasets.parquet_log import PARQUET
-from swrec_prod.datasets.source import Dataset
+from swrec_prod.logs.parquet_log import PARQUET
+from swrec_prod.raw.source import Dataset
 
 DATASETS: dict[str, Dataset] = {
     "movielens-1m": MOVIELENS_1M,

@@ -19,10 +19,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swrec_prod.datasets.source import Dataset, RawFile, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.raw.columns import with_attributes
+from swrec_prod.raw.source import Dataset, RawFile, RawFiles
 from swrec_prod.strict import Strict
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swrec_prod.datasets.raw_files import files_of_layout, require_keys
-from swrec_prod.datasets.source import Dataset, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.raw.moment import SECOND
+from swrec_prod.raw.source import Dataset, RawFiles
 from swrec_prod.strict import Strict
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 import pydantic
 
 from swrec_prod.datasets.raw_files import files_of_layout
-from swrec_prod.datasets.source import Dataset, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.raw.columns import typed_columns
 from swrec_prod.raw.moment import DAY, SECOND, digits_micros
+from swrec_prod.raw.source import Dataset, RawFiles
 from swrec_prod.strict import Strict
 
 if TYPE_CHECKING:

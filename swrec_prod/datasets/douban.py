@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from swrec_prod.datasets.raw_files import files_of_layout
-from swrec_prod.datasets.source import Dataset, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.raw.delimited import read_delimited
+from swrec_prod.raw.source import Dataset, RawFiles
 from swrec_prod.strict import Strict
 
 if TYPE_CHECKING:

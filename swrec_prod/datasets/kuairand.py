@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from swrec_prod.datasets.source import Dataset, RawFile, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.raw.columns import typed_columns, with_attributes
 from swrec_prod.raw.download import Archive
+from swrec_prod.raw.source import Dataset, RawFile, RawFiles
 from swrec_prod.strict import Strict
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from swrec_prod.datasets.raw_files import files_of_layout, require_fields
-from swrec_prod.datasets.source import Dataset, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.raw.columns import with_attributes
 from swrec_prod.raw.moment import civil_micros
+from swrec_prod.raw.source import Dataset, RawFiles
 from swrec_prod.strict import Strict
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from swrec_prod.datasets.source import Dataset, RawFile, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.raw.delimited import read_delimited, require_columns, whole_numbers
+from swrec_prod.raw.source import Dataset, RawFile, RawFiles
 from swrec_prod.raw.wheel import WheelFiles
 from swrec_prod.strict import Strict
 

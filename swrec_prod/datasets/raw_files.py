@@ -8,9 +8,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from swrec_prod.datasets.source import RawFile, RawFiles
 from swrec_prod.engine.lines import first_line
 from swrec_prod.errors import DataError, nearest
+from swrec_prod.raw.source import RawFile, RawFiles
 
 
 def files_of_layout(raw: Path | None, layouts: Sequence[Sequence[str]], dataset: str, how_to_get: str) -> RawFiles:

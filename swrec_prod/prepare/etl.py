@@ -5,8 +5,6 @@
     profile     what there is, an hour and scenario at a time: rows, positives, missing and unusable values
     repeated    row numbers that are not of one row
     counts, moments   what vocabularies and scalers are fitted on
-    windowed    for every row, how many behaviours of its user happened strictly before it
-    latest      the last behaviours of every user in days that are prepared already
 
 Nothing here is evaluated, and nothing knows which engine will do it.
 """
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING
 import ibis
 from ibis import _
 
+from swrec_prod.behaviours.windowed import SPLIT as SPLIT
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.schema import DENSE_ENCODERS, Feature, FeatureSchema
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.expr.datatypes import DataType
 
-DAY, HOUR, SPLIT, ROW = "_day", "_hour", "_split", "row"
+DAY, HOUR, ROW = "_day", "_hour", "row"
 HOUR_US = 3_600_000_000
 LARGEST, LAST = sys.float_info.max, chr(sys.maxunicode)
 DAY_ROWS = 2**32  # row numbers made here: day * DAY_ROWS + position in the day
@@ -151,57 +150,6 @@ def moments(events: ir.Table, column: str) -> ir.Table:
     statistics = {name: getattr(number.value, name)(where=known) for name in ("mean", "min", "max")}
     infinite = number.count(where=~known).fill_null(0)  # without rows Spark counts null
     return number.agg(**statistics, std=number.value.std(where=known, how="pop"), infinite=infinite)
-
-
-def windowed(events: ir.Table, schema: FeatureSchema) -> ir.Table:
-    """The events with `_before_<name>`, int64, for every sequence feature: its behaviours of the same user, of
-    `events`, strictly before the row's time. Rows of a user that share a time do not see each other.
-    """
-    strictly_before = ibis.range_window(preceding=(None, 1), group_by=schema.user, order_by=schema.time)
-    before = {}
-    for feature in schema.of_kind("sequence"):
-        count = events.count(where=behaved(events, schema, feature)).over(strictly_before)
-        # an empty frame counts 0 on one engine and null on another
-        before[f"_before_{feature.name}"] = count.fill_null(0)
-    return events.mutate(**before) if before else events
-
-
-def behaved(events: ir.Table, schema: FeatureSchema, feature: Feature) -> ir.BooleanValue:
-    """Whether an event is a behaviour of `feature`."""
-    label = next((label.column for label in schema.labels if label.name == feature.where), None)
-    return _has(events, _of_behaviours(label, SPLIT, events.columns))
-
-
-def of_prepared_behaviours(feature: Feature, columns: Sequence[str]) -> dict[str, int | str]:
-    """Column -> value of the prepared rows that are behaviours of `feature`. columns: those of the rows."""
-    return _of_behaviours(f"label_{feature.where}" if feature.where else None, "split", columns)
-
-
-def _of_behaviours(label: str | None, split: str, columns: Sequence[str]) -> dict[str, int | str]:
-    """What a behaviour is: a row whose `label` is 1, any row without one. With a random split only training rows are: a
-    training row may be later than a test row of its user, and a history with that row would tell its label.
-    """
-    return ({label: 1} if label else {}) | ({split: "train"} if split in columns else {})
-
-
-def _has(rows: ir.Table, values: Mapping[str, int | str]) -> ir.BooleanValue:
-    """Whether a row has these values."""
-    equal = ibis.literal(True)
-    for name, value in values.items():
-        column = rows[name] if isinstance(value, str) else rows[name].cast("float64")
-        equal = equal & (column == value)
-    return equal
-
-
-def latest(rows: ir.Table, feature: Feature) -> ir.Table:
-    """user, time, row, item, scenario of the last `max_length` behaviours of every user in prepared rows."""
-    happened = rows.filter(_has(rows, of_prepared_behaviours(feature, rows.columns)))
-    happened = happened.select("user", "time", "row", "scenario", item=happened[feature.table])
-    if feature.max_length is None:
-        return happened
-    newest_first = ibis.window(group_by="user", order_by=[ibis.desc("time"), ibis.desc("row")])
-    aged = happened.mutate(_age=ibis.row_number().over(newest_first))
-    return aged.filter(_["_age"] < feature.max_length).drop("_age")
 
 
 def _order(events: ir.Table, time: str) -> list[ir.Value]:

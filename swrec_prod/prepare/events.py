@@ -13,7 +13,6 @@ import ibis
 import numpy as np
 import pyarrow as pa
 
-from swrec_prod.datasets.source import RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare import etl
@@ -21,6 +20,7 @@ from swrec_prod.prepare.check import check_columns
 from swrec_prod.prepare.data_file import DataFile, RandomSplit
 from swrec_prod.prepare.profile import Profile, check_numbers, day_of
 from swrec_prod.prepare.raw_log import RawLog
+from swrec_prod.raw.source import RawFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,13 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swrec_prod.behaviours.lists import Behaviours, LatestBehaviours, Sequence, sequence
+from swrec_prod.behaviours.windowed import latest as latest_behaviours
+from swrec_prod.behaviours.windowed import of_prepared_behaviours
 from swrec_prod.data.day_files import MICROSECONDS, list_array
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Ragged
 from swrec_prod.encoding.raw_values import label_values, weight_values
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.behaviours import Behaviours, LatestBehaviours, Sequence, sequence
 from swrec_prod.schema import Feature, FeatureSchema
 
 LatestByFeature = dict[str, LatestBehaviours]
@@ -44,7 +46,7 @@ class Rows(NamedTuple):
 
 
 def prepared_rows(encoders: Encoders, events: pa.Table, latest: LatestByFeature) -> tuple[Rows, LatestByFeature]:
-    """The prepared rows of etl.windowed events, sorted by (time, row). latest: behaviours before and after them."""
+    """The prepared rows of windowed events, sorted by (time, row). latest: behaviours before and after them."""
     table = _encoded(encoders, events)
     sequences, after = [], {}
     for feature in encoders.schema.of_kind("sequence"):
@@ -60,7 +62,9 @@ def latest_before(engine: Engine, schema: FeatureSchema, files: list[Path]) -> L
         return {}
     rows = engine.parquet(files)
     sequences = schema.of_kind("sequence")
-    return {feature.name: LatestBehaviours.of_table(engine.arrow(etl.latest(rows, feature))) for feature in sequences}
+    return {
+        feature.name: LatestBehaviours.of_table(engine.arrow(latest_behaviours(rows, feature))) for feature in sequences
+    }
 
 
 def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
@@ -94,6 +98,6 @@ def _sequence(
 def _happened(feature: Feature, table: pa.Table) -> np.ndarray:
     """bool [N]: whether a row is a behaviour."""
     happened = np.ones(len(table), bool)
-    for name, value in etl.of_prepared_behaviours(feature, table.column_names).items():
+    for name, value in of_prepared_behaviours(feature, table.column_names).items():
         happened &= pc.equal(table[name], value).to_numpy()
     return happened

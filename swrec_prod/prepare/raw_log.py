@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swrec_prod.data.manifest import RawFileRecord, Source
-from swrec_prod.datasets.source import RawFiles
 from swrec_prod.errors import DataError
 from swrec_prod.files import file_sha256
+from swrec_prod.raw.source import RawFiles
 
 THREADS = 2
 

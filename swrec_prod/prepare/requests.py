@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swrec_prod.behaviours.windowed import behaved
 from swrec_prod.data.day_files import MICROSECONDS
 from swrec_prod.data.manifest import Day
 from swrec_prod.encoding.pack import spread
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.prepare.etl import DAY, ROW, SPLIT, behaved
+from swrec_prod.prepare.etl import DAY, ROW, SPLIT
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.profile import day_of, number_of
 from swrec_prod.schema import Feature, FeatureSchema

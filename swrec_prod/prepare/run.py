@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
-from swrec_prod.datasets.source import RawFile
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine import check_name
 from swrec_prod.engine import engine as running_engine
@@ -38,6 +37,7 @@ from swrec_prod.prepare.requests import held_out_requests
 from swrec_prod.prepare.staging import Staging
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
+from swrec_prod.raw.source import RawFile
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import ibis
 import pyarrow as pa
 
+from swrec_prod.behaviours.windowed import windowed
 from swrec_prod.data.day_files import stored_schema
 from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.encoding.encoders import Encoders
@@ -37,7 +38,7 @@ def spread_days(
 ) -> Written:
     """Write `days` into the folder of `work`, which all workers must see, and give each with its files."""
     inside = events.of(days)
-    inside = etl.windowed(inside.filter(inside[etl.DAY].isin([number_of(day) for day in days])), encoders.schema)
+    inside = windowed(inside.filter(inside[etl.DAY].isin([number_of(day) for day in days])), encoders.schema)
     inside = inside.mutate(_unit=inside[etl.DAY] * PARTS + _position(inside, encoders.schema.time) // FILE_ROWS)
     rows = sum(profile.rows_of(day) for day in days)
     groups = max(rows // GROUP_OF_USERS, 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from swrec_prod.behaviours.windowed import windowed
 from swrec_prod.data.day_files import stored_schema
 from swrec_prod.data.prefetch import prefetched
 from swrec_prod.encoding.encoders import Encoders
@@ -70,6 +71,6 @@ def _chunks(
         within = engine.materialise(events.of(run).order_by(etl.HOUR)) if once else events.of(run)
         for first, end, _ in chunks:
             inside = within.filter((within[etl.HOUR] >= first) & (within[etl.HOUR] < end))
-            yield engine.arrow(etl.windowed(inside, schema).order_by([schema.time, etl.ROW])).combine_chunks()
+            yield engine.arrow(windowed(inside, schema).order_by([schema.time, etl.ROW])).combine_chunks()
         if once:
             engine.release(within)

@@ -1,7 +1,7 @@
 """Behaviours as flat arrays: the latest of every user on the days before (LatestBehaviours),
 and the lists of the rows of one table (Sequence).
 
-Which behaviours a row has was decided by the engine (etl.windowed): it says how many came before. Here they are only
+Which behaviours a row has was decided by the engine (windowed.py): it says how many came before. Here they are only
 fetched, and they lie user by user, so that a row's list is one run of neighbouring values.
 """
 
@@ -47,7 +47,7 @@ class LatestBehaviours(NamedTuple):
 
     @classmethod
     def of_table(cls, rows: pa.Table) -> LatestBehaviours:
-        """rows: as etl.latest gives them, in any order."""
+        """rows: as windowed.latest gives them, in any order."""
         rows = rows.sort_by([("user", "ascending"), ("time", "ascending"), ("row", "ascending")])
         coded = rows["user"].combine_chunks().dictionary_encode()
         counts = np.bincount(coded.indices.to_numpy(), minlength=len(coded.dictionary))

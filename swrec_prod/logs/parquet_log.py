@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pydantic
 
-from swrec_prod.datasets.source import Dataset, RawFile, RawFiles
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.raw.columns import with_attributes
+from swrec_prod.raw.source import Dataset, RawFile, RawFiles
 from swrec_prod.strict import Strict
 
 if TYPE_CHECKING:
