@@ -176,7 +176,7 @@ def make_reader(folder: Path, history: bool, window: int) -> Any:
     from swrec_prod.config import DataConfig, DayRanges
     from swrec_prod.data.catalog import Catalog
     from swrec_prod.data.reader import Reader
-    from swrec_prod.layout import Layout
+    from swrec_prod.schema.layout import Layout
 
     catalog = Catalog.open(folder)
     data = DataConfig(

@@ -13,8 +13,8 @@ import pyarrow as pa
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
 from swrec_prod.errors import RequestError, nearest
-from swrec_prod.layout import Layout
 from swrec_prod.schema import Feature
+from swrec_prod.schema.layout import Layout
 from swrec_prod.serving.wire import FLOATS, INTS, LENGTHS
 
 ITEMS, USER = "items", "user"

@@ -13,11 +13,11 @@ from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.batch import Batch
 from swrec_prod.errors import ConfigError
 from swrec_prod.layers.inputs import Dims, Field, Inputs, make_route
-from swrec_prod.layout import Layout
 from swrec_prod.losses import bce, debiased_loss
 from swrec_prod.models import build, find
 from swrec_prod.models.compat import resolve
 from swrec_prod.schema import FeatureSchema
+from swrec_prod.schema.layout import Layout
 from swrec_prod.sparse import Embedded, SparseArch
 
 

@@ -15,8 +15,8 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection, Embedding
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from swrec_prod.errors import SchemaError
-from swrec_prod.layout import Layout
 from swrec_prod.schema import Feature
+from swrec_prod.schema.layout import Layout
 
 
 class Embedded(NamedTuple):

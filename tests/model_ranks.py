@@ -23,11 +23,11 @@ from swrec_prod.blocks.clusters import Clusters
 from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import Batch, make_batch
 from swrec_prod.encoding.pack import Ragged, pack
-from swrec_prod.layout import Layout
 from swrec_prod.models import MODELS, option_types
 from swrec_prod.models.compat import COMPAT
 from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
+from swrec_prod.schema.layout import Layout
 from swrec_prod.train.distributed import Ranks, before_torch, process_group, seed_masks
 from swrec_prod.train.loop import Fit
 from swrec_prod.train.optim import make_optimizer

@@ -10,7 +10,7 @@ from prepared_folder import SCHEMA
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
-from swrec_prod.layout import Layout
+from swrec_prod.schema.layout import Layout
 
 ALL_DAYS = DayRanges(train="2024-01-01..2024-02-29", valid="2024-03-01", test="2024-03-02")
 LAYOUT = Layout.of(SCHEMA, history=True)

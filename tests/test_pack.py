@@ -11,7 +11,7 @@ from prepared_folder import SCHEMA
 
 from swrec_prod.data.batch import make_batch
 from swrec_prod.encoding.pack import Column, Ragged, pack, spread
-from swrec_prod.layout import Layout
+from swrec_prod.schema.layout import Layout
 
 Lists = list[list[int]]
 lists = st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=8)

@@ -25,7 +25,7 @@ from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.datasets import DATASETS
 from swrec_prod.datasets.movielens import MOVIELENS_1M
-from swrec_prod.errors import ConfigError, DataError, SchemaError
+from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.requests import last_days
 from swrec_prod.prepare.run import prepare
@@ -334,7 +334,7 @@ def test_nothing_to_prepare_or_to_fit_is_an_error(run: Any) -> None:
         DataError, match=r"no row to fit vocabularies on \(days: \.\.2023-12-31; days are 2024-01-01\.\.2024-01-06\)"
     ):
         run(log(), toy(fit_until=date(2023, 12, 31)))
-    with pytest.raises(SchemaError, match="item 'tags' is a bag"):
+    with pytest.raises(ValueError, match="item 'tags' is not an id feature"):
         tags = {"name": "tags", "kind": "bag", "side": "item", "encoder": "vocab"}
         features = [tags, {"name": "seen", "kind": "sequence", "side": "user", "item": "tags"}]
         run(log(tags=[["x"]] * 10), toy(schema={"features": features}))

@@ -25,9 +25,9 @@ from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.datasets import DATASETS
-from swrec_prod.layout import Layout
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
+from swrec_prod.schema.layout import Layout
 
 pytestmark = pytest.mark.engine
 

@@ -15,9 +15,9 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import Batch, make_batch
 from swrec_prod.encoding.pack import Column, Ragged, pack
 from swrec_prod.errors import ConfigError, SchemaError
-from swrec_prod.layout import Layout
 from swrec_prod.ranker import build_ranker, dims_of, model_inputs, resolve_run
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
+from swrec_prod.schema.layout import Layout
 from swrec_prod.sparse import Embedded, SparseArch, in_order
 
 # `friend` and `wish` share a table that is listed far from them, so tables and features are in different orders.

@@ -23,7 +23,7 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.prefetch import mapped, prefetched
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import ConfigError, DataError
-from swrec_prod.layout import Layout
+from swrec_prod.schema.layout import Layout
 
 
 def row_ids(batches: Iterator[Batch]) -> list[list[int]]:

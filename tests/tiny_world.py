@@ -22,9 +22,9 @@ from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Packed, pack
 from swrec_prod.export.loaded import encode_rows, take
 from swrec_prod.export.run import export_package
-from swrec_prod.layout import Layout
 from swrec_prod.ranker import Ranker, build_ranker, resolve_run
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
+from swrec_prod.schema.layout import Layout
 
 MODELS = ("mscan", "shared_bottom")
 SCENARIOS = ("home", "cart", "search")

@@ -15,7 +15,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
 from swrec_prod.encoding.pack import Packed
-from swrec_prod.layout import Layout
+from swrec_prod.schema.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.decode import Decoder
 from swrec_prod.data.row_format import LABELS
-from swrec_prod.layout import Layout
+from swrec_prod.schema.layout import Layout
 
 
 def scenario_counts(

@@ -23,7 +23,7 @@ from swrec_prod.data.prefetch import mapped
 from swrec_prod.data.row_format import INT, LABELS, LIST, Record
 from swrec_prod.encoding.pack import Column, Ragged, spread
 from swrec_prod.errors import DataError, nearest
-from swrec_prod.layout import Layout
+from swrec_prod.schema.layout import Layout
 
 THREADS = 2  # pieces read at once; a prepared day may be tiny, and then opening it costs more than its rows
 

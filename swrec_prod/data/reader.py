@@ -27,7 +27,7 @@ from swrec_prod.data.row_format import LABELS
 from swrec_prod.data.windows import cut
 from swrec_prod.encoding.pack import pack
 from swrec_prod.errors import DataError
-from swrec_prod.layout import Layout
+from swrec_prod.schema.layout import Layout
 
 BEGINNING = Position()
 

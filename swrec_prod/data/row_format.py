@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from swrec_prod.errors import DataError
-from swrec_prod.layout import Layout
 from swrec_prod.schema import Feature, FeatureSchema
+from swrec_prod.schema.layout import Layout
 
 LABELS = "label_"  # the record field of all tasks together, float32 [T]; no feature can have this name
 INT, LIST, FLOAT = pa.int32(), pa.list_(pa.int32()), pa.float32()

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swrec_prod.layout import Layout
 from swrec_prod.schema import Feature
+from swrec_prod.schema.layout import Layout
 
 
 class Ragged(NamedTuple):

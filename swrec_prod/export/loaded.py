@@ -24,7 +24,7 @@ from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
 from swrec_prod.errors import DataError, PackageError, SchemaError
 from swrec_prod.export.package import PROGRAMS, Manifest, verify_package
-from swrec_prod.layout import Layout
+from swrec_prod.schema.layout import Layout
 
 REPLAY_BOUND = 1e-4  # wider than at export: another processor may add in another order
 EXPECTED = ("expected.logit", "expected.interest_logit", "expected.scenario_logit")

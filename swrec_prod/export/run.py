@@ -31,8 +31,8 @@ from swrec_prod.export.loaded import (
 )
 from swrec_prod.export.package import Manifest, Parity, destination, staged, write_files
 from swrec_prod.export.program import compile_programs
-from swrec_prod.layout import Layout
 from swrec_prod.ranker import Ranker
+from swrec_prod.schema.layout import Layout
 
 # How far dense.pt may be from the trained ranker: the largest difference of a logit, relative above 1.
 EAGER_BOUND: dict[Quantize, float] = {"none": 1e-5, "fp16": 5e-3, "int8": 5e-2, "int4": 5e-1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from swrec_prod.errors import DataError, SchemaError, nearest
+from swrec_prod.errors import DataError, nearest
 from swrec_prod.prepare.etl import value_type
 from swrec_prod.schema import Feature, FeatureSchema
 
@@ -42,10 +42,6 @@ def check_columns(
             _refuse(source, label.column, columns[label.column], "0 and 1", "label column")
     for feature in schema.of_kind("id", "bag", "dense"):
         _check_feature(schema, feature, columns, source)
-    for feature in schema.of_kind("sequence"):
-        if schema.feature(feature.table).kind != "id":
-            where = f"schema {schema.name}: sequence {feature.name!r}"
-            raise SchemaError(f"{where}: item {feature.table!r} is a bag, expected an id feature")
 
 
 def _check_feature(schema: FeatureSchema, feature: Feature, columns: Mapping[str, DataType], source: str) -> None:

@@ -1,0 +1,246 @@
+"""FeatureSchema: everything that prepare, train, export and serve must agree on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pydantic
+
+from swrec_prod.errors import SchemaError, nearest
+from swrec_prod.schema.derived import Derived
+from swrec_prod.schema.encoder import Encoder
+from swrec_prod.schema.feature import Feature, Kind, SequenceField
+from swrec_prod.schema.label import Label
+from swrec_prod.schema.records import SchemaRecord
+from swrec_prod.strict import Strict, dump, load
+
+AGE_DIM = 16  # the width of an age bucket's embedding
+
+
+class Scenario(Strict):
+    """The scenario column. `values` in index order; left out, prepare fills them in by falling row count.
+
+    An unseen value is an error, or with `unseen: fallback` has an index of its own behind the known values.
+    """
+
+    column: str = "scenario"
+    values: tuple[str, ...] = ()
+    unseen: Literal["error", "fallback"] = "error"
+
+    @property
+    def size(self) -> int:
+        """S, the number of scenario indices."""
+        return len(self.values) + (self.unseen == "fallback")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What stands for each of the S indices in predictions and manifests; "(unseen)" for the fallback."""
+        return (*self.values, "(unseen)") if self.unseen == "fallback" else self.values
+
+    def index(self, value: str) -> int | None:
+        """The index of `value`; the fallback index, or None, when it is unseen."""
+        if value in self.values:
+            return self.values.index(value)
+        return len(self.values) if self.unseen == "fallback" else None
+
+
+class FeatureSchema(SchemaRecord):
+    """Everything that prepare, train, export and serve must agree on. See schema/__init__.py for column names.
+
+    name: of the data, for people.
+    features: the inputs of models, in the order of x.
+    derived: columns computed from raw ones, which features may read.
+    scenario: the scenario column and its values.
+    labels: one or several tasks, in the order of logits.
+    time: the column of moments; a log without one can only be split at random, and has no behaviours of its own.
+    user: the column that names users.
+    request: the column that names requests.
+    weight: the column of row weights >= 0.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"derived"})
+
+    name: str
+    features: tuple[Feature, ...] = pydantic.Field(min_length=1)
+    scenario: Scenario = Scenario()
+    labels: tuple[Label, ...] = pydantic.Field(min_length=1)
+    time: str
+    user: str
+    request: str | None = None
+    weight: str | None = None
+    derived: tuple[Derived, ...] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _references(self) -> FeatureSchema:
+        self._check_names()
+        label_of = {label.column: label.name for label in self.labels if not label.has_rule}
+        for feature in self.features:
+            if feature.kind != "sequence" and feature.source in label_of:
+                wrong = (
+                    f"feature {feature.name!r} reads column {feature.source!r}, "
+                    f"which is the label {label_of[feature.source]!r}"
+                )
+                raise ValueError(f"{wrong}; a feature is what is known before the impression")
+            if feature.kind == "sequence":
+                self._check_sequence(feature)
+            else:
+                self._check_shared(f"feature {feature.name!r}", feature)
+        return self
+
+    def _check_names(self) -> None:
+        """Names are of one thing each: features, derived columns, and what a sequence or a bag adds to them."""
+        for what, names in (("feature", [f.name for f in self.features]), ("derived", [d.name for d in self.derived])):
+            twice = [name for name, n in Counter(names).items() if n > 1]
+            if twice:
+                raise ValueError(f"{what} {twice[0]!r} is defined twice")
+
+    def _check_sequence(self, feature: Feature) -> None:
+        """Its item is an id feature, its fields have encoders, and `where` names a label."""
+        assert feature.item is not None
+        owners = {f.name: f for f in self.features if f.kind == "id" and f.shared_with is None}
+        if feature.item not in owners:
+            wrong = f"feature {feature.name!r}: item {feature.item!r} is not an id feature with a table of its own"
+            raise ValueError(f"{wrong}; {nearest(feature.item, owners)}")
+        if isinstance(feature.where, str) and feature.where not in self.tasks:
+            raise ValueError(
+                f"sequence {feature.name!r}: where {feature.where!r} is not a label; "
+                f"{nearest(feature.where, self.tasks)}"
+            )
+        for field in feature.fields:
+            if field.encoder is None and (field.shared_with or field.name) not in self._encoded:
+                known = [name for name, f in self._encoded.items() if f.kind in ("id", "bag", "dense")]
+                wrong = f"sequence {feature.name!r}: field {field.name!r} has no kind and encoder of its own, and"
+                shared = field.shared_with or field.name
+                raise ValueError(f"{wrong} {shared!r} is not a feature whose it could share; {nearest(shared, known)}")
+
+    def _check_shared(self, what: str, feature: Feature) -> None:
+        """The table that a feature shares is one of its own kind and width."""
+        if feature.kind in ("dense", "vector") or feature.shared_with is None:
+            return
+        owners = {f.name: f for f in self.features if f.is_looked_up and f.shared_with is None}
+        if feature.table not in owners:
+            wrong = f"{what}: shared_with {feature.table!r} is not an id feature with a table of its own"
+            raise ValueError(f"{wrong}; {nearest(feature.table, owners)}")
+        if feature.dim != owners[feature.table].dim:
+            owner = f"{feature.table!r}, whose dim is {owners[feature.table].dim}"
+            raise ValueError(f"{what} has dim {feature.dim}, but shares the table of {owner}; give both the same")
+
+    @pydantic.model_validator(mode="after")
+    def _order_of_labels(self) -> FeatureSchema:
+        for i, label in enumerate(self.labels):
+            if label.after is None or label.after in self.tasks[:i]:
+                continue
+            if label.after in self.tasks:
+                raise ValueError(
+                    f"label {label.name!r} is after {label.after!r}, which has to stand before it in labels"
+                )
+            raise ValueError(
+                f"label {label.name!r}: after {label.after!r} is not a label; {nearest(label.after, self.tasks)}"
+            )
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> FeatureSchema:
+        """Read a schema file. Raises SchemaError naming the key and what would be right."""
+        return load(cls, path, SchemaError)
+
+    def save(self, path: str | Path) -> None:
+        """Write the schema as YAML."""
+        dump(self, path)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Label names in order: the T of logits [B, T]."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """For each of the T tasks the index of the one that it follows, -1 for one that may happen by itself."""
+        return tuple(self.tasks.index(label.after) if label.after else -1 for label in self.labels)
+
+    @property
+    def chained(self) -> tuple[tuple[Label, Label], ...]:
+        """(label, the label that it is after) for every label that follows another."""
+        return tuple(
+            (label, self.labels[first]) for label, first in zip(self.labels, self.after, strict=True) if first >= 0
+        )
+
+    def of_kind(self, *kinds: Kind) -> tuple[Feature, ...]:
+        """The features of the given kinds, in file order."""
+        return tuple(f for f in self.features if f.kind in kinds)
+
+    def feature(self, name: str) -> Feature:
+        """The feature called `name`. Raises SchemaError naming the nearest one."""
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise SchemaError(f"schema {self.name}: no feature {name!r}; {nearest(name, [f.name for f in self.features])}")
+
+    @property
+    def _encoded(self) -> dict[str, Feature]:
+        """The features with an encoder, by name: what fields of behaviours may share."""
+        return {f.name: f for f in self.features if f.kind in ("id", "bag", "dense")}
+
+    @property
+    def parts(self) -> dict[str, tuple[Feature, ...]]:
+        """What is embedded of each behaviour, by sequence: its item, its fields and, where it is asked for, its age.
+
+        Each is a feature of its own, called `<sequence>.<part>`: an id, a bag or a number of the table (or scaler) that
+        it shares, or of its own.
+        """
+        return {f.name: tuple(self._parts_of(f)) for f in self.of_kind("sequence")}
+
+    def _parts_of(self, sequence: Feature) -> Iterator[Feature]:
+        item = self.feature(sequence.table)
+        yield _part(sequence, "item", item, item)
+        for field in sequence.fields:
+            owner = None if field.encoder else self.feature(field.shared_with or field.name)
+            yield _part(sequence, field.name, owner, field)
+        if sequence.age is not None:
+            encoder = Encoder(kind="bucketize", boundaries=sequence.age)
+            age = SequenceField.model_construct(
+                name="age", kind="id", encoder=encoder, dim=AGE_DIM, rows=len(sequence.age) + 2
+            )
+            yield _part(sequence, "age", None, age)
+
+    @property
+    def owners(self) -> tuple[Feature, ...]:
+        """The features, and fields of behaviours, that have a table of their own."""
+        fields = tuple(part for parts in self.parts.values() for part in parts)
+        return tuple(f for f in (*self.features, *fields) if f.is_looked_up and f.shared_with is None)
+
+    def select(self, names: tuple[str, ...]) -> FeatureSchema:
+        """The schema reduced to the features in `names`, and those whose tables or scalers they share."""
+        keep = set(names)
+        for feature in (self.feature(name) for name in names):
+            shared = (part.shared_with for part in self.parts.get(feature.name, ()))
+            keep |= {name for name in (feature.shared_with, *shared) if name}
+        return self.model_copy(update={"features": tuple(f for f in self.features if f.name in keep)})
+
+    def with_features(self, features: tuple[Feature, ...]) -> FeatureSchema:
+        """The schema with these features in the place of its own, which have the same names."""
+        return self.model_copy(update={"features": features})
+
+    def with_scenarios(self, values: tuple[str, ...]) -> FeatureSchema:
+        """The schema with these scenario values."""
+        return self.model_copy(update={"scenario": self.scenario.model_copy(update={"values": values})})
+
+
+def _part(sequence: Feature, name: str, owner: Feature | None, said: Feature | SequenceField) -> Feature:
+    """A part of a sequence's behaviours as a feature (its dotted name keeps it apart from those of the schema)."""
+    source = said.column or (owner.source if owner else said.name)
+    shape = owner or said
+    return Feature.model_construct(
+        name=f"{sequence.name}.{name}",
+        kind=shape.kind or "id",
+        side=sequence.side,
+        encoder=None if owner else said.encoder,
+        column=source,
+        dim=shape.dim,
+        shared_with=(owner.shared_with or owner.name) if owner else None,
+        pooling=getattr(owner, "pooling", "mean"),
+        rows=shape.rows,
+    )
