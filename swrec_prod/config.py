@@ -47,7 +47,9 @@ class DataConfig(Strict):
     days: train ends before valid begins, and valid before test, so that every part is judged by the days before it.
     features: the features to use (default: all in the schema). scenarios: rows of these (or of this one) alone, in all
     parts (default: of all). shuffle_rows: how many rows are shuffled together; data smaller than this are read once and
-    shuffled as a whole.
+    shuffled as a whole. history: the sequence that a model reads as its behaviours (default: the first one of the
+    schema). further_sequences: what becomes of the others for such a model: their behaviours, weighted by how well they
+    fit the candidate (attention), or their mean, join x, or nothing does.
     """
 
     path: str
@@ -56,6 +58,8 @@ class DataConfig(Strict):
     features: tuple[str, ...] | None = None
     scenarios: tuple[str, ...] | None = pydantic.Field(None, min_length=1)
     shuffle_rows: int = pydantic.Field(2_000_000, ge=1)
+    history: str | None = None
+    further_sequences: Literal["attention", "mean", "none"] = "attention"
 
     @pydantic.field_validator("scenarios", mode="before")
     @classmethod

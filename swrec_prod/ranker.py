@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +13,14 @@ from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.batch import Batch
 from swrec_prod.errors import ConfigError
-from swrec_prod.layers.inputs import Dims, Field, Inputs, make_route
+from swrec_prod.layers.input_layer import InputLayer, Summary
+from swrec_prod.layers.inputs import Dims, Field, make_route
 from swrec_prod.losses import bce, debiased_loss
 from swrec_prod.models import build, find
 from swrec_prod.models.compat import resolve
-from swrec_prod.schema import FeatureSchema
+from swrec_prod.schema import Feature, FeatureSchema
 from swrec_prod.schema.layout import Layout
-from swrec_prod.sparse import Embedded, SparseArch
+from swrec_prod.sparse import SparseArch
 
 
 class Ranker(nn.Module):
@@ -28,9 +30,17 @@ class Ranker(nn.Module):
     behaviours and the target item that they are compared with stay.
     """
 
-    def __init__(self, sparse: SparseArch, scorer: Scorer, alpha: float | None, embedding_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        sparse: SparseArch,
+        inputs: InputLayer,
+        scorer: Scorer,
+        alpha: float | None,
+        embedding_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.sparse = sparse
+        self.inputs = inputs
         self.scorer = scorer
         self.alpha = alpha
         self.embedding_dropout = embedding_dropout
@@ -38,9 +48,11 @@ class Ranker(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Scores]:
         """The mean loss over the batch's rows (0-d) and their scores ([B, T] each)."""
-        embedded = self.sparse(batch.ids, batch.sequences, batch.history_scenario)
-        dropout = self.embedding_dropout if self.training else 0.0
-        inputs = model_inputs(embedded, batch.dense_BF, batch.scenario_B, self.num_scenarios, dropout)
+        embedded_BD, behaviours = self.sparse(batch)
+        if self.embedding_dropout > 0:
+            embedded_BD = F.dropout(embedded_BD, self.embedding_dropout, self.training)
+        route = make_route(batch.scenario_B, self.num_scenarios)
+        inputs = self.inputs(embedded_BD, behaviours, batch.dense_BF, route)
         scores, auxiliary = self.scorer.forward_with_losses(inputs)
         if self.alpha is None:
             loss = bce(scores, batch.labels_BT, batch.weight_B)
@@ -53,21 +65,6 @@ class Ranker(nn.Module):
         return loss, scores
 
 
-def model_inputs(
-    embedded: Embedded, dense_BF: Tensor, scenario_B: Tensor, num_scenarios: int, dropout: float = 0.0
-) -> Inputs:
-    """Tensors of rows that are sorted by scenario, as a model reads them: x = [pooled ; target ; dense].
-
-    dropout: of pooled and target.
-    """
-    pooled_BD, target_Bd = embedded.pooled_BD, embedded.target_Bd
-    if dropout > 0:
-        pooled_BD, target_Bd = F.dropout(pooled_BD, dropout), F.dropout(target_Bd, dropout)
-    x_BD = torch.cat([pooled_BD, target_Bd, dense_BF], dim=1)
-    route = make_route(scenario_B, num_scenarios)
-    return Inputs(x_BD, route, embedded.target_Bd, embedded.history_BNd, embedded.mask_BN, embedded.history_scenario_BN)
-
-
 @dataclass(frozen=True)
 class ResolvedRun:
     """A configuration with nothing left open, for the data that it reads. schema: of the prepared data, all features;
@@ -77,6 +74,11 @@ class ResolvedRun:
     config: RunConfig
     schema: FeatureSchema
     layout: Layout
+
+    @property
+    def summary(self) -> Summary:
+        """What becomes of the sequences behind the first one."""
+        return self.config.data.further_sequences
 
 
 def resolve_run(schema: FeatureSchema, config: RunConfig) -> ResolvedRun:
@@ -108,39 +110,61 @@ def _layout(schema: FeatureSchema, config: RunConfig) -> Layout:
     if history == "optional":
         options = resolve(config.model.name, config.model.options)
         history = bool(selected.of_kind("sequence")) and options.get("use_history", True) is not False
-    return Layout.of(selected, history=history)
+    return Layout.of(selected, history=history, first=config.data.history)
 
 
-def dims_of(layout: Layout, schema: FeatureSchema) -> Dims:
-    """The widths that a model over `layout` is built from."""
-    features = [*layout.pooled, *([layout.target] if layout.target else []), *layout.dense]
-    fields, start = [], 0
-    for feature in features:
-        width = 1 if feature.kind == "dense" else feature.dim
-        fields.append(Field(feature.name, start, width, feature.side, feature.kind))
-        start += width
-    ids = [f for f in features if f.kind == "id"]
+def dims_of(run: ResolvedRun) -> Dims:
+    """The widths that a run's model is built from."""
+    layout = run.layout
+    fields = tuple(_side_by_side(_slices(layout, run.summary)))
+    ids = [f for f in (*layout.pooled, *layout.looked_up) if f.kind == "id"]
     return Dims(
-        x=start,
+        x=sum(field.width for field in fields),
         num_scenarios=layout.num_scenarios,
         num_tasks=len(layout.tasks),
-        item=layout.target.dim if layout.target else 0,
-        fields=tuple(fields),
-        user=next((f.name for f in ids if f.source == schema.user), None),
+        item=layout.history.width if layout.history else 0,
+        fields=fields,
+        user=next((f.name for f in ids if f.source == run.schema.user), None),
         target=layout.target.name if layout.target else next((f.name for f in ids if f.side == "item"), None),
     )
+
+
+def _slices(layout: Layout, summary: Summary) -> Iterator[tuple[str, int, Feature]]:
+    """Name and width of every slice of x, in the order of InputLayer, and the feature that it is of."""
+    yield from ((f.name, f.dim, f) for f in (*layout.pooled, *layout.looked_up))
+    plain = layout.numbers[: len(layout.numbers) - len(layout.embedded)]
+    yield from ((number.column, number.width, number.feature) for number in plain)
+    yield from ((f.name, f.dim, f) for f in layout.embedded)
+    if summary != "none":
+        yield from ((sequence.name, sequence.width, sequence.feature) for sequence in layout.sequences[1:])
+
+
+def _side_by_side(slices: Iterable[tuple[str, int, Feature]]) -> Iterator[Field]:
+    start = 0
+    for name, width, feature in slices:
+        yield Field(name, start, width, feature.side, feature.kind)
+        start += width
 
 
 def build_ranker(run: ResolvedRun, device: torch.device | str = "cpu") -> Ranker:
     """An untrained, unsharded ranker; the same seed gives the same weights whatever the number of ranks."""
     config, layout, debias = run.config, run.layout, run.config.debias
     torch.manual_seed(config.train.seed)
-    dims = dims_of(layout, run.schema)
+    dims = dims_of(run)
     model = build(config.model.name, config.model.options, dims)
     eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
     sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
+    inputs = input_layer(layout, run.summary)
     scorer = Scorer(model, eliminator, layout.after, apart=debias is not None and debias.form == "apart")
-    return Ranker(sparse, scorer.to(device), debias.alpha if debias else None, config.train.embedding_dropout)
+    alpha = debias.alpha if debias else None
+    return Ranker(sparse, inputs.to(device), scorer.to(device), alpha, config.train.embedding_dropout)
+
+
+def input_layer(layout: Layout, summary: Summary) -> InputLayer:
+    """The input layer of a layout."""
+    plain = sum(number.width for number in layout.numbers) - len(layout.embedded)
+    further = [sequence.width for sequence in layout.sequences[1:]]
+    return InputLayer(plain, [f.dim for f in layout.embedded], further, summary)
 
 
 def _check(debias: DebiasConfig, schema: FeatureSchema) -> None:

@@ -1,6 +1,6 @@
 """The sparse half: TorchRec collections over a layout, and their output as the tensors that models read.
 
-Shapes: B rows, D pooled width, d item width, N behaviours.
+Shapes: B rows, D width of all looked-up features, d width of a behaviour, N behaviours.
 """
 
 from __future__ import annotations
@@ -14,68 +14,91 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConf
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
+from swrec_prod.assembly import Assembly
+from swrec_prod.data.batch import Batch
 from swrec_prod.errors import SchemaError
+from swrec_prod.layers.inputs import Behaviours
 from swrec_prod.schema import Feature
 from swrec_prod.schema.layout import Layout
 
 
 class Embedded(NamedTuple):
-    """What the tables give for a batch. Without behaviours target is [B, 0] and the history tensors are [B, 0, ...]."""
+    """What the tables give. embedded_BD: [pooled ; looked up]; behaviours: of each sequence, the history first."""
 
-    pooled_BD: Tensor
-    target_Bd: Tensor
-    history_BNd: Tensor
-    mask_BN: Tensor
-    history_scenario_BN: Tensor
+    embedded_BD: Tensor
+    behaviours: list[Behaviours]
 
 
 class SparseArch(nn.Module):
     """The embedding tables of a layout.
 
-    ebc: an EmbeddingBagCollection over the pooled features (bags are averaged). ec: an EmbeddingCollection with the one
-    table of the target item and the behaviours, or None. Rows are drawn from N(0, std^2); row 0 (unknown) too.
+    ebc: an EmbeddingBagCollection over the pooled features (bags are averaged), None where there are none. ec: an
+    EmbeddingCollection with the tables of the looked-up features and the behaviours, or None. Rows are drawn from
+    N(0, std^2); row 0 (unknown) too.
     """
 
     def __init__(self, layout: Layout, *, std: float = 0.01, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        if not layout.pooled:
-            beside = f" beside {layout.target.name!r}, which the behaviours use" if layout.target else ""
-            raise SchemaError(f"a model needs an id or bag feature{beside}; add one to the schema, or to data.features")
+        if not layout.pooled and not layout.looked_up:
+            raise SchemaError("a model needs an id or bag feature; add one to the schema, or to data.features")
         self.layout = layout
-        self.ebc = EmbeddingBagCollection(tables=_bag_tables(layout, std), device=torch.device(device))
-        self.ec: EmbeddingCollection | None = None
-        if layout.target is not None and layout.history is not None:
-            table = EmbeddingConfig(
-                name=f"t_{layout.target.table}",
-                num_embeddings=_rows(layout.target),
-                embedding_dim=layout.target.dim,
-                feature_names=[layout.target.name],
-                init_fn=partial(nn.init.normal_, std=std),
-            )
-            self.ec = EmbeddingCollection(tables=[table], device=torch.device(device))
+        self.assembly = Assembly(layout)
+        bags, tables, on = _bag_tables(layout, std), _tables(layout, std), torch.device(device)
+        self.ebc = EmbeddingBagCollection(tables=bags, device=on) if bags else None
+        self.ec = EmbeddingCollection(tables=tables, device=on) if tables else None
+        self._runs = runs_of_tables(layout)
 
-    def forward(
-        self, ids: KeyedJaggedTensor, sequences: KeyedJaggedTensor | None, history_scenario: Tensor
-    ) -> Embedded:
-        """ids: the pooled features; sequences: [target, history]; history_scenario: int64, one a behaviour."""
-        pooled_BD = in_order(self.ebc(ids), [f.name for f in self.layout.pooled])
+    def forward(self, batch: Batch) -> Embedded:
+        """The batch's ids as embeddings."""
+        if self.ebc is None:
+            pooled_BD = batch.dense_BF.new_zeros(len(batch), 0)
+        else:
+            pooled_BD = in_order(self.ebc(batch.ids), [f.name for f in self.layout.pooled])
         if self.ec is None:
-            return no_behaviours(pooled_BD)
-        items, at = self._items(sequences.values())  # type: ignore[union-attr]
-        looked_up, rows = items.index_select(0, at), pooled_BD.shape[0]
-        lengths_B = sequences.lengths()[rows:]  # type: ignore[union-attr]
-        return pad(pooled_BD, looked_up[:rows], looked_up[rows:], lengths_B, history_scenario)
+            return Embedded(pooled_BD, [])
+        sizes = self.assembly.sizes(batch.sequence_lengths, batch.bag_lengths)
+        return Embedded(
+            *self.assembly(
+                pooled_BD,
+                self._rows(batch.sequence_values, sizes),
+                batch.sequence_lengths,
+                batch.behaviour_scenario,
+                batch.bag_lengths,
+                batch.behaviour_numbers,
+                batch.weights,
+            )
+        )
 
-    def _items(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows of the distinct ids in `values` [n], and where each id's row is [n].
+    def _rows(self, values: Tensor, sizes: list[int]) -> list[Tensor]:
+        """The rows of tables for the runs of `values` (Assembly.sizes).
 
         A batch names few items many times (86,000 behaviours of 3,700 movies): only distinct ones are looked up, sent
         between ranks and updated. torchrec's own de-duplication is for GPUs only.
         """
-        name = self.layout.target.name  # type: ignore[union-attr]
-        ids, at = distinct(values, _rows(self.layout.target))  # type: ignore[arg-type]
-        lengths = torch.tensor([len(ids)], dtype=torch.int32, device=ids.device)
-        return self.ec(KeyedJaggedTensor(keys=[name], values=ids, lengths=lengths, stride=1))[name].values(), at  # type: ignore[misc]
+        tables, runs = self.layout.tables, values.split(sizes)
+        found = {}
+        for name, own in self._runs.items():
+            mine = values if len(own) == len(sizes) else torch.cat([runs[i] for i in own])
+            found[name] = distinct(mine, _height(tables[name]))
+        lengths = torch.tensor([len(ids) for ids, _ in found.values()], dtype=torch.int32, device=values.device)
+        ids = torch.cat([ids for ids, _ in found.values()])
+        keys = [table_name(name) for name in found]
+        looked_up = self.ec(KeyedJaggedTensor(keys=keys, values=ids, lengths=lengths, stride=1))  # type: ignore[misc]
+        rows: list[Tensor] = [values] * len(sizes)
+        for key, (name, (_, at)) in zip(keys, found.items(), strict=True):
+            of_table = looked_up[key].values().index_select(0, at)
+            for run, part in zip(self._runs[name], of_table.split([sizes[i] for i in self._runs[name]]), strict=True):
+                rows[run] = part
+        return rows
+
+
+def runs_of_tables(layout: Layout) -> dict[str, list[int]]:
+    """For each table of the EmbeddingCollection the runs of sequence_values (Assembly.sizes) that are ids of it."""
+    parts = [part for sequence in layout.sequences for part in sequence.parts if part.kind != "dense"]
+    runs: dict[str, list[int]] = {name: [] for name in layout.tables}
+    for i, feature in enumerate([*layout.looked_up, *parts]):
+        runs[feature.table].append(i)
+    return runs
 
 
 def in_order(pooled: KeyedTensor, names: list[str]) -> Tensor:
@@ -89,14 +112,6 @@ def in_order(pooled: KeyedTensor, names: list[str]) -> Tensor:
     return KeyedTensor.regroup([pooled], [names])[0]
 
 
-def no_behaviours(pooled_BD: Tensor) -> Embedded:
-    """The output for a model that reads no behaviours."""
-    rows = pooled_BD.size(0)
-    none = pooled_BD.new_zeros(rows, 0)
-    empty = none.to(torch.int64)
-    return Embedded(pooled_BD, none, pooled_BD.new_zeros(rows, 0, 0), empty.to(torch.bool), empty)
-
-
 def distinct(values: Tensor, height: int) -> tuple[Tensor, Tensor]:
     """The distinct ids among `values` [n] < height, rising, and the position of each value's id among them: [n]."""
     if height > 4 * len(values):
@@ -106,14 +121,9 @@ def distinct(values: Tensor, height: int) -> tuple[Tensor, Tensor]:
     return present.nonzero().squeeze(1), (present.cumsum(0) - 1).index_select(0, values)
 
 
-def pad(pooled_BD: Tensor, target_Bd: Tensor, values: Tensor, lengths_B: Tensor, history_scenario: Tensor) -> Embedded:
-    """Jagged behaviours as dense tensors. values: [behaviours, d]; lengths_B: [B]; history_scenario: [behaviours]."""
-    offsets = torch.ops.fbgemm.asynchronous_complete_cumsum(lengths_B.to(torch.int64))
-    longest = max(1, int(lengths_B.max().item()))  # at least one, masked: fbgemm refuses a width of 0
-    history_BNd = torch.ops.fbgemm.jagged_to_padded_dense(values, [offsets], [longest], 0.0)
-    scenario_BN = torch.ops.fbgemm.jagged_1d_to_dense(history_scenario, offsets, longest, 0)
-    mask_BN = torch.arange(longest, device=lengths_B.device).unsqueeze(0) < lengths_B.unsqueeze(1)
-    return Embedded(pooled_BD, target_Bd, history_BNd, mask_BN, scenario_BN)
+def table_name(name: str) -> str:
+    """The name of a table as a module: dots, which fields of behaviours have, would end it."""
+    return f"t_{name.replace('.', '__')}"
 
 
 def _bag_tables(layout: Layout, std: float) -> list[EmbeddingBagConfig]:
@@ -121,15 +131,10 @@ def _bag_tables(layout: Layout, std: float) -> list[EmbeddingBagConfig]:
     tables: dict[str, list[Feature]] = {}
     for feature in layout.pooled:
         tables.setdefault(feature.table, []).append(feature)
-    if layout.target is not None and layout.target.table in tables:
-        sharing = tables[layout.target.table][0].name
-        raise SchemaError(
-            f"feature {sharing!r} shares the table of {layout.target.name!r}, which the behaviours use; give it its own"
-        )
     return [
         EmbeddingBagConfig(
-            name=f"t_{name}",
-            num_embeddings=_rows(features[0]),
+            name=table_name(name),
+            num_embeddings=_height(features[0]),
             embedding_dim=features[0].dim,
             feature_names=[f.name for f in features],
             pooling=PoolingType.MEAN if any(f.kind == "bag" for f in features) else PoolingType.SUM,
@@ -139,7 +144,21 @@ def _bag_tables(layout: Layout, std: float) -> list[EmbeddingBagConfig]:
     ]
 
 
-def _rows(feature: Feature) -> int:
+def _tables(layout: Layout, std: float) -> list[EmbeddingConfig]:
+    """The tables of the looked-up features and the behaviours, under their own names."""
+    return [
+        EmbeddingConfig(
+            name=table_name(name),
+            num_embeddings=_height(feature),
+            embedding_dim=feature.dim,
+            feature_names=[table_name(name)],
+            init_fn=partial(nn.init.normal_, std=std),
+        )
+        for name, feature in layout.tables.items()
+    ]
+
+
+def _height(feature: Feature) -> int:
     if feature.rows is None:
         raise SchemaError(
             f"feature {feature.name!r}: rows of its table are not known; use the schema.yaml that swrec prepare writes"

@@ -64,14 +64,11 @@ def test_a_batch_holds_every_column_under_its_name(history: bool) -> None:
     expected = {"person": [[7], [8], [9]], "movie": [[1], [2], [3]], "genres": [[4, 5], [], [6]]}
     if history:
         movie = expected.pop("movie")
-        assert batch.sequences is not None
-        sequences = {
-            name: [t.tolist() for t in jagged.to_dense()] for name, jagged in batch.sequences.to_dict().items()
-        }
-        assert sequences == {"movie": movie, "history": [[], [1, 2], [3]]}
-        assert batch.history_scenario.tolist() == [0, 1, 2]
+        runs = batch.sequence_values.split(batch.sequence_lengths.tolist())
+        assert [run.tolist() for run in runs] == [*movie, [], [1, 2], [3]]
+        assert batch.behaviour_scenario.tolist() == [0, 1, 2]
     else:
-        assert batch.sequences is None and len(batch.history_scenario) == 0
+        assert len(batch.sequence_values) == len(batch.sequence_lengths) == len(batch.behaviour_scenario) == 0
     assert pooled == expected
     assert list(batch.ids.keys()) == [f.name for f in layout.pooled]
     assert batch.ids.values().dtype == torch.int64

@@ -15,7 +15,8 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import Batch, make_batch
 from swrec_prod.encoding.pack import Column, Ragged, pack
 from swrec_prod.errors import ConfigError, SchemaError
-from swrec_prod.ranker import build_ranker, dims_of, model_inputs, resolve_run
+from swrec_prod.layers.inputs import Inputs, make_route
+from swrec_prod.ranker import build_ranker, dims_of, input_layer, resolve_run
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
 from swrec_prod.schema.layout import Layout
 from swrec_prod.sparse import Embedded, SparseArch, in_order
@@ -100,7 +101,12 @@ def embed(layout: Layout, columns: dict[str, Column], scenario_B: np.ndarray) ->
     torch.manual_seed(0)
     sparse, batch = SparseArch(layout, std=1.0), batch_of(layout, columns, scenario_B)
     with torch.no_grad():
-        return sparse, sparse(batch.ids, batch.sequences, batch.history_scenario), batch
+        return sparse, sparse(batch), batch
+
+
+def inputs_of(layout: Layout, embedded: Embedded, batch: Batch) -> Inputs:
+    route = make_route(batch.scenario_B, layout.num_scenarios)
+    return input_layer(layout, "attention")(*embedded, batch.dense_BF, route)
 
 
 @settings(max_examples=20, deadline=None)
@@ -109,12 +115,11 @@ def test_x_is_what_plain_lookups_give_in_the_order_of_the_layout(seed: int, rows
     layout = Layout.of(schema(), history=history)
     columns, scenario_B = columns_of(seed, rows)
     sparse, embedded, batch = embed(layout, columns, scenario_B)
-    inputs = model_inputs(embedded, batch.dense_BF, batch.scenario_B, layout.num_scenarios)
-    weights, dims = weights_of(sparse), dims_of(layout, schema())
+    inputs = inputs_of(layout, embedded, batch)
+    run = resolve_run(schema(), config("mscan" if history else "shared_bottom"))
+    weights, dims = weights_of(sparse), dims_of(run)
     assert inputs.x_BD.shape == (rows, dims.x) and dims.x == layout.width
-    assert [field.name for field in dims.fields] == [
-        f.name for f in (*layout.pooled, layout.target, *layout.dense) if f
-    ]
+    assert [field.name for field in dims.fields] == [f.name for f in (*layout.pooled, *layout.looked_up, *layout.dense)]
     for field in dims.fields:
         feature, column = schema().feature(field.name), columns[field.name]
         expected = torch.from_numpy(column)[:, None] if feature.kind == "dense" else lookup(weights, feature, column)  # type: ignore[arg-type]
@@ -122,12 +127,14 @@ def test_x_is_what_plain_lookups_give_in_the_order_of_the_layout(seed: int, rows
 
 
 def test_dropout_leaves_out_embedded_numbers_of_x_alone() -> None:
-    layout = Layout.of(schema(), history=True)
     columns, scenario_B = columns_of(seed=1, rows=200)
-    _, embedded, batch = embed(layout, columns, scenario_B)
-    whole, kept = (
-        model_inputs(embedded, batch.dense_BF, batch.scenario_B, layout.num_scenarios, share) for share in (0.0, 0.25)
-    )
+    ranker = build_ranker(resolve_run(schema(), config("mscan")))
+    layout, seen = ranker.sparse.layout, []
+    ranker.inputs.register_forward_hook(lambda module, given, inputs: seen.append(inputs))
+    for share in (0.0, 0.25):
+        ranker.embedding_dropout = share
+        ranker(batch_of(layout, columns, scenario_B))
+    whole, kept = seen
     dense = layout.width - len(layout.dense)
     assert torch.equal(kept.x_BD[:, dense:], whole.x_BD[:, dense:])
     assert torch.equal(kept.target_Bd, whole.target_Bd) and torch.equal(kept.history_BNd, whole.history_BNd)
@@ -143,14 +150,15 @@ def test_behaviours_are_looked_up_row_by_row_and_padded_on_the_right(seed: int, 
     sparse, embedded, _ = embed(Layout.of(schema(), history=True), columns, scenario_B)
     items, scenarios, table = columns["history.item"], columns["history.scenario"], weights_of(sparse)["item"]
     assert isinstance(items, Ragged) and isinstance(scenarios, Ragged)
-    assert embedded.history_BNd.shape[1] == max(1, int(np.diff(items.offsets).max()))
+    _, history_BNd, mask_BN, scenario_BN = embedded.behaviours[0]
+    assert history_BNd.shape[1] == max(1, int(np.diff(items.offsets).max()))
     for i in range(rows):
         own = slice(items.offsets[i], items.offsets[i + 1])
         n = own.stop - own.start
-        torch.testing.assert_close(embedded.history_BNd[i, :n], table[torch.from_numpy(items.values[own])])
-        assert embedded.history_scenario_BN[i, :n].tolist() == scenarios.values[own].tolist()
-        assert embedded.mask_BN[i].tolist() == [True] * n + [False] * (embedded.mask_BN.shape[1] - n)
-        assert not embedded.history_BNd[i, n:].any() and not embedded.history_scenario_BN[i, n:].any()
+        torch.testing.assert_close(history_BNd[i, :n], table[torch.from_numpy(items.values[own])])
+        assert scenario_BN[i, :n].tolist() == scenarios.values[own].tolist()
+        assert mask_BN[i].tolist() == [True] * n + [False] * (mask_BN.shape[1] - n)
+        assert not history_BNd[i, n:].any() and not scenario_BN[i, n:].any()
 
 
 def test_a_batch_without_any_behaviour_scores_and_has_a_gradient() -> None:
@@ -168,13 +176,12 @@ def test_features_that_come_table_by_table_are_put_in_order() -> None:
     pooled, names = sparse.ebc(batch.ids), [f.name for f in layout.pooled]
     assert pooled.keys() != names, "the schema of this test no longer has tables in another order than features"
     by_name = pooled.to_dict()
-    torch.testing.assert_close(embedded.pooled_BD, torch.cat([by_name[name] for name in names], 1))
+    torch.testing.assert_close(embedded.embedded_BD, torch.cat([by_name[name] for name in names], 1))
     assert in_order(pooled, pooled.keys()) is pooled.values(), "features that are in order are not copied"
 
 
 def test_dims_name_user_and_target() -> None:
-    with_history = dims_of(Layout.of(schema(), history=True), schema())
-    without = dims_of(Layout.of(schema(), history=False), schema())
+    with_history, without = (dims_of(resolve_run(schema(), config(model))) for model in ("mscan", "shared_bottom"))
     assert (with_history.user, with_history.target, with_history.item) == ("person", "item", 12)
     assert (without.user, without.target, without.item) == ("person", "item", 0)
     assert (without.num_scenarios, without.num_tasks) == (3, 2)
@@ -238,7 +245,6 @@ def test_a_model_that_can_do_both_reads_behaviours_where_there_are_any(asked: Ru
         (config("mscn"), ConfigError, "model.name: unknown model 'mscn'; did you mean mscan?"),
         (config(data={**DATA, "features": ["plaice"]}), SchemaError, "no feature 'plaice'; did you mean place?"),
         (config(data={**DATA, "features": ["age"]}), SchemaError, "needs an id or bag feature"),
-        (config("mscan", data={**DATA, "features": ["item", "history"]}), SchemaError, "feature beside 'item'"),
         (config("mscan", data={**DATA, "features": ["person"]}), SchemaError, "no feature has kind: sequence"),
         (config(options={"towr": [4]}), ConfigError, "model.towr: unknown option"),
     ],
@@ -249,11 +255,26 @@ def test_what_cannot_be_built_is_refused_in_one_line(asked: RunConfig, error: ty
     assert "\n" not in str(failure.value)
 
 
-def test_a_feature_that_shares_the_behaviours_table_is_refused() -> None:
+@pytest.mark.parametrize("model", ["mscan", "sfpnet", "m2m", "sar_net"])
+def test_features_that_share_the_behaviours_table_are_looked_up_in_it(model: str) -> None:
     gift = Feature(name="gift", kind="id", side="item", shared_with="item", dim=12, rows=30)
-    more = schema().model_copy(update={"features": (*schema().features, gift)})
-    with pytest.raises(SchemaError, match="feature 'gift' shares the table of 'item'"):
-        build_ranker(resolve_run(more, config("mscan")))
+    wishes = Feature(name="wishes", kind="bag", side="user", shared_with="item", dim=12, rows=30)
+    more = schema().with_features((*schema().features, gift, wishes))
+    columns, scenario_B = columns_of(seed=2, rows=9)
+    columns |= {"gift": columns["item"][::-1].copy(), "wishes": lists(np.random.default_rng(3), 9, 30)}
+    ranker = build_ranker(resolve_run(more, config(model)))
+    layout, table = ranker.sparse.layout, weights_of(ranker.sparse)["item"]
+    embedded = ranker.sparse(batch_of(layout, columns, scenario_B)).embedded_BD
+    expected = [lookup({name: table for name in ("gift", "wishes")}, f, columns[f.name]) for f in (gift, wishes)]
+    torch.testing.assert_close(embedded[:, -24:], torch.cat(expected, 1))
+    assert [f.name for f in layout.looked_up] == ["item", "gift", "wishes"]
+
+
+def test_a_model_needs_no_feature_beside_the_behaviours_item() -> None:
+    ranker = build_ranker(resolve_run(schema(), config("mscan", data={**DATA, "features": ["item", "history"]})))
+    loss, _ = ranker(batch_of(ranker.sparse.layout, *columns_of(1, 5)))
+    loss.backward()
+    assert ranker.sparse.ebc is None and bool(torch.isfinite(loss))
 
 
 def test_a_schema_that_prepare_has_not_filled_is_refused() -> None:

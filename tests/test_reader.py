@@ -46,12 +46,12 @@ def test_a_batch_holds_what_the_files_hold(tmp_path: Path, split: str, window: i
     for batch in reader(folder, split=split, window=window).epoch(0):
         rows = [raw[i] for i in batch.row_B.tolist()]
         seen += batch.row_B.tolist()
-        ids, sequences = batch.ids.to_dict(), batch.sequences.to_dict()
+        ids = batch.ids.to_dict()
+        runs = [run.tolist() for run in batch.sequence_values.split(batch.sequence_lengths.tolist())]
         assert lists_of(ids["person"]) == [[r["person"]] for r in rows]
         assert lists_of(ids["genres"]) == [r["genres"] for r in rows]
-        assert lists_of(sequences["movie"]) == [[r["movie"]] for r in rows]
-        assert lists_of(sequences["history"]) == [r["history.item"] for r in rows]
-        assert batch.history_scenario.tolist() == [s for r in rows for s in r["history.scenario"]]
+        assert runs == [[r["movie"]] for r in rows] + [r["history.item"] for r in rows]
+        assert batch.behaviour_scenario.tolist() == [s for r in rows for s in r["history.scenario"]]
         assert batch.scenario_B.tolist() == sorted(r["scenario"] for r in rows) == [r["scenario"] for r in rows]
         assert batch.labels_BT.tolist() == [[r["label_click"], r["label_buy"]] for r in rows]
         assert batch.weight_B.tolist() == [r["weight"] for r in rows]
@@ -64,7 +64,7 @@ def test_only_the_selected_features_are_read(tmp_path: Path) -> None:
     folder = write_prepared(tmp_path / "toy", [narrow])
     layout = Layout.of(SCHEMA.select(("person", "price")), history=False)
     batch = next(iter(reader(folder, layout=layout).epoch(0)))
-    assert list(batch.ids.keys()) == ["person"] and batch.sequences is None and batch.dense_BF.shape == (15, 1)
+    assert list(batch.ids.keys()) == ["person"] and not len(batch.sequence_values) and batch.dense_BF.shape == (15, 1)
 
 
 def test_without_shuffling_rows_come_in_file_order_sorted_by_scenario_inside_a_batch(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_wrong_column_is_named_with_its_file(
         reader(folder)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("history.item", 20), ("history.scenario", 3)])
+@pytest.mark.parametrize(("name", "limit"), [("history.item", 20), ("history.scenario", 4)])  # 3: not known
 def test_an_unknown_item_or_scenario_in_a_history_is_named(tmp_path: Path, name: str, limit: int) -> None:
     lengths = [len(values) for values in rows_table(30, 30)[name].to_pylist()]
     highest, outside = (

@@ -100,6 +100,9 @@ class PairTable(nn.Module):
 
 
 def look_up(table_SS: Tensor, route: Route, history_scenario_BN: Tensor) -> Tensor:
-    """table[s, s'] for the row's scenario s and each behaviour's s': [B, N]."""
-    pair_BN = route.scenario_B.unsqueeze(1) * table_SS.shape[0] + history_scenario_BN
-    return F.embedding(pair_BN, table_SS.reshape(-1, 1)).squeeze(2)
+    """table[s, s'] for the row's scenario s and each behaviour's s': [B, N]. A behaviour whose scenario is not known
+    (index S) counts as the mean of all.
+    """
+    with_unknown = torch.cat([table_SS, table_SS.mean(1, keepdim=True)], 1)
+    pair_BN = route.scenario_B.unsqueeze(1) * with_unknown.shape[1] + history_scenario_BN
+    return F.embedding(pair_BN, with_unknown.reshape(-1, 1)).squeeze(2)

@@ -113,7 +113,9 @@ class BehaviourTransformer(nn.Module):
     def tokens(self, inputs: Inputs) -> Tensor:
         """W h_n + p_n + c_n: [B, N, d]"""
         age_BN = (inputs.mask_BN.flip(1).cumsum(1).flip(1) - 1).clamp(0, self.position.shape[0] - 1)
-        place_BNd = F.embedding(age_BN, self.position) + F.embedding(inputs.history_scenario_BN, self.happened_in)
+        # of a behaviour whose scenario is not known (index S) the mean of all
+        happened_in = torch.cat([self.happened_in, self.happened_in.mean(0, keepdim=True)])
+        place_BNd = F.embedding(age_BN, self.position) + F.embedding(inputs.history_scenario_BN, happened_in)
         return self.token(inputs.history_BNd) + place_BNd
 
     def aggregate(self, b_BNd: Tensor, mask_BN: Tensor, target_BI: Tensor, route: Route) -> Tensor:

@@ -17,6 +17,8 @@ from torchrec.streamable import Pipelineable
 from swrec_prod.encoding.pack import Packed
 from swrec_prod.schema.layout import Layout
 
+AS_THEY_ARE = tuple(name for name in Packed._fields if not name.startswith("ids_"))
+
 
 @dataclass(frozen=True)
 class Position:
@@ -33,13 +35,17 @@ class Position:
 class Batch(Pipelineable):
     """One rank's rows of one step.
 
-    ids: the pooled features; sequences: target item and history, or None. history_scenario: int64, one a behaviour.
+    ids: the pooled features, None where there are none. sequence_values to scenario_B: as in encoding.pack.Packed.
     labels_BT: float32 in {0, 1}; weight_B: float32 or None. row_B: int64, the stable row ids.
     """
 
-    ids: KeyedJaggedTensor
-    sequences: KeyedJaggedTensor | None
-    history_scenario: Tensor
+    ids: KeyedJaggedTensor | None
+    sequence_values: Tensor
+    sequence_lengths: Tensor
+    behaviour_scenario: Tensor
+    bag_lengths: Tensor
+    behaviour_numbers: Tensor
+    weights: Tensor
     dense_BF: Tensor
     scenario_B: Tensor
     labels_BT: Tensor
@@ -84,17 +90,10 @@ def make_batch(
     position: Position = Position(),
 ) -> Batch:
     """Packed arrays as a Batch; no array is copied. packed.scenario_B must be non-decreasing."""
-    rows = len(packed.scenario_B)
-    sequences = None
-    if layout.history is not None and layout.target is not None:
-        keys = [layout.target.name, layout.history.name]
-        sequences = keyed_jagged(keys, packed.sequence_values, packed.sequence_lengths, rows)
+    rows, names = len(packed.scenario_B), [f.name for f in layout.pooled]
     return Batch(
-        ids=keyed_jagged([f.name for f in layout.pooled], packed.ids_values, packed.ids_lengths, rows),
-        sequences=sequences,
-        history_scenario=torch.from_numpy(packed.history_scenario),
-        dense_BF=torch.from_numpy(packed.dense_BF),
-        scenario_B=torch.from_numpy(packed.scenario_B),
+        ids=keyed_jagged(names, packed.ids_values, packed.ids_lengths, rows) if names else None,
+        **{name: torch.from_numpy(getattr(packed, name)) for name in AS_THEY_ARE},
         labels_BT=torch.from_numpy(labels_BT),
         weight_B=None if weight_B is None else torch.from_numpy(weight_B),
         row_B=torch.from_numpy(row_B),

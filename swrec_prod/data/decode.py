@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.catalog import Catalog, DayFile
 from swrec_prod.data.prefetch import mapped
-from swrec_prod.data.row_format import INT, LABELS, LIST, Record
+from swrec_prod.data.row_format import FLOAT, LABELS, Record, is_vector
 from swrec_prod.encoding.pack import Column, Ragged, spread
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.schema.layout import Layout
@@ -201,6 +201,9 @@ class _Filling:
             rows[f"{owner}.length"] = lengths
             rows[f"{owner}.start"] = ends - lengths
             self.list_ends[owner] += int(lengths.sum())
+        for bag, counts in self.record.bags_of_behaviours.items():
+            if _total_values(columns[counts]) != _total_length(columns[bag]):
+                raise DataError(f"{file.path}: columns {counts!r} and {bag!r} differ in how many values there are")
 
     def window(self) -> Window:
         """All that was added."""
@@ -242,8 +245,8 @@ class _Filling:
 
 
 def _checked(record: Record, file: DayFile, name: str, column: pa.ChunkedArray) -> np.ndarray:
-    """The column as numpy, its values in range: integers in [0, limit), numbers finite."""
-    values = column.to_numpy()
+    """The column as numpy, [rows] or [rows, width], its values in range: integers in [0, limit), numbers finite."""
+    values = _vectors(column) if is_vector(column.type) else column.to_numpy()
     limit = record.limits.get(name)
     # a negative value becomes a large one
     if limit is not None and values.view(f"u{values.itemsize}").max(initial=0) >= limit:
@@ -254,6 +257,21 @@ def _checked(record: Record, file: DayFile, name: str, column: pa.ChunkedArray) 
             f"{file.path}: column {name!r} holds {values[~np.isfinite(values)][0]}, expected finite numbers"
         )
     return values
+
+
+def _vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """float32 [rows, width]"""
+    width = column.type.list_size
+    parts = [chunk.flatten().to_numpy().reshape(-1, width) for chunk in column.chunks]
+    return np.concatenate([np.zeros((0, width), np.float32), *parts])
+
+
+def _total_length(lists: pa.ChunkedArray) -> int:
+    return pc.sum(pc.list_value_length(lists)).as_py() or 0
+
+
+def _total_values(lists: pa.ChunkedArray) -> int:
+    return pc.sum(pc.list_flatten(lists)).as_py() or 0
 
 
 @contextmanager
@@ -318,6 +336,8 @@ def _same(kind: pa.DataType, expected: pa.DataType) -> bool:
     """Whether the types hold the same values: names of list elements and dictionary encoding aside."""
     if pa.types.is_dictionary(kind):
         return kind.value_type == expected
-    if expected == LIST:
-        return pa.types.is_list(kind) and kind.value_type == INT
+    if pa.types.is_list(expected):
+        return pa.types.is_list(kind) and kind.value_type == expected.value_type
+    if is_vector(expected):
+        return is_vector(kind) and kind.value_type == FLOAT and kind.list_size == expected.list_size
     return kind == expected

@@ -2,18 +2,17 @@
 
 numpy only: trainer and server share it.
 
-Shapes: B rows, P pooled features, F dense features, N behaviours.
+Shapes: B rows, P pooled features, L looked-up features, K sequences, F numbers, N behaviours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from swrec_prod.schema import Feature
-from swrec_prod.schema.layout import Layout
+from swrec_prod.schema.layout import Layout, lengths_column, weights_column
 
 
 class Ragged(NamedTuple):
@@ -36,16 +35,24 @@ class Packed(NamedTuple):
     """A batch as flat arrays, features one after the other (the order of a KeyedJaggedTensor).
 
     ids_values: int64 [total]; ids_lengths: int32 [P * B], of the pooled features.
-    sequence_values: int64 [B + behaviours]; sequence_lengths: int32 [2 * B], target first, then history (empty
-        without).
-    history_scenario: int64 [behaviours]. dense_BF: float32 [B, F]. scenario_B: int64 [B].
+    sequence_values: int64 [total], of the looked-up features and then of the ids and bags of every sequence's parts;
+    sequence_lengths: int32 [(L + K) * B]: values of a row in each looked-up feature, behaviours of a row in each
+        sequence.
+    behaviour_scenario: int64 [behaviours], sequence by sequence; S where a behaviour has none.
+    bag_lengths: int32: of every bag among the parts, the values of each behaviour.
+    behaviour_numbers: float32: of every number among the parts, that of each behaviour.
+    weights: float32: of every weighted bag among the looked-up features, those of its values.
+    dense_BF: float32 [B, F]. scenario_B: int64 [B].
     """
 
     ids_values: np.ndarray
     ids_lengths: np.ndarray
     sequence_values: np.ndarray
     sequence_lengths: np.ndarray
-    history_scenario: np.ndarray
+    behaviour_scenario: np.ndarray
+    bag_lengths: np.ndarray
+    behaviour_numbers: np.ndarray
+    weights: np.ndarray
     dense_BF: np.ndarray
     scenario_B: np.ndarray
 
@@ -65,34 +72,58 @@ def spread(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndar
 def pack(layout: Layout, columns: Mapping[str, Column], scenario_B: np.ndarray) -> Packed:
     """Write every column into one preallocated values array.
 
-    columns: encoded columns by name (Layout.columns), each [B] or Ragged over B rows; scenario_B: int64 [B].
+    columns: encoded columns by name (Layout.columns), each [B] or Ragged over B rows, a vector [B, width]; scenario_B:
+    int64 [B].
     """
     rows = len(scenario_B)
-    ids_values, ids_lengths = _flatten(layout.pooled, [columns[f.name] for f in layout.pooled], rows)
-    sequence_values = np.zeros(0, np.int64)
-    sequence_lengths = np.zeros(0, np.int32)
-    history_scenario = np.zeros(0, np.int64)
-    if layout.history is not None and layout.target is not None:
-        behaviours = columns[f"{layout.history.name}.item"]
-        pair = (layout.target, layout.history)
-        sequence_values, sequence_lengths = _flatten(pair, [columns[layout.target.name], behaviours], rows)
-        history_scenario = np.asarray(columns[f"{layout.history.name}.scenario"].values, np.int64)  # type: ignore[union-attr]
-    dense_BF = np.empty((rows, len(layout.dense)), np.float32)
-    for i, feature in enumerate(layout.dense):
-        dense_BF[:, i] = columns[feature.name]
-    return Packed(ids_values, ids_lengths, sequence_values, sequence_lengths, history_scenario, dense_BF, scenario_B)
+    parts = [part for sequence in layout.sequences for part in sequence.parts]
+    ids, bags = [p for p in parts if p.kind in ("id", "bag")], [p for p in parts if p.kind == "bag"]
+    numbers = [p for p in parts if p.kind == "dense"]
+    return Packed(
+        ids_values=_flat([columns[f.name] for f in layout.pooled], np.int64),
+        ids_lengths=_lengths([columns[f.name] for f in layout.pooled], rows),
+        sequence_values=_flat([columns[f.name] for f in (*layout.looked_up, *ids)], np.int64),
+        sequence_lengths=_lengths(_counted(layout, columns), rows),
+        behaviour_scenario=_flat([columns[f"{s.name}.scenario"] for s in layout.sequences], np.int64),
+        bag_lengths=_flat([columns[lengths_column(bag)] for bag in bags], np.int32),
+        behaviour_numbers=_flat([columns[part.name] for part in numbers], np.float32),
+        weights=_flat([columns[weights_column(f)] for f in layout.looked_up if f.weights], np.float32),
+        dense_BF=_side_by_side(layout, columns, rows),
+        scenario_B=scenario_B,
+    )
 
 
-def _flatten(features: tuple[Feature, ...], columns: list[Column], rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values and lengths of `columns` laid one after the other."""
-    total = sum(len(c.values) if isinstance(c, Ragged) else rows for c in columns)
-    values = np.empty(total, np.int64)
-    lengths = np.ones(len(features) * rows, np.int32)
+def _counted(layout: Layout, columns: Mapping[str, Column]) -> list[Column]:
+    """One column for each looked-up feature and each sequence, as long as that is in every row."""
+    return [*(columns[f.name] for f in layout.looked_up), *(columns[s.parts[0].name] for s in layout.sequences)]
+
+
+def _flat(columns: Sequence[Column], kind: type) -> np.ndarray:
+    """The values of `columns`, one after the other."""
+    flat = [column.values if isinstance(column, Ragged) else column for column in columns]
+    values: np.ndarray = np.empty(sum(map(len, flat)), kind)
     start = 0
+    for column in flat:
+        values[start : start + len(column)] = column
+        start += len(column)
+    return values
+
+
+def _lengths(columns: Sequence[Column], rows: int) -> np.ndarray:
+    """How many values each row has in each column: int32 [columns * B]."""
+    lengths = np.ones(len(columns) * rows, np.int32)
     for i, column in enumerate(columns):
-        flat = column.values if isinstance(column, Ragged) else column
-        values[start : start + len(flat)] = flat
-        start += len(flat)
         if isinstance(column, Ragged):
             lengths[i * rows : (i + 1) * rows] = np.diff(column.offsets)
-    return values, lengths
+    return lengths
+
+
+def _side_by_side(layout: Layout, columns: Mapping[str, Column], rows: int) -> np.ndarray:
+    """The numbers of each row: float32 [B, F]."""
+    dense_BF = np.empty((rows, sum(number.width for number in layout.numbers)), np.float32)
+    start = 0
+    for number in layout.numbers:
+        column = columns[number.column]
+        dense_BF[:, start : start + number.width] = np.asarray(column).reshape(rows, number.width)
+        start += number.width
+    return dense_BF

@@ -23,7 +23,7 @@ from swrec_prod.blocks import debias
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
 from swrec_prod.errors import DataError, PackageError, SchemaError
-from swrec_prod.export.package import PROGRAMS, Manifest, verify_package
+from swrec_prod.export.package import FORMAT, PROGRAMS, Manifest, verify_package
 from swrec_prod.schema.layout import Layout
 
 REPLAY_BOUND = 1e-4  # wider than at export: another processor may add in another order
@@ -46,10 +46,12 @@ class Logits(NamedTuple):
 class Programs:
     """sparse, dense and dense_one of a package.
 
-    Call them in inference mode only: tables cache tensors at the first call.
+    Call them in inference mode only: tables cache tensors at the first call. format: the package's; programs of format
+    1 take one sequence of bare items, each array by itself.
     """
 
     modules: Mapping[str, torch.nn.Module]
+    format: int = FORMAT
 
     def mixed(self, packed: Packed) -> Logits:
         """Rows of any scenarios, in any order."""
@@ -61,8 +63,11 @@ class Programs:
 
     def _run(self, name: str, packed: Packed, scenario: Tensor) -> Logits:
         with torch.inference_mode():
-            embedded = self.modules["sparse.pt"](*(torch.from_numpy(array) for array in packed[:5]))
-            return Logits(*self.modules[name](*embedded, torch.from_numpy(packed.dense_BF), scenario))
+            arrays = [torch.from_numpy(array) for array in packed[:-1]]
+            if self.format == 1:
+                embedded = self.modules["sparse.pt"](*arrays[:5])
+                return Logits(*self.modules[name](*embedded, arrays[-1], scenario))
+            return Logits(*self.modules[name](self.modules["sparse.pt"](arrays), arrays[-1], scenario))
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,9 @@ class Package:
         """Verify and load the package in `path`. Raises PackageError naming the file and what is wrong."""
         manifest = verify_package(path)
         encoders = _load_encoders(path)
-        layout = Layout.of(encoders.schema, history=manifest.history)
-        modules = {name: _load_program(path / name) for name in PROGRAMS}
-        return cls(path, manifest, encoders, layout, Programs(modules), pq.read_table(path / "golden.parquet"))
+        layout = Layout.of(encoders.schema, history=manifest.history, first=manifest.sequence)
+        programs = Programs({name: _load_program(path / name) for name in PROGRAMS}, manifest.format)
+        return cls(path, manifest, encoders, layout, programs, pq.read_table(path / "golden.parquet"))
 
     def sample(self, rows: int) -> Packed:
         """Golden rows, repeated up to `rows`, as programs take them."""
@@ -116,7 +121,7 @@ class Package:
 def encode_rows(encoders: Encoders, layout: Layout, table: pa.Table) -> tuple[dict[str, Column], np.ndarray]:
     """Raw rows, as in requests.parquet, as encoded columns and int64 [N] scenario indices."""
     columns: dict[str, Column] = {}
-    for feature in (*layout.pooled, *((layout.target,) if layout.target else ()), *layout.dense):
+    for feature in (*layout.pooled, *layout.looked_up, *layout.dense):
         columns[feature.name] = encoders.encode(feature.name, table[feature.name])
     if layout.history is not None:
         name = layout.history.name

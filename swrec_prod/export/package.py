@@ -37,7 +37,7 @@ from swrec_prod.errors import PackageError
 from swrec_prod.files import remove_leftovers, temporary
 from swrec_prod.strict import Strict, parse
 
-FORMAT = 1
+FORMAT, READABLE = 2, (1, 2)  # written; opened
 PROGRAMS = ("sparse.pt", "dense.pt", "dense_one.pt")
 REQUIRED = (*PROGRAMS, "schema.yaml", f"vocab/{STATE}", "golden.parquet")
 LIBRARIES = ("torch", "fbgemm-gpu-cpu", "fbgemm-gpu", "torchrec")
@@ -67,18 +67,20 @@ class FileEntry(Strict):
 
 
 class Manifest(Strict):
-    """manifest.json. causal: scores are split into interest and scenario (M-scan). history: the model reads behaviours.
+    """manifest.json. causal: scores are split into interest and scenario (M-scan). history: the model reads behaviours;
+    sequence: those of which feature (None: the first one of the schema).
 
     debias_strength: default c of the ranking score, for every scenario (schema.Scenario.names); {} for a model that is
     not causal.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     model: str
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
     tasks: tuple[str, ...]
     causal: bool
     history: bool
+    sequence: str | None = None
     debias_strength: dict[str, float] = pydantic.Field(default_factory=dict)
     quantize: Quantize
     parity: Parity
@@ -215,9 +217,10 @@ def _read_manifest(path: Path) -> Manifest:
     except ValueError as failure:
         raise PackageError(f"{file}: not valid JSON: {failure}") from None
     number = data.get("format") if isinstance(data, dict) else None
-    if number != FORMAT:
+    if number not in READABLE:
         raise PackageError(
-            f"{file}: format version {number!r}; this program reads {FORMAT}. Export again, or update the server"
+            f"{file}: format version {number!r}; this program reads {READABLE[0]} to {FORMAT}. "
+            "Export again, or update the server"
         )
     return parse(Manifest, data, str(file), PackageError)
 

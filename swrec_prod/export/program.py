@@ -5,10 +5,10 @@ Tables run in fbgemm's inference kernel whatever their precision, fp32 included:
 for 100 rows of 9 features. torchrec's own quantised collections wrap the same kernel, but need KeyedJaggedTensors in
 the graph, and symbolic tracing to get rid of what TorchScript refuses.
 
-Shapes: B rows, D pooled width, d item width, F dense features, N behaviours, P pooled features, S scenarios, T tasks.
+Shapes: B rows, D width of all looked-up features, F numbers, T tasks.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: TorchScript reads the annotations.
 
 import warnings
 
@@ -21,9 +21,10 @@ from torchrec.modules.embedding_configs import BaseEmbeddingConfig, PoolingType
 
 from swrec_prod.blocks.debias import FoldedScorer, Scorer
 from swrec_prod.config import Quantize
-from swrec_prod.layers.inputs import Inputs, Route
-from swrec_prod.ranker import Ranker, model_inputs
-from swrec_prod.sparse import Embedded, SparseArch, no_behaviours, pad
+from swrec_prod.layers.input_layer import InputLayer
+from swrec_prod.layers.inputs import Behaviours, Route, make_route
+from swrec_prod.ranker import Ranker
+from swrec_prod.sparse import SparseArch, runs_of_tables
 
 PRECISIONS: dict[Quantize, SparseType] = {
     "none": SparseType.FP32,
@@ -34,72 +35,57 @@ PRECISIONS: dict[Quantize, SparseType] = {
 
 
 class SparseProgram(nn.Module):
-    """The tables of a SparseArch, in `precision`. forward takes the arrays of encoding.pack.Packed."""
+    """The tables of a SparseArch, in `precision`. forward takes the arrays of encoding.pack.Packed, up to dense_BF."""
+
+    runs: list[list[int]]
 
     def __init__(self, sparse: SparseArch, precision: SparseType) -> None:
         super().__init__()
-        configs = sparse.ebc.embedding_bag_configs()
-        weights = [sparse.ebc.embedding_bags[c.name].weight for c in configs]
-        names = [f.name for f in sparse.layout.pooled]
-        table_of = {feature: i for i, config in enumerate(configs) for feature in config.feature_names}
-        assert all(c.pooling is PoolingType.MEAN or _single(sparse, c.feature_names) for c in configs)
-        self.pooled = _kernel(configs, weights, precision, PoolingMode.MEAN, [table_of[name] for name in names])
-        self.items: nn.Module | None = None
-        if sparse.ec is not None:
-            config = sparse.ec.embedding_configs()[0]
-            self.items = _kernel([config], [sparse.ec.embeddings[config.name].weight], precision, PoolingMode.NONE, [0])
+        self.pooled = _pooled(sparse, precision) if sparse.ebc is not None else None
+        self.tables = nn.ModuleList(_tables(sparse, precision))
+        self.runs = list(runs_of_tables(sparse.layout).values())
+        self.assembly = sparse.assembly
 
-    def forward(
-        self,
-        ids_values: Tensor,
-        ids_lengths: Tensor,
-        sequence_values: Tensor,
-        sequence_lengths: Tensor,
-        history_scenario: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The fields of sparse.Embedded.
+    def forward(self, arrays: list[Tensor]) -> list[Tensor]:
+        """The looked-up features [B, D], and the four tensors of layers.inputs.Behaviours for every sequence.
 
-        A plain tuple: TorchScript makes the class of a named one again at every call.
+        A plain list: TorchScript makes the class of a named tuple again at every call.
         """
-        pooled_BD = self.pooled(ids_values, torch.ops.fbgemm.asynchronous_complete_cumsum(ids_lengths.to(torch.int64)))
-        embedded = no_behaviours(pooled_BD)
-        if self.items is not None:
-            rows = sequence_lengths.numel() // 2
-            items = self.items(sequence_values, torch.tensor([0, sequence_values.numel()]))
-            embedded = pad(pooled_BD, items[:rows], items[rows:], sequence_lengths[rows:], history_scenario)
-        return (
-            embedded.pooled_BD,
-            embedded.target_Bd,
-            embedded.history_BNd,
-            embedded.mask_BN,
-            embedded.history_scenario_BN,
-        )
+        ids, ids_lengths, values, lengths, scenario, bag_lengths, numbers, weights, dense_BF = arrays
+        pooled_BD = dense_BF.new_zeros(dense_BF.shape[0], 0)
+        if self.pooled is not None:
+            pooled_BD = self.pooled(ids, torch.ops.fbgemm.asynchronous_complete_cumsum(ids_lengths.to(torch.int64)))
+        sizes = self.assembly.sizes(lengths, bag_lengths)
+        runs = list(values.split(sizes)) if len(sizes) > 0 else [values]
+        rows: list[Tensor] = [pooled_BD] * len(runs)
+        for t, table in enumerate(self.tables):
+            own = self.runs[t]
+            mine = values if len(own) == len(runs) else torch.cat([runs[i] for i in own])
+            looked_up = table(mine, torch.tensor([0, mine.numel()]))
+            for i, part in enumerate(looked_up.split([sizes[run] for run in own])):
+                rows[own[i]] = part
+        embedded, behaviours = self.assembly(pooled_BD, rows, lengths, scenario, bag_lengths, numbers, weights)
+        tensors = [embedded]
+        for b in behaviours:
+            tensors += [b.target_Bd, b.history_BNd, b.mask_BN, b.scenario_BN]
+        return tensors
 
 
 class DenseProgram(nn.Module):
     """Rows of any scenarios in any order: sorted at entry, put back at exit."""
 
-    def __init__(self, scorer: Scorer, num_scenarios: int) -> None:
+    def __init__(self, inputs: InputLayer, scorer: Scorer, num_scenarios: int) -> None:
         super().__init__()
+        self.inputs = inputs
         self.scorer = scorer
         self.num_scenarios = num_scenarios
 
-    def forward(
-        self,
-        pooled_BD: Tensor,
-        target_Bd: Tensor,
-        history_BNd: Tensor,
-        mask_BN: Tensor,
-        history_scenario_BN: Tensor,
-        dense_BF: Tensor,
-        scenario_B: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, embedded: list[Tensor], dense_BF: Tensor, scenario_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """logit, interest and scenario logit: [B, T] each (blocks.debias.Scores). scenario_B: int64 [B]."""
         order = torch.argsort(scenario_B, stable=True)
-        embedded = Embedded(
-            pooled_BD[order], target_Bd[order], history_BNd[order], mask_BN[order], history_scenario_BN[order]
-        )
-        scores = self.scorer(model_inputs(embedded, dense_BF[order], scenario_B[order], self.num_scenarios))
+        embedded = [tensor[order] for tensor in embedded]
+        route = make_route(scenario_B[order], self.num_scenarios)
+        scores = self.scorer(self.inputs(embedded[0], behaviours_of(embedded), dense_BF[order], route))
         back = torch.argsort(order)
         return scores.logit_BT[back], scores.interest_BT[back], scores.scenario_BT[back]
 
@@ -107,25 +93,24 @@ class DenseProgram(nn.Module):
 class DenseOneProgram(nn.Module):
     """Rows of one scenario, at the cost of a plain network."""
 
-    def __init__(self, folded: FoldedScorer) -> None:
+    def __init__(self, inputs: InputLayer, folded: FoldedScorer) -> None:
         super().__init__()
+        self.inputs = inputs
         self.folded = folded
 
-    def forward(
-        self,
-        pooled_BD: Tensor,
-        target_Bd: Tensor,
-        history_BNd: Tensor,
-        mask_BN: Tensor,
-        history_scenario_BN: Tensor,
-        dense_BF: Tensor,
-        scenario: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, embedded: list[Tensor], dense_BF: Tensor, scenario: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """logit, interest and scenario logit: [B, T] each. scenario: int64 [1], the index."""
-        x_BD = torch.cat([pooled_BD, target_Bd, dense_BF], dim=1)
-        route = Route(scenario, [x_BD.size(0)], torch.zeros(1, dtype=torch.int32))  # replaced in FoldedScorer
-        scores = self.folded(Inputs(x_BD, route, target_Bd, history_BNd, mask_BN, history_scenario_BN), scenario)
+        route = Route(scenario, [dense_BF.size(0)], torch.zeros(1, dtype=torch.int32))  # replaced in FoldedScorer
+        scores = self.folded(self.inputs(embedded[0], behaviours_of(embedded), dense_BF, route), scenario)
         return scores.logit_BT, scores.interest_BT, scores.scenario_BT
+
+
+def behaviours_of(embedded: list[Tensor]) -> list[Behaviours]:
+    """The behaviours of each sequence, of what sparse.pt gives."""
+    behaviours: list[Behaviours] = []
+    for i in range(1, len(embedded), 4):
+        behaviours.append(Behaviours(embedded[i], embedded[i + 1], embedded[i + 2], embedded[i + 3]))
+    return behaviours
 
 
 def compile_programs(ranker: Ranker, quantize: Quantize) -> dict[str, torch.jit.ScriptModule]:
@@ -133,9 +118,27 @@ def compile_programs(ranker: Ranker, quantize: Quantize) -> dict[str, torch.jit.
     ranker.eval()
     with torch.no_grad():
         sparse = SparseProgram(ranker.sparse, PRECISIONS[quantize])
-        one = DenseOneProgram(ranker.scorer.fold())
-    dense = DenseProgram(ranker.scorer, ranker.num_scenarios)
+        one = DenseOneProgram(ranker.inputs, ranker.scorer.fold())
+    dense = DenseProgram(ranker.inputs, ranker.scorer, ranker.num_scenarios)
     return {"sparse.pt": _script(sparse), "dense.pt": _frozen(dense), "dense_one.pt": _frozen(one)}
+
+
+def _pooled(sparse: SparseArch, precision: SparseType) -> nn.Module:
+    """The kernel of all pooled features: one call."""
+    configs = sparse.ebc.embedding_bag_configs()  # type: ignore[union-attr]
+    weights = [sparse.ebc.embedding_bags[c.name].weight for c in configs]  # type: ignore[union-attr]
+    names = [f.name for f in sparse.layout.pooled]
+    table_of = {feature: i for i, config in enumerate(configs) for feature in config.feature_names}
+    assert all(c.pooling is PoolingType.MEAN or _single(sparse, c.feature_names) for c in configs)
+    return _kernel(configs, weights, precision, PoolingMode.MEAN, [table_of[name] for name in names])
+
+
+def _tables(sparse: SparseArch, precision: SparseType) -> list[nn.Module]:
+    """A kernel for each table of the looked-up features and the behaviours."""
+    if sparse.ec is None:
+        return []
+    configs, embeddings = sparse.ec.embedding_configs(), sparse.ec.embeddings
+    return [_kernel([c], [embeddings[c.name].weight], precision, PoolingMode.NONE, [0]) for c in configs]
 
 
 def _kernel(

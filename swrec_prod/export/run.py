@@ -176,6 +176,7 @@ def _manifest(
         tasks=layout.tasks,
         causal=ranker.scorer.eliminator is not None,
         history=layout.history is not None,
+        sequence=layout.history.name if layout.history else None,
         debias_strength=debias.strengths(encoders.schema.scenario.names) if debias else {},
         quantize=quantize,
         parity=parity,

@@ -26,11 +26,24 @@ class Route(NamedTuple):
     ends_S: Tensor
 
 
-class Inputs(NamedTuple):
-    """One batch. x_BD holds every single-valued, bag and dense feature side by side, in the order of Dims.fields.
+class Behaviours(NamedTuple):
+    """One sequence, embedded. target_Bd: the candidate, in the parts that a behaviour has too, zeros in others.
 
-    The behaviour tensors are empty ([B, 0, ...]) for models that read no sequence. Behaviours are padded on the right,
-    oldest first; mask_BN is True at real behaviours; history_scenario_BN is int64, 0 at padding.
+    Padded on the right, oldest first; mask_BN is True at real behaviours; scenario_BN is int64, 0 at padding and S
+    where the scenario of a behaviour is not known.
+    """
+
+    target_Bd: Tensor
+    history_BNd: Tensor
+    mask_BN: Tensor
+    scenario_BN: Tensor
+
+
+class Inputs(NamedTuple):
+    """One batch. x_BD holds every feature side by side, in the order of Dims.fields.
+
+    The other tensors are those of the model's history (see Behaviours), and empty ([B, 0, ...]) for models that read
+    none.
     """
 
     x_BD: Tensor

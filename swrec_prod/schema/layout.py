@@ -1,19 +1,66 @@
 """Layout: where each feature of a schema lies in a batch, for training and for serving alike.
 
-    pooled    id and bag features, looked up in the EmbeddingBagCollection, in schema order
-    target    the item that the behaviours are compared with, looked up in the EmbeddingCollection together with
-    history   the behaviours (one table cannot serve both collections, so the target leaves `pooled`)
-    dense     numbers, one column each
+    pooled       id features and plain bags, looked up in the EmbeddingBagCollection, in schema order
+    looked_up    those that the EmbeddingCollection has: the item that behaviours are compared with, then other features
+                 that share a table with behaviours (one table cannot serve both collections), and bags whose pooling
+                 the first collection does not have
+    sequences    behaviours, looked up in the EmbeddingCollection too; the first one is what models call the history
+    numbers      the columns of dense_BF: numbers and vectors that stand in x as they are, then those that are embedded
 
-The model's input x is [pooled ; target ; dense], in that order.
+A model's input x is [pooled ; looked_up ; numbers ; embedded numbers ; summaries of further sequences].
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
-from swrec_prod.errors import SchemaError
-from swrec_prod.schema import Feature, FeatureSchema
+from swrec_prod.errors import SchemaError, nearest
+from swrec_prod.schema.feature import Feature
+from swrec_prod.schema.feature_schema import FeatureSchema
+
+
+class Number(NamedTuple):
+    """A prepared column of numbers: `width` floats a row. feature: whose it is."""
+
+    column: str
+    width: int
+    feature: Feature
+
+
+@dataclass(frozen=True)
+class SequenceLayout:
+    """The behaviours of one sequence feature.
+
+    parts: what is embedded of each, side by side (FeatureSchema.parts). compared: for each part the looked-up feature
+    that says the same of the candidate, None where nothing does.
+    """
+
+    feature: Feature
+    parts: tuple[Feature, ...]
+    compared: tuple[str | None, ...]
+
+    @property
+    def name(self) -> str:
+        """The feature's name."""
+        return self.feature.name
+
+    @property
+    def width(self) -> int:
+        """d, the width of an embedded behaviour."""
+        return sum(width_of(part) for part in self.parts)
+
+    def of_kind(self, kind: str) -> tuple[Feature, ...]:
+        """The parts that are an id, a bag or a number of each behaviour."""
+        return tuple(part for part in self.parts if part.kind == kind)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The prepared columns with one value a behaviour."""
+        lengths = (lengths_column(part) for part in self.of_kind("bag"))
+        return (*(p.name for p in self.parts if p.kind != "bag"), f"{self.name}.scenario", *lengths)
 
 
 @dataclass(frozen=True)
@@ -21,36 +68,124 @@ class Layout:
     """The order of features in a batch. tasks: label names; num_scenarios: S; after: FeatureSchema.after."""
 
     pooled: tuple[Feature, ...]
-    target: Feature | None
-    history: Feature | None
+    looked_up: tuple[Feature, ...]
+    sequences: tuple[SequenceLayout, ...]
     dense: tuple[Feature, ...]
     tasks: tuple[str, ...]
     num_scenarios: int
     after: tuple[int, ...]
 
     @classmethod
-    def of(cls, schema: FeatureSchema, *, history: bool) -> Layout:
+    def of(cls, schema: FeatureSchema, *, history: bool, first: str | None = None) -> Layout:
         """The layout of `schema` for a model that reads behaviours (`history`) or not.
 
-        Raises SchemaError when behaviours are asked for and the schema has none.
+        first: the sequence that the model reads as its history (default: the first one of the schema).
+
+        Raises SchemaError when behaviours are asked for and the schema has none, or none called `first`.
         """
-        sequences = schema.of_kind("sequence")
-        if history and not sequences:
-            raise SchemaError(f"schema {schema.name}: the model reads behaviours, but no feature has kind: sequence")
-        sequence = sequences[0] if history else None
-        target = schema.feature(sequence.table) if sequence else None
-        pooled = tuple(f for f in schema.of_kind("id", "bag") if f is not target)
-        return cls(pooled, target, sequence, schema.of_kind("dense"), schema.tasks, schema.scenario.size, schema.after)
+        features = _in_turn(schema, first) if history else ()
+        parts = schema.parts
+        target = schema.feature(features[0].table) if features else None
+        shared = {part.table for f in features for part in parts[f.name] if part.kind in ("id", "bag")}
+        singles = schema.of_kind("id", "bag")
+        others = [f for f in singles if f is not target and (f.table in shared or is_special(f))]
+        looked_up = (*((target,) if target else ()), *others)
+        names = {f.name for f in looked_up}
+        sequences = tuple(_sequence(f, parts[f.name], names) for f in features)
+        pooled = tuple(f for f in singles if f.name not in names)
+        dense, tasks = schema.of_kind("dense", "vector"), schema.tasks
+        return cls(pooled, looked_up, sequences, dense, tasks, schema.scenario.size, schema.after)
+
+    @property
+    def history(self) -> SequenceLayout | None:
+        """The sequence that models call the history; None for a model that reads no behaviours."""
+        return self.sequences[0] if self.sequences else None
+
+    @property
+    def target(self) -> Feature | None:
+        """The item that the history is compared with."""
+        return self.looked_up[0] if self.sequences else None
+
+    @cached_property
+    def numbers(self) -> tuple[Number, ...]:
+        """The columns of dense_BF in their order: those that stand in x as they are, then those of `embedded`."""
+        plain = [number for f in self.dense for number in _plain_numbers(f)]
+        return (*plain, *(Number(f.name, 1, f) for f in self.embedded))
+
+    @cached_property
+    def embedded(self) -> tuple[Feature, ...]:
+        """The numbers that become vectors."""
+        return tuple(f for f in self.dense if f.embed)
+
+    @property
+    def tables(self) -> dict[str, Feature]:
+        """Of the EmbeddingCollection: a feature of each table, which knows its height and width."""
+        parts = [part for sequence in self.sequences for part in sequence.parts if part.kind in ("id", "bag")]
+        tables: dict[str, Feature] = {}
+        for feature in (*self.looked_up, *parts):
+            tables.setdefault(feature.table, feature)
+        return tables
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The feature columns of a prepared day that the batch is made of (column projection)."""
-        names = [f.name for f in (*self.pooled, *((self.target,) if self.target else ()), *self.dense)]
-        if self.history:
-            names += [f"{self.history.name}.item", f"{self.history.name}.scenario"]
+        looked_up = [*self.pooled, *self.looked_up]
+        names = [f.name for f in looked_up] + [weights_column(f) for f in looked_up if f.weights]
+        names += [number.column for number in self.numbers]
+        for sequence in self.sequences:
+            names += [*sequence.columns, *(part.name for part in sequence.of_kind("bag"))]
         return tuple(names)
 
     @property
     def width(self) -> int:
-        """D, the width of x."""
-        return sum(f.dim for f in self.pooled) + (self.target.dim if self.target else 0) + len(self.dense)
+        """The width of x without summaries of further sequences."""
+        looked_up = sum(f.dim for f in (*self.pooled, *self.looked_up, *self.embedded))
+        return looked_up + sum(number.width for number in self.numbers) - len(self.embedded)
+
+
+def width_of(feature: Feature) -> int:
+    """How many numbers a feature, or a part of a behaviour, adds to the side-by-side of embeddings."""
+    return feature.dim if feature.kind in ("id", "bag") else feature.width or 1
+
+
+def weights_column(feature: Feature) -> str:
+    """The prepared column of a bag's weights."""
+    return f"{feature.name}.weight"
+
+
+def missing_column(feature: Feature) -> str:
+    """The prepared column that says where a number is missing."""
+    return f"{feature.name}.missing"
+
+
+def lengths_column(part: Feature) -> str:
+    """The prepared column that says how many values each behaviour has in a bag."""
+    return f"{part.name}.length"
+
+
+def is_special(feature: Feature) -> bool:
+    """Whether a bag is pooled in a way that the EmbeddingBagCollection, here and in packages, does not have."""
+    return feature.kind == "bag" and (feature.weights is not None or feature.pooling != "mean")
+
+
+def _plain_numbers(feature: Feature) -> Iterator[Number]:
+    if not feature.embed:
+        yield Number(feature.name, width_of(feature), feature)
+    if feature.missing_indicator:
+        yield Number(missing_column(feature), 1, feature)
+
+
+def _in_turn(schema: FeatureSchema, first: str | None) -> tuple[Feature, ...]:
+    """The sequences, the history first."""
+    sequences = schema.of_kind("sequence")
+    if not sequences:
+        raise SchemaError(f"schema {schema.name}: the model reads behaviours, but no feature has kind: sequence")
+    names = [f.name for f in sequences]
+    if first is not None and first not in names:
+        raise SchemaError(f"schema {schema.name}: no sequence {first!r} to read; {nearest(first, names)}")
+    return tuple(sorted(sequences, key=lambda f: f.name != (first or names[0])))
+
+
+def _sequence(feature: Feature, parts: tuple[Feature, ...], looked_up: set[str]) -> SequenceLayout:
+    compared = (part.shared_with if part.shared_with in looked_up else None for part in parts)
+    return SequenceLayout(feature, parts, tuple(compared))

@@ -64,15 +64,16 @@ def replicated_tables(sparse: SparseArch, config: TrainConfig) -> set[str]:
     """Tables of at most `replicate_kib`: summing their gradients costs less
     than sending every row's lookup and gradient.
 
-    The table of the behaviours is never one: fbgemm's dense tables pool on a CPU even where they are told not to.
+    A table of the behaviours is never one: fbgemm's dense tables pool on a CPU even where they are told not to.
     """
-    sizes = {table.name: 4 * table.num_embeddings * table.embedding_dim for table in sparse.ebc.embedding_bag_configs()}
+    tables = sparse.ebc.embedding_bag_configs() if sparse.ebc is not None else []
+    sizes = {table.name: 4 * table.num_embeddings * table.embedding_dim for table in tables}
     return {name for name, size in sizes.items() if size <= config.replicate_kib * 1024}
 
 
 def table_names(sparse: SparseArch) -> list[str]:
     """Names of all tables, as the planner knows them."""
-    names = [table.name for table in sparse.ebc.embedding_bag_configs()]
+    names = [table.name for table in sparse.ebc.embedding_bag_configs()] if sparse.ebc is not None else []
     return names + ([table.name for table in sparse.ec.embedding_configs()] if sparse.ec is not None else [])
 
 
