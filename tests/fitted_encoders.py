@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.lookups import Scaler, Vocabulary
+from swrec_prod.encoding.lookups import Vocabulary
+from swrec_prod.encoding.scaler import Scaler
 from swrec_prod.engine.local import LocalEngine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.fit import fit
@@ -42,9 +43,12 @@ def vocabulary_of(values: pa.Array) -> Vocabulary:
     return Vocabulary.of_counts(pa.table({"value": counted.field(0), "count": counted.field(1)}), min_count=1)
 
 
-def scaler_of(kind: Literal["standard", "minmax", "log1p"], values: Sequence[float | None]) -> Scaler:
+def scaler_of(
+    kind: Literal["standard", "minmax", "log1p"], values: Sequence[float | None], clip: bool = False
+) -> Scaler:
     """The scaler of numbers, missing ones left out."""
     known = np.array([value for value in values if value is not None])
     if not len(known):
         return Scaler.of(kind, None, None, None, None)
-    return Scaler.of(kind, known.mean(), known.std(), known.min(), known.max())
+    terms = np.log1p(known) if kind == "log1p" else known
+    return Scaler.of(kind, terms.mean(), terms.std(), known.min(), known.max(), clip)

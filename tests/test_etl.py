@@ -278,16 +278,16 @@ def test_values_of_features_that_share_a_table_are_counted_together(each_engine:
 def test_moments_leave_out_what_is_no_number(each_engine: Engine, kind: pa.DataType) -> None:
     known = [1.0, 2.0, 4.5, -3.0]
     values = pa.array([*known, None, float("nan"), float("inf"), -float("inf")], kind)
-    found = each_engine.arrow(etl.moments(each_engine.from_arrow(pa.table({"x": values})), "x")).to_pylist()[0]
-    assert found["infinite"] == 2
+    found = each_engine.arrow(etl.moments(each_engine.from_arrow(pa.table({"x": values})), ["x"])).to_pylist()[0]
+    assert found["unusable"] == 2
     moments = [found[name] for name in ("mean", "std", "min", "max")]
     assert moments == pytest.approx([np.mean(known), np.std(known), min(known), max(known)])
 
 
 def test_there_may_be_no_number_at_all(each_engine: Engine) -> None:
     nothing = pa.table({"x": pa.array([None, float("nan")], pa.float64())})
-    found = each_engine.arrow(etl.moments(each_engine.from_arrow(nothing), "x")).to_pylist()[0]
-    assert found == {"mean": None, "std": None, "min": None, "max": None, "infinite": 0}
+    found = each_engine.arrow(etl.moments(each_engine.from_arrow(nothing), ["x"])).to_pylist()[0]
+    assert found == {"mean": None, "std": None, "min": None, "max": None, "unusable": 0}
 
 
 @pytest.mark.parametrize("name", ["seen", "clicks", "buys"])

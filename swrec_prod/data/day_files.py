@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from swrec_prod.encoding.pack import Ragged
-from swrec_prod.schema import FeatureSchema
+from swrec_prod.encoding.pack import Column, Ragged
+from swrec_prod.schema import Feature, FeatureSchema
 
 MICROSECONDS = pa.timestamp("us", "UTC")
 # without nulls inside, lists are read in two thirds of the time
-IDS = pa.list_(pa.field("element", pa.int32(), nullable=False))
+NUMBER = pa.field("element", pa.float32(), nullable=False)
+IDS, NUMBERS = pa.list_(pa.field("element", pa.int32(), nullable=False)), pa.list_(NUMBER)
 TIMES = pa.list_(pa.field("element", MICROSECONDS, nullable=False))
 
 
@@ -23,11 +24,30 @@ def stored_schema(schema: FeatureSchema, has_split: bool) -> pa.Schema:
     fields |= {"weight": pa.float32()} if schema.weight else {}
     # a reader compares codes, not words
     fields |= {"split": pa.dictionary(pa.int8(), pa.string())} if has_split else {}
-    kinds = {"id": pa.int32(), "bag": IDS, "dense": pa.float32()}
-    fields |= {f.name: kinds[f.kind] for f in schema.features if f.kind != "sequence"}
+    for feature in schema.of_kind("id", "bag", "dense", "vector"):
+        fields |= stored_columns(feature)
     for feature in schema.of_kind("sequence"):
         fields |= {f"{feature.name}.item": IDS, f"{feature.name}.scenario": IDS, f"{feature.name}.time": TIMES}
     return pa.schema(fields)
+
+
+def stored_columns(feature: Feature) -> dict[str, pa.DataType]:
+    """The columns of one feature that is no sequence, and their types."""
+    if feature.kind == "vector":
+        assert feature.width is not None  # the schema gives every vector one
+        return {feature.name: pa.list_(NUMBER, feature.width)}
+    columns = {feature.name: {"id": pa.int32(), "bag": IDS, "dense": pa.float32()}[feature.kind]}
+    columns |= {f"{feature.name}.weight": NUMBERS} if feature.weights else {}
+    return columns | ({f"{feature.name}.missing": pa.float32()} if feature.missing_indicator else {})
+
+
+def array_of(column: Column) -> pa.Array:
+    """A column as an Arrow array: lists for a Ragged, lists of one length for [N, width]."""
+    if isinstance(column, Ragged):
+        return list_array(column)
+    if column.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(pa.array(column.reshape(-1)), column.shape[1])
+    return pa.array(column)
 
 
 def list_array(column: Ragged) -> pa.ListArray:

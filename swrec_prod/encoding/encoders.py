@@ -1,8 +1,8 @@
 """Raw values -> ids and numbers: the only encoder, for prepare, export and the server alike.
 
 What it knows is a folder: `schema.yaml` (resolved: scenario values and table heights filled in),
-`vocab/<table>.parquet` (id, value, count) and `vocab/encoders.json` (scalers, and the raw types of hashed tables). A
-prepared dataset and an exported package are both such folders.
+`vocab/<table>.parquet` (id, value, count) and `vocab/encoders.json` (scalers, the raw types of hashed tables, fitted
+boundaries). A prepared dataset and an exported package are both such folders.
 
 Types are strict: a vocabulary fitted on strings takes strings, one fitted on integers takes integers. An integer given
 for a string is an error rather than an unknown value.
@@ -12,50 +12,62 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.encoding.lookups import Buckets, Hashing, Scaler, Table, Vocabulary
+from swrec_prod.encoding.lookups import Buckets, Hashing, RawType, Table, Vocabulary
 from swrec_prod.encoding.pack import Column, Ragged
-from swrec_prod.encoding.raw_values import Values, lists
+from swrec_prod.encoding.raw_values import Values, floats, lists
+from swrec_prod.encoding.scaler import Scaler
+from swrec_prod.encoding.vectors import vectors, weights
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.files import replaced
 from swrec_prod.schema import Encoder, Feature, FeatureSchema
 
 STATE = "encoders.json"
+QUANTILES = "quantiles"  # in it: the fitted boundaries
 
 
 class Encoders:
-    """schema: resolved. tables: by Feature.table; scalers: by the name of a dense feature."""
+    """schema: resolved. tables: by Feature.table; scalers: by the name of the feature or field that has one of its own
+    (FeatureSchema.owners and .scaled).
+    """
 
     def __init__(self, schema: FeatureSchema, tables: dict[str, Table], scalers: dict[str, Scaler]) -> None:
         self.schema = schema
         self.tables = tables
         self.scalers = scalers
-        self._features = {feature.name: feature for feature in schema.features}
+        parts = (part for parts in schema.parts.values() for part in parts)
+        self._features = {feature.name: feature for feature in (*schema.features, *parts)}
         names = pa.array(schema.scenario.values, pa.string())
         self._scenarios = Vocabulary(names, pa.array(np.zeros(len(names), np.int64)))
 
     @classmethod
-    def of_counts(cls, schema: FeatureSchema, counts: dict[str, pa.Table], scalers: dict[str, Scaler]) -> Encoders:
-        """From the counted values (`value`, `count`) of every table but bucketized ones;
-        a hashed one is there for its type only.
+    def of_counts(
+        cls,
+        schema: FeatureSchema,
+        counts: Mapping[str, pa.Table],
+        boundaries: Mapping[str, Sequence[float]],
+        scalers: dict[str, Scaler],
+    ) -> Encoders:
+        """From what was fitted. schema: with its scenario values.
 
-        schema: with its scenario values.
+        counts: the counted values (`value`, `count`) of every vocabulary and hashed table; those of a hashed one are
+        there for their type only. boundaries: of every table of quantiles, rising.
         """
-        owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None]
-        tables = {owner.name: _table(owner, counts.get(owner.name)) for owner in owners}
+        tables = {owner.name: _table(owner, counts, boundaries) for owner in schema.owners}
         return cls(_resolved(schema, tables), tables, scalers)
 
-    def extended(self, counts: dict[str, pa.Table]) -> Encoders:
+    def extended(self, counts: Mapping[str, pa.Table]) -> Encoders:
         """With ids for the values in `counts` (`value`, `count` by table) that are unknown so far; no id moves."""
         tables = dict(self.tables)
-        for owner in self.schema.of_kind("id", "bag"):
-            known = tables.get(owner.name)
+        for owner in self.schema.owners:
+            known = tables[owner.name]
             if isinstance(known, Vocabulary):
                 tables[owner.name] = known.extended(counts[owner.name], _encoder(owner).min_count)
         return Encoders(_resolved(self.schema, tables), tables, self.scalers)
@@ -64,17 +76,37 @@ class Encoders:
         """The values of one feature for N rows:
         a pyarrow array, a numpy array or a list (of lists for bags and sequences).
 
-        Returns int32 [N] ids, float32 [N] numbers, or Ragged int32 ids over N rows for bags and sequences (the items).
-        Raises DataError naming the feature for a value of the wrong type, SchemaError for an unknown feature.
+        Returns int32 [N] ids, float32 [N] numbers, float32 [N, width] vectors, or Ragged int32 ids over N rows for bags
+        and sequences (the items). Raises DataError naming the feature for a value of the wrong type, SchemaError for an
+        unknown feature.
         """
-        feature = self._features.get(name) or self.schema.feature(name)
+        feature = self._feature(name)
+        if feature.kind == "vector":
+            assert feature.width is not None  # the schema gives every vector one
+            return vectors(values, feature.width, self.scalers.get(name), name)
         if feature.kind == "dense":
-            return self.scalers[name](values, name)
+            return self.scalers[feature.table](values, name)
         table = self.tables[feature.table]
         if feature.kind == "id":
             return table(values, name)
         elements, offsets = lists(values, name)
         return Ragged(table(elements, name), offsets)
+
+    def columns_of(self, name: str, raw: Mapping[str, Values]) -> dict[str, Column]:
+        """All prepared columns of one feature for N rows: `<name>`, and `<name>.weight` or `<name>.missing` where it
+        has them (schema/__init__.py).
+
+        raw: its raw columns, by the names that they have in requests (Feature.raw_columns). Raises as `encode` does,
+        and DataError for weights that are not one number >= 0 for each value.
+        """
+        feature = self._feature(name)
+        columns = {name: self.encode(name, raw[name])}
+        if feature.weights:
+            part = f"{name}.weight"
+            columns[part] = weights(raw[part], columns[name], part)  # type: ignore[arg-type]
+        if feature.missing_indicator:
+            columns[f"{name}.missing"] = np.isnan(floats(raw[name], name)).astype(np.float32)
+        return columns
 
     def encode_scenario(self, values: Values) -> np.ndarray:
         """Scenario indices, int64 [N]. An unseen value has the fallback index, or is a DataError naming it."""
@@ -91,8 +123,8 @@ class Encoders:
     def select(self, names: tuple[str, ...]) -> Encoders:
         """The encoders of the features in `names` only, and of the tables that those share (FeatureSchema.select)."""
         schema = self.schema.select(names)
-        tables = {f.table: self.tables[f.table] for f in schema.features if f.kind != "dense"}
-        return Encoders(schema, tables, {f.name: self.scalers[f.name] for f in schema.of_kind("dense")})
+        tables = {owner.name: self.tables[owner.name] for owner in schema.owners}
+        return Encoders(schema, tables, {owner.name: self.scalers[owner.name] for owner in schema.scaled})
 
     def save(self, folder: Path) -> list[Path]:
         """Write schema.yaml and vocab/ into `folder` and return the files, each whole;
@@ -120,9 +152,8 @@ class Encoders:
         path = folder / "vocab" / STATE
         try:
             state = json.loads(path.read_text())
-            scalers = {f.name: Scaler(**state["scalers"][f.name]) for f in schema.of_kind("dense")}
-            owners = [f for f in schema.of_kind("id", "bag") if f.shared_with is None]
-            return cls(schema, {f.name: _load_table(folder, f, state["hashed"]) for f in owners}, scalers)
+            scalers = {owner.name: Scaler(**state["scalers"][owner.name]) for owner in schema.scaled}
+            return cls(schema, {owner.name: _load_table(folder, owner, state) for owner in schema.owners}, scalers)
         except FileNotFoundError:
             raise DataError(f"{path}: no such file; was {folder} written by swrec?") from None
         except (json.JSONDecodeError, KeyError, TypeError) as failure:
@@ -137,31 +168,47 @@ class Encoders:
                 digest.update(json.dumps([name, table.values.to_pylist()]).encode())
         return digest.hexdigest()
 
+    def _feature(self, name: str) -> Feature:
+        return self._features.get(name) or self.schema.feature(name)
+
     def _state(self) -> dict[str, dict[str, object]]:
-        hashed = {name: table.raw for name, table in self.tables.items() if isinstance(table, Hashing)}
-        return {"hashed": dict(hashed), "scalers": {name: asdict(scaler) for name, scaler in self.scalers.items()}}
+        hashed: dict[str, object] = {name: t.raw for name, t in self.tables.items() if isinstance(t, Hashing)}
+        state = {"hashed": hashed, "scalers": {name: scaler.state() for name, scaler in self.scalers.items()}}
+        fitted = [owner.name for owner in self.schema.owners if _encoder(owner).kind == "quantile"]
+        return state | ({QUANTILES: {name: self._boundaries(name) for name in fitted}} if fitted else {})
+
+    def _boundaries(self, name: str) -> list[float]:
+        buckets = self.tables[name]
+        assert isinstance(buckets, Buckets)
+        return list(buckets.boundaries)
 
 
-def _table(owner: Feature, counted: pa.Table | None) -> Table:
-    """The table of `owner`, made of its counted values."""
+def _table(owner: Feature, counts: Mapping[str, pa.Table], boundaries: Mapping[str, Sequence[float]]) -> Table:
+    """The table of `owner`, made of what was fitted."""
     encoder = _encoder(owner)
-    if encoder.kind == "bucketize":
-        return Buckets(encoder.boundaries)
-    assert counted is not None
     if encoder.kind == "vocab":
-        return Vocabulary.of_counts(counted, encoder.min_count)
-    assert encoder.buckets is not None
-    return Hashing(encoder.buckets, "int64" if pa.types.is_integer(counted["value"].type) else "string")
-
-
-def _load_table(folder: Path, owner: Feature, hashed: dict[str, str]) -> Table:
-    encoder = _encoder(owner)
-    if encoder.kind == "bucketize":
-        return Buckets(encoder.boundaries)
+        return Vocabulary.of_counts(counts[owner.name], encoder.min_count)
     if encoder.kind == "hash":
-        assert encoder.buckets is not None
-        return Hashing(encoder.buckets, hashed[owner.name])  # type: ignore[arg-type]
-    path = folder / "vocab" / f"{owner.name}.parquet"
+        raw = counts[owner.name].schema.field("value").type
+        return _hashing(encoder, "int64" if pa.types.is_integer(raw) else "string")
+    return Buckets(tuple(boundaries[owner.name]) if encoder.kind == "quantile" else encoder.boundaries)
+
+
+def _hashing(encoder: Encoder, raw: RawType) -> Hashing:
+    assert encoder.buckets is not None
+    return Hashing(encoder.buckets, raw)
+
+
+def _load_table(folder: Path, owner: Feature, state: dict[str, Any]) -> Table:
+    encoder = _encoder(owner)
+    if encoder.kind == "vocab":
+        return _load_vocabulary(folder / "vocab" / f"{owner.name}.parquet", owner)
+    if encoder.kind == "hash":
+        return _hashing(encoder, state["hashed"][owner.name])
+    return Buckets(tuple(state[QUANTILES][owner.name]) if encoder.kind == "quantile" else encoder.boundaries)
+
+
+def _load_vocabulary(path: Path, owner: Feature) -> Vocabulary:
     if not path.is_file():
         raise DataError(f"{path}: no such file; {owner.name} needs its vocabulary")
     try:
@@ -179,9 +226,18 @@ def _encoder(owner: Feature) -> Encoder:
     return owner.encoder
 
 
-def _resolved(schema: FeatureSchema, tables: dict[str, Table]) -> FeatureSchema:
+def _resolved(schema: FeatureSchema, tables: Mapping[str, Table]) -> FeatureSchema:
     """`schema` with the heights of its tables."""
-    features = tuple(
-        f if f.kind == "dense" else f.model_copy(update={"rows": tables[f.table].rows}) for f in schema.features
+    return schema.with_features(tuple(_with_heights(feature, tables) for feature in schema.features))
+
+
+def _with_heights(feature: Feature, tables: Mapping[str, Table]) -> Feature:
+    if feature.kind in ("dense", "vector"):
+        return feature
+    fields = tuple(
+        field.model_copy(update={"rows": tables[name].rows})
+        if (name := f"{feature.name}.{field.name}") in tables
+        else field
+        for field in feature.fields
     )
-    return schema.model_copy(update={"features": features})
+    return feature.model_copy(update={"rows": tables[feature.table].rows, "fields": fields})

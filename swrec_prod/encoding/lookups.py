@@ -1,7 +1,4 @@
-"""How raw values become rows of an embedding table (Vocabulary, Hashing, Buckets) or numbers (Scaler).
-
-See encoders.py.
-"""
+"""How raw values become rows of an embedding table: Vocabulary, Hashing, Buckets. See encoders.py."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ import pyarrow.compute as pc
 
 from swrec_prod.encoding.raw_values import Values, check_strings, floats, integers, is_string, strings
 from swrec_prod.encoding.stable_hash import hash_integers, hash_strings
-from swrec_prod.errors import DataError
 
 RawType = Literal["string", "int64"]
 MANY = 4096  # from here on equal strings are looked up once only
@@ -173,49 +169,3 @@ class Buckets:
         numbers = floats(values, feature)
         ids = np.searchsorted(self.boundaries, numbers, side="right") + 1
         return np.where(np.isnan(numbers), 0, ids).astype(np.int32)
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """(value - shift) / scale, for log1p of log(1 + value); a missing value counts as `missing`.
-
-    standard: mean and standard deviation; minmax: minimum and range, later values outside are held at 0 and 1; missing
-    values count as the mean for both, as 0 for log1p. A constant column becomes 0.
-    """
-
-    kind: Literal["standard", "minmax", "log1p"]
-    shift: float = 0.0
-    scale: float = 1.0
-    missing: float = 0.0
-
-    @classmethod
-    def of(
-        cls,
-        kind: Literal["standard", "minmax", "log1p"],
-        mean: float | None,
-        std: float | None,
-        low: float | None,
-        high: float | None,
-    ) -> Scaler:
-        """From the moments of the known numbers; None: there are none, and the scaler changes nothing.
-
-        Mean and deviation are rounded to nine digits: the rest depends on the order in which an engine adds.
-        """
-        if kind == "log1p" or mean is None or std is None or low is None or high is None:
-            return cls(kind)
-        mean, std = float(f"{mean:.9g}"), float(f"{std:.9g}")
-        # The deviation of a constant may come out as a tiny number, and that of tiny numbers as 0.
-        if low == high or (kind == "standard" and std == 0):
-            return cls(kind, low, 1.0, low)
-        return cls(kind, mean, std, mean) if kind == "standard" else cls(kind, low, high - low, mean)
-
-    def __call__(self, values: Values, feature: str) -> np.ndarray:
-        """float32 [N]."""
-        numbers = floats(values, feature)
-        numbers = np.where(np.isnan(numbers), self.missing, numbers)
-        if self.kind == "log1p":
-            if len(numbers) and numbers.min() < 0:
-                raise DataError(f"feature {feature!r}: value {numbers.min()} is negative, log1p takes 0 and above")
-            return np.log1p(numbers).astype(np.float32)
-        scaled = (numbers - self.shift) / self.scale
-        return (np.clip(scaled, 0.0, 1.0) if self.kind == "minmax" else scaled).astype(np.float32)

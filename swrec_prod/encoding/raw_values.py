@@ -16,37 +16,45 @@ import pyarrow.compute as pc
 
 from swrec_prod.errors import DataError
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+WHOLE_FLOATS = 2**53  # smaller whole numbers are exact as floating numbers
+AS_TEXT = "; write it as a string"
 Values: TypeAlias = pa.Array | pa.ChunkedArray | np.ndarray | list[Any]
 
 
 def integers(values: Values, feature: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """int64 [N], and bool [N] that is True where the value is missing (None: nowhere)."""
+    """int64 [N], and bool [N] that is True where the value is missing (None: nowhere).
+
+    Bools are 0 and 1. Floating numbers are taken where they are whole and below 2^53: pandas makes those of whole
+    numbers beside missing ones.
+    """
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         array = flat(values)
-        if not (pa.types.is_integer(array.type) or pa.types.is_null(array.type)):
+        if pa.types.is_floating(array.type):
+            return _whole(array.cast(pa.float64()).to_numpy(zero_copy_only=False), feature)
+        if not (pa.types.is_integer(array.type) or pa.types.is_boolean(array.type) or pa.types.is_null(array.type)):
             raise wrong_type(feature, array, "int64")
         missing = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
         return _filled(array, feature).to_numpy(), missing
     array = np.asarray(values) if len(values) else np.zeros(0, np.int64)
-    if array.dtype.kind == "i":
+    if array.dtype.kind in "ib":
         return array.astype(np.int64, copy=False), None
-    plain = list(values)
-    for value in plain:
-        if not (value is None or (isinstance(value, numbers.Integral) and not isinstance(value, bool))):
-            raise wrong_type(feature, value, "int64")
+    if array.dtype.kind == "f" and isinstance(values, np.ndarray):
+        return _whole(array.astype(np.float64), feature)
+    plain = [_integer(value, feature) for value in values]
     return integers(_arrow(plain, pa.int64(), feature), feature)
 
 
 def floats(values: Values, feature: str) -> np.ndarray:
-    """float64 [N], NaN where the value is missing. Infinite values are an error."""
+    """float64 [N], NaN where the value is missing; bools are 0 and 1. Infinite values are an error."""
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         array = flat(values)
-        if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_null(array.type)):
+        if not (_is_number(array.type) or pa.types.is_null(array.type)):
             raise wrong_type(feature, array, "a number")
         result = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     else:
         result = np.asarray(values) if len(values) else np.zeros(0)
-        if result.dtype.kind not in "iuf":
+        if result.dtype.kind not in "iufb":
             result = _floats_one_by_one(list(values), feature)
     result = result.astype(np.float64, copy=False)
     if np.isinf(result).any():
@@ -54,10 +62,22 @@ def floats(values: Values, feature: str) -> np.ndarray:
     return result
 
 
+def check_fits_float32(numbers: np.ndarray, feature: str) -> None:
+    """Raises DataError for a finite number that is larger than any float32, which is what models compute with."""
+    if len(numbers) and (too_large := np.abs(numbers) > FLOAT32_MAX).any():
+        wrong = numbers[too_large][0]
+        raise DataError(f"feature {feature!r}: value {wrong} overflows float32 ({FLOAT32_MAX:.3g}); rescale the column")
+
+
 def strings(values: Values, feature: str) -> pa.Array | list[Any]:
-    """Arrow values as a string array, others as a list whose elements are not checked yet (see `check_strings`)."""
+    """Arrow values as a string array, others as a list whose elements are not checked yet (see `check_strings`).
+
+    Bytes in Arrow arrays are text where they are UTF-8.
+    """
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         array = flat(values)
+        if is_binary(array.type):
+            return _decoded(array, feature)
         if not (is_string(array.type) or pa.types.is_null(array.type)):
             raise wrong_type(feature, array, "string")
         return array.cast(pa.string())
@@ -101,6 +121,11 @@ def is_string(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
+def is_binary(kind: pa.DataType) -> bool:
+    """Any of Arrow's types of bytes."""
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
 def wrong_type(feature: str, given: Any, expected: str) -> DataError:
     """The error for a value, or an array, of the wrong type."""
     if not isinstance(given, pa.Array):
@@ -114,7 +139,7 @@ def _filled(array: pa.Array, feature: str) -> pa.Array:
     try:
         return array.cast(pa.int64()).fill_null(0)
     except pa.ArrowInvalid:
-        raise DataError(f"feature {feature!r}: value {pc.max(array).as_py()} does not fit int64") from None
+        raise DataError(f"feature {feature!r}: value {pc.max(array).as_py()} does not fit int64{AS_TEXT}") from None
 
 
 def _arrow(values: list[Any], kind: pa.DataType, feature: str) -> pa.Array:
@@ -122,12 +147,63 @@ def _arrow(values: list[Any], kind: pa.DataType, feature: str) -> pa.Array:
         return pa.array(values, kind)
     except (OverflowError, pa.ArrowInvalid):
         worst = max((v for v in values if v is not None), key=abs)
-        raise DataError(f"feature {feature!r}: value {worst} does not fit {kind}") from None
+        raise DataError(f"feature {feature!r}: value {worst} does not fit {kind}{AS_TEXT}") from None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _whole(values: np.ndarray, feature: str) -> tuple[np.ndarray, np.ndarray]:
+    """Floating numbers as int64, and where they are missing. Raises DataError for one that is no exact integer."""
+    missing = np.isnan(values)
+    wrong = ~missing & ((np.abs(values) >= WHOLE_FLOATS) | (values != np.round(values)))
+    if wrong.any():
+        raise not_whole(feature, values[wrong][0])
+    return np.where(missing, 0, values).astype(np.int64), missing
+
+
+def _integer(value: Any, feature: str) -> int | None:
+    """One value of `integers`."""
+    if value is None or (isinstance(value, numbers.Real) and value != value):
+        return None
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if not isinstance(value, (float, np.floating)):
+        raise wrong_type(feature, value, "int64")
+    if abs(value) >= WHOLE_FLOATS or value != round(value):
+        raise not_whole(feature, value)
+    return int(value)
+
+
+def not_whole(feature: str, value: float) -> DataError:
+    """The error for a floating number that is no id."""
+    large = abs(value) >= WHOLE_FLOATS
+    what = f"a floating number of 2^53 or more, which is not exact{AS_TEXT}" if large else "no whole number"
+    return DataError(f"feature {feature!r}: value {value} is {what}; ids are whole numbers or strings")
+
+
+def _decoded(array: pa.Array, feature: str) -> pa.Array:
+    """Bytes as text. Raises DataError showing the first that are no UTF-8."""
+    try:
+        return array.cast(pa.string())
+    except pa.ArrowInvalid:
+        wrong = next(value for value in array.to_pylist() if value is not None and not _is_utf8(value))
+        remedy = "write text as UTF-8, or read the bytes as numbers"
+        raise DataError(f"feature {feature!r}: value {wrong[:40]!r} is no UTF-8 text; {remedy}") from None
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _floats_one_by_one(values: list[Any], feature: str) -> np.ndarray:
     for value in values:
-        if not (value is None or (isinstance(value, numbers.Real) and not isinstance(value, bool))):
+        if not (value is None or isinstance(value, numbers.Real)):
             raise wrong_type(feature, value, "a number")
     return np.array([np.nan if value is None else float(value) for value in values], np.float64)
 

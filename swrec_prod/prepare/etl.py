@@ -4,7 +4,7 @@
                 a stable row number
     profile     what there is, an hour and scenario at a time: rows, positives, missing and unusable values
     repeated    row numbers that are not of one row
-    counts, moments   what vocabularies and scalers are fitted on
+    counts, boundaries, moments   what vocabularies, quantiles and scalers are fitted on
 
 Nothing here is evaluated, and nothing knows which engine will do it.
 """
@@ -19,6 +19,7 @@ import ibis
 from ibis import _
 
 from swrec_prod.behaviours.windowed import SPLIT as SPLIT
+from swrec_prod.encoding.raw_values import FLOAT32_MAX, WHOLE_FLOATS
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.schema import DENSE_ENCODERS, Feature, FeatureSchema
@@ -62,7 +63,7 @@ def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = 
     names = [ROW] if ROW in present else []
     names += [schema.time, schema.user, schema.scenario.column, *(label.column for label in schema.labels)]
     names += [name for name in (schema.request, schema.weight) if name]
-    names += [f.source for f in schema.features if f.kind != "sequence"]
+    names += [column for f in schema.features for column in f.raw_columns.values()]
     return list(dict.fromkeys([*names, *more]))
 
 
@@ -108,12 +109,12 @@ def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
         early = (events[label.column].cast("float64") == 1) & (events[first.column].cast("float64") == 0)
         counts[f"early_{label.name}"] = _.count(where=early.fill_null(False))
     for i, name in enumerate(checked(schema)):
-        counts[f"missing_{i}"] = _.count(where=_missing(events[name]))
+        counts[f"missing_{i}"] = _.count(where=missing(events[name]))
     for feature in numbers(schema):
         counts[f"unfit_{feature.name}"] = _.count(where=_unusable(events[feature.source].cast("float64"), feature))
     if schema.weight:
         weight = events[schema.weight].cast("float64")
-        counts["unusable_weight"] = _.count(where=_missing(weight) | ~weight.between(0, LARGEST))
+        counts["unusable_weight"] = _.count(where=missing(weight) | ~weight.between(0, LARGEST))
     return events.group_by(**{HOUR: events[HOUR], "scenario": events[schema.scenario.column]}).agg(**counts)
 
 
@@ -137,19 +138,36 @@ def numbers(schema: FeatureSchema) -> list[Feature]:
 
 def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
     """`value`, `count` of the values of features that share a table, missing ones left out."""
-    columns = [_values(events, f).filter(_.value.notnull()) for f in features]
-    values = ibis.union(*columns) if len(columns) > 1 else columns[0]
-    return values.group_by("value").agg(count=_.count())
+    values = _union([_ids(_elements(events, f.source)) for f in features])
+    return values.filter(values.value.notnull()).group_by("value").agg(count=_.count())
 
 
-def moments(events: ir.Table, column: str) -> ir.Table:
-    """One row: mean, std (population), min, max of `column`'s numbers, null without any; how many are `infinite`."""
-    number = events.select(value=events[column].cast("float64"))
-    number = number.filter(~_missing(number.value))
-    known = number.value.abs() <= LARGEST  # Ibis finds no infinity on Spark
-    statistics = {name: getattr(number.value, name)(where=known) for name in ("mean", "min", "max")}
-    infinite = number.count(where=~known).fill_null(0)  # without rows Spark counts null
-    return number.agg(**statistics, std=number.value.std(where=known, how="pop"), infinite=infinite)
+def boundaries(events: ir.Table, columns: Sequence[str], buckets: int) -> ir.Table:
+    """`value`: boundaries that put equally many of the columns' numbers into each of `buckets`, rising.
+
+    A boundary is the smallest value with k / `buckets` of the rows below it, k = 1, 2 ...: a value of its own, never
+    between two. Values that many rows share may be several of these; then there are fewer.
+    """
+    numbers = _numbers(events, columns)
+    counted = numbers.group_by("value").agg(count=_.count())
+    up_to_here = counted["count"].sum().over(ibis.cumulative_window(order_by="value"))
+    counted = counted.mutate(below=up_to_here - counted["count"], rows=counted["count"].sum().over(ibis.window()))
+    counted = counted.mutate(level=(counted.below.cast("int64") * buckets) // counted.rows.cast("int64"))
+    first = counted.filter(counted.level > 0).group_by("level").agg(value=_.value.min())
+    return first.select("value").order_by("value")
+
+
+def moments(events: ir.Table, columns: Sequence[str], *, logarithm: bool = False) -> ir.Table:
+    """One row: mean and std (population) of the columns' numbers, or of log(1 + number), their min and max, null
+    without any; how many are `unusable`, as they are not finite or overflow float32.
+    """
+    number = _numbers(events, columns)
+    known = number.value.abs() <= FLOAT32_MAX  # Ibis finds no infinity on Spark
+    term = _log1p(number.value) if logarithm else number.value
+    statistics = {"mean": term.mean(where=known), "std": term.std(where=known, how="pop")}
+    extremes = {"min": number.value.min(where=known), "max": number.value.max(where=known)}
+    unusable = number.count(where=~known).fill_null(0)  # without rows Spark counts null
+    return number.agg(**statistics, **extremes, unusable=unusable)
 
 
 def _order(events: ir.Table, time: str) -> list[ir.Value]:
@@ -158,7 +176,7 @@ def _order(events: ir.Table, time: str) -> list[ir.Value]:
     return [c.map(lambda value: value.cast("string").fill_null(LAST)) if c.type().is_array() else c for c in columns]
 
 
-def _missing(column: ir.Value) -> ir.BooleanValue:
+def missing(column: ir.Value) -> ir.BooleanValue:
     """Null or NaN."""
     return column.isnull() | column.isnan() if column.type().is_floating() else column.isnull()
 
@@ -167,12 +185,35 @@ def _unusable(number: ir.FloatingValue, feature: Feature) -> ir.BooleanValue:
     """Infinite, or below 0 where log1p is taken."""
     assert feature.encoder is not None
     bad = (number < 0) | (number > LARGEST) if feature.encoder.kind == "log1p" else number.abs() > LARGEST
-    return bad & ~_missing(number)
+    return bad & ~missing(number)
 
 
-def _values(events: ir.Table, feature: Feature) -> ir.Table:
-    value = events[feature.source]
-    value = value.unnest() if feature.kind == "bag" else value
-    return events.select(
-        value=value.cast("string" if value_type(events[feature.source].type()).is_string() else "int64")
-    )
+def _elements(events: ir.Table, column: str) -> ir.Table:
+    """`value`: of the column's rows, or the elements of its lists."""
+    values = events[column]
+    return events.select(value=values.unnest() if values.type().is_array() else values)
+
+
+def _ids(values: ir.Table) -> ir.Table:
+    """As strings, or int64; floating numbers are whole here, and NaN is missing."""
+    value = values.value
+    if value.type().is_floating():
+        value = ibis.ifelse(value.abs() < WHOLE_FLOATS, value, ibis.null("float64"))
+    return values.select(value=value.cast("string" if value.type().is_string() else "int64"))
+
+
+def _numbers(events: ir.Table, columns: Sequence[str]) -> ir.Table:
+    """`value`: the numbers of the columns as float64, missing ones left out."""
+    values = _union([_elements(events, column).select(value=_.value.cast("float64")) for column in columns])
+    return values.filter(~missing(values.value))
+
+
+def _union(tables: Sequence[ir.Table]) -> ir.Table:
+    return ibis.union(*tables) if len(tables) > 1 else tables[0]
+
+
+def _log1p(number: ir.FloatingValue) -> ir.FloatingValue:
+    """log(1 + number), exact for small numbers too, of numbers >= 0 (Kahan 1981; DuckDB has no function for it)."""
+    positive = ibis.greatest(number, 0.0)
+    one_more = 1.0 + positive
+    return ibis.ifelse(one_more == 1.0, positive, one_more.ln() * (positive / (one_more - 1.0)))

@@ -7,27 +7,25 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.lookups import Scaler
+from swrec_prod.encoding.scaler import Scaler
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare import etl
-from swrec_prod.schema import FeatureSchema
+from swrec_prod.schema import Feature, FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 
 def fit(engine: Engine, events: ir.Table, schema: FeatureSchema) -> Encoders:
-    """Vocabularies and scalers of `events`, the training rows. schema: with its scenario values."""
-    scalers = {}
-    for feature in schema.of_kind("dense"):
-        moments = engine.arrow(etl.moments(events, feature.source)).to_pylist()[0]
-        if moments["infinite"]:
-            raise DataError(f"feature {feature.name!r}: {moments['infinite']} values are not finite")
-        assert feature.encoder is not None
-        values = [moments[name] for name in ("mean", "std", "min", "max")]
-        scalers[feature.name] = Scaler.of(feature.encoder.kind, *values)  # type: ignore[arg-type]
-    return Encoders.of_counts(schema, _counts(engine, events, schema), scalers)
+    """Vocabularies, boundaries and scalers of `events`, the training rows. schema: with its scenario values."""
+    boundaries = {
+        owner.name: engine.arrow(etl.boundaries(events, _columns(schema, owner), buckets))["value"].to_pylist()
+        for owner in schema.owners
+        if owner.encoder and owner.encoder.kind == "quantile" and (buckets := owner.encoder.buckets)
+    }
+    scalers = {owner.name: _scaler(engine, events, schema, owner) for owner in schema.scaled}
+    return Encoders.of_counts(schema, _counts(engine, events, schema), boundaries, scalers)
 
 
 def extend(engine: Engine, events: ir.Table, encoders: Encoders) -> Encoders:
@@ -37,9 +35,29 @@ def extend(engine: Engine, events: ir.Table, encoders: Encoders) -> Encoders:
 
 def _counts(engine: Engine, events: ir.Table, schema: FeatureSchema) -> dict[str, pa.Table]:
     """`value` and `count` by table, for the tables whose encoders look at values."""
-    looked_up, counted = schema.of_kind("id", "bag"), {}
-    for owner in looked_up:
-        if owner.shared_with is None and owner.encoder and owner.encoder.kind != "bucketize":
-            counts = etl.counts(events, [f for f in looked_up if f.table == owner.name])
+    counted = {}
+    for owner in schema.owners:
+        if owner.encoder and owner.encoder.kind in ("vocab", "hash"):
+            counts = etl.counts(events, _sharing(schema, owner))
             counted[owner.name] = engine.arrow(counts.limit(1) if owner.encoder.kind == "hash" else counts)
     return counted
+
+
+def _scaler(engine: Engine, events: ir.Table, schema: FeatureSchema, owner: Feature) -> Scaler:
+    assert owner.encoder is not None
+    kind = owner.encoder.kind
+    moments = engine.arrow(etl.moments(events, _columns(schema, owner), logarithm=kind == "log1p")).to_pylist()[0]
+    if moments["unusable"]:
+        raise DataError(f"feature {owner.name!r}: {moments['unusable']} values are not finite, or overflow float32")
+    values = [moments[name] for name in ("mean", "std", "min", "max")]
+    return Scaler.of(kind, *values, clip=owner.encoder.clip)  # type: ignore[arg-type]
+
+
+def _columns(schema: FeatureSchema, owner: Feature) -> list[str]:
+    """The raw columns whose numbers the owner's boundaries, or scaler, are fitted on."""
+    return [feature.source for feature in _sharing(schema, owner)]
+
+
+def _sharing(schema: FeatureSchema, owner: Feature) -> list[Feature]:
+    """The owner of a table or scaler, and the features that share it. (Behaviours are events, and counted there.)"""
+    return [owner, *(f for f in schema.features if f.kind != "sequence" and f.shared_with == owner.name)]

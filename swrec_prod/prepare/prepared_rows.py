@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 from swrec_prod.behaviours.lists import Behaviours, LatestBehaviours, Sequence, sequence
 from swrec_prod.behaviours.windowed import latest as latest_behaviours
 from swrec_prod.behaviours.windowed import of_prepared_behaviours
-from swrec_prod.data.day_files import MICROSECONDS, list_array
+from swrec_prod.data.day_files import MICROSECONDS, array_of
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Ragged
 from swrec_prod.encoding.raw_values import label_values, weight_values
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
@@ -79,10 +78,9 @@ def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
         columns["weight"] = weight_values(events[schema.weight], schema.weight)
     if etl.SPLIT in events.column_names:
         columns["split"] = events[etl.SPLIT]
-    for feature in schema.features:
-        if feature.kind != "sequence":
-            column = encoders.encode(feature.name, events[feature.source])
-            columns[feature.name] = list_array(column) if isinstance(column, Ragged) else column
+    for feature in schema.of_kind("id", "bag", "dense", "vector"):
+        raw = {name: events[column] for name, column in feature.raw_columns.items()}
+        columns |= {name: array_of(c) for name, c in encoders.columns_of(feature.name, raw).items()}
     return pa.table(columns)
 
 

@@ -185,6 +185,15 @@ class Feature(SchemaRecord):
         return self.item or self.shared_with or self.name
 
     @property
+    def raw_columns(self) -> dict[str, str]:
+        """The columns that the feature is made of: what requests call each -> what the raw log does. A sequence, which
+        is made of events, has none.
+        """
+        if self.kind == "sequence":
+            return {}
+        return {self.name: self.source} | ({f"{self.name}.weight": self.weights} if self.weights else {})
+
+    @property
     def is_looked_up(self) -> bool:
         """Whether its values are ids of a table."""
         return self.kind in ("id", "bag")

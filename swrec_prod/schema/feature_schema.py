@@ -117,8 +117,14 @@ class FeatureSchema(SchemaRecord):
                 raise ValueError(f"{wrong} {shared!r} is not a feature whose it could share; {nearest(shared, known)}")
 
     def _check_shared(self, what: str, feature: Feature) -> None:
-        """The table that a feature shares is one of its own kind and width."""
-        if feature.kind in ("dense", "vector") or feature.shared_with is None:
+        """The table that a feature shares is one of its own kind and width; a number shares the scaler of a number."""
+        if feature.shared_with is None:
+            return
+        if feature.kind == "dense":
+            scaled = [f.name for f in self.features if f.kind == "dense" and f.encoder is not None]
+            if feature.shared_with not in scaled:
+                wrong = f"{what}: shared_with {feature.shared_with!r} is not a dense feature with an encoder of its own"
+                raise ValueError(f"{wrong}; {nearest(feature.shared_with, scaled)}")
             return
         owners = {f.name: f for f in self.features if f.is_looked_up and f.shared_with is None}
         if feature.table not in owners:
@@ -209,8 +215,20 @@ class FeatureSchema(SchemaRecord):
     @property
     def owners(self) -> tuple[Feature, ...]:
         """The features, and fields of behaviours, that have a table of their own."""
-        fields = tuple(part for parts in self.parts.values() for part in parts)
-        return tuple(f for f in (*self.features, *fields) if f.is_looked_up and f.shared_with is None)
+        return tuple(f for f in self._with_parts if f.is_looked_up and f.shared_with is None)
+
+    @property
+    def scaled(self) -> tuple[Feature, ...]:
+        """The features, and fields of behaviours, that have a scaler of their own."""
+        return tuple(f for f in self._with_parts if f.kind in ("dense", "vector") and f.encoder is not None)
+
+    @property
+    def _with_parts(self) -> tuple[Feature, ...]:
+        return (*self.features, *(part for parts in self.parts.values() for part in parts))
+
+    def encoder_of(self, feature: Feature) -> Encoder | None:
+        """Its own encoder, or the one that it shares; a sequence and a vector may have none."""
+        return feature.encoder or (self.feature(feature.shared_with).encoder if feature.shared_with else None)
 
     def select(self, names: tuple[str, ...]) -> FeatureSchema:
         """The schema reduced to the features in `names`, and those whose tables or scalers they share."""
