@@ -53,9 +53,23 @@ def check(types: dict[str, str], schema: FeatureSchema = SCHEMA) -> None:
             "decimal(9, 2)",
             "log.parquet: weight column 'weight' is decimal(9, 2), expected integer or floating numbers",
         ),
-        ("price", "decimal(9, 2)", "log.parquet: column 'price' is decimal(9, 2), expected floating numbers"),
-        ("age", "decimal(9, 2)", "log.parquet: column 'age' is decimal(9, 2), expected floating numbers"),
-        ("item", "float64", "log.parquet: column 'item' is float64, expected string or integer to make ids of"),
+        (
+            "price",
+            "decimal(9, 2)",
+            "log.parquet: column 'price' is decimal(9, 2), expected numbers: write it as double, not",
+        ),
+        (
+            "age",
+            "decimal(9, 2)",
+            "log.parquet: column 'age' is decimal(9, 2), expected numbers: write it as double, not",
+        ),
+        (
+            "price",
+            "timestamp",
+            "log.parquet: column 'price' is timestamp(6), expected numbers: derive one of it, such as hour",
+        ),
+        ("price", "date", "log.parquet: column 'price' is date, expected numbers: derive one of it, such as"),
+        ("item", "date", "log.parquet: column 'item' is date, expected string or integer to make ids of"),
         (
             "last",
             "int64",

@@ -243,6 +243,8 @@ def test_the_profile_counts_rows_labels_and_missing_values(each_engine: Engine) 
             count[f"missing_{i}"] += name != "row" and (row[name] is None or row[name] != row[name])
     for row in found.to_pylist():
         expected = naive.pop((row.pop(etl.HOUR), row.pop("scenario")))
+        firsts = {name: row.pop(name) for name in list(row) if name.startswith(("when_", "shown_"))}
+        assert set(firsts.values()) == {None}, "no value is unusable, so there is no first one"
         assert row == {name: expected[name] for name in row}
     assert not naive
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.prepare.etl import value_type
-from swrec_prod.schema import Feature, FeatureSchema
+from swrec_prod.schema import NUMERIC_ENCODERS, Feature, FeatureSchema
 
 if TYPE_CHECKING:
     from ibis.expr.datatypes import DataType
@@ -23,7 +23,7 @@ def check_columns(
     wanted = {"time": schema.time, "user": schema.user, "scenario": schema.scenario.column}
     wanted |= {key: column for key in ("request", "weight") if (column := getattr(schema, key))}
     wanted |= {f"label {label.name}": label.column for label in schema.labels}
-    wanted |= {f"feature {f.name}": f.source for f in schema.features if f.kind != "sequence"}
+    wanted |= {f"feature {name}": column for f in schema.features for name, column in f.raw_columns.items()}
     for purpose, column in [*wanted.items(), *(("deduplicate", name) for name in deduplicate)]:
         if column not in columns:
             raise DataError(f"{source}: column {column!r} ({purpose}) is missing; {nearest(column, columns)}")
@@ -40,29 +40,39 @@ def check_columns(
     for label in schema.labels:
         if not (columns[label.column].is_numeric() or columns[label.column].is_boolean()):
             _refuse(source, label.column, columns[label.column], "0 and 1", "label column")
-    for feature in schema.of_kind("id", "bag", "dense"):
+    for feature in schema.of_kind("id", "bag", "dense", "vector"):
         _check_feature(schema, feature, columns, source)
 
 
 def _check_feature(schema: FeatureSchema, feature: Feature, columns: Mapping[str, DataType], source: str) -> None:
-    """A bag is a list and nothing else is; ids are made of strings and integers, numbers of numbers."""
-    kind = columns[feature.source]
-    if kind.is_array() != (feature.kind == "bag"):
-        expected = "a list" if feature.kind == "bag" else "one value a row"
+    """A bag and a vector are lists and nothing else is; ids are made of strings and integers, numbers of numbers."""
+    kind, is_list = columns[feature.source], feature.kind in ("bag", "vector")
+    if kind.is_array() != is_list:
+        expected = "a list" if is_list else "one value a row"
         _refuse(source, feature.source, kind, f"{expected} (feature {feature.name!r} is {feature.kind})")
-    value = value_type(kind)
-    numeric = feature.kind == "dense" or (feature.encoder is not None and feature.encoder.kind == "bucketize")
+    value, encoder = value_type(kind), schema.encoder_of(feature)
+    numeric = feature.kind == "vector" or (encoder is not None and encoder.kind in NUMERIC_ENCODERS)
     where = f"{source}: feature {feature.name!r}"
-    if feature.kind == "bag" and numeric:
-        raise DataError(f"{where}: bucketize takes one number a row, expected vocab or hash for a bag")
-    if not (_number(value) if numeric else _names(value)):
-        numbers = "floating numbers" if value.is_decimal() else "numbers"
-        expected = numbers if numeric else "string or integer to make ids of"
+    if feature.kind == "bag" and numeric and encoder is not None:
+        raise DataError(f"{where}: {encoder.kind} takes one number a row, expected vocab or hash for a bag")
+    if not (_number(value) if numeric else _names(value) or value.is_floating()):
+        expected = f"numbers{_remedy(value)}" if numeric else "string or integer to make ids of"
         _refuse(source, feature.source, kind, f"{expected} (feature {feature.name!r})")
+    if feature.weights and not (columns[feature.weights].is_array() and _number(value_type(columns[feature.weights]))):
+        _refuse(source, feature.weights, columns[feature.weights], f"a list of numbers (weights of {feature.name!r})")
     owner = next((f for f in schema.features if f.name == feature.table and f is not feature), None)
     if owner is not None and value_type(columns[owner.source]).is_string() != value.is_string():
         shared = f"{value_type(columns[owner.source])} as in {owner.name!r}, whose table it shares"
         raise DataError(f"{where}: values are {value}, expected {shared}")
+
+
+def _remedy(kind: DataType) -> str:
+    """How a column that holds no numbers becomes one that does."""
+    if kind.is_decimal():
+        return ": write it as double, not as decimal"
+    if kind.is_timestamp() or kind.is_date():
+        return ": derive one of it, such as hour, weekday or days_since (`derived` of the schema)"
+    return ": write it as a number, or give the feature kind id" if kind.is_string() else ""
 
 
 def _refuse(source: str, column: str, kind: DataType, expected: str, what: str = "column") -> NoReturn:
@@ -70,9 +80,9 @@ def _refuse(source: str, column: str, kind: DataType, expected: str, what: str =
 
 
 def _names(kind: DataType) -> bool:
-    return kind.is_string() or kind.is_integer() or kind.is_null()
+    return kind.is_string() or kind.is_integer() or kind.is_boolean() or kind.is_null()
 
 
 def _number(kind: DataType) -> bool:
     """Decimals are none: the encoder reads what a computer computes with."""
-    return kind.is_integer() or kind.is_floating() or kind.is_null()
+    return kind.is_integer() or kind.is_floating() or kind.is_boolean() or kind.is_null()

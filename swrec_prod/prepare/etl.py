@@ -21,8 +21,10 @@ from ibis import _
 from swrec_prod.behaviours.windowed import SPLIT as SPLIT
 from swrec_prod.encoding.raw_values import FLOAT32_MAX, WHOLE_FLOATS
 from swrec_prod.engine.contract import Engine
+from swrec_prod.logs import unusable
+from swrec_prod.logs.unusable import LARGEST, missing
 from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.schema import DENSE_ENCODERS, Feature, FeatureSchema
+from swrec_prod.schema import NUMERIC_ENCODERS, Feature, FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 DAY, HOUR, ROW = "_day", "_hour", "row"
 HOUR_US = 3_600_000_000
-LARGEST, LAST = sys.float_info.max, chr(sys.maxunicode)
+LAST = chr(sys.maxunicode)
 DAY_ROWS = 2**32  # row numbers made here: day * DAY_ROWS + position in the day
 
 
@@ -81,6 +83,8 @@ def serving_types(schema: FeatureSchema, types: Mapping[str, DataType], untyped:
         kinds[feature.source] = f"array<{element}>" if feature.kind == "bag" else str(element)
     for feature in numbers(schema):
         kinds[feature.source] = "array<int64>" if feature.kind == "bag" else "int64"
+    kinds |= {feature.source: "array<float64>" for feature in schema.of_kind("vector")}
+    kinds |= {feature.weights: "array<float64>" for feature in schema.of_kind("bag") if feature.weights}
     open_ones = {name for name in untyped if name in types and types[name].is_string()}
     return {name: ibis.dtype(kind) for name, kind in kinds.items() if name in open_ones}
 
@@ -98,7 +102,7 @@ def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
 def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
     """Counts by `_hour` and `scenario` (the raw value): `rows`; `positives_<task>`, `unusable_<task>` (neither 0 nor
     1), `early_<task>` (1 where the label that it is after is 0); `missing_<i>` of the columns of `checked`;
-    `unfit_<feature>` of `numbers`; `unusable_weight`.
+    what `unusable.counts` has; `unusable_weight`.
     """
     counts: dict[str, ir.Value] = {"rows": _.count()}
     for label in schema.labels:
@@ -110,8 +114,7 @@ def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
         counts[f"early_{label.name}"] = _.count(where=early.fill_null(False))
     for i, name in enumerate(checked(schema)):
         counts[f"missing_{i}"] = _.count(where=missing(events[name]))
-    for feature in numbers(schema):
-        counts[f"unfit_{feature.name}"] = _.count(where=_unusable(events[feature.source].cast("float64"), feature))
+    counts |= unusable.counts(events, schema)
     if schema.weight:
         weight = events[schema.weight].cast("float64")
         counts["unusable_weight"] = _.count(where=missing(weight) | ~weight.between(0, LARGEST))
@@ -131,9 +134,9 @@ def checked(schema: FeatureSchema) -> list[str]:
 
 
 def numbers(schema: FeatureSchema) -> list[Feature]:
-    """The features that are read as numbers."""
-    kinds = (*DENSE_ENCODERS, "bucketize")
-    return [f for f in schema.features if f.kind != "sequence" and f.encoder and f.encoder.kind in kinds]
+    """The features that are read as numbers, one a row."""
+    encoders = {f.name: schema.encoder_of(f) for f in schema.of_kind("id", "bag", "dense")}
+    return [f for f in schema.features if (e := encoders.get(f.name)) and e.kind in NUMERIC_ENCODERS]
 
 
 def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
@@ -174,18 +177,6 @@ def _order(events: ir.Table, time: str) -> list[ir.Value]:
     """Time, then all other columns. In lists, where each engine puts missing values elsewhere, they are last."""
     columns = [events[name] for name in [time, *sorted(set(events.columns) - {time, DAY, HOUR})]]
     return [c.map(lambda value: value.cast("string").fill_null(LAST)) if c.type().is_array() else c for c in columns]
-
-
-def missing(column: ir.Value) -> ir.BooleanValue:
-    """Null or NaN."""
-    return column.isnull() | column.isnan() if column.type().is_floating() else column.isnull()
-
-
-def _unusable(number: ir.FloatingValue, feature: Feature) -> ir.BooleanValue:
-    """Infinite, or below 0 where log1p is taken."""
-    assert feature.encoder is not None
-    bad = (number < 0) | (number > LARGEST) if feature.encoder.kind == "log1p" else number.abs() > LARGEST
-    return bad & ~missing(number)
 
 
 def _elements(events: ir.Table, column: str) -> ir.Table:

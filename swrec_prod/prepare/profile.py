@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from swrec_prod.data.manifest import Traffic
 from swrec_prod.errors import DataError
-from swrec_prod.prepare.etl import HOUR, ROW, checked, numbers
+from swrec_prod.logs.unusable import rules
+from swrec_prod.prepare.etl import HOUR, ROW, checked
 from swrec_prod.schema import FeatureSchema, Scenario
 
 EPOCH = date(1970, 1, 1)
@@ -108,12 +109,21 @@ class Profile:
             wrong = f"values of 1 where {first.column!r} is 0, though it is after it"
             remedy = f"mend these rows, or leave `after: {first.name}` out"
             yield counted[f"early_{label.name}"], f"label column {label.column!r}", f"{wrong}; {remedy}"
-        for feature in numbers(schema):
-            is_log = feature.encoder is not None and feature.encoder.kind == "log1p"
-            wrong = "values that are infinite, or below 0 where log1p is taken" if is_log else "infinite values"
-            yield counted[f"unfit_{feature.name}"], f"column {feature.source!r} (feature {feature.name})", wrong
+        yield from self._unusable()
         if schema.weight:
             yield counted["unusable_weight"], f"weight column {schema.weight!r}", "values that are no number >= 0"
+
+    def _unusable(self) -> Iterator[tuple[np.ndarray, str, str]]:
+        """Values that no encoder takes, with the first of them."""
+        for i, rule in enumerate(rules(self.schema)):
+            counts = self.table[f"unfit_{i}"].to_numpy() if f"unfit_{i}" in self.table.column_names else np.zeros(1)
+            if counts.any():
+                at = int(np.flatnonzero(counts)[0])
+                micros, shown = (self.table[f"{what}_{i}"][at].as_py() for what in ("when", "shown"))
+                moment = str(np.datetime64(micros // 1_000_000, "s")).replace("T", " ")
+                first = f"the first at {moment} UTC: {'missing' if shown is None else f'{shown:.16g}'}"
+                wrong = f"{rule.wrong} ({first}); {rule.remedy}"
+                yield counts, f"column {rule.column!r} (feature {rule.feature})", wrong
 
     def check_scenarios(self, scenario: Scenario, place: Callable[[date], str]) -> None:
         """Raises DataError for a value that `scenario` has no index for, before anything is made of its rows."""

@@ -17,7 +17,7 @@ Row 0 of every embedding table stands for unknown values and padding.
 from __future__ import annotations
 
 from swrec_prod.schema.derived import Derived
-from swrec_prod.schema.encoder import DENSE_ENCODERS, ID_ENCODERS, Encoder, EncoderKind
+from swrec_prod.schema.encoder import DENSE_ENCODERS, ID_ENCODERS, NUMERIC_ENCODERS, Encoder, EncoderKind
 from swrec_prod.schema.feature import RESERVED, Feature, Kind, Pooling, SequenceField, Side
 from swrec_prod.schema.feature_schema import FeatureSchema, Scenario
 from swrec_prod.schema.label import Label
@@ -25,6 +25,7 @@ from swrec_prod.schema.label import Label
 __all__ = [
     "DENSE_ENCODERS",
     "ID_ENCODERS",
+    "NUMERIC_ENCODERS",
     "RESERVED",
     "Derived",
     "Encoder",
