@@ -122,7 +122,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 def _column(name: str, rows: Sequence[Any] | np.ndarray) -> Any:
     """A wire.Column of one value (or one list) a row."""
-    if isinstance(rows, np.ndarray) and rows.dtype.kind in "iu":
+    if isinstance(rows, np.ndarray) and rows.dtype.kind in "iub" and rows.ndim == 1:
         return wire.Column(name=name, **_packed(name, rows))
     plain = [row.tolist() if isinstance(row, (np.ndarray, np.generic)) else row for row in rows]
     if any(isinstance(row, (list, tuple)) for row in plain):

@@ -195,7 +195,8 @@ def _values(table: pa.Table, name: str, rows: np.ndarray) -> np.ndarray:
 
 
 def _columns(schema: FeatureSchema, name: str) -> list[str]:
-    return [f"{name}.item", f"{name}.scenario"] if schema.feature(name).kind == "sequence" else [name]
+    feature = schema.feature(name)
+    return [f"{name}.item", f"{name}.scenario"] if feature.kind == "sequence" else list(feature.raw_columns)
 
 
 def _named(scored: ScoredItems) -> dict[str, np.ndarray]:

@@ -66,7 +66,7 @@ def check(types: dict[str, str], schema: FeatureSchema = SCHEMA) -> None:
         (
             "price",
             "timestamp",
-            "log.parquet: column 'price' is timestamp(6), expected numbers: derive one of it, such as hour",
+            "log.parquet: column 'price' is timestamp, expected numbers: derive one of it, such as hour",
         ),
         ("price", "date", "log.parquet: column 'price' is date, expected numbers: derive one of it, such as"),
         ("item", "date", "log.parquet: column 'item' is date, expected string or integer to make ids of"),

@@ -150,7 +150,7 @@ def _as_sent(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.Ta
     columns["day"] = pa.array([str(day_of(number)) for number in raw[DAY].to_pylist()], pa.string())
     columns["scenario"] = raw[schema.scenario.column]
     columns |= {f"label_{label.name}": raw[label.column].cast(pa.int8()) for label in schema.labels}
-    columns |= {f.name: raw[f.source] for f in schema.features if f.kind != "sequence"}
+    columns |= {name: raw[column] for f in schema.features for name, column in f.raw_columns.items()}
     return pa.table(columns | _histories(engine, events, schema, raw))
 
 
