@@ -5,32 +5,21 @@ User and context columns hold one row, repeated here for the N candidates, since
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
+from swrec_prod.encoding.raw_values import integers
+from swrec_prod.encoding.sequences import RawLists, encode_sequence, needs_moment, raw_names
 from swrec_prod.errors import RequestError, nearest
 from swrec_prod.schema import Feature
-from swrec_prod.schema.layout import Layout
-from swrec_prod.serving.wire import FLOATS, INTS, LENGTHS
+from swrec_prod.schema.layout import Layout, SequenceLayout
+from swrec_prod.serving.columns import ITEMS, MOMENT, USER, lengths_name, one_each, raw_behaviours, raw_values, slots_of
 
-ITEMS, USER = "items", "user"
 MAX_VALUES = 2_000_000  # ids of a request once the user's rows are repeated: bounds its memory
-
-
-class Slot(NamedTuple):
-    """A column that a request may hold.
-
-    part: `user` or `items`; ragged: any number of values a row; read: the model needs it.
-    """
-
-    part: str
-    feature: Feature
-    ragged: bool
-    read: bool
 
 
 class RequestEncoder:
@@ -40,7 +29,9 @@ class RequestEncoder:
         self.layout = layout
         self.encoders = encoders
         self.max_candidates = max_candidates
-        self.slots = _slots(encoders, layout)
+        self.slots = slots_of(encoders.schema)
+        self._features = [*layout.pooled, *layout.looked_up, *layout.dense]
+        self._needed = _needed(layout, self._features)
 
     def encode(self, request: Any, scenario: int) -> Packed:
         """The candidates of a wire.ScoreRequest, all of the scenario with this index.
@@ -48,23 +39,17 @@ class RequestEncoder:
         Raises RequestError, or the encoders' DataError, naming the feature and what would be right.
         """
         given = self._by_name(request)
-        values = {name: _raw(name, self.slots[name], column) for name, column in given.items() if self.slots[name].read}
-        rows = self._candidates(values)
-        columns = {name: self._encoded(name, raw) for name, raw in values.items()}
-        if self.layout.history is not None:
-            _keep_latest(columns, self.layout.history)
-        several = sum(
-            len(c.values) for name, c in columns.items() if isinstance(c, Ragged) and self.slots[name].part == USER
-        )
+        raw = {name: self._raw(name, given) for name in given if name in self._needed}
+        rows = self._candidates(raw)
+        columns = self._encoded(raw)
+        user, items = ({n: c for n, c in columns.items() if self._part_of(n) == part} for part in (USER, ITEMS))
+        several = sum(len(c.values) for c in user.values() if isinstance(c, Ragged))
         if several * rows > MAX_VALUES:
             raise RequestError(
                 f"user: {several} values in bags and sequences times {rows} candidates, allowed are {MAX_VALUES}"
             )
-        repeated = {
-            name: column if self.slots[name].part == ITEMS else _repeat(column, rows)
-            for name, column in columns.items()
-        }
-        return pack(self.layout, repeated, np.full(rows, scenario, np.int64))
+        repeated = {name: _repeat(column, rows) for name, column in user.items()}
+        return pack(self.layout, repeated | items, np.full(rows, scenario, np.int64))
 
     def _by_name(self, request: Any) -> dict[str, Any]:
         given: dict[str, Any] = {}
@@ -75,19 +60,27 @@ class RequestEncoder:
                     raise RequestError(f"{part}: unknown feature {column.name!r}; {nearest(column.name, self.slots)}")
                 if slot.part != part:
                     raise RequestError(
-                        f"{part}: feature {column.name!r} has side {slot.feature.side} and belongs in {slot.part}"
+                        f"{part}: feature {column.name!r} has side {slot.side} and belongs in {slot.part}"
                     )
                 if column.name in given:
                     raise RequestError(f"{part}: feature {column.name!r} is given twice")
                 given[column.name] = column
-        for name, slot in self.slots.items():
-            if slot.read and name not in given:
-                raise RequestError(f"{slot.part}: feature {name!r} (side {slot.feature.side}) is missing")
+        for name in self._needed:
+            if name not in given:
+                slot = self.slots[name]
+                raise RequestError(f"{slot.part}: feature {name!r} (side {slot.side}) is missing")
         return given
 
-    def _candidates(self, values: dict[str, Any]) -> int:
+    def _raw(self, name: str, given: Mapping[str, Any]) -> Any:
+        slot, kind = self.slots[name], self._needed[name]
+        if slot.shape != "behaviours":
+            return raw_values(name, slot, given[name])
+        behaviours = raw_behaviours(name, slot, given[name], given.get(lengths_name(name)))
+        return behaviours if kind == "bag" else one_each(name, behaviours)
+
+    def _candidates(self, raw: Mapping[str, Any]) -> int:
         """N, after checking the number of rows of every column."""
-        counts = {name: len(raw) for name, raw in values.items() if self.slots[name].part == ITEMS}
+        counts = {name: _rows(values) for name, values in raw.items() if self.slots[name].part == ITEMS}
         first, rows = next(iter(counts.items()), ("", 1))
         for name, count in counts.items():
             if count != rows:
@@ -97,124 +90,52 @@ class RequestEncoder:
                 )
         if not 1 <= rows <= self.max_candidates:
             raise RequestError(f"items: {rows} candidates, expected 1 to {self.max_candidates}")
-        for name, raw in values.items():
-            if name not in counts and len(raw) != 1:
-                raise RequestError(f"user: feature {name!r} has {len(raw)} rows, expected one")
+        for name, values in raw.items():
+            if name not in counts and _rows(values) != 1:
+                raise RequestError(f"user: feature {name!r} has {_rows(values)} rows, expected one")
         return rows
 
-    def _encoded(self, name: str, raw: Any) -> Column:
-        slot = self.slots[name]
-        if slot.feature.kind != "sequence":
-            return self.encoders.encode(name, raw)
-        if name.endswith(".item"):
-            return self.encoders.encode(slot.feature.name, raw)
-        offsets = raw.offsets.to_numpy().astype(np.int64)
-        return Ragged(self.encoders.encode_scenario(raw.values.to_pylist()), offsets)
+    def _encoded(self, raw: Mapping[str, Any]) -> dict[str, Column]:
+        """All columns of the layout, of one row each where they are the user's."""
+        columns: dict[str, Column] = {}
+        for feature in self._features:
+            columns |= self.encoders.columns_of(feature.name, raw)
+        for sequence in self.layout.sequences:
+            lists = {name: raw[name] for name in raw_names(sequence)}
+            columns |= encode_sequence(self.encoders, sequence, lists, _moment(sequence, raw))
+        return columns
+
+    def _part_of(self, column: str) -> str:
+        """USER or ITEMS, by the feature that a prepared column is of."""
+        return self.slots[column].part if column in self.slots else self._part_of(column.rpartition(".")[0] or MOMENT)
 
 
-def _slots(encoders: Encoders, layout: Layout) -> dict[str, Slot]:
-    slots = {}
-    for feature in encoders.schema.features:
-        part = ITEMS if feature.side == "item" else USER
-        names = [feature.name]
-        if feature.kind == "sequence":
-            names = [f"{feature.name}.{field}" for field in ("item", "scenario", "time")]
-        for name in names:
-            slots[name] = Slot(part, feature, feature.kind in ("bag", "sequence"), name in layout.columns)
-    return slots
+def _needed(layout: Layout, features: list[Feature]) -> dict[str, str]:
+    """The columns that a request must have, and of what kind their features, or parts of behaviours, are."""
+    needed = {name: feature.kind for feature in features for name in feature.raw_columns}
+    for sequence in layout.sequences:
+        kinds = {part.name: part.kind for part in sequence.parts}
+        needed |= {name: kinds.get(name, "id") for name in raw_names(sequence)}
+        if needs_moment(sequence):
+            needed[MOMENT] = "dense"
+    return dict(needed)
 
 
-def _raw(name: str, slot: Slot, column: Any) -> Any:
-    """A column's values, one entry a row: an array or list, an Arrow list array where a row holds several."""
-    where = f"{slot.part}: feature {name!r}"
-    values = _values(where, column)
-    if slot.feature.kind == "dense":
-        _check_finite(where, values)
-    if not column.lengths:
-        if not slot.ragged:
-            return values
-        if slot.part == ITEMS and len(values):
-            raise RequestError(f"{where} holds several values a row and needs lengths, one a candidate")
-        lengths = np.array([len(values)] if slot.part == USER else [], np.int64)
-    else:
-        lengths = _numbers(where, "lengths", column.lengths, LENGTHS).astype(np.int64)
-    if lengths.min(initial=0) < 0 or lengths.sum() != len(values):
-        raise RequestError(
-            f"{where}: lengths must be >= 0 and sum to the number of values, {len(values)}, not {int(lengths.sum())}"
-        )
-    if slot.ragged:
-        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets), _arrow(values))
-    return _with_unknown(where, values, lengths)
+def _moment(sequence: SequenceLayout, raw: Mapping[str, Any]) -> np.ndarray | None:
+    if not needs_moment(sequence):
+        return None
+    moment, missing = integers(raw[MOMENT], MOMENT)
+    if missing is not None and missing.any():
+        raise RequestError(f"user: {MOMENT!r} is unknown; it is the moment of the request, microseconds since 1970")
+    return moment
 
 
-def _values(where: str, column: Any) -> np.ndarray | list[str]:
-    filled = [field for field in ("ints", "floats", "strings") if getattr(column, field)]
-    if len(filled) > 1:
-        raise RequestError(f"{where} has {' and '.join(filled)}; fill one of ints, floats, strings")
-    if column.strings:
-        return list(column.strings)
-    if column.floats:
-        return _numbers(where, "floats", column.floats, FLOATS)
-    return _numbers(where, "ints", column.ints, INTS) if column.ints else []
-
-
-def _numbers(where: str, field: str, data: bytes, kind: np.dtype) -> np.ndarray:
-    if len(data) % kind.itemsize:
-        raise RequestError(f"{where}: {field} has {len(data)} bytes, which is no multiple of {kind.itemsize}")
-    return np.frombuffer(data, kind)
-
-
-def _check_finite(where: str, values: np.ndarray | list[str]) -> None:
-    if isinstance(values, list):
-        if values:
-            raise RequestError(f"{where} is dense and takes floats or ints, not strings such as {values[0]!r}")
-    elif values.dtype == FLOATS and not np.isfinite(values).all():
-        bad = values[~np.isfinite(values)][0]
-        raise RequestError(
-            f"{where} has the value {bad}; a dense value is finite, and left out (lengths 0) where it is unknown"
-        )
-
-
-def _with_unknown(where: str, values: np.ndarray | list[str], lengths: np.ndarray) -> Any:
-    """One entry a row, missing where the length is 0."""
-    if lengths.max(initial=0) > 1:
-        raise RequestError(f"{where} has one value a row, but lengths say {int(lengths.max())}")
-    if lengths.all():
-        return values
-    at = np.where(lengths > 0, np.cumsum(lengths) - 1, -1)
-    return _arrow(values).take(pa.array(at, mask=at < 0))
-
-
-def _arrow(values: np.ndarray | list[str]) -> pa.Array:
-    """As an Arrow array, of type null when empty. Strings get their type here: letting Arrow infer it costs 50 us."""
-    if not len(values):
-        return pa.nulls(0)
-    return pa.array(values, pa.string()) if isinstance(values, list) else pa.array(values)
-
-
-def _keep_latest(columns: dict[str, Column], history: Feature) -> None:
-    """Check that the fields of a sequence are of one length, and keep each row's latest behaviours."""
-    items, scenarios = (columns[f"{history.name}.{field}"] for field in ("item", "scenario"))
-    assert isinstance(items, Ragged) and isinstance(scenarios, Ragged)
-    if not np.array_equal(items.offsets, scenarios.offsets):
-        name = history.name
-        raise RequestError(
-            f"{name}.item has {len(items.values)} behaviours and {name}.scenario {len(scenarios.values)}; "
-            "give one for each"
-        )
-    if history.max_length is None:
-        return
-    lengths = np.diff(items.offsets)
-    from_end = np.repeat(items.offsets[1:], lengths) - np.arange(len(items.values))
-    is_latest = from_end <= history.max_length
-    offsets = np.concatenate(([0], np.cumsum(np.minimum(lengths, history.max_length))))
-    columns[f"{history.name}.item"] = Ragged(items.values[is_latest], offsets)
-    columns[f"{history.name}.scenario"] = Ragged(scenarios.values[is_latest], offsets)
+def _rows(values: Any) -> int:
+    return len(values.offsets) - 1 if isinstance(values, RawLists) else len(values)
 
 
 def _repeat(column: Column, rows: int) -> Column:
     """The one row of `column`, `rows` times."""
     if isinstance(column, Ragged):
         return Ragged(np.tile(column.values, rows), np.arange(rows + 1) * len(column.values))
-    return np.repeat(column, rows)
+    return np.repeat(column, rows, axis=0)

@@ -256,9 +256,9 @@ def test_a_link_out_of_the_package_is_refused(package, tmp_path):
 
 def test_another_format_is_named(package):
     manifest = json.loads((package / "manifest.json").read_text())
-    (package / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
+    (package / "manifest.json").write_text(json.dumps({**manifest, "format": 3}))
     seal(package)
-    with pytest.raises(PackageError, match=r"manifest.json: format version 2; this program reads 1"):
+    with pytest.raises(PackageError, match=r"manifest.json: format version 3; this program reads 1 to 2"):
         verify_package(package)
 
 

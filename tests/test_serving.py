@@ -302,7 +302,7 @@ def test_a_request_cannot_ask_for_boundless_memory(service, monkeypatch):
     user = {**USER, "history.item": [1] * 3000, "history.scenario": ["home"] * 3000}
     request = make_request("home", user, {"item_id": [1] * 1000, "tags": [[]] * 1000, "price": [1.0] * 1000})
     encoder = service.router.route("mscan", "").encoder
-    assert len(encoder.encode(request, 0).history_scenario) == 1000 * MAX_LENGTH  # cut before it is repeated
+    assert len(encoder.encode(request, 0).behaviour_scenario) == 1000 * MAX_LENGTH  # cut before it is repeated
     monkeypatch.setattr("swrec_prod.serving.features.MAX_VALUES", 2 * 1000 * MAX_LENGTH - 1)
     with pytest.raises(
         RequestError, match=r"user: 12 values in bags and sequences times 1000 candidates, allowed are 11999"

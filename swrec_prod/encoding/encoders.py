@@ -120,6 +120,21 @@ class Encoders:
             index[unseen] = len(self.schema.scenario.values)
         return index
 
+    def encode_behaviour_scenario(self, values: Values, *, elsewhere: bool) -> np.ndarray:
+        """Scenario indices of behaviours, int64 [N]; S where one has none.
+
+        elsewhere: they may have happened in scenarios that the schema does not list (index S); otherwise such a value
+        is the fallback or an error, as for rows.
+        """
+        index = self._scenarios(values, "scenario").astype(np.int64) - 1
+        unseen = index < 0
+        if unseen.any():
+            named = unseen & ~_is_missing(values)
+            index[unseen] = self.schema.scenario.size
+            if named.any() and not (elsewhere and self.schema.scenario.unseen == "error"):
+                index[named] = self.encode_scenario(_plain(values, named))
+        return index
+
     def select(self, names: tuple[str, ...]) -> Encoders:
         """The encoders of the features in `names` only, and of the tables that those share (FeatureSchema.select)."""
         schema = self.schema.select(names)
@@ -219,6 +234,19 @@ def _load_vocabulary(path: Path, owner: Feature) -> Vocabulary:
     if owner.rows is not None and vocabulary.rows != owner.rows:
         raise DataError(f"{path}: {vocabulary.rows - 1} values, expected {owner.rows - 1} as schema.yaml says")
     return vocabulary
+
+
+def _plain(values: Values, chosen: np.ndarray) -> list[Any]:
+    """The chosen values (bool [N]) as a list."""
+    plain = values.to_pylist() if isinstance(values, (pa.Array, pa.ChunkedArray)) else list(values)
+    return [value for value, wanted in zip(plain, chosen, strict=True) if wanted]
+
+
+def _is_missing(values: Values) -> np.ndarray:
+    """bool [N]"""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values.is_null().to_numpy(zero_copy_only=False)
+    return np.array([value is None for value in values], bool)
 
 
 def _encoder(owner: Feature) -> Encoder:

@@ -22,6 +22,7 @@ from torch import Tensor
 from swrec_prod.blocks import debias
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
+from swrec_prod.encoding.sequences import RawLists, encode_sequence, raw_names
 from swrec_prod.errors import DataError, PackageError, SchemaError
 from swrec_prod.export.package import FORMAT, PROGRAMS, Manifest, verify_package
 from swrec_prod.schema.layout import Layout
@@ -120,15 +121,14 @@ class Package:
 
 def encode_rows(encoders: Encoders, layout: Layout, table: pa.Table) -> tuple[dict[str, Column], np.ndarray]:
     """Raw rows, as in requests.parquet, as encoded columns and int64 [N] scenario indices."""
+    raw = {name: table[name] for name in table.column_names}
     columns: dict[str, Column] = {}
     for feature in (*layout.pooled, *layout.looked_up, *layout.dense):
-        columns[feature.name] = encoders.encode(feature.name, table[feature.name])
-    if layout.history is not None:
-        name = layout.history.name
-        items = encoders.encode(name, table[f"{name}.item"])
-        assert isinstance(items, Ragged)
-        where = table[f"{name}.scenario"].combine_chunks().flatten()
-        columns |= {f"{name}.item": items, f"{name}.scenario": Ragged(encoders.encode_scenario(where), items.offsets)}
+        columns |= encoders.columns_of(feature.name, raw)
+    moment_N = table["time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    for sequence in layout.sequences:
+        lists = {name: RawLists.of(table[name], name) for name in raw_names(sequence)}
+        columns |= encode_sequence(encoders, sequence, lists, moment_N)
     return columns, encoders.encode_scenario(table["scenario"])
 
 
