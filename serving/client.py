@@ -74,7 +74,8 @@ class Client:
     ) -> ScoredItems:
         """Score N candidates.
 
-        user: one value a feature (a list for bags and sequences); items: N values a feature, or N rows.
+        user: one value a feature (a list for bags and sequences, of lists where each behaviour has a bag); items: N
+        values a feature, or N rows.
 
         None is an unknown value. Raises RequestError, NotFoundError with the server's message, ServerError when there
         is no server, it is too slow or has failed.
@@ -102,8 +103,8 @@ def make_request(
         items = _columns(items)
     request = wire.ScoreRequest(
         scenario=scenario,
-        user=[_column(name, [value]) for name, value in user.items()],
-        items=[_column(name, values) for name, values in items.items()],
+        user=[column for name, value in user.items() for column in _wire_columns(name, [value])],
+        items=[column for name, values in items.items() for column in _wire_columns(name, values)],
     )
     if debias_strength is not None:
         request.debias_strength = debias_strength
@@ -118,6 +119,26 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
                 f"items: row {i} has the features {sorted(row)}, row 0 {sorted(names)}; give every row the same"
             )
     return {name: [row[name] for row in rows] for name in names}
+
+
+def _wire_columns(name: str, rows: Sequence[Any] | np.ndarray) -> list[Any]:
+    """The columns of one feature: two where behaviours have lists of values, or some that are unknown."""
+    if "." not in name or not any(_is_nested(row) for row in rows):
+        return [_column(name, rows)]
+    behaviours = [[_several(value) for value in row] for row in rows]
+    flat = [[value for several in row for value in several] for row in behaviours]
+    return [_column(name, flat), _column(f"{name}.length", [[len(several) for several in row] for row in behaviours])]
+
+
+def _is_nested(row: Any) -> bool:
+    """Whether a row's behaviours are lists, or missing."""
+    return isinstance(row, (list, tuple)) and any(_is_unknown(v) or isinstance(v, (list, tuple)) for v in row)
+
+
+def _several(value: Any) -> Sequence[Any]:
+    if _is_unknown(value):
+        return ()
+    return value if isinstance(value, (list, tuple)) else (value,)
 
 
 def _column(name: str, rows: Sequence[Any] | np.ndarray) -> Any:

@@ -21,6 +21,7 @@ from swrec_prod.schema import FeatureSchema
 from swrec_prod.serving.client import Client, ScoredItems, make_request
 
 MAX_CANDIDATES = 1000
+MICROSECONDS = pa.timestamp("us", "UTC")
 
 
 class TableRequest(NamedTuple):
@@ -53,7 +54,8 @@ def requests_from_table(
             raise DataError(
                 f"the table has no column {name!r}; it needs user, time, scenario and every feature's raw values"
             )
-    columns = {name: table[name].to_pylist() for name in ("user", "time", "scenario", *of_user, *of_item)}
+    of_user += ["time"] if _has_moment(schema) else []
+    columns = {name: _plain(table[name]) for name in ("user", "time", "scenario", *of_user, *of_item)}
     groups: dict[str, list[int]] = {}
     for i in range(len(table)):
         key = repr([columns[name][i] for name in ("user", "time", "scenario", *of_user)])
@@ -195,8 +197,27 @@ def _values(table: pa.Table, name: str, rows: np.ndarray) -> np.ndarray:
 
 
 def _columns(schema: FeatureSchema, name: str) -> list[str]:
+    """The raw columns of a feature in requests.parquet."""
     feature = schema.feature(name)
-    return [f"{name}.item", f"{name}.scenario"] if feature.kind == "sequence" else list(feature.raw_columns)
+    if feature.kind != "sequence":
+        return list(feature.raw_columns)
+    parts = [part.name for part in schema.parts[name] if part.name != f"{name}.age"]
+    return [*parts, f"{name}.scenario", *([f"{name}.time"] if feature.age else [])]
+
+
+def _has_moment(schema: FeatureSchema) -> bool:
+    """Whether requests say their moment: where ages of behaviours are read."""
+    return any(feature.age for feature in schema.features)
+
+
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    """Values as a request holds them: moments as microseconds since 1970."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        return column.cast(MICROSECONDS).cast(pa.int64()).to_pylist()
+    if pa.types.is_list(kind) and pa.types.is_timestamp(kind.value_type):
+        return column.cast(pa.list_(MICROSECONDS)).cast(pa.list_(pa.int64())).to_pylist()
+    return column.to_pylist()
 
 
 def _named(scored: ScoredItems) -> dict[str, np.ndarray]:
