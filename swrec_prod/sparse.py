@@ -33,8 +33,9 @@ class SparseArch(nn.Module):
     """The embedding tables of a layout.
 
     ebc: an EmbeddingBagCollection over the pooled features (bags are averaged), None where there are none. ec: an
-    EmbeddingCollection with the tables of the looked-up features and the behaviours, or None. Rows are drawn from
-    N(0, std^2); row 0 (unknown) too.
+    EmbeddingCollection with the tables of the looked-up features and the behaviours that are as wide as the first of
+    them, or None; a collection has tables of one width, so that others have collections of theirs in further_ecs. Rows
+    are drawn from N(0, std^2); row 0 (unknown) too.
     """
 
     def __init__(self, layout: Layout, *, std: float = 0.01, device: torch.device | str = "cpu") -> None:
@@ -43,9 +44,14 @@ class SparseArch(nn.Module):
             raise SchemaError("a model needs an id or bag feature; add one to the schema, or to data.features")
         self.layout = layout
         self.assembly = Assembly(layout)
-        bags, tables, on = _bag_tables(layout, std), _tables(layout, std), torch.device(device)
+        bags, on = _bag_tables(layout, std), torch.device(device)
         self.ebc = EmbeddingBagCollection(tables=bags, device=on) if bags else None
-        self.ec = EmbeddingCollection(tables=tables, device=on) if tables else None
+        tables = _tables(layout, std)
+        of_widths = {width: EmbeddingCollection(tables=configs, device=on) for width, configs in tables.items()}
+        first = next(iter(of_widths), None)
+        self.ec = None if first is None else of_widths.pop(first)
+        self.further_ecs = nn.ModuleDict({str(width): collection for width, collection in of_widths.items()})
+        self._names = [[name for name, f in layout.tables.items() if f.dim == width] for width in tables]
         self._runs = runs_of_tables(layout)
 
     def forward(self, batch: Batch) -> Embedded:
@@ -69,27 +75,38 @@ class SparseArch(nn.Module):
             )
         )
 
+    @property
+    def collections(self) -> list[EmbeddingCollection]:
+        """The EmbeddingCollections, one for each width."""
+        return [] if self.ec is None else [self.ec, *self.further_ecs.values()]
+
     def _rows(self, values: Tensor, sizes: list[int]) -> list[Tensor]:
         """The rows of tables for the runs of `values` (Assembly.sizes).
 
         A batch names few items many times (86,000 behaviours of 3,700 movies): only distinct ones are looked up, sent
         between ranks and updated. torchrec's own de-duplication is for GPUs only.
         """
-        tables, runs = self.layout.tables, values.split(sizes)
-        found = {}
-        for name, own in self._runs.items():
-            mine = values if len(own) == len(sizes) else torch.cat([runs[i] for i in own])
-            found[name] = distinct(mine, _height(tables[name]))
-        lengths = torch.tensor([len(ids) for ids, _ in found.values()], dtype=torch.int32, device=values.device)
-        ids = torch.cat([ids for ids, _ in found.values()])
-        keys = [table_name(name) for name in found]
-        looked_up = self.ec(KeyedJaggedTensor(keys=keys, values=ids, lengths=lengths, stride=1))  # type: ignore[misc]
-        rows: list[Tensor] = [values] * len(sizes)
-        for key, (name, (_, at)) in zip(keys, found.items(), strict=True):
-            of_table = looked_up[key].values().index_select(0, at)
-            for run, part in zip(self._runs[name], of_table.split([sizes[i] for i in self._runs[name]]), strict=True):
-                rows[run] = part
+        runs, rows = values.split(sizes), [values] * len(sizes)
+        for names, collection in zip(self._names, self.collections, strict=True):
+            found = [self._distinct(values if len(self._runs) == 1 else None, runs, name) for name in names]
+            looked_up = collection(_keyed([table_name(name) for name in names], [ids for ids, _ in found]))
+            for name, (_, at) in zip(names, found, strict=True):
+                own = self._runs[name]
+                of_table = looked_up[table_name(name)].values().index_select(0, at)
+                for run, part in zip(own, of_table.split([sizes[i] for i in own]), strict=True):
+                    rows[run] = part
         return rows
+
+    def _distinct(self, values: Tensor | None, runs: tuple[Tensor, ...], name: str) -> tuple[Tensor, Tensor]:
+        """The distinct ids of one table, see `distinct`. values: all runs together, where all are its."""
+        mine = torch.cat([runs[i] for i in self._runs[name]]) if values is None else values
+        return distinct(mine, _height(self.layout.tables[name]))
+
+
+def _keyed(keys: list[str], ids: list[Tensor]) -> KeyedJaggedTensor:
+    """The ids of each table, as one row."""
+    lengths = torch.tensor([len(of_table) for of_table in ids], dtype=torch.int32, device=ids[0].device)
+    return KeyedJaggedTensor(keys=keys, values=torch.cat(ids), lengths=lengths, stride=1)
 
 
 def runs_of_tables(layout: Layout) -> dict[str, list[int]]:
@@ -144,18 +161,19 @@ def _bag_tables(layout: Layout, std: float) -> list[EmbeddingBagConfig]:
     ]
 
 
-def _tables(layout: Layout, std: float) -> list[EmbeddingConfig]:
-    """The tables of the looked-up features and the behaviours, under their own names."""
-    return [
-        EmbeddingConfig(
+def _tables(layout: Layout, std: float) -> dict[int, list[EmbeddingConfig]]:
+    """The tables of the looked-up features and the behaviours under their own names, by width."""
+    tables: dict[int, list[EmbeddingConfig]] = {}
+    for name, feature in layout.tables.items():
+        config = EmbeddingConfig(
             name=table_name(name),
             num_embeddings=_height(feature),
             embedding_dim=feature.dim,
             feature_names=[table_name(name)],
             init_fn=partial(nn.init.normal_, std=std),
         )
-        for name, feature in layout.tables.items()
-    ]
+        tables.setdefault(feature.dim, []).append(config)
+    return tables
 
 
 def _height(feature: Feature) -> int:

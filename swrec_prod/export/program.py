@@ -24,7 +24,7 @@ from swrec_prod.config import Quantize
 from swrec_prod.layers.input_layer import InputLayer
 from swrec_prod.layers.inputs import Behaviours, Route, make_route
 from swrec_prod.ranker import Ranker
-from swrec_prod.sparse import SparseArch, runs_of_tables
+from swrec_prod.sparse import SparseArch, runs_of_tables, table_name
 
 PRECISIONS: dict[Quantize, SparseType] = {
     "none": SparseType.FP32,
@@ -135,10 +135,12 @@ def _pooled(sparse: SparseArch, precision: SparseType) -> nn.Module:
 
 def _tables(sparse: SparseArch, precision: SparseType) -> list[nn.Module]:
     """A kernel for each table of the looked-up features and the behaviours."""
-    if sparse.ec is None:
-        return []
-    configs, embeddings = sparse.ec.embedding_configs(), sparse.ec.embeddings
-    return [_kernel([c], [embeddings[c.name].weight], precision, PoolingMode.NONE, [0]) for c in configs]
+    tables = {
+        config.name: _kernel([config], [collection.embeddings[config.name].weight], precision, PoolingMode.NONE, [0])
+        for collection in sparse.collections
+        for config in collection.embedding_configs()
+    }
+    return [tables[table_name(name)] for name in sparse.layout.tables]
 
 
 def _kernel(

@@ -74,7 +74,7 @@ def replicated_tables(sparse: SparseArch, config: TrainConfig) -> set[str]:
 def table_names(sparse: SparseArch) -> list[str]:
     """Names of all tables, as the planner knows them."""
     names = [table.name for table in sparse.ebc.embedding_bag_configs()] if sparse.ebc is not None else []
-    return names + ([table.name for table in sparse.ec.embedding_configs()] if sparse.ec is not None else [])
+    return names + [table.name for collection in sparse.collections for table in collection.embedding_configs()]
 
 
 @torch.no_grad()
