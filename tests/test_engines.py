@@ -137,7 +137,6 @@ def kinds() -> pa.Table:
             "f64": pa.array([float("nan"), None], pa.float64()),
             "bool": [True, None],
             "text": ["", None],
-            "binary": pa.array([b"\0x", None], pa.binary()),
             "list": pa.array([["x", None], None], pa.list_(pa.field("item", pa.string()))),
             "day": [date(2024, 1, 2), None],
             "zoned": pa.array([1_700_000_000_123_456, None], pa.timestamp("us", "UTC")),

@@ -65,6 +65,42 @@ def test_a_changed_type_is_named(each_engine: Engine, tmp_path: Path) -> None:
         each_engine.parquet(files)
 
 
+def test_numbers_of_several_widths_are_widened(each_engine: Engine, tmp_path: Path) -> None:
+    narrow = pa.table({"n": pa.array([1, None], pa.int32()), "x": pa.array([3, 2**40]), "tags": [[1], []]})
+    wide = pa.table({"n": pa.array([2**40]), "x": [None], "tags": pa.array([[2**40, None]], pa.list_(pa.int64()))})
+    narrow = narrow.set_column(2, "tags", narrow["tags"].cast(pa.list_(pa.int32())))
+    wide = wide.set_column(1, "x", pa.array([None], pa.float64()))
+    files = write(tmp_path, one=narrow, two=wide)
+    for order in (files, files[::-1]):
+        table = each_engine.arrow(each_engine.parquet(order).order_by("n"))
+        assert table["n"].to_pylist() == [1, 2**40, None] and table["n"].type == pa.int64()
+        assert table["x"].to_pylist() == [3.0, None, 2.0**40], "whole numbers beside floating ones"
+        assert table["tags"].to_pylist() == [[1], [2**40, None], []]
+
+
+def test_bytes_are_text_where_they_are_utf8(each_engine: Engine, tmp_path: Path) -> None:
+    content = {"text": pa.array([b"caf\xc3\xa9", None], pa.binary()), "tags": [[b"a", None], []]}
+    rows = each_engine.parquet(write(tmp_path, one=pa.table(content)))
+    assert rows["text"].type().is_string()
+    table = each_engine.arrow(rows.order_by("text"))
+    assert table.to_pydict() == {"text": ["café", None], "tags": [["a", None], []]}
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+@pytest.mark.parametrize("said", [pa.binary(), pa.string()])
+def test_text_that_is_no_utf8_is_named_with_its_column(
+    each_engine: Engine, tmp_path: Path, said: pa.DataType, is_list: bool
+) -> None:
+    raw = pa.array([b"ok", b"caf\xe9"])
+    values = pa.Array.from_buffers(said, 2, raw.buffers())  # a writer that says text, of whatever bytes
+    values = pa.ListArray.from_arrays([0, 1, 2], values) if is_list else values
+    files = write(tmp_path, one=pa.table({"row": [1, 2], "city": values}))
+    with pytest.raises(
+        DataError, match=re.escape(f"{files[0]}: column 'city' has the value b'caf\\xe9', which is no UTF-8")
+    ):
+        each_engine.arrow(each_engine.parquet(files))
+
+
 @pytest.mark.parametrize("keep", [0, 3, 200])
 def test_a_truncated_file_is_named(each_engine: Engine, tmp_path: Path, keep: int) -> None:
     files = write(tmp_path, one=log(1), two=log(2))
@@ -123,7 +159,7 @@ def test_a_number_that_no_int64_holds_is_told(local_engine: Engine, tmp_path: Pa
 def test_footers_name_the_types_as_they_are_read(tmp_path: Path) -> None:
     footers = check_parquet(write(tmp_path, one=odd(), two=odd().select(["u8", "nothing"])))
     assert footers.stored.field("u8").type == pa.int16() and footers.stored.field("nanos").type == pa.timestamp("ns")
-    assert list(footers.groups) == [frozenset({"nothing"})] and len(footers.notes) == 8
+    assert list(footers.groups) == [frozenset({("nothing", pa.null())})] and len(footers.notes) == 8
 
 
 def test_names_that_spark_passes_over_are_refused(cluster_engine: Engine, tmp_path: Path) -> None:

@@ -76,11 +76,9 @@ def strings(values: Values, feature: str) -> pa.Array | list[Any]:
     """
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         array = flat(values)
-        if is_binary(array.type):
-            return _decoded(array, feature)
-        if not (is_string(array.type) or pa.types.is_null(array.type)):
+        if not (is_string(array.type) or is_binary(array.type) or pa.types.is_null(array.type)):
             raise wrong_type(feature, array, "string")
-        return array.cast(pa.string())
+        return _text(array, feature)
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
@@ -183,12 +181,15 @@ def not_whole(feature: str, value: float) -> DataError:
     return DataError(f"feature {feature!r}: value {value} is {what}; ids are whole numbers or strings")
 
 
-def _decoded(array: pa.Array, feature: str) -> pa.Array:
-    """Bytes as text. Raises DataError showing the first that are no UTF-8."""
+def _text(array: pa.Array, feature: str) -> pa.Array:
+    """As strings. Raises DataError showing the first bytes that are no UTF-8, which Arrow calls text unseen."""
     try:
-        return array.cast(pa.string())
+        text = array.cast(pa.string())
+        text.validate(full=True)
+        return text
     except pa.ArrowInvalid:
-        wrong = next(value for value in array.to_pylist() if value is not None and not _is_utf8(value))
+        values = array.cast(pa.binary()).to_pylist()
+        wrong = next(value for value in values if value is not None and not _is_utf8(value))
         remedy = "write text as UTF-8, or read the bytes as numbers"
         raise DataError(f"feature {feature!r}: value {wrong[:40]!r} is no UTF-8 text; {remedy}") from None
 

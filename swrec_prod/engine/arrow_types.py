@@ -1,6 +1,7 @@
 """One Arrow type for each meaning, whatever an engine or a file calls it: both engines take and give these types only.
 
-string      also large_string, string_view, dictionaries of strings, and null (a column without any value)
+string      also large_string, string_view, dictionaries of strings, null (a column without any value), and bytes, of
+            which some writers leave out that they are text
 list<item>  also large and fixed-size lists
 int64       also uint32 and uint64; int32 is also uint16, int16 also uint8
 timestamp   in microseconds: with the zone UTC, or without one
@@ -15,8 +16,9 @@ SIGNED = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64
 RENAMED = {
     pa.large_string(): pa.string(),
     pa.string_view(): pa.string(),
-    pa.large_binary(): pa.binary(),
-    pa.binary_view(): pa.binary(),
+    pa.binary(): pa.string(),
+    pa.large_binary(): pa.string(),
+    pa.binary_view(): pa.string(),
     pa.float16(): pa.float32(),
     pa.date64(): pa.date32(),
     pa.null(): pa.string(),
@@ -35,6 +37,22 @@ def normal_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(field.name, normal_type(field.type)) for field in kind.fields])
     return RENAMED.get(kind, kind)
+
+
+def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """The type of a column that is `one` in some files and `other` in others, where both are numbers or lists of them.
+
+    Whole numbers beside floating ones are float64: pandas makes those of a day with a missing value.
+    """
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        element = wider(one.value_type, other.value_type)
+        return element and pa.list_(pa.field("item", element))
+    if one == other:
+        return one
+    if pa.types.is_integer(one) and pa.types.is_integer(other):
+        return pa.uint64() if pa.uint64() in (one, other) else max(one, other, key=lambda kind: kind.bit_width)
+    numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (one, other))
+    return pa.float64() if numbers else None
 
 
 def normal_schema(schema: pa.Schema) -> pa.Schema:

@@ -30,7 +30,7 @@ from pyspark.sql.types import StructType, TimestampType
 from swrec_prod.engine.arrow_types import as_schema, normal, normal_schema
 from swrec_prod.engine.lines import check_files, check_headers
 from swrec_prod.engine.local import LocalEngine
-from swrec_prod.engine.parquet import check_parquet
+from swrec_prod.engine.parquet import check_parquet, not_utf8
 from swrec_prod.engine.spark_session import open_session
 from swrec_prod.errors import ConfigError, DataError, SwrecError
 
@@ -55,6 +55,7 @@ class ClusterEngine:
         self._session, self._started = open_session(self._scratch, threads)
         self.con = ibis.pyspark.connect(self._session)
         self.notes: list[str] = []
+        self._parquet: list[Path] = []
         self._materialised: dict[str, DataFrame] = {}
         self._names = count()
         self._again: dict[Path, Callable[[LocalEngine], ir.Table]] = {}
@@ -63,8 +64,9 @@ class ClusterEngine:
         """See contract.Engine."""
         footers = check_parquet(files)
         self.notes += footers.notes
+        self._parquet += files
         with self._translated_errors():
-            parts = [self._part(footers.stored, untyped, paths) for untyped, paths in footers.groups.items()]
+            parts = [self._part(footers.stored, dict(others), paths) for others, paths in footers.groups.items()]
             rows = parts[0] if len(parts) == 1 and not any(footers.groups) else self._joined(footers.stored, parts)
             table = self._table(rows)
         return _converted(table, footers.stored).select(footers.stored.names)
@@ -107,7 +109,12 @@ class ClusterEngine:
     def arrow(self, rows: ir.Table) -> pa.Table:
         """See contract.Engine."""
         with self._translated_errors():
-            return as_schema(self._frame(rows).toArrow(), rows.schema().to_pyarrow())
+            table = as_schema(self._frame(rows).toArrow(), rows.schema().to_pyarrow())
+        try:
+            table.validate(full=True)
+        except pa.ArrowInvalid as failure:  # Spark takes any bytes for text
+            raise DataError(next(filter(None, map(not_utf8, reversed(self._parquet))), str(failure))) from None
+        return table
 
     def view(self, rows: ir.Table) -> ir.Table:
         """See contract.Engine."""
@@ -166,14 +173,20 @@ class ClusterEngine:
         """
         return self._session.read.schema(_structure(ibis.schema(columns).to_pyarrow())).option("mode", "FAILFAST")
 
-    def _part(self, stored: pa.Schema, untyped: frozenset[str], files: Sequence[Path]) -> DataFrame:
-        """The rows of Parquet files that have no values in the columns `untyped`, without those."""
-        fields = [pa.field(f.name, _read_as(f.type)) for f in stored if f.name not in untyped]
-        return self._session.read.schema(_structure(pa.schema(fields))).parquet(*_paths(files))
+    def _part(self, stored: pa.Schema, others: Mapping[str, pa.DataType], files: Sequence[Path]) -> DataFrame:
+        """The rows of Parquet files. others: columns of another type there than in `stored`: those without a type are
+        left out, and Spark widens no column while it reads.
+        """
+        kinds = {f.name: others.get(f.name, f.type) for f in stored}
+        fields = [pa.field(name, _read_as(kind)) for name, kind in kinds.items() if kind != pa.null()]
+        rows = self._session.read.schema(_structure(pa.schema(fields))).parquet(*_paths(files))
+        wanted = {field.name: field.dataType for field in _structure(_all_read_as(stored))}
+        widened = {name: rows[f"`{name}`"].cast(wanted[name]) for name, kind in others.items() if kind != pa.null()}
+        return rows.withColumns(widened) if widened else rows
 
     def _joined(self, stored: pa.Schema, parts: Sequence[DataFrame]) -> DataFrame:
         """The rows of all parts with all columns."""
-        rows = self._session.createDataFrame([], _structure(pa.schema([(f.name, _read_as(f.type)) for f in stored])))
+        rows = self._session.createDataFrame([], _structure(_all_read_as(stored)))
         for part in parts:
             rows = rows.unionByName(part, allowMissingColumns=True)
         return rows
@@ -257,6 +270,10 @@ def _read_as(kind: pa.DataType) -> pa.DataType:
     """The type to ask Spark for, for a type of Footers.stored."""
     nanos = pa.types.is_timestamp(kind) and kind.unit == "ns"
     return pa.int64() if nanos else READ_AS.get(kind, normal_schema(pa.schema([("", kind)])).field(0).type)
+
+
+def _all_read_as(stored: pa.Schema) -> pa.Schema:
+    return pa.schema([(field.name, _read_as(field.type)) for field in stored])
 
 
 def _converted(table: ir.Table, stored: pa.Schema) -> ir.Table:

@@ -18,7 +18,7 @@ from ibis.backends.sql.datatypes import DuckDBType
 
 from swrec_prod.engine.arrow_types import as_schema, normal, normal_schema
 from swrec_prod.engine.lines import check_files, check_headers
-from swrec_prod.engine.parquet import check_parquet, damaged
+from swrec_prod.engine.parquet import check_parquet, damaged, not_utf8
 from swrec_prod.errors import DataError
 
 MEMORY = "2GB"  # of DuckDB itself; what is larger is spilled to the scratch folder
@@ -55,7 +55,8 @@ class LocalEngine:
         self.notes += footers.notes
         self._parquet += files
         with self._translated_errors():
-            rows = self.con.read_parquet([str(f) for f in files], union_by_name=True, hive_partitioning=False)
+            options = {"union_by_name": True, "hive_partitioning": False, "binary_as_string": True}
+            rows = self.con.read_parquet([str(f) for f in files], **options)
         return _normal(rows, normal_schema(footers.stored))
 
     def text(
@@ -147,6 +148,8 @@ class LocalEngine:
             if any(word in str(failure) for word in FULL):
                 raise OSError(errno.ENOSPC, "No space left on device for what is spilled", str(self._scratch)) from None
             reason = explain(str(failure))
+            if where := re.search(r'Invalid string encoding found in Parquet file "([^"\n]+)"', str(failure)):
+                reason = not_utf8(Path(where[1])) or reason
             if type(failure) in NAMELESS and not any(str(file) in reason for file in (*self._parquet, *self._text)):
                 files = ", ".join(map(str, self._text or self._parquet))
                 reason = damaged(self._parquet) or f"reading {files}: {reason}"

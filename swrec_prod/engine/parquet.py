@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.engine.arrow_types import normal_type
+from swrec_prod.engine.arrow_types import normal_type, wider
 from swrec_prod.errors import DataError
 
 READERS = 16  # threads: a footer is a small read, often of a network file system
@@ -22,13 +22,13 @@ class Footers(NamedTuple):
 
     stored: every column of any file. Types are normal ones (arrow_types), but for timestamps in nanoseconds and uint64,
         which a reader has to convert, and null for a column that has no type in any file.
-    groups: the files by the columns that have no type in them (pandas writes those for a column of missing values
-        only).
+    groups: the files by the columns that have another type in them than in `stored`: null (pandas writes that for a
+        column of missing values only) or narrower numbers.
     notes: for the user, a line each: columns that only some of the files have.
     """
 
     stored: pa.Schema
-    groups: dict[frozenset[str], list[Path]]
+    groups: dict[frozenset[tuple[str, pa.DataType]], list[Path]]
     notes: list[str]
 
 
@@ -36,23 +36,33 @@ def check_parquet(files: Sequence[Path]) -> Footers:
     """Open the footer of each of the files, of which there must be one or more.
 
     Raises DataError naming a file that is missing or damaged, or file and column where a type is not that of the file
-    before, or a name differs from another in capital letters only: SQL would take both for one.
+    before (numbers are widened), or a name differs from another in capital letters only: SQL would take both for one.
     """
     with ThreadPoolExecutor(READERS) as pool:
         schemas = list(pool.map(_footer, files))
     _check_names(files, schemas)
-    first: dict[str, tuple[pa.DataType, Path]] = {}
-    groups: dict[frozenset[str], list[Path]] = {}
+    stored = _types(files, schemas)
+    groups: dict[frozenset[tuple[str, pa.DataType]], list[Path]] = {}
     for path, schema in zip(files, schemas, strict=True):
-        groups.setdefault(frozenset(f.name for f in schema if f.type == pa.null()), []).append(path)
+        others = [field for field in schema if field.type == pa.null() or field.type != stored[field.name]]
+        groups.setdefault(frozenset((field.name, field.type) for field in others), []).append(path)
+    return Footers(pa.schema(list(stored.items())), groups, _partial(files, schemas))
+
+
+def _types(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:
+    """The type of every column of any file. Raises DataError where those of two files do not go together."""
+    first: dict[str, tuple[pa.DataType, Path]] = {}
+    for path, schema in zip(files, schemas, strict=True):
         for field in schema:
             known, where = first.get(field.name, (pa.null(), path))
             if known == pa.null():
                 first[field.name] = (field.type, path)
-            elif field.type not in (known, pa.null()):
+            elif kind := wider(known, field.type):
+                first[field.name] = (kind, where)
+            elif field.type != pa.null():
                 difference = f"column {field.name!r} is {field.type}, expected {known} (as in {where})"
                 raise DataError(f"{path}: {difference}. Did the producer change?")
-    return Footers(pa.schema([(name, kind) for name, (kind, _) in first.items()]), groups, _partial(files, schemas))
+    return {name: kind for name, (kind, _) in first.items()}
 
 
 def damaged(files: Sequence[Path]) -> str | None:
@@ -67,6 +77,30 @@ def damaged(files: Sequence[Path]) -> str | None:
         except (pa.ArrowException, OSError) as failure:
             return f"{path}: damaged Parquet: {' '.join(str(failure).split())}"
     return None
+
+
+def not_utf8(path: Path) -> str | None:
+    """The first column of a Parquet file with text that is no UTF-8, and such a value; None where there is none."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                for value in _bytes_of(column):
+                    try:
+                        value.decode()
+                    except UnicodeDecodeError:
+                        remedy = "write text as UTF-8, or leave the column out"
+                        return f"{path}: column {name!r} has the value {value[:40]!r}, which is no UTF-8; {remedy}"
+    return None
+
+
+def _bytes_of(column: pa.Array) -> list[bytes]:
+    """The values of a column of texts, or of lists of them."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = column.flatten()
+    is_text = pa.types.is_string(column.type) or pa.types.is_binary(column.type)
+    return column.drop_null().cast(pa.binary()).to_pylist() if is_text else []
 
 
 def _footer(path: Path) -> pa.Schema:
