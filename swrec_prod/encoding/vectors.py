@@ -42,10 +42,11 @@ def weights(values: Values, bag: Ragged, feature: str) -> Ragged:
     for each value.
     """
     elements, offsets = _lists(values, feature)
-    unequal = np.flatnonzero(np.diff(offsets) != np.diff(bag.offsets)) if len(offsets) == len(bag.offsets) else [0]
-    if len(unequal):
-        row = int(unequal[0])
-        found = f"has {_length(bag.offsets, row)} values and {_length(offsets, row)} weights"
+    if not np.array_equal(offsets, bag.offsets):
+        rows = max(len(offsets), len(bag.offsets)) - 1
+        of_values, of_weights = (np.bincount(np.arange(len(o) - 1), np.diff(o), rows) for o in (bag.offsets, offsets))
+        row = int((of_values != of_weights).argmax())
+        found = f"has {of_values[row]:g} values and {of_weights[row]:g} weights"
         _refuse(feature, row, found, "give one weight for each value")
     numbers = _float32(elements, offsets, feature)
     if len(numbers) and numbers.min() < 0:
@@ -79,10 +80,6 @@ def _float32(elements: Values, offsets: np.ndarray, feature: str) -> np.ndarray:
 def _row_of(offsets: np.ndarray, place: int) -> int:
     """The row that owns the value at `place`."""
     return int(np.searchsorted(offsets, place, side="right")) - 1
-
-
-def _length(offsets: np.ndarray, row: int) -> int:
-    return int(np.diff(offsets)[row]) if row < len(offsets) - 1 else 0
 
 
 def _refuse(feature: str, row: int, found: str, remedy: str) -> NoReturn:

@@ -121,7 +121,7 @@ class Profile:
                 at = int(np.flatnonzero(counts)[0])
                 micros, shown = (self.table[f"{what}_{i}"][at].as_py() for what in ("when", "shown"))
                 moment = str(np.datetime64(micros // 1_000_000, "s")).replace("T", " ")
-                first = f"the first at {moment} UTC: {'missing' if shown is None else f'{shown:.16g}'}"
+                first = f"the first at {moment} UTC: {'missing' if shown is None else repr(shown).removesuffix('.0')}"
                 wrong = f"{rule.wrong} ({first}); {rule.remedy}"
                 yield counts, f"column {rule.column!r} (feature {rule.feature})", wrong
 
