@@ -187,8 +187,10 @@ class Encoders:
         return self._features.get(name) or self.schema.feature(name)
 
     def _state(self) -> dict[str, dict[str, object]]:
-        hashed: dict[str, object] = {name: t.raw for name, t in self.tables.items() if isinstance(t, Hashing)}
-        state = {"hashed": hashed, "scalers": {name: scaler.state() for name, scaler in self.scalers.items()}}
+        state: dict[str, dict[str, object]] = {
+            "hashed": {name: table.raw for name, table in self.tables.items() if isinstance(table, Hashing)},
+            "scalers": {name: scaler.state() for name, scaler in self.scalers.items()},
+        }
         fitted = [owner.name for owner in self.schema.owners if _encoder(owner).kind == "quantile"]
         return state | ({QUANTILES: {name: self._boundaries(name) for name in fitted}} if fitted else {})
 

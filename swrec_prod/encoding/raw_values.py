@@ -169,9 +169,10 @@ def _integer(value: Any, feature: str) -> int | None:
         return int(value)
     if not isinstance(value, (float, np.floating)):
         raise wrong_type(feature, value, "int64")
-    if abs(value) >= WHOLE_FLOATS or value != round(value):
-        raise not_whole(feature, value)
-    return int(value)
+    number = float(value)
+    if abs(number) >= WHOLE_FLOATS or not number.is_integer():
+        raise not_whole(feature, number)
+    return int(number)
 
 
 def not_whole(feature: str, value: float) -> DataError:

@@ -49,8 +49,8 @@ def _scaler(engine: Engine, events: ir.Table, schema: FeatureSchema, owner: Feat
     moments = engine.arrow(etl.moments(events, _columns(schema, owner), logarithm=kind == "log1p")).to_pylist()[0]
     if moments["unusable"]:
         raise DataError(f"feature {owner.name!r}: {moments['unusable']} values are not finite, or overflow float32")
-    values = [moments[name] for name in ("mean", "std", "min", "max")]
-    return Scaler.of(kind, *values, clip=owner.encoder.clip)  # type: ignore[arg-type]
+    mean, std, low, high = (moments[name] for name in ("mean", "std", "min", "max"))
+    return Scaler.of(kind, mean, std, low, high, owner.encoder.clip)  # type: ignore[arg-type]
 
 
 def _columns(schema: FeatureSchema, owner: Feature) -> list[str]:
