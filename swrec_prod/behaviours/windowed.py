@@ -37,7 +37,7 @@ def windowed(events: ir.Table, schema: FeatureSchema) -> ir.Table:
 
 def behaved(events: ir.Table, schema: FeatureSchema, feature: Feature) -> ir.BooleanValue:
     """Whether an event is a behaviour of `feature`."""
-    label = next((label.column for label in schema.labels if label.name == feature.where), None)
+    label = next((label.outcome for label in schema.labels if label.name == feature.where), None)
     return _has(events, _of_behaviours(label, SPLIT, events.columns))
 
 

@@ -20,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from swrec_prod.encoding.derived import DerivedColumns
+from swrec_prod.encoding.lookup_table import LookupTable, load_lookups
 from swrec_prod.encoding.lookups import Buckets, Hashing, RawType, Table, Vocabulary
 from swrec_prod.encoding.pack import Column, Ragged
 from swrec_prod.encoding.raw_values import Values, floats, lists
@@ -35,11 +37,18 @@ QUANTILES = "quantiles"  # in it: the fitted boundaries
 
 class Encoders:
     """schema: resolved. tables: by Feature.table; scalers: by the name of the feature or field that has one of its own
-    (FeatureSchema.owners and .scaled).
+    (FeatureSchema.owners and .scaled). lookups: by the name of the derived column.
     """
 
-    def __init__(self, schema: FeatureSchema, tables: dict[str, Table], scalers: dict[str, Scaler]) -> None:
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        tables: dict[str, Table],
+        scalers: dict[str, Scaler],
+        lookups: Mapping[str, LookupTable] | None = None,
+    ) -> None:
         self.schema = schema
+        self.derived = DerivedColumns(schema, lookups or {})
         self.tables = tables
         self.scalers = scalers
         parts = (part for parts in schema.parts.values() for part in parts)
@@ -54,6 +63,7 @@ class Encoders:
         counts: Mapping[str, pa.Table],
         boundaries: Mapping[str, Sequence[float]],
         scalers: dict[str, Scaler],
+        lookups: Mapping[str, LookupTable] | None = None,
     ) -> Encoders:
         """From what was fitted. schema: with its scenario values.
 
@@ -61,7 +71,7 @@ class Encoders:
         there for their type only. boundaries: of every table of quantiles, rising.
         """
         tables = {owner.name: _table(owner, counts, boundaries) for owner in schema.owners}
-        return cls(_resolved(schema, tables), tables, scalers)
+        return cls(_resolved(schema, tables), tables, scalers, lookups)
 
     def extended(self, counts: Mapping[str, pa.Table]) -> Encoders:
         """With ids for the values in `counts` (`value`, `count` by table) that are unknown so far; no id moves."""
@@ -70,7 +80,7 @@ class Encoders:
             known = tables[owner.name]
             if isinstance(known, Vocabulary):
                 tables[owner.name] = known.extended(counts[owner.name], _encoder(owner).min_count)
-        return Encoders(_resolved(self.schema, tables), tables, self.scalers)
+        return Encoders(_resolved(self.schema, tables), tables, self.scalers, self.derived.lookups)
 
     def encode(self, name: str, values: Values) -> Column:
         """The values of one feature for N rows:
@@ -139,7 +149,9 @@ class Encoders:
         """The encoders of the features in `names` only, and of the tables that those share (FeatureSchema.select)."""
         schema = self.schema.select(names)
         tables = {owner.name: self.tables[owner.name] for owner in schema.owners}
-        return Encoders(schema, tables, {owner.name: self.scalers[owner.name] for owner in schema.scaled})
+        scalers = {owner.name: self.scalers[owner.name] for owner in schema.scaled}
+        lookups = {d.name: self.derived.lookups[d.name] for d in schema.derived if d.function == "lookup"}
+        return Encoders(schema, tables, scalers, lookups)
 
     def save(self, folder: Path) -> list[Path]:
         """Write schema.yaml and vocab/ into `folder` and return the files, each whole;
@@ -158,7 +170,8 @@ class Encoders:
                 files.append(folder / "vocab" / f"{name}.parquet")
                 with replaced(files[-1]) as path:
                     pq.write_table(content, path, compression="zstd")
-        return files
+        looked_up = [derived for derived in self.schema.derived if derived.function == "lookup"]
+        return [*files, *(self.derived.lookups[derived.name].save(folder, derived) for derived in looked_up)]
 
     @classmethod
     def load(cls, folder: Path) -> Encoders:
@@ -168,7 +181,8 @@ class Encoders:
         try:
             state = json.loads(path.read_text())
             scalers = {owner.name: Scaler(**state["scalers"][owner.name]) for owner in schema.scaled}
-            return cls(schema, {owner.name: _load_table(folder, owner, state) for owner in schema.owners}, scalers)
+            tables = {owner.name: _load_table(folder, owner, state) for owner in schema.owners}
+            return cls(schema, tables, scalers, load_lookups(folder, schema))
         except FileNotFoundError:
             raise DataError(f"{path}: no such file; was {folder} written by swrec?") from None
         except (json.JSONDecodeError, KeyError, TypeError) as failure:
@@ -181,6 +195,8 @@ class Encoders:
         for name, table in sorted(self.tables.items()):
             if isinstance(table, Vocabulary):
                 digest.update(json.dumps([name, table.values.to_pylist()]).encode())
+        for name, lookup in sorted(self.derived.lookups.items()):
+            digest.update(json.dumps([name, lookup.keys.to_pylist(), lookup.values.to_pylist()], default=str).encode())
         return digest.hexdigest()
 
     def _feature(self, name: str) -> Feature:

@@ -158,6 +158,22 @@ class ClusterEngine:
                 frame.groupBy(f"c{names.index(by)}").applyInArrow(apply, _structure(normal_schema(schema)))
             )
 
+    def computed(
+        self, rows: ir.Table, name: str, kind: str, of: Sequence[str], function: Callable[[pa.Table], pa.Array]
+    ) -> ir.Table:
+        """See contract.Engine."""
+        names, given = list(rows.columns), rows.schema().to_pyarrow()
+        schema = normal_schema(ibis.schema({**rows.schema(), name: kind}).to_pyarrow())
+
+        def apply(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                table = as_schema(normal(pa.Table.from_batches([batch])).rename_columns(names), given)
+                made = table.append_column(name, function(table.select(of)))
+                yield from as_schema(made, schema).to_batches()
+
+        with self._translated_errors():
+            return self._table(self._frame(rows).mapInArrow(apply, _structure(schema)))
+
     def close(self) -> None:
         """See contract.Engine. Spark itself is stopped where it was started here."""
         for frame in self._materialised.values():

@@ -79,5 +79,14 @@ class Engine(Protocol):
         A missing value is a group too. The rows of a group come in any order. `function` must be picklable.
         """
 
+    def computed(
+        self, rows: ir.Table, name: str, kind: str, of: Sequence[str], function: Callable[[pa.Table], pa.Array]
+    ) -> ir.Table:
+        """`rows` with the column `name` of type `kind`, which `function` computes of the columns `of`, some rows at a
+        time, on the machines where they are, whenever it is read.
+
+        `function` must be picklable; it returns one value for each row. Its SwrecErrors pass unchanged.
+        """
+
     def close(self) -> None:
         """Release everything that was materialised."""

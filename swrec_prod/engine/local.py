@@ -19,7 +19,7 @@ from ibis.backends.sql.datatypes import DuckDBType
 from swrec_prod.engine.arrow_types import as_schema, normal, normal_schema
 from swrec_prod.engine.lines import check_files, check_headers
 from swrec_prod.engine.parquet import check_parquet, damaged, not_utf8
-from swrec_prod.errors import DataError
+from swrec_prod.errors import DataError, SwrecError
 
 MEMORY = "2GB"  # of DuckDB itself; what is larger is spilled to the scratch folder
 # messages about a full disk, and about the limit that DuckDB sets itself on one
@@ -48,6 +48,7 @@ class LocalEngine:
         self._parquet: list[Path] = []
         self._text: list[Path] = []
         self._names = count()
+        self._failure: SwrecError | None = None
 
     def parquet(self, files: Sequence[Path]) -> ir.Table:
         """See contract.Engine."""
@@ -124,6 +125,31 @@ class LocalEngine:
             pa.concat_tables([as_schema(t, schema) for t in (schema.empty_table(), *map(function, groups))])
         )
 
+    def computed(
+        self, rows: ir.Table, name: str, kind: str, of: Sequence[str], function: Callable[[pa.Table], pa.Array]
+    ) -> ir.Table:
+        """See contract.Engine."""
+
+        def of_struct(given: pa.ChunkedArray) -> pa.Array:
+            try:
+                return function(pa.Table.from_struct_array(given))
+            except SwrecError as failure:  # DuckDB would make text of it
+                self._failure = failure
+                raise
+
+        given = ibis.struct({column: rows[column] for column in of})
+        types, called = _types({"given": given.type(), "made": kind}), f"computed_{next(self._names)}"
+        self.con.con.create_function(
+            called,
+            of_struct,
+            [types["given"]],
+            types["made"],
+            type="arrow",
+            null_handling="special",
+        )
+        call = ibis.udf.scalar.builtin(lambda given: None, name=called, signature=((given.type(),), kind))
+        return rows.mutate(**{name: call(given)})
+
     def close(self) -> None:
         """See contract.Engine."""
         self.con.disconnect()
@@ -147,6 +173,9 @@ class LocalEngine:
         except (duckdb.Error, pa.ArrowInvalid) as failure:
             if any(word in str(failure) for word in FULL):
                 raise OSError(errno.ENOSPC, "No space left on device for what is spilled", str(self._scratch)) from None
+            if self._failure is not None:
+                ours, self._failure = self._failure, None
+                raise ours from None
             reason = explain(str(failure))
             if where := re.search(r'Invalid string encoding found in Parquet file "([^"\n]+)"', str(failure)):
                 reason = not_utf8(Path(where[1])) or reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
+from swrec_prod.computed.rules import check_rule
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.prepare.etl import value_type
 from swrec_prod.schema import NUMERIC_ENCODERS, Feature, FeatureSchema
@@ -18,7 +19,7 @@ def check_columns(
 ) -> None:
     """Raises DataError for a column that is missing (naming the nearest) or of a type that cannot serve.
 
-    columns: of the standard table, with their types.
+    columns: of the standard table, with their types, derived ones among them.
     """
     wanted = {"time": schema.time, "user": schema.user, "scenario": schema.scenario.column}
     wanted |= {key: column for key in ("request", "weight") if (column := getattr(schema, key))}
@@ -38,7 +39,9 @@ def check_columns(
     if schema.weight and not _number(columns[schema.weight]):
         _refuse(source, schema.weight, columns[schema.weight], "integer or floating numbers", "weight column")
     for label in schema.labels:
-        if not (columns[label.column].is_numeric() or columns[label.column].is_boolean()):
+        if label.has_rule:
+            check_rule(label, columns[label.column], source)
+        elif not (columns[label.column].is_numeric() or columns[label.column].is_boolean()):
             _refuse(source, label.column, columns[label.column], "0 and 1", "label column")
     for feature in schema.of_kind("id", "bag", "dense", "vector"):
         _check_feature(schema, feature, columns, source)

@@ -65,6 +65,7 @@ class DataFile(Strict):
     vocabularies: Literal["freeze", "extend"] = "freeze"
     requests: Requests = Requests()
     features: FeatureSchema = pydantic.Field(alias="schema")
+    _folder: Path | None = pydantic.PrivateAttr(default=None)
 
     @pydantic.model_validator(mode="after")
     def _one_way_to_fit(self) -> DataFile:
@@ -74,9 +75,14 @@ class DataFile(Strict):
             raise ValueError("vocabularies: extend is for logs that grow by days, not for data with a split column")
         if self.source not in DATASETS:
             raise ValueError(f"source {self.source!r} is unknown; {nearest(self.source, DATASETS)}")
+        for name in self.deduplicate:
+            if name in (derived.name for derived in self.features.derived):
+                raise ValueError(f"deduplicate: {name!r} is derived; name the columns of the log that it is made of")
         for feature in self.features.features:
-            if feature.kind != "sequence" and feature.source in self.dataset.outcomes:
-                wrong = f"feature {feature.name!r} reads column {feature.source!r}"
+            columns = [raw for column in feature.raw_columns.values() for raw in self.features.raw_of(column)]
+            known_later = [name for name in columns if name in self.dataset.outcomes]
+            if known_later:
+                wrong = f"feature {feature.name!r} reads column {known_later[0]!r}"
                 raise ValueError(f"{wrong}, which {self.source} knows only after the impression; it may be a label")
         return self
 
@@ -86,7 +92,15 @@ class DataFile(Strict):
 
         Raises DataError naming the nearest one when it is none of these, ConfigError when the file is wrong.
         """
-        return load(cls, _find(str(name)))
+        path = _find(str(name))
+        data_file = load(cls, path)
+        data_file._folder = path.parent
+        return data_file
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the file that it was loaded from."""
+        return self._folder
 
     @property
     def dataset(self) -> Dataset:

@@ -19,6 +19,9 @@ import ibis
 from ibis import _
 
 from swrec_prod.behaviours.windowed import SPLIT as SPLIT
+from swrec_prod.computed.columns import with_derived
+from swrec_prod.computed.rules import with_rules
+from swrec_prod.encoding.derived import DerivedColumns
 from swrec_prod.encoding.raw_values import FLOAT32_MAX, WHOLE_FLOATS
 from swrec_prod.engine.contract import Engine
 from swrec_prod.logs import unusable
@@ -36,9 +39,9 @@ LAST = chr(sys.maxunicode)
 DAY_ROWS = 2**32  # row numbers made here: day * DAY_ROWS + position in the day
 
 
-def standard(engine: Engine, log: ir.Table, data_file: DataFile) -> ir.Table:
+def standard(engine: Engine, log: ir.Table, data_file: DataFile, derived: DerivedColumns | None = None) -> ir.Table:
     """The events of a source's standard table: `row`, `_day` and `_hour` (days and hours since 1970 where the log is),
-    and the columns that the schema reads, `time` as int64 microseconds.
+    and the columns that the schema reads, `time` as int64 microseconds, derived ones and labels by rule (computed/).
 
     Of rows with equal `deduplicate` columns on one day the first by time stays; ties are broken by all other columns,
     so that what stays does not depend on the order in which an engine reads.
@@ -57,16 +60,16 @@ def standard(engine: Engine, log: ir.Table, data_file: DataFile) -> ir.Table:
         position = ibis.row_number().over(ibis.window(group_by=DAY, order_by=_order(events, schema.time)))
         day = events[DAY].fill_null(0)  # a row without a time has a number too, so that it can be named and refused
         events = events.mutate(**{ROW: day * DAY_ROWS + position})
-    return events
+    return with_rules(with_derived(engine, events, derived or DerivedColumns(schema)), schema)
 
 
 def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = ()) -> list[str]:
-    """The columns of the standard table that the schema reads, once each."""
+    """The columns of the log that the schema reads, once each; of derived ones those that they are computed of."""
     names = [ROW] if ROW in present else []
     names += [schema.time, schema.user, schema.scenario.column, *(label.column for label in schema.labels)]
     names += [name for name in (schema.request, schema.weight) if name]
     names += [column for f in schema.features for column in f.raw_columns.values()]
-    return list(dict.fromkeys([*names, *more]))
+    return list(dict.fromkeys([*(raw for name in names for raw in schema.raw_of(name)), *more]))
 
 
 def serving_types(schema: FeatureSchema, types: Mapping[str, DataType], untyped: Set[str]) -> dict[str, DataType]:
@@ -85,6 +88,9 @@ def serving_types(schema: FeatureSchema, types: Mapping[str, DataType], untyped:
         kinds[feature.source] = "array<int64>" if feature.kind == "bag" else "int64"
     kinds |= {feature.source: "array<float64>" for feature in schema.of_kind("vector")}
     kinds |= {feature.weights: "array<float64>" for feature in schema.of_kind("bag") if feature.weights}
+    for derived in schema.derived:
+        if derived.function not in ("cross", "lookup"):
+            kinds |= {name: "int64" for name in derived.reads(schema.time) if name not in kinds}
     open_ones = {name for name in untyped if name in types and types[name].is_string()}
     return {name: ibis.dtype(kind) for name, kind in kinds.items() if name in open_ones}
 
@@ -106,11 +112,11 @@ def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
     """
     counts: dict[str, ir.Value] = {"rows": _.count()}
     for label in schema.labels:
-        value = events[label.column].cast("float64")
+        value = events[label.outcome].cast("float64")
         counts[f"positives_{label.name}"] = _.count(where=(value == 1).fill_null(False))
         counts[f"unusable_{label.name}"] = _.count(where=(~value.isin([0.0, 1.0])).fill_null(True))
     for label, first in schema.chained:
-        early = (events[label.column].cast("float64") == 1) & (events[first.column].cast("float64") == 0)
+        early = (events[label.outcome].cast("float64") == 1) & (events[first.outcome].cast("float64") == 0)
         counts[f"early_{label.name}"] = _.count(where=early.fill_null(False))
     for i, name in enumerate(checked(schema)):
         counts[f"missing_{i}"] = _.count(where=missing(events[name]))

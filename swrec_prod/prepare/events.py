@@ -13,6 +13,9 @@ import ibis
 import numpy as np
 import pyarrow as pa
 
+from swrec_prod.computed.columns import derived_types
+from swrec_prod.computed.lookup_files import LookupFiles, read_lookups
+from swrec_prod.encoding.derived import DerivedColumns
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare import etl
@@ -33,10 +36,21 @@ DAY_US = 24 * etl.HOUR_US
 
 
 class Events:
-    """What happened, by the log and its data file. progress: takes a line before all of a log is read."""
+    """What happened, by the log and its data file. progress: takes a line before all of a log is read.
 
-    def __init__(self, engine: Engine, data_file: DataFile, log: RawLog, progress: Callable[[str], None]) -> None:
+    lookups: the files of the tables that derived columns look up.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        data_file: DataFile,
+        log: RawLog,
+        progress: Callable[[str], None],
+        lookups: LookupFiles | None = None,
+    ) -> None:
         self.engine, self.data_file, self.log, self.progress = engine, data_file, log, progress
+        self.lookups = lookups or {}
         self.schema = data_file.features
         self.splits: dict[str, int] | None = None  # rows of train, valid and test, once they are dealt
         self._views: dict[tuple[date, ...], ir.Table] = {}
@@ -81,11 +95,18 @@ class Events:
         untyped_here = {name for name, kind in wanted.items() if name in untyped and types[name] != kind}
         absent = [name for name in wanted if name not in types or name in untyped_here]
         table = table.mutate(**{name: ibis.null(wanted[name]) for name in absent})
-        check_columns(self.schema, dict(table.schema().items()), self.name(days), self.data_file.deduplicate)
-        return etl.standard(self.engine, table, self.data_file)
+        columns, name = dict(table.schema().items()), self.name(days)
+        columns |= derived_types(self.derived, columns, name)
+        check_columns(self.schema, columns, name, self.data_file.deduplicate)
+        return etl.standard(self.engine, table, self.data_file, self.derived)
 
     def _read(self, files: RawFiles) -> ir.Table:
         return self.data_file.dataset.read(self.engine, files, self.data_file.parsed_options())
+
+    @cached_property
+    def derived(self) -> DerivedColumns:
+        """The derived columns, with their tables."""
+        return DerivedColumns(self.schema, read_lookups(self.schema, self.lookups, self._types))
 
     @cached_property
     def _types(self) -> dict[str, ibis.DataType]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.lookup_table import LookupTable
 from swrec_prod.encoding.scaler import Scaler
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 
-def fit(engine: Engine, events: ir.Table, schema: FeatureSchema) -> Encoders:
+def fit(
+    engine: Engine, events: ir.Table, schema: FeatureSchema, lookups: Mapping[str, LookupTable] | None = None
+) -> Encoders:
     """Vocabularies, boundaries and scalers of `events`, the training rows. schema: with its scenario values."""
     boundaries = {
         owner.name: engine.arrow(etl.boundaries(events, _columns(schema, owner), buckets))["value"].to_pylist()
@@ -25,7 +29,7 @@ def fit(engine: Engine, events: ir.Table, schema: FeatureSchema) -> Encoders:
         if owner.encoder and owner.encoder.kind == "quantile" and (buckets := owner.encoder.buckets)
     }
     scalers = {owner.name: _scaler(engine, events, schema, owner) for owner in schema.scaled}
-    return Encoders.of_counts(schema, _counts(engine, events, schema), boundaries, scalers)
+    return Encoders.of_counts(schema, _counts(engine, events, schema), boundaries, scalers, lookups)
 
 
 def extend(engine: Engine, events: ir.Table, encoders: Encoders) -> Encoders:

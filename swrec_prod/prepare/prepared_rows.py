@@ -71,7 +71,7 @@ def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
     columns: dict[str, Any] = {"row": events["row"], "time": events[schema.time].cast(MICROSECONDS)}
     columns["user"] = events[schema.user].cast(pa.string())
     columns["scenario"] = encoders.encode_scenario(events[schema.scenario.column]).astype(np.int32)
-    columns |= {f"label_{label.name}": label_values(events[label.column], label.column) for label in schema.labels}
+    columns |= {f"label_{label.name}": label_values(events[label.outcome], label.column) for label in schema.labels}
     if schema.request:
         columns["request"] = events[schema.request].cast(pa.string())
     if schema.weight:

@@ -104,7 +104,8 @@ class Profile:
         nameless = np.where(pc.is_null(self.table["scenario"]).to_numpy(), counted["rows"], 0)
         yield nameless, f"column {schema.scenario.column!r} (scenario)", missing
         for label in schema.labels:
-            yield counted[f"unusable_{label.name}"], f"label column {label.column!r}", "values that are neither 0 nor 1"
+            wrong = missing if label.has_rule else "values that are neither 0 nor 1"
+            yield counted[f"unusable_{label.name}"], f"label column {label.column!r}", wrong
         for label, first in schema.chained:
             wrong = f"values of 1 where {first.column!r} is 0, though it is after it"
             remedy = f"mend these rows, or leave `after: {first.name}` out"

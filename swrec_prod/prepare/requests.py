@@ -149,9 +149,16 @@ def _as_sent(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.Ta
     columns = {"row": raw[ROW], "time": raw[schema.time].cast(MICROSECONDS), "user": raw[schema.user].cast(pa.string())}
     columns["day"] = pa.array([str(day_of(number)) for number in raw[DAY].to_pylist()], pa.string())
     columns["scenario"] = raw[schema.scenario.column]
-    columns |= {f"label_{label.name}": raw[label.column].cast(pa.int8()) for label in schema.labels}
-    columns |= {name: raw[column] for f in schema.features for name, column in f.raw_columns.items()}
+    columns |= {f"label_{label.name}": raw[label.outcome].cast(pa.int8()) for label in schema.labels}
+    columns |= {given.name: _sendable(raw[given.column]) for given in schema.inputs if given.column != schema.time}
     return pa.table(columns | _histories(engine, events, schema, raw))
+
+
+def _sendable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As a request can carry it: moments as int64 microseconds since 1970, dates as text."""
+    if pa.types.is_timestamp(column.type):
+        return column.cast(MICROSECONDS).cast(pa.int64())
+    return column.cast(pa.string()) if pa.types.is_date32(column.type) else column
 
 
 def _histories(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.Table) -> dict[str, pa.Array]:

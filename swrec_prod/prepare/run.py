@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from swrec_prod.computed.lookup_files import LookupFiles, find_lookups, lookup_records, stored_lookups
 from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine import check_name
@@ -70,7 +71,9 @@ def prepare(
         staging.settle(out)
         before = staging.prepared_before(out)
         log = _raw_log(data_file, raw, cache)
-        source = Source(data_file=data_file.identity(), raw=log.undated)
+        lookups = find_lookups(data_file.features, data_file.folder, raw)
+        tables = lookup_records(data_file.features, lookups)
+        source = Source(data_file=data_file.identity(), raw=[*log.undated, *tables])
         existing = _still_good(before, out, log, source, overwrite)
         damaged = staging.damaged_days(out, existing, log, progress) if existing else []
         existing = None if damaged is None else existing
@@ -83,7 +86,7 @@ def prepare(
         if work is None and existing:
             work = staging.continued(out, existing, source, damaged or [])
         work = work or staging.begin(out, data_file.source, source)
-        manifest = _run(engine, data_file, log, work, progress)
+        manifest = _run(engine, data_file, log, lookups, work, progress)
         progress(f"{out}: {manifest.rows:,} rows in {len(manifest.days)} days")
         return manifest
 
@@ -120,11 +123,13 @@ def _resumed(out: Path, log: RawLog, source: Source, progress: Progress) -> Stag
     return work
 
 
-def _run(name: str, data_file: DataFile, log: RawLog, work: Staging, progress: Progress) -> Manifest:
+def _run(
+    name: str, data_file: DataFile, log: RawLog, lookups: LookupFiles, work: Staging, progress: Progress
+) -> Manifest:
     """Do the work on the engine `name`; where it stops, what can be gone on from is left."""
     try:
         with running_engine(name, work.scratch) as engine:
-            return _Preparing(engine, data_file, log, work, progress).run()
+            return _Preparing(engine, data_file, log, lookups, work, progress).run()
     except OSError as failure:
         if failure.errno != errno.ENOSPC:
             raise
@@ -137,11 +142,21 @@ def _run(name: str, data_file: DataFile, log: RawLog, work: Staging, progress: P
 class _Preparing:
     """One prepare at work. engine evaluates, `work` is where it is written."""
 
-    def __init__(self, engine: Engine, data_file: DataFile, log: RawLog, work: Staging, progress: Progress) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        data_file: DataFile,
+        log: RawLog,
+        lookups: LookupFiles,
+        work: Staging,
+        progress: Progress,
+    ) -> None:
         self.engine, self.data_file, self.log, self.work, self.progress = engine, data_file, log, work, progress
         self.schema = data_file.features
-        self.events = Events(engine, data_file, log, progress)
         self.journal = work.journal
+        fitted = self.journal.fit is not None
+        lookups = stored_lookups(self.schema, work.folder) if fitted else lookups
+        self.events = Events(engine, data_file, log, progress, lookups)
 
     def run(self) -> Manifest:
         """Do all that is missing and commit it."""
@@ -217,7 +232,7 @@ class _Preparing:
         if fitted.rows == profile.rows:
             self.progress(f"{fitted.rule}: no rows are left to judge a model on, until later days are added")
         self.journal.fit = fitted
-        return fit(self.engine, events, schema)
+        return fit(self.engine, events, schema, self.events.derived.lookups)
 
     def _training_events(self, profile: Profile) -> tuple[ir.Table, Fit]:
         """The events that encoders are fitted on, and which those are."""

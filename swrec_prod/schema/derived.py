@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import zoneinfo
 from typing import Any, Literal
 
 import pydantic
@@ -21,10 +23,10 @@ class Derived(SchemaRecord):
     """A column computed from raw columns, or from derived ones that stand before it; features read it by its name.
 
     name: of the new column.
-    function: hour (0 to 23), weekday (0 is Monday), month_day (1 to 31) of a moment in `zone`. days_since: whole days
-        from a date column to the row's time, or to a second column, in `zone`. cross: two or three ids as one. ratio,
-        difference: of the first column and the second; a ratio to 0 is missing. lookup: of a key in a table. bucketize:
-        how many of `boundaries` are <= value.
+    function: hour (0 to 23), weekday (0 is Monday), month_day (1 to 31) of a moment in `zone`. days_since: days from a
+        date column to the row's time, or to a second column, in `zone`; below 0 where it is later. cross: two or three
+        ids as one. ratio, difference: of the first column and the second; a ratio to 0 is missing. lookup: of a key in
+        a table. bucketize: how many of `boundaries` are <= value.
     of: the columns that it is computed from.
     zone: an IANA time zone such as Asia/Shanghai.
     file: of lookup: a Parquet or CSV table, beside the data file or below the raw log; it goes along into packages.
@@ -57,4 +59,35 @@ class Derived(SchemaRecord):
                 if bool(getattr(self, key)) != (key in NEEDS.get(self.function, ())):
                     says = "needs" if key in NEEDS.get(self.function, ()) else "takes no"
                     raise ValueError(f"derived {self.name!r}: {self.function} {says} {key}")
+        self._check_values()
         return self
+
+    def _check_values(self) -> None:
+        if list(self.boundaries) != sorted(set(self.boundaries)):
+            raise ValueError(f"derived {self.name!r}: boundaries must rise, not {list(self.boundaries)}")
+        if "zone" in self.model_fields_set and self.function not in ZONED:
+            raise ValueError(f"derived {self.name!r}: {self.function} takes no zone")
+        if not _is_zone(self.zone):
+            meant = " or ".join(_zones_like(self.zone))
+            remedy = f"did you mean {meant}?" if meant else "write it as Asia/Shanghai or UTC"
+            raise ValueError(f"derived {self.name!r}: zone {self.zone!r} is no IANA time zone; {remedy}")
+
+    def reads(self, time: str) -> tuple[str, ...]:
+        """The columns that it is computed from. time: the schema's time column, to which days_since counts."""
+        return (*self.of, time) if self.function == "days_since" and len(self.of) == 1 else self.of
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):  # no such name, a folder, a path upwards
+        return False
+    return True
+
+
+def _zones_like(name: str) -> list[str]:
+    """The nearest known zones: by their whole name, or by their city alone."""
+    known = sorted(zoneinfo.available_timezones())
+    city = name.split("/")[-1].lower()
+    ends = [zone for zone in known if zone.lower().split("/")[-1] == city]
+    return ends[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.75)

@@ -13,6 +13,7 @@ from swrec_prod.errors import SchemaError, nearest
 from swrec_prod.schema.derived import Derived
 from swrec_prod.schema.encoder import Encoder
 from swrec_prod.schema.feature import Feature, Kind, SequenceField
+from swrec_prod.schema.inputs import Input, check_inputs, inputs_of, made_of, raw_of
 from swrec_prod.schema.label import Label
 from swrec_prod.schema.records import SchemaRecord
 from swrec_prod.strict import Strict, dump, load
@@ -76,14 +77,13 @@ class FeatureSchema(SchemaRecord):
     @pydantic.model_validator(mode="after")
     def _references(self) -> FeatureSchema:
         self._check_names()
-        label_of = {label.column: label.name for label in self.labels if not label.has_rule}
+        self._check_derived()
+        label_of = {label.column: label for label in self.labels}
         for feature in self.features:
-            if feature.kind != "sequence" and feature.source in label_of:
-                wrong = (
-                    f"feature {feature.name!r} reads column {feature.source!r}, "
-                    f"which is the label {label_of[feature.source]!r}"
-                )
-                raise ValueError(f"{wrong}; a feature is what is known before the impression")
+            for column in feature.raw_columns.values():
+                for name in self.made_of(column):
+                    if name in label_of:
+                        raise ValueError(_leak(feature, column, label_of[name]))
             if feature.kind == "sequence":
                 self._check_sequence(feature)
             else:
@@ -96,6 +96,19 @@ class FeatureSchema(SchemaRecord):
             twice = [name for name, n in Counter(names).items() if n > 1]
             if twice:
                 raise ValueError(f"{what} {twice[0]!r} is defined twice")
+
+    def _check_derived(self) -> None:
+        """Each is computed of what there is before it, and what requests carry for them has a name of its own."""
+        for i, derived in enumerate(self.derived):
+            if derived.name in (self.time, self.user):
+                raise ValueError(f"derived {derived.name!r} has the name of the time or user column; choose another")
+            if f"lookup_{derived.name}" in (feature.name for feature in self.features):
+                raise ValueError(f"feature 'lookup_{derived.name}' has the name of the table of {derived.name!r}")
+            later = [name for name in derived.of if name in (other.name for other in self.derived[i:])]
+            if later:
+                wrong = f"derived {derived.name!r} is computed of {later[0]!r}"
+                raise ValueError(f"{wrong}, which has to stand before it in derived")
+        check_inputs(self.inputs, self.features)
 
     def _check_sequence(self, feature: Feature) -> None:
         """Its item is an id feature, its fields have encoders, and `where` names a label."""
@@ -174,6 +187,19 @@ class FeatureSchema(SchemaRecord):
             (label, self.labels[first]) for label, first in zip(self.labels, self.after, strict=True) if first >= 0
         )
 
+    def made_of(self, column: str) -> tuple[str, ...]:
+        """`column` and, of a derived one, all that it is computed from, derived or raw, once each."""
+        return made_of(column, self.derived, self.time)
+
+    def raw_of(self, column: str) -> tuple[str, ...]:
+        """The columns of the raw log that `column` is read from: itself, unless it is derived."""
+        return raw_of(column, self.derived, self.time)
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What a request carries of each row beside its behaviours; see schema/inputs.py."""
+        return inputs_of(self.features, self.derived, self.time, self.scenario.column)
+
     def of_kind(self, *kinds: Kind) -> tuple[Feature, ...]:
         """The features of the given kinds, in file order."""
         return tuple(f for f in self.features if f.kind in kinds)
@@ -236,7 +262,12 @@ class FeatureSchema(SchemaRecord):
         for feature in (self.feature(name) for name in names):
             shared = (part.shared_with for part in self.parts.get(feature.name, ()))
             keep |= {name for name in (feature.shared_with, *shared) if name}
-        return self.model_copy(update={"features": tuple(f for f in self.features if f.name in keep)})
+        features = tuple(f for f in self.features if f.name in keep)
+        read = [f.source for f in features if f.kind != "sequence"]
+        read += [field.column or field.name for f in features for field in f.fields]
+        needed = {name for source in read for name in self.made_of(source)}
+        derived = tuple(d for d in self.derived if d.name in needed)
+        return self.model_copy(update={"features": features, "derived": derived})
 
     def with_features(self, features: tuple[Feature, ...]) -> FeatureSchema:
         """The schema with these features in the place of its own, which have the same names."""
@@ -245,6 +276,13 @@ class FeatureSchema(SchemaRecord):
     def with_scenarios(self, values: tuple[str, ...]) -> FeatureSchema:
         """The schema with these scenario values."""
         return self.model_copy(update={"scenario": self.scenario.model_copy(update={"values": values})})
+
+
+def _leak(feature: Feature, column: str, label: Label) -> str:
+    """Why a feature may not read a label's column, on one line."""
+    through = "" if column == label.column else f", computed of {label.column!r}"
+    wrong = f"feature {feature.name!r} reads column {column!r}{through}, which is the label {label.name!r}"
+    return f"{wrong}; a feature is what is known before the impression"
 
 
 def _part(sequence: Feature, name: str, owner: Feature | None, said: Feature | SequenceField) -> Feature:

@@ -52,5 +52,10 @@ class Label(SchemaRecord):
         return any(value is not None for value in self._rules)
 
     @property
+    def outcome(self) -> str:
+        """The column of events (etl.standard) that holds its {0, 1}: of a rule, one made of `column`."""
+        return f"_label_{self.name}" if self.has_rule else self.column
+
+    @property
     def _rules(self) -> tuple[object, object, object]:
         return self.above, self.equals, self.any_of
