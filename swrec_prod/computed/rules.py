@@ -37,7 +37,7 @@ def check_rule(label: Label, kind: DataType, source: str) -> None:
     rule = "equals" if label.equals is not None else "in"
     for value in () if label.above is not None else label.any_of or (label.equals,):
         if not _may_be(value, kind):
-            raise DataError(f"{wrong}, which is never {value!r} as `{rule}` says; give values of that type")
+            raise DataError(f"{wrong}, so it is never {value!r} ({rule}); give values of that type")
 
 
 def _may_be(value: object, kind: DataType) -> bool:

@@ -1,0 +1,481 @@
+"""Derived columns: each function against an independent one, offline on both engines as online."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from dated_log import SCHEMA as DATED
+from dated_log import data_file, day, write_day, write_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swrec_prod.computed.columns import derived_types
+from swrec_prod.encoding.derived import DerivedColumns
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.lookup_table import LookupTable
+from swrec_prod.engine.contract import Engine
+from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.prepare import etl
+from swrec_prod.prepare.data_file import DataFile
+from swrec_prod.prepare.run import prepare
+from swrec_prod.schema import FeatureSchema
+from swrec_prod.strict import parse
+
+ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICRO = timedelta(microseconds=1)
+before_2038 = st.integers(631_152_000_000_000, 2_145_000_000_000_000)  # Arrow knows no change of clocks later
+# an hour before and after the clocks change in Berlin, New York and on Lord Howe (by half an hour)
+changes = st.sampled_from([1711846800, 1729990800, 1710054000, 1730613600, 1712415600, 1728142200])
+moments = st.one_of(
+    before_2038, st.builds(lambda at, by: (at + by) * 10**6, changes, st.integers(-3600, 3600)), st.none()
+)
+
+
+def schema_of(*derived: dict[str, Any], **changes: Any) -> FeatureSchema:
+    """A schema with these derived columns, and a feature that reads the last of them."""
+    last = derived[-1]["name"]
+    plain = {
+        "name": "some",
+        "time": "at",
+        "user": "who",
+        "labels": [{"name": "click", "column": "clicked"}],
+        "derived": list(derived),
+        "features": [{"name": last, "kind": "id", "side": "item", "encoder": {"kind": "hash", "buckets": 9}}],
+    }
+    return parse(FeatureSchema, plain | changes, "some.yaml")
+
+
+def derived(columns: dict[str, Any], lookups: dict[str, LookupTable] | None = None, **one: Any) -> list[Any]:
+    """The values of one derived column."""
+    schema = schema_of({"name": "made", **one})
+    return DerivedColumns(schema, lookups or {})(columns)["made"].to_pylist()
+
+
+def as_given(micros: list[int | None], how: str) -> Any:
+    """Moments as a request has them (int64 microseconds), and as logs have them."""
+    kinds = {"zoned": pa.timestamp("us", "America/Lima"), "naive": pa.timestamp("us"), "int64": pa.int64()}
+    return micros if how == "list" else pa.chunked_array([pa.array(micros, pa.int64()).cast(kinds[how])])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(moments, min_size=1, max_size=20), st.sampled_from(ZONES), st.sampled_from(["list", "zoned", "naive"]))
+def test_parts_of_a_moment_are_those_of_its_zone(micros: list[int | None], zone: str, how: str) -> None:
+    local = [None if m is None else (EPOCH + m * MICRO).astimezone(ZoneInfo(zone)) for m in micros]
+    columns = {"t": as_given(micros, how)}
+    for function, part in (("hour", "hour"), ("month_day", "day")):
+        made = derived(columns, function=function, of="t", zone=zone)
+        assert made == [at and getattr(at, part) for at in local]
+    assert derived(columns, function="weekday", of="t", zone=zone) == [at and at.weekday() for at in local]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.dates(date(1990, 1, 1), date(2045, 1, 1)) | st.none(), moments), min_size=1, max_size=20),
+       st.sampled_from(ZONES), st.sampled_from(["date", "text", "moment"]))  # fmt: skip
+def test_days_since_counts_midnights_of_the_zone(
+    rows: list[tuple[date | None, int | None]], zone: str, how: str
+) -> None:
+    dates, until = [one for one, _ in rows], [one for _, one in rows]
+    days = [None if m is None else (EPOCH + m * MICRO).astimezone(ZoneInfo(zone)).date() for m in until]
+    expected = [(b - a).days if a and b else None for a, b in zip(dates, days, strict=True)]
+    noon = [None if d is None else datetime(d.year, d.month, d.day, 12, tzinfo=ZoneInfo(zone)) for d in dates]
+    born = {
+        "date": pa.array(dates, pa.date32()),
+        "text": [d and d.isoformat() for d in dates],
+        "moment": [at and (at - EPOCH) // MICRO for at in noon],
+    }
+    columns = {"born": born[how], "at": until}
+    assert derived(columns, function="days_since", of="born", zone=zone) == expected
+    assert derived(columns, function="days_since", of=["born", "at"], zone=zone) == expected
+    assert derived(columns, function="days_since", of=["at", "born"], zone=zone) == [n and -n for n in expected]
+
+
+def test_dates_in_text_may_have_a_time_and_a_zone() -> None:
+    at = int(datetime(2024, 5, 3, tzinfo=UTC).timestamp()) * 10**6
+    texts = ["2024-05-01", "2024-05-01 23:00:00", "2024-05-01T23:00:00Z", "2024-05-02T04:00:00+05:00", None]
+    assert derived({"a": texts, "at": [at] * 5}, function="days_since", of="a") == [2, 2, 2, 2, None]
+    shanghai = derived({"a": texts, "at": [at] * 5}, function="days_since", of="a", zone="Asia/Shanghai")
+    assert shanghai == [2, 1, 1, 1, None], "a moment is of the day that it is of there; a date is of itself"
+
+
+ids = st.text("ab|\\1:", max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.tuples(ids, ids, ids), st.tuples(ids, ids, ids))
+def test_no_two_combinations_cross_to_one(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    columns = {name: [one[i], other[i]] for i, name in enumerate("abc")}
+    first, second = derived(columns, function="cross", of=["a", "b", "c"])
+    assert (first == second) == (one == other)
+
+
+def test_a_cross_is_of_strings_and_integers_and_missing_where_one_is() -> None:
+    columns = {"a": np.array([1, -2, 3]), "b": ["x", None, "|y"]}
+    assert derived(columns, function="cross", of=["a", "b"]) == ["1|x", None, "3|\\|y"]
+    arrow = {"a": pa.array([1, -2, 3], pa.int16()), "b": pa.array(["x", None, "|y"]).dictionary_encode()}
+    assert derived(arrow, function="cross", of=["a", "b"]) == ["1|x", None, "3|\\|y"]
+
+
+numbers = st.one_of(st.none(), st.floats(-1e6, 1e6, width=32), st.just(0.0), st.integers(-9, 9).map(float))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=30))
+def test_arithmetic_is_that_of_sql(rows: list[tuple[float | None, float | None]]) -> None:
+    table = pa.table(
+        {"a": pa.array([a for a, _ in rows], pa.float64()), "b": pa.array([b for _, b in rows], pa.float64())}
+    )
+    columns = dict(zip("ab", table.columns, strict=True))
+    buckets = "(a >= -1)::INT + (a >= 0)::INT + (a >= 2.5)::INT"
+    with duckdb.connect() as con:
+        con.register("given", table)
+        sql = f"SELECT a / nullif(b, 0) AS ratio, a - b AS difference, {buckets} AS bucketize FROM given"
+        expected = con.sql(sql).to_arrow_table()
+    assert derived(columns, function="ratio", of=["a", "b"]) == expected["ratio"].to_pylist()
+    assert derived(columns, function="difference", of=["a", "b"]) == expected["difference"].to_pylist()
+    made = derived(columns, function="bucketize", of="a", boundaries=[-1, 0, 2.5])
+    assert made == expected["bucketize"].to_pylist()
+
+
+def test_what_is_more_than_a_float_holds_is_refused() -> None:
+    columns = {"a": [1e308, 2.0], "b": [-1e308, 1e-320]}
+    with pytest.raises(DataError, match=r"derived 'made': the difference of 1e\+308 and -1e\+308 is more than"):
+        derived(columns, function="difference", of=["a", "b"])
+    with pytest.raises(DataError, match=r"derived 'made': the ratio of 1e\+308 and 1e-320 is more than a float64"):
+        derived({"a": [1e308], "b": [1e-320]}, function="ratio", of=["a", "b"])
+
+
+LOOKUP = {"function": "lookup", "of": "item", "file": "items.csv", "key": "id", "value": "brand"}
+
+
+def lookup_of(**columns: Any) -> LookupTable:
+    schema = schema_of({"name": "made", **LOOKUP})
+    return LookupTable.of(schema.derived[0], pa.table(columns), "items.csv")
+
+
+@given(st.dictionaries(st.integers(-5, 60), st.none() | st.text(max_size=3)), st.lists(st.none() | st.integers(-9, 70)))
+def test_a_lookup_is_a_dictionary(known: dict[int, str | None], asked: list[int | None]) -> None:
+    table = lookup_of(id=pa.array(list(known), pa.int32()), brand=pa.array(list(known.values()), pa.string()))
+    made = derived({"item": pa.array(asked, pa.int64())}, {"made": table}, **LOOKUP)
+    assert made == [None if key is None else known.get(key) for key in asked]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"id": ["a", "b", "a"], "brand": [1, 2, 3]},
+            "key column 'id' has the value 'a' in 2 rows; keep one row a key",
+        ),
+        ({"id": ["a", None], "brand": [1, 2]}, "key column 'id' has 1 missing values"),
+        ({"id": [1.5], "brand": [1]}, "key column 'id' is double, expected string or integer"),
+        ({"ids": [1], "brand": [1]}, "column 'id' (derived 'made') is missing; did you mean ids?"),
+    ],
+)
+def test_a_table_without_one_row_a_key_is_refused(columns: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=re.escape(f"items.csv: {said}")):
+        lookup_of(**columns)
+
+
+def test_a_lookup_may_give_dates_numbers_and_lists() -> None:
+    values = [date(2024, 1, 1)], pa.array([3], pa.int8()), [["a", "b"]]
+    kinds = [lookup_of(id=["k"], brand=one).values for one in values]
+    assert [str(kind.type) for kind in kinds] == ["date32[day]", "int64", "list<item: string>"]
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (
+            {"function": "hour", "of": "t", "zone": "Asia/Shangai"},
+            "zone 'Asia/Shangai' is no IANA time zone; did you mean Asia/Shanghai",
+        ),
+        (
+            {"function": "hour", "of": "t", "zone": "shanghai"},
+            "zone 'shanghai' is no IANA time zone; did you mean Asia/Shanghai?",
+        ),
+        (
+            {"function": "hour", "of": "t", "zone": "+08:00"},
+            "zone '+08:00' is no IANA time zone; write it as Asia/Shanghai or UTC",
+        ),
+        ({"function": "cross", "of": ["a", "b"], "zone": "UTC"}, "cross takes no zone"),
+        ({"function": "cross", "of": "a"}, "cross takes 2 to 3 columns, not ['a']"),
+        ({"function": "bucketize", "of": "a", "boundaries": [3, 1]}, "boundaries must rise, not [3.0, 1.0]"),
+        ({"function": "lookup", "of": "a", "file": "x.csv", "key": "id"}, "lookup needs value"),
+        ({"function": "ratio", "of": ["a", "b"], "file": "x.csv"}, "ratio takes no file"),
+        (
+            {"function": "ratio", "of": ["a", "made"]},
+            "derived 'made' is computed of 'made', which has to stand before it",
+        ),
+        (
+            {"function": "ratio", "of": ["clicked", "b"]},
+            "feature 'made' reads column 'made', computed of 'clicked', which is the label 'click'",
+        ),
+        (
+            {"function": "ratio", "of": ["a", "day"]},
+            "column 'day', which derived features are computed of, has the name of a column that every request has",
+        ),
+        ({"function": "hours", "of": "a"}, "derived.0.function: input should be 'hour', 'weekday'"),
+        ({"function": "hour", "of": "a", "zon": "UTC"}, "derived.0.zon: unknown key; did you mean zone?"),
+    ],
+)
+def test_a_wrong_derived_column_is_told_in_one_line(one: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)) as told:
+        schema_of({"name": "made", **one})
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        ({"function": "cross", "of": ["itme", "who"]}, "derived 'made': column 'itme' is missing; did you mean item?"),
+        ({"function": "cross", "of": ["item", "price"]}, "column 'price' is float64, cross takes string or integer"),
+        ({"function": "ratio", "of": ["price", "item"]}, "column 'item' is string, ratio takes integer or floating"),
+        ({"function": "hour", "of": "born"}, "column 'born' is date, hour takes a timestamp, or int64 microseconds"),
+        ({"function": "days_since", "of": "price"}, "column 'price' is float64, days_since takes a date, text such"),
+    ],
+)
+def test_inputs_of_another_type_are_refused_by_name(one: dict[str, Any], said: str) -> None:
+    types = {"at": "timestamp", "who": "int64", "item": "string", "price": "float64", "born": "date"}
+    columns = {name: ibis.dtype(kind) for name, kind in types.items()}
+    with pytest.raises(DataError, match=r"^log: derived 'made': ") as told:
+        derived_types(DerivedColumns(schema_of({"name": "made", **one})), columns, "log")
+    assert said in str(told.value)
+
+
+def test_a_request_carries_what_derived_features_are_computed_of() -> None:
+    schema = schema_of(
+        {"name": "hour", "function": "hour", "of": "at"},
+        {"name": "item_hour", "function": "cross", "of": ["item", "hour", "page"]},
+        {"name": "age", "function": "days_since", "of": "released"},
+        {"name": "spare", "function": "ratio", "of": ["price", "paid"]},
+        scenario={"column": "page"},
+        features=[
+            {"name": "thing", "column": "item", "kind": "id", "side": "item", "encoder": "vocab"},
+            {"name": "ih", "column": "item_hour", "kind": "id", "side": "item", "encoder": "vocab"},
+            {"name": "days", "column": "age", "kind": "dense", "side": "item", "encoder": "standard"},
+        ],
+    )
+    assert [(given.name, given.column, given.side) for given in schema.inputs] == [
+        ("thing", "item", "item"),
+        ("time", "at", "user"),
+        ("released", "released", "item"),
+    ]
+    assert [d.name for d in schema.select(("days",)).derived] == ["age"]
+
+
+MADE = [
+    {"name": "hour", "function": "hour", "of": "time", "zone": "Asia/Shanghai"},
+    {"name": "brand", "function": "lookup", "of": "item", "file": "brands.csv", "key": "item", "value": "brand"},
+    {"name": "brand_hour", "function": "cross", "of": ["brand", "hour", "scenario"]},
+    {"name": "old", "function": "days_since", "of": "released"},
+    {"name": "value", "function": "ratio", "of": ["price", "visits"]},
+]
+FEATURES = [
+    {"name": "hour", "kind": "id", "side": "user", "encoder": "vocab"},
+    {"name": "brand", "kind": "id", "side": "item", "encoder": "vocab"},
+    {"name": "brand_hour", "kind": "id", "side": "item", "encoder": "vocab"},
+    {"name": "days", "column": "old", "kind": "dense", "side": "item", "encoder": "standard"},
+    {"name": "value", "kind": "dense", "side": "item", "encoder": "standard"},
+]
+BRANDS = "item,brand\n" + "".join(f"{item},{brand}\n" for item, brand in zip("abcd", ("x", "y", "x", ""), strict=True))
+EVERYTHING = """
+    SELECT *, hour(time + INTERVAL 8 HOUR) AS hour,
+           hour(time + INTERVAL 8 HOUR)::VARCHAR AS hour_text,
+           CASE item WHEN 'a' THEN 'x' WHEN 'b' THEN 'y' WHEN 'c' THEN 'x' END AS brand,
+           date_diff('day', released, time::DATE) AS old, price / nullif(visits, 0) AS value,
+           (watched > 0.5)::INT AS label_long, (action IN ('buy', 'cart'))::INT AS label_deep
+    FROM given
+"""
+RULES = [
+    {"name": "long", "column": "watched", "above": 0.5},
+    {"name": "deep", "column": "action", "in": ["buy", "cart"]},
+    {"name": "paid", "column": "bought", "equals": True},
+]
+
+
+def derived_file(**changes: Any) -> DataFile:
+    """The dated log with derived columns and labels by rule."""
+    features = [f for f in DATED["features"] if f["name"] not in ("visits", "clicks", "buys")]
+    schema = {"derived": MADE, "features": [*features, *FEATURES], "labels": RULES, "weight": None}
+    return data_file(schema=schema | changes)
+
+
+def write_raw(raw: Path, days: int) -> Path:
+    write_log(raw, days)
+    for number in range(1, days + 1):
+        released = [None if i % 7 == 0 else date(2024, 1, 1) + timedelta(days=i) for i in range(60)]
+        watched, action = [i / 60 for i in range(60)], [("look", "cart", "buy")[i % 3] for i in range(60)]
+        write_day(raw, number, released=pa.array(released, pa.date32()), watched=watched, action=action)
+    (raw / "brands.csv").write_text(BRANDS)
+    return raw
+
+
+def by_sql(events: pa.Table) -> pa.Table:
+    naive = events["time"].cast(pa.timestamp("us"))
+    with duckdb.connect() as con:
+        con.register("given", events.drop("time").append_column("time", naive))
+        return con.sql(EVERYTHING).to_arrow_table()
+
+
+def test_both_engines_compute_them_as_sql_does(each_engine: Engine, tmp_path: Path) -> None:
+    raw, file = write_raw(tmp_path, 1), derived_file()
+    log = pq.read_table(next(raw.rglob("part-0.parquet")))
+    expected = by_sql(log.append_column("row", pa.array(np.arange(len(log))))).sort_by("row")
+    users = {"city": pa.nulls(len(log), pa.string()), "age": pa.nulls(len(log), pa.float64())}
+    for name, column in {**users, "row": pa.array(np.arange(len(log)))}.items():
+        log = log.append_column(name, column)
+    table = pa.csv.read_csv(raw / "brands.csv", convert_options=pa.csv.ConvertOptions(strings_can_be_null=True))
+    columns = DerivedColumns(file.features, {"brand": LookupTable.of(file.features.derived[1], table, "brands.csv")})
+    events = each_engine.arrow(etl.standard(each_engine, each_engine.from_arrow(log), file, columns).order_by("row"))
+    for name in ("hour", "brand", "old", "value"):
+        assert events[name].to_pylist() == expected[name].to_pylist(), name
+    crossed = zip(*(expected[name].to_pylist() for name in ("brand", "hour_text", "scenario")), strict=True)
+    assert events["brand_hour"].to_pylist() == [None if None in one else "|".join(one) for one in crossed]
+    assert events["_label_long"].to_pylist() == expected["label_long"].to_pylist()
+    assert events["_label_deep"].to_pylist() == expected["label_deep"].to_pylist()
+    assert events["_label_paid"].to_pylist() == [int(paid) for paid in log["bought"].to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared folder of three days, the last held out; its raw log lies beside it."""
+    folder = tmp_path_factory.mktemp("derived")
+    prepare(derived_file(), write_raw(folder / "raw", 3), folder / "out")
+    return folder / "out"
+
+
+def rows_and_sql(out: Path, day_: date) -> tuple[pa.Table, pa.Table]:
+    """The prepared rows of a day, and what SQL makes of the raw ones, in one order."""
+    raw = pq.read_table(out.parent / "raw" / "log" / f"day={day_}" / "part-0.parquet")
+    made = by_sql(raw).append_column("at", raw["time"])
+    rows = pq.read_table(out / f"day={day_}", partitioning=None)
+    assert rows["time"].cast(pa.int64()).to_pylist() == made.sort_by("at")["at"].cast(pa.int64()).to_pylist()
+    return rows, made
+
+
+@pytest.mark.engine
+def test_prepared_days_hold_what_the_encoders_make_of_them(prepared: Path) -> None:
+    encoders = Encoders.load(prepared)
+    rows, made = rows_and_sql(prepared, day(3))
+    for feature, source in (("hour", "hour"), ("brand", "brand"), ("days", "old"), ("value", "value")):
+        expected = np.sort(encoders.encode(feature, made[source]))
+        np.testing.assert_allclose(np.sort(rows[feature].to_numpy()), expected, rtol=1e-6)
+    assert sum(rows["label_long"].to_pylist()) == sum(made["label_long"].to_pylist())
+    seen = pa.concat_tables([rows_and_sql(prepared, day(number))[1] for number in (1, 2)])
+    assert set(encoders.tables["hour"].values.to_pylist()) == set(seen["hour"].to_pylist())  # type: ignore[attr-defined]
+    assert encoders.scalers["days"].shift == pytest.approx(np.nanmean(seen["old"].to_numpy().astype(float)))
+
+
+@pytest.mark.engine
+def test_a_request_encodes_to_what_was_prepared(prepared: Path) -> None:
+    encoders = Encoders.load(prepared)
+    requests = pq.read_table(prepared / "requests.parquet")
+    rows = pq.read_table(prepared / f"day={day(3)}", partitioning=None)
+    rows = rows.take(pa.array([rows["row"].to_pylist().index(row) for row in requests["row"].to_pylist()]))
+    assert "hour" not in requests.column_names and requests["released"].type == pa.string()
+    sent = {given.column: requests[given.name].to_pylist() for given in encoders.schema.inputs if given.name != "time"}
+    sent |= {"time": requests["time"].cast(pa.int64()).to_numpy(), "scenario": requests["scenario"].to_pylist()}
+    made = encoders.derived(sent)
+    for feature in (f for f in encoders.schema.features if f.source in made):
+        online = encoders.encode(feature.name, made[feature.source])
+        np.testing.assert_array_equal(online, rows[feature.name].to_numpy(), feature.name)
+
+
+@pytest.mark.engine
+def test_a_table_goes_along_and_counts(prepared: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared, tmp_path / "copy")
+    encoders = Encoders.load(prepared)
+    assert Encoders.load(tmp_path / "copy").fingerprint() == encoders.fingerprint()
+    table = tmp_path / "copy" / "vocab" / "lookup_brand.parquet"
+    pq.write_table(pa.table({"item": ["a"], "brand": ["x"]}), table)
+    assert Encoders.load(tmp_path / "copy").fingerprint() != encoders.fingerprint()
+    table.unlink()
+    with pytest.raises(DataError, match=r"lookup_brand.parquet: no such file; derived 'brand' needs its table"):
+        Encoders.load(tmp_path / "copy")
+    encoders.select(("brand_hour", "item")).save(tmp_path)
+    assert [d.name for d in Encoders.load(tmp_path).schema.derived] == ["hour", "brand", "brand_hour"]
+
+
+@pytest.mark.engine
+def test_days_that_come_later_look_up_the_same(prepared: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared.parent / "raw", tmp_path / "raw")
+    shutil.copytree(prepared, tmp_path / "out")
+    write_raw(tmp_path / "raw", 4)
+    (tmp_path / "raw" / "brands.csv").write_text("item,brand\na,z\n")
+    said: list[str] = []
+    manifest = prepare(derived_file(), tmp_path / "raw", tmp_path / "out", progress=said.append)
+    assert manifest.fingerprint == Encoders.load(prepared).fingerprint()
+    assert any("brands.csv changed since it was prepared" in line for line in said)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"labels": [{"name": "bought", "column": "bought", "equals": "yes"}]},
+            "column 'bought' is boolean, so it is never 'yes' (equals)",
+        ),
+        (
+            {"labels": [{"name": "long", "column": "w", "in": [1, "two"]}]},
+            "column 'w' is float64, so it is never 'two' (in)",
+        ),
+        (
+            {"labels": [{"name": "deep", "column": "action", "above": 3}]},
+            "column 'action' is string, but `above` takes numbers",
+        ),
+        (
+            {"labels": [{"name": "dear", "column": "price", "above": 3}], "features": DATED["features"][:1]},
+            "label column 'price' has ",
+        ),
+        (
+            {"derived": [{**MADE[1], "file": "brand.csv"}], "features": [DATED["features"][0], FEATURES[1]]},
+            "derived 'brand': file brand.csv is not in ",
+        ),
+        (
+            {"derived": [{**MADE[1], "of": "visits"}], "features": [DATED["features"][0], FEATURES[1]]},
+            "column 'visits' is int64, but key 'item' of brands.csv is string",
+        ),
+        (
+            {"derived": [{**MADE[0], "name": "price"}], "features": DATED["features"][:1]},
+            "derived 'price': the log has a column of that name; choose another",
+        ),
+    ],
+)
+def test_a_log_that_does_not_fit_is_refused_in_one_line(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(said)) as told:
+        prepare(derived_file(**changes), write_raw(tmp_path / "raw", 3), tmp_path / "out")
+    assert "\n" not in str(told.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.engine
+def test_what_no_float_holds_is_told_by_prepare(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", 3)
+    nothing, more = pa.nulls(60, pa.date32()), {"watched": np.zeros(60), "action": ["look"] * 60}
+    write_day(raw, 2, released=nothing, price=np.full(60, 1e308), w=np.full(60, -1e308), **more)
+    made = [{"name": "value", "function": "difference", "of": ["price", "w"]}]
+    features = [DATED["features"][0], FEATURES[-1]]
+    with pytest.raises(DataError, match=r"^derived 'value': the difference of 1e\+308 and -1e\+308 is more than"):
+        prepare(derived_file(derived=made, features=features), raw, tmp_path / "out")
+
+
+def test_a_feature_may_not_read_what_a_label_by_rule_is_made_of() -> None:
+    labels = [{"name": "liked", "column": "rating", "above": 3}, {"name": "rated", "column": "rating", "in": [1, 5]}]
+    features = [{"name": "rating", "kind": "dense", "side": "item", "encoder": "standard"}]
+    with pytest.raises(
+        ConfigError, match=r"feature 'rating' reads column 'rating', which is the label '.*'; a feature is"
+    ):
+        schema_of({"name": "hour", "function": "hour", "of": "at"}, labels=labels, features=features)
