@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import pydantic
 import yaml
+from pydantic.fields import FieldInfo
 
 from swrec_prod.errors import ConfigError, SwrecError, nearest
+
+# parts of a place that are no keys: which alternative of a type pydantic tried
+ALTERNATIVE = re.compile(r"function-|(str|bool|int|float)$|(dict|tuple|list)\[")
+IN_YAML = (
+    ("a list", re.compile(r"a valid (tuple|list)", re.IGNORECASE)),
+    ("List", re.compile(r"^Tuple")),
+    ("keys and values", re.compile(r"a valid dictionary( or instance of \w+)?")),
+)  # what Python calls otherwise
 
 StrictT = TypeVar("StrictT", bound="Strict")
 
@@ -24,7 +34,9 @@ def parse(record: type[StrictT], data: Any, source: str, error: type[SwrecError]
     try:
         return record.model_validate(data)
     except pydantic.ValidationError as failure:
-        first = failure.errors()[0]
+        problems = failure.errors()
+        unknown = (problem for problem in problems if problem["type"] == "extra_forbidden")
+        first = next(unknown, problems[0])  # a misspelt key may be one that is required
         raise error(f"{source}: {_explain(record, first)}") from None
 
 
@@ -52,7 +64,7 @@ def dump(record: Strict, path: str | Path) -> None:
 
 
 def _explain(record: type[pydantic.BaseModel], problem: Any) -> str:
-    place = [p for p in problem["loc"] if not (isinstance(p, str) and p.startswith("function-"))]
+    place = [p for p in problem["loc"] if not (isinstance(p, str) and ALTERNATIVE.match(p))]
     dotted = ".".join(str(p) for p in place) or "(top level)"
     if problem["type"] == "extra_forbidden":
         owner = _owner(record, place[:-1])
@@ -61,6 +73,9 @@ def _explain(record: type[pydantic.BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{dotted}: required, but not given"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] != "value_error":
+        for ours, theirs in IN_YAML:
+            message = theirs.sub(ours, message)
     given = problem.get("input")
     shown = "" if isinstance(given, (dict, list)) or problem["type"] == "value_error" else f", not {given!r}"
     return f"{dotted}: {message[0].lower() + message[1:]}{shown}"
@@ -71,12 +86,16 @@ def _owner(record: type[pydantic.BaseModel], place: list[Any]) -> type[pydantic.
     for key in place:
         if not isinstance(key, str):
             continue  # an index into a list: the element type was taken with the field
-        field = record.model_fields.get(key)
+        field = record.model_fields.get(key) or _called(record, key)
         inner = _record_in(field.annotation) if field else None
         if inner is None:
             return None
         record = inner
     return record
+
+
+def _called(record: type[pydantic.BaseModel], alias: str) -> FieldInfo | None:
+    return next((field for field in record.model_fields.values() if field.alias == alias), None)
 
 
 def _record_in(annotation: Any) -> type[pydantic.BaseModel] | None:

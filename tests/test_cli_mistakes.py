@@ -43,6 +43,7 @@ pytestmark = pytest.mark.engine
             "no day in data.days.test 2024-01-01..; available: 2000-11-24..2000-12-05 (12 days)",
         ),
         (("data.days.valid=2000-12-02",), "days.train ..2000-12-02 must end before days.valid 2000-12-02 begins"),
+        (("data.days={train: ..2000-12-01, valid: 2000-12-02, eval: 2000-12-03}",), "data.days.eval: unknown key; did"),
         (("data.days.valid=today",), "data.days.valid: 'today' is not a range of days such as"),
     ],
 )
@@ -103,6 +104,51 @@ def test_a_wrong_path_is_named_and_nothing_is_written(
     }
     refused(swrec(*(word.format(**places) for word in words)), message.format(**places))
     assert not list(empty.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        ("features.0", {"encodr": "vocab"}, "schema.features.0.encodr: unknown key; did you mean encoder?"),
+        (
+            "features.0",
+            {"encoder": {"kind": "vocab", "min_cout": 2}},
+            "encoder.min_cout: unknown key; did you mean min_c",
+        ),
+        ("features.0", {"encoder": "vocb"}, "features.0.encoder.kind: input should be 'vocab', 'hash'"),
+        ("features.0", {"shared_with": "item"}, "'user_id' has an encoder of its own, or one by shared_with, not both"),
+        (
+            "features.1",
+            {"fields": [{"name": "user_id", "colum": "x"}]},
+            "features.1.fields.0.colum: unknown key; did you",
+        ),
+        ("features.1", {"where": {"tab": {"a": 1}}}, "schema.features.1.where: input should be a valid string"),
+        ("scenario", {"values": [0, 1]}, "scenario.values: 0 is no text, which scenarios are; write it in quotes, as"),
+        ("scenario", {"colum": "tab"}, "schema.scenario.colum: unknown key; did you mean column?"),
+        ("labels.0", {"abov": 3}, "schema.labels.0.abov: unknown key; did you mean above?"),
+        ("labels.0", {"above": 3, "equals": 5}, "label 'click' has above and equals; give one rule"),
+        ("labels.0", {"equals": [4, 5]}, "schema.labels.0.equals: [4, 5] is not one value; for several say in"),
+        ("", {"label": []}, "schema.label: unknown key; did you mean labels?"),
+        ("", {"derived": ["hour"]}, "schema.derived.0: input should be keys and values, not 'hour'"),
+    ],
+)
+def test_a_mistake_inside_a_data_file_is_told_with_its_place(
+    place: str, change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    features = [
+        {"name": "user_id", "kind": "id", "side": "user", "encoder": "vocab"},
+        {"name": "seen", "kind": "sequence", "side": "user", "item": "user_id"},
+    ]
+    schema: Any = {"name": "x", "time": "t", "user": "u", "features": features, "scenario": {}}
+    schema["labels"] = [{"name": "click", "column": "clicked"}]
+    record = schema
+    for key in place.split(".") if place else ():
+        record = record[int(key) if key.isdigit() else key]
+    record |= change
+    file = tmp_path / "data.yaml"
+    file.write_text(yaml.safe_dump({"source": "parquet", "options": {"log": "*.parquet"}, "schema": schema}))
+    refused(swrec("prepare", file, "--raw", tmp_path, "--out", tmp_path / "out"), message)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.yaml"]
 
 
 def wide_table(rows: int = 40) -> pa.Table:

@@ -48,9 +48,7 @@ class LookupTable:
         twice = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(twice):
             key, rows = twice[0]["values"].as_py(), twice[0]["counts"].as_py()
-            raise DataError(
-                f"{where}: key column {derived.key!r} has the value {key!r} in {rows} rows; keep one row a key"
-            )
+            raise DataError(f"{where}: key column {derived.key!r} has {key!r} in {rows} rows; keep one row a key")
         return cls(keys, _plain(flat(table[derived.value])))
 
     def __call__(self, values: Values, feature: str) -> pa.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pydantic
 
@@ -30,6 +30,14 @@ class Scenario(Strict):
     column: str = "scenario"
     values: tuple[str, ...] = ()
     unseen: Literal["error", "fallback"] = "error"
+
+    @pydantic.field_validator("values", mode="before")
+    @classmethod
+    def _are_text(cls, values: Any) -> Any:
+        for value in values if isinstance(values, (list, tuple)) else ():
+            if not isinstance(value, str):
+                raise ValueError(f"{value!r} is no text, which scenarios are; write it in quotes, as the log has it")
+        return values
 
     @property
     def size(self) -> int:
@@ -92,7 +100,8 @@ class FeatureSchema(SchemaRecord):
 
     def _check_names(self) -> None:
         """Names are of one thing each: features, derived columns, and what a sequence or a bag adds to them."""
-        for what, names in (("feature", [f.name for f in self.features]), ("derived", [d.name for d in self.derived])):
+        records = {"feature": self.features, "derived": self.derived, "label": self.labels}
+        for what, names in ((what, [record.name for record in of]) for what, of in records.items()):
             twice = [name for name, n in Counter(names).items() if n > 1]
             if twice:
                 raise ValueError(f"{what} {twice[0]!r} is defined twice")

@@ -34,6 +34,13 @@ class Label(SchemaRecord):
 
     model_config = pydantic.ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
+    @pydantic.field_validator("equals", mode="before")
+    @classmethod
+    def _is_one(cls, value: Any) -> Any:
+        if isinstance(value, (list, dict)):
+            raise ValueError(f"{value} is not one value; for several say in")
+        return value
+
     @pydantic.field_validator("any_of", mode="before")
     @classmethod
     def _from_value(cls, value: Any) -> Any:
