@@ -28,7 +28,8 @@ from swrec_prod.datasets import DATASETS
 from swrec_prod.logs.parquet_log import Join, ParquetOptions, Time
 from swrec_prod.models import MODELS
 from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.schema import Encoder, EncoderKind, Feature, FeatureSchema, Label, Scenario
+from swrec_prod.schema import Derived, Encoder, EncoderKind, Feature, FeatureSchema, Label, Scenario
+from swrec_prod.schema.derived import Function
 
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 DATA = ROOT / "docs" / "data.md"
@@ -133,8 +134,9 @@ def test_every_key_of_a_data_file_is_described() -> None:
     assert described("Options of `parquet`:") == keys(ParquetOptions)
     assert described("Keys of `schema`:") == keys(FeatureSchema)
     assert described("Keys of a feature:") == keys(Feature)
+    assert described("Functions of a derived column:") == set(get_args(Function))
     words = set(re.findall(r"\w+", DATA.read_text()))
-    assert words >= {key for record in (Join, Time, Scenario, Label, Encoder) for key in keys(record)} | set(
+    assert words >= {key for record in (Join, Time, Scenario, Label, Encoder, Derived) for key in keys(record)} | set(
         get_args(EncoderKind)
     )
 
