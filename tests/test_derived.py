@@ -470,12 +470,3 @@ def test_what_no_float_holds_is_told_by_prepare(tmp_path: Path) -> None:
     features = [DATED["features"][0], FEATURES[-1]]
     with pytest.raises(DataError, match=r"^derived 'value': the difference of 1e\+308 and -1e\+308 is more than"):
         prepare(derived_file(derived=made, features=features), raw, tmp_path / "out")
-
-
-def test_a_feature_may_not_read_what_a_label_by_rule_is_made_of() -> None:
-    labels = [{"name": "liked", "column": "rating", "above": 3}, {"name": "rated", "column": "rating", "in": [1, 5]}]
-    features = [{"name": "rating", "kind": "dense", "side": "item", "encoder": "standard"}]
-    with pytest.raises(
-        ConfigError, match=r"feature 'rating' reads column 'rating', which is the label '.*'; a feature is"
-    ):
-        schema_of({"name": "hour", "function": "hour", "of": "at"}, labels=labels, features=features)

@@ -107,9 +107,11 @@ class Profile:
             wrong = missing if label.has_rule else "values that are neither 0 nor 1"
             yield counted[f"unusable_{label.name}"], f"label column {label.column!r}", wrong
         for label, first in schema.chained:
-            wrong = f"values of 1 where {first.column!r} is 0, though it is after it"
+            earlier = first.name if first.has_rule else first.column
+            wrong = f"values of 1 where {earlier!r} is 0, though it is after it"
             remedy = f"mend these rows, or leave `after: {first.name}` out"
-            yield counted[f"early_{label.name}"], f"label column {label.column!r}", f"{wrong}; {remedy}"
+            what = f"label {label.name!r}" if label.has_rule else f"label column {label.column!r}"
+            yield counted[f"early_{label.name}"], what, f"{wrong}; {remedy}"
         yield from self._unusable()
         if schema.weight:
             yield counted["unusable_weight"], f"weight column {schema.weight!r}", "values that are no number >= 0"
