@@ -22,8 +22,8 @@ Shape = Literal["one", "several", "behaviours"]  # values a row
 class Slot(NamedTuple):
     """A column that a request may hold.
 
-    part: `user` or `items`; side: of its feature; shape: one value a row, any number, or one (or a bag) for each
-    behaviour; number: values are finite numbers.
+    part: `user` or `items`; side: of its feature, or of the derived ones that are computed of it; shape: one value a
+    row, any number, or one (or a bag) for each behaviour; number: values are finite numbers.
     """
 
     part: str
@@ -34,11 +34,20 @@ class Slot(NamedTuple):
 
 def slots_of(schema: FeatureSchema) -> dict[str, Slot]:
     """By name."""
-    slots = {MOMENT: Slot(USER, "context", "one", False)}
+    derived = {d.name for d in schema.derived}
+    slots = {}
     for feature in schema.features:
-        part = ITEMS if feature.side == "item" else USER
-        slots |= {name: Slot(part, feature.side, *of) for name, of in _columns(schema, feature)}
-    return slots
+        for name, of in _columns(schema, feature):
+            if feature.raw_columns.get(name) not in derived:
+                slots[name] = Slot(_part(feature.side), feature.side, *of)
+    for given in schema.inputs:
+        if given.feature is None:
+            slots[given.name] = Slot(_part(given.side), given.side, "one", False)
+    return slots | {MOMENT: Slot(USER, "context", "one", False)}
+
+
+def _part(side: str) -> str:
+    return ITEMS if side == "item" else USER
 
 
 def lengths_name(name: str) -> str:

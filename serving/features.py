@@ -15,9 +15,9 @@ from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
 from swrec_prod.encoding.raw_values import integers
 from swrec_prod.encoding.sequences import RawLists, encode_sequence, needs_moment, raw_names
 from swrec_prod.errors import RequestError, nearest
-from swrec_prod.schema import Feature
 from swrec_prod.schema.layout import Layout, SequenceLayout
 from swrec_prod.serving.columns import ITEMS, MOMENT, USER, lengths_name, one_each, raw_behaviours, raw_values, slots_of
+from swrec_prod.serving.derived import DerivedFeatures
 
 MAX_VALUES = 2_000_000  # ids of a request once the user's rows are repeated: bounds its memory
 
@@ -31,7 +31,8 @@ class RequestEncoder:
         self.max_candidates = max_candidates
         self.slots = slots_of(encoders.schema)
         self._features = [*layout.pooled, *layout.looked_up, *layout.dense]
-        self._needed = _needed(layout, self._features)
+        self._derived = DerivedFeatures(encoders, self.slots, self._features)
+        self._needed = self._derived.needed | _of_sequences(layout)
 
     def encode(self, request: Any, scenario: int) -> Packed:
         """The candidates of a wire.ScoreRequest, all of the scenario with this index.
@@ -41,7 +42,7 @@ class RequestEncoder:
         given = self._by_name(request)
         raw = {name: self._raw(name, given) for name in given if name in self._needed}
         rows = self._candidates(raw)
-        columns = self._encoded(raw)
+        columns = self._encoded(self._derived.added_to(raw, rows, request.scenario))
         user, items = ({n: c for n, c in columns.items() if self._part_of(n) == part} for part in (USER, ITEMS))
         several = sum(len(c.values) for c in user.values() if isinstance(c, Ragged))
         if several * rows > MAX_VALUES:
@@ -56,6 +57,8 @@ class RequestEncoder:
         for part, columns in ((USER, request.user), (ITEMS, request.items)):
             for column in columns:
                 slot = self.slots.get(column.name)
+                if column.name in self._derived.parts:
+                    raise RequestError(f"{part}: feature {column.name!r} is derived; send the columns it is made of")
                 if slot is None:
                     raise RequestError(f"{part}: unknown feature {column.name!r}; {nearest(column.name, self.slots)}")
                 if slot.part != part:
@@ -107,18 +110,20 @@ class RequestEncoder:
 
     def _part_of(self, column: str) -> str:
         """USER or ITEMS, by the feature that a prepared column is of."""
+        if column in self._derived.parts:
+            return self._derived.parts[column]
         return self.slots[column].part if column in self.slots else self._part_of(column.rpartition(".")[0] or MOMENT)
 
 
-def _needed(layout: Layout, features: list[Feature]) -> dict[str, str]:
-    """The columns that a request must have, and of what kind their features, or parts of behaviours, are."""
-    needed = {name: feature.kind for feature in features for name in feature.raw_columns}
+def _of_sequences(layout: Layout) -> dict[str, str]:
+    """The columns of behaviours that a request must have, and of what kind they are."""
+    needed: dict[str, str] = {}
     for sequence in layout.sequences:
         kinds = {part.name: part.kind for part in sequence.parts}
         needed |= {name: kinds.get(name, "id") for name in raw_names(sequence)}
         if needs_moment(sequence):
             needed[MOMENT] = "dense"
-    return dict(needed)
+    return needed
 
 
 def _moment(sequence: SequenceLayout, raw: Mapping[str, Any]) -> np.ndarray | None:

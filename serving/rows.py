@@ -47,8 +47,8 @@ def requests_from_table(
     limit: about how many rows to take, a request of every scenario in turn; 0: all rows. Raises DataError naming a
     column that the table lacks.
     """
-    of_user = [name for f in schema.features if f.side != "item" for name in _columns(schema, f.name)]
-    of_item = [name for f in schema.features if f.side == "item" for name in _columns(schema, f.name)]
+    of_user = _columns(schema, ("user", "context"))
+    of_item = _columns(schema, ("item",))
     for name in ("user", "time", "scenario", *of_user, *of_item):
         if name not in table.column_names:
             raise DataError(
@@ -196,17 +196,17 @@ def _values(table: pa.Table, name: str, rows: np.ndarray) -> np.ndarray:
     return table[name].to_numpy()[rows]
 
 
-def _columns(schema: FeatureSchema, name: str) -> list[str]:
-    """The raw columns of a feature in requests.parquet."""
-    feature = schema.feature(name)
-    if feature.kind != "sequence":
-        return list(feature.raw_columns)
-    parts = [part.name for part in schema.parts[name] if part.name != f"{name}.age"]
-    return [*parts, f"{name}.scenario", *([f"{name}.time"] if feature.age else [])]
+def _columns(schema: FeatureSchema, sides: tuple[str, ...]) -> list[str]:
+    """The raw columns, as requests.parquet has them, of the features of these sides."""
+    names = [given.name for given in schema.inputs if given.side in sides]
+    for sequence in (feature for feature in schema.of_kind("sequence") if feature.side in sides):
+        names += [part.name for part in schema.parts[sequence.name] if part.name != f"{sequence.name}.age"]
+        names += [f"{sequence.name}.scenario", *([f"{sequence.name}.time"] if sequence.age else [])]
+    return names
 
 
 def _has_moment(schema: FeatureSchema) -> bool:
-    """Whether requests say their moment: where ages of behaviours are read."""
+    """Whether requests say their moment because ages of behaviours are read."""
     return any(feature.age for feature in schema.features)
 
 

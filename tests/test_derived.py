@@ -25,12 +25,18 @@ from swrec_prod.computed.columns import derived_types
 from swrec_prod.encoding.derived import DerivedColumns
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.lookup_table import LookupTable
+from swrec_prod.encoding.pack import pack
 from swrec_prod.engine.contract import Engine
-from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.errors import ConfigError, DataError, RequestError
+from swrec_prod.export.loaded import encode_rows, take
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.schema import FeatureSchema
+from swrec_prod.schema.layout import Layout
+from swrec_prod.serving.client import make_request
+from swrec_prod.serving.features import RequestEncoder
+from swrec_prod.serving.rows import requests_from_table
 from swrec_prod.strict import parse
 
 ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu")
@@ -270,6 +276,7 @@ def test_a_request_carries_what_derived_features_are_computed_of() -> None:
     )
     assert [(given.name, given.column, given.side) for given in schema.inputs] == [
         ("thing", "item", "item"),
+        ("item", "item", "item"),
         ("time", "at", "user"),
         ("released", "released", "item"),
     ]
@@ -308,7 +315,7 @@ RULES = [
 
 def derived_file(**changes: Any) -> DataFile:
     """The dated log with derived columns and labels by rule."""
-    features = [f for f in DATED["features"] if f["name"] not in ("visits", "clicks", "buys")]
+    features = [f for f in DATED["features"] if f["name"] not in ("near", "visits", "clicks", "buys")]
     schema = {"derived": MADE, "features": [*features, *FEATURES], "labels": RULES, "weight": None}
     return data_file(schema=schema | changes)
 
@@ -392,6 +399,54 @@ def test_a_request_encodes_to_what_was_prepared(prepared: Path) -> None:
     for feature in (f for f in encoders.schema.features if f.source in made):
         online = encoders.encode(feature.name, made[feature.source])
         np.testing.assert_array_equal(online, rows[feature.name].to_numpy(), feature.name)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("names", [(), ("brand_hour", "days", "item"), ("hour", "price"), ("value", "item")])
+def test_requests_are_packed_as_rows_are(names: tuple[str, ...], prepared: Path) -> None:
+    encoders = Encoders.load(prepared)
+    encoders = encoders.select(names) if names else encoders
+    rows, layout = pq.read_table(prepared / "requests.parquet"), Layout.of(encoders.schema, history=False)
+    columns, scenario_N = encode_rows(encoders, layout, rows)
+    encoder, asked = RequestEncoder(layout, encoders), list(requests_from_table(rows, encoders.schema))
+    assert sorted(i for one in asked for i in one.rows) == list(range(len(rows)))
+    for one in asked:
+        scenario = encoders.schema.scenario.index(one.request.scenario)
+        packed = encoder.encode(one.request, scenario)
+        for served, offline in zip(packed, pack(layout, take(columns, one.rows), scenario_N[one.rows]), strict=True):
+            np.testing.assert_array_equal(served, offline)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("user", "items", "said"),
+    [
+        ({"time": 5}, {}, "items: feature 'item' (side item) is missing"),
+        ({}, {"item": ["a"]}, "user: feature 'time' (side context) is missing"),
+        ({"time": 5, "hour": 3}, {"item": ["a"]}, "user: feature 'hour' is derived; send the columns it is made of"),
+        ({"time": 5}, {"item": [3]}, "feature 'item': value 3 is int, expected string"),
+        ({"time": 0.5}, {"item": ["a"]}, "feature 'time': value 0.5 is no whole number"),
+        ({"time": 5, "item": "a"}, {}, "user: feature 'item' has side item and belongs in items"),
+    ],
+)
+def test_a_request_without_the_raw_columns_is_refused(
+    user: dict[str, Any], items: dict[str, Any], said: str, prepared: Path
+) -> None:
+    encoders = Encoders.load(prepared).select(("hour", "brand_hour"))
+    encoder = RequestEncoder(Layout.of(encoders.schema, history=False), encoders)
+    with pytest.raises((RequestError, DataError)) as told:
+        encoder.encode(make_request("home", user, items), 0)
+    assert said in str(told.value)
+
+
+@pytest.mark.engine
+def test_unknown_inputs_of_a_request_are_missing_values(prepared: Path) -> None:
+    encoders = Encoders.load(prepared).select(("hour", "brand_hour", "value"))
+    layout = Layout.of(encoders.schema, history=False)
+    request = make_request("home", {"time": None}, {"item": ["a", None], "price": [None, 1.0], "visits": [3, 0]})
+    packed = RequestEncoder(layout, encoders).encode(request, 0)
+    assert not packed.ids_values.any(), "row 0"
+    np.testing.assert_allclose(packed.dense_BF, 0, atol=1e-6, err_msg="the mean")
 
 
 @pytest.mark.engine

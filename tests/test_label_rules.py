@@ -67,13 +67,13 @@ def test_a_value_that_a_column_cannot_have_is_told(kind: str, value: Any) -> Non
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ([{"name": "dear", "column": "price", "above": 3}], "label column 'price' has . missing values; every row"),
+        ([{"name": "dear", "column": "price", "above": 3}], "label column 'price' has 23 missing values; every row"),
         (
             [
                 {"name": "some", "column": "visits", "above": 90},
                 {"name": "many", "column": "w", "above": 0, "after": "some"},
             ],
-            "label 'many' has .. values of 1 where 'some' is 0, though it is after it; mend these rows, or leave",
+            "label 'many' has 164 values of 1 where 'some' is 0, though it is after it; mend these rows, or leave",
         ),
     ],
 )

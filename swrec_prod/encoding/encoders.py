@@ -53,6 +53,7 @@ class Encoders:
         self.scalers = scalers
         parts = (part for parts in schema.parts.values() for part in parts)
         self._features = {feature.name: feature for feature in (*schema.features, *parts)}
+        self._inputs = {given.name: given.column for given in schema.inputs} | {"scenario": schema.scenario.column}
         names = pa.array(schema.scenario.values, pa.string())
         self._scenarios = Vocabulary(names, pa.array(np.zeros(len(names), np.int64)))
 
@@ -117,6 +118,15 @@ class Encoders:
         if feature.missing_indicator:
             columns[f"{name}.missing"] = np.isnan(floats(raw[name], name)).astype(np.float32)
         return columns
+
+    def with_derived(self, raw: Mapping[str, Values]) -> dict[str, Values]:
+        """`raw`, named as in requests (FeatureSchema.inputs and `scenario`), and the values of those derived features
+        whose inputs it has, by the names of Feature.raw_columns. Raises as DerivedColumns does.
+        """
+        given = {column: raw[name] for name, column in self._inputs.items() if name in raw}
+        made = self.derived(given) if self.schema.derived else {}
+        of_features = {name: column for f in self.schema.features for name, column in f.raw_columns.items()}
+        return {**raw, **{name: made[column] for name, column in of_features.items() if column in made}}
 
     def encode_scenario(self, values: Values) -> np.ndarray:
         """Scenario indices, int64 [N]. An unseen value has the fallback index, or is a DataError naming it."""

@@ -121,7 +121,7 @@ class Package:
 
 def encode_rows(encoders: Encoders, layout: Layout, table: pa.Table) -> tuple[dict[str, Column], np.ndarray]:
     """Raw rows, as in requests.parquet, as encoded columns and int64 [N] scenario indices."""
-    raw = {name: table[name] for name in table.column_names}
+    raw = encoders.with_derived({name: table[name] for name in table.column_names})
     columns: dict[str, Column] = {}
     for feature in (*layout.pooled, *layout.looked_up, *layout.dense):
         columns |= encoders.columns_of(feature.name, raw)

@@ -1,10 +1,12 @@
 """What derived columns are made of, and so what a request carries of each row.
 
-a feature that is not derived        under the feature's name, on its side
-a raw column of a derived feature    under that feature's name where a feature reads it too, else under its own, on
-                                     the side of the derived features: item where one of them is of the item
-the time column                      as `time`, int64 microseconds since 1970, once a request
-the scenario column                  is the request's scenario, and no column
+    a feature that is not derived        under the feature's name, on its side
+    a raw column of a derived feature    under its own name, once where a feature of that name reads it too; else on the
+                                         side of the derived features: item where one of them is of the item
+    the time column                      as `time`, int64 microseconds since 1970, once a request
+    the scenario column                  is the request's scenario, and no column
+
+So a name means the same whichever of the features a model was trained on.
 """
 
 from __future__ import annotations
@@ -26,6 +28,11 @@ class Input(NamedTuple):
     side: Side
     feature: Feature | None
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether derived columns are computed of it."""
+        return self.feature is None or self.name == self.column
+
 
 def made_of(column: str, derived: Sequence[Derived], time: str) -> tuple[str, ...]:
     """`column` and, of a derived one, all that it is computed from, derived or raw, once each. time: its column."""
@@ -45,7 +52,7 @@ def inputs_of(features: Sequence[Feature], derived: Sequence[Derived], time: str
     names = {d.name for d in derived}
     read = [(name, column, feature) for feature in features for name, column in feature.raw_columns.items()]
     plain = [Input(name, column, feature.side, feature) for name, column, feature in read if column not in names]
-    sent = {scenario, *(given.column for given in plain)}
+    sent = {scenario, *(given.column for given in plain if given.name == given.column)}
     more: dict[str, Input] = {}
     for _, source, feature in (one for one in read if one[1] in names):
         for column in raw_of(source, derived, time):
