@@ -59,7 +59,7 @@ proto: setup ## serving/ranking_pb2*.py from serving/ranking.proto
 	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. swrec_prod/serving/ranking.proto
 
 lock: setup ## requirements/shared.txt from pyproject.toml; versions stay unless UPGRADE=1
-	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --extra dev --extra gpu $(if $(UPGRADE),--upgrade) \
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --extra dev --extra docs --extra gpu $(if $(UPGRADE),--upgrade) \
 		--no-emit-package torch --no-emit-package fbgemm-gpu --annotation-style line --custom-compile-command "make lock" \
 		pyproject.toml requirements/torch.in --output-file requirements/shared.txt
 
