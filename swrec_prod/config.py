@@ -24,7 +24,11 @@ Quantize = Literal["none", "fp16", "int8", "int4"]
 
 
 class DayRanges(Strict):
-    """Inclusive ranges of days, for example `2000-04-25..2000-11-30`; an open side (`2000-12-01..`) is allowed."""
+    """Inclusive ranges of days, for example `2000-04-25..2000-11-30`; an open side (`2000-12-01..`) is allowed.
+
+    train: days whose rows change weights. valid: later days, which choose the best weights and say when to stop.
+    test: days later still, whose rows are scored once training has ended.
+    """
 
     train: str
     valid: str
@@ -88,9 +92,8 @@ class DataConfig(Strict):
 
 
 class ModelConfig(pydantic.BaseModel):
-    """name: a key of MODELS; every other key is an option of that model's constructor.
-
-    compat: `benchmark` sets the options that are not given to the form in which the public benchmark has the model.
+    """name: the model; every other key is an option of that model's constructor. compat: `benchmark` sets the options
+    that are not given to the form in which the public benchmark has the model.
     """
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
@@ -160,12 +163,14 @@ class DebiasConfig(Strict):
 
 
 class TrainConfig(Strict):
-    """How the model is fitted. Rates: lr_sparse for the fused row-wise Adagrad of the tables (0: they stay as they
-    are), lr_dense for Adam.
+    """How the model is fitted.
 
-    batch_size: rows a rank and step. patience: validations without a better AUC before training stops. threads: OpenMP
-    threads a rank (0: OMP_NUM_THREADS, else cores / local ranks). evals_per_epoch: validations, evenly spread.
-    replicate_kib: tables up to this size (KiB) are kept whole on every rank instead of being placed on one.
+    seed: of first weights, the order of rows and dropout. epochs: passes over the training rows, at most. batch_size:
+    rows a rank and step. lr_sparse: rate of the fused row-wise Adagrad of the tables (0: they stay as they are).
+    lr_dense: rate of Adam, for all other weights; weight_decay: Adam's L2 penalty on those. patience: validations
+    without a better AUC before training stops. threads: OpenMP threads a rank (0: OMP_NUM_THREADS, else cores / local
+    ranks). evals_per_epoch: validations, evenly spread. replicate_kib: tables up to this size (KiB) are kept whole on
+    every rank instead of being placed on one. embedding_std: standard deviation of the tables' first values.
     embedding_dropout: share of what the tables say of a row that is left out in a training step (not of its
     behaviours). begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed); it has
     the same `model`, features and form of eliminator. They are validated first, and kept where nothing later is better.
@@ -191,8 +196,9 @@ class StrategyConfig(Strict):
     model for every scenario on its rows alone; `finetune`, mix first, and then for every scenario a model that goes on
     from mix's best weights on the rows of that scenario.
 
-    Of finetune: scope, whether the tables move too, or what lies above them only; lr_factor, by which both rates are
-    multiplied; epochs at most. Where a scenario's validation never gets better, its model is mix.
+    The other keys are finetune's. scope: whether the tables move too, or what lies above them only. lr_factor: what
+    both rates are multiplied by. epochs: of each scenario, at most. Where a scenario's validation never gets better,
+    its model is mix.
     """
 
     name: Literal["mix", "single", "finetune"] = "mix"
@@ -219,7 +225,11 @@ class ExportConfig(Strict):
 
 
 class RunConfig(Strict):
-    """One training run."""
+    """One training run.
+
+    data: its rows. model: what is trained. debias: the scenario bias eliminator; left out, the model's own default.
+    train: how. strategy: which rows train which model. export: how the package is made.
+    """
 
     data: DataConfig
     model: ModelConfig

@@ -56,7 +56,10 @@ class Join(Strict):
 
 
 class Time(Strict):
-    """The column of moments, and its unit since 1970 UTC where they are whole numbers; timestamps have their own."""
+    """When an impression was.
+
+    column: of timestamps, or of whole numbers since 1970 UTC. unit: of whole numbers; timestamps have their own.
+    """
 
     column: str = "time"
     unit: Literal["us", "ms", "s"] = "us"

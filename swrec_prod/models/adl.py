@@ -24,7 +24,7 @@ from swrec_prod.layers.scenario import ScenarioEmbedding
 
 
 class ADL(ScenarioModel):
-    """clusters: K. fcn: hidden widths, with `dropout`. scenario_dim: width of e_s; nothing else depends on the
+    """clusters: K. fcn: hidden widths. dropout: behind each. scenario_dim: width of e_s; nothing else depends on the
     scenario. adl_mode: how centres move ("paper": as published, and they collapse; see blocks/clusters.py). momentum:
     of the centres. temperature, warmup (batches assigned at random first): of "stable". init: see ComposedLinear.
     dense: read the dense features too.

@@ -36,10 +36,12 @@ class AESM2(ScenarioModel):
 
     gate_form: "full", the paper's, has a gate of its own for each scenario and costs a row I S E products; "lowrank"
     has G_k[j] = <q_k([h ; e_s]), v_j> with vectors of width `rank`, much less from some 32 scenarios on: the choice
-    compares all scenarios, so that a part, S E rank, always grows. scenario_dim: width of e_s.
+    compares all scenarios, so that a part, S E rank, always grows. rank: of "lowrank". scenario_dim: width of e_s.
 
-    noise_scale: in training the choice sees G + noise_scale E N(0, 1); the mixture does not. specific_weight,
-    shared_weight: of the auxiliary losses, the mean scores of the chosen experts, which pull both kinds apart.
+    noise_scale: in training the choice sees G + noise_scale E N(0, 1); the mixture does not.
+
+    specific_weight, shared_weight: of the auxiliary losses, the mean scores of the chosen experts, which pull both
+    kinds apart.
 
     A released code multiplies logits by masks, with which an expert that is not chosen can win and one that is chosen
     twice counts twice; here the others are masked out. Sizes and weights of the losses are ours, the paper's are not

@@ -25,12 +25,12 @@ from swrec_prod.layers.options import Rate, Width, Widths
 
 
 class CSII(ScenarioModel):
-    """expert: layer widths of all experts, with ReLU, `norm` and `dropout`. cross_topm: how many other scenarios M a
-    row visits, those that attention prefers (see Targets); null: all of them, the paper's, whose cost grows with S.
-    slots: into which an expert's output is cut for the attention inside it. key: width of the keys between scenarios.
-    scenario_dim: width of the scenario's embedding in the query. head: hidden widths of the network of all scenarios.
-    own_weights: of F_s, "full", the paper's, or "rank_one", the fast choice for hundreds of scenarios: they share each
-    layer's matrix and have factors of its inputs and outputs.
+    """expert: layer widths of all experts, with ReLU. norm, dropout: of the experts. cross_topm: how many other
+    scenarios M a row visits, those that attention prefers (see Targets); null: all of them, the paper's, whose cost
+    grows with S. slots: into which an expert's output is cut for the attention inside it. key: width of the keys
+    between scenarios. scenario_dim: width of the scenario's embedding in the query. head: hidden widths of the network
+    of all scenarios. own_weights: of F_s, "full", the paper's, or "rank_one", the fast choice for hundreds of
+    scenarios: they share each layer's matrix and have factors of its inputs and outputs.
 
     The paper's equations are known to us in part. The transform from s to t is a scale for each coordinate, 1 + a_s
     b_t, and a shift, so that parameters grow with S and not S^2. Features that transfer badly are weighted down, not

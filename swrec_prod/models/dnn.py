@@ -19,8 +19,9 @@ from swrec_prod.layers.scenario import ConditionedMLP
 
 
 class DNN(ScenarioModel):
-    """hidden: widths of the layers, with `norm` and `dropout`. scenario_as_feature: the input has an embedding of the
-    scenario too, of width scenario_dim; without it, a row's score does not know where the row was shown.
+    """hidden: widths of the layers. norm, dropout: of those. scenario_as_feature: the input has an embedding of the
+    scenario too; without it, a row's score does not know where the row was shown. scenario_dim: width of that
+    embedding.
     """
 
     def __init__(

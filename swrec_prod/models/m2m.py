@@ -27,13 +27,14 @@ from swrec_prod.layers.options import Rate, Width, Widths
 
 class M2M(ScenarioModel):
     """experts, expert: number E and width m. attention_layers, tower_layers: meta layers of each. head: hidden widths
-    of the last MLP, with `dropout`. scenario_dim: width of e_s. cond: the "scenario" generates the meta weights (they
-    fold), or "scenario_user", it and the user's features (weights for every row, the paper's wider condition).
+    of the last MLP. dropout: behind each of its layers. scenario_dim: width of e_s. cond: the "scenario" generates the
+    meta weights (they fold), or "scenario_user", it and the user's features (weights for every row, the paper's wider
+    condition).
 
-    use_history: F holds what a transformer over the behaviours makes of them, where the data have any; history_layers,
+    use_history: F holds what a transformer over the behaviours makes of them, where the data have any. history_layers,
     positions: see BehaviourTransformer. backbone: beside it F holds x as it is ("none": with behaviours, the paper's
-    F), or after its fields have attended to each other ("field_transformer", `layers` of them); "auto" is the former
-    with behaviours and the latter without. token, heads, feedforward: sizes of both transformers.
+    F), or after its fields have attended to each other ("field_transformer"); "auto" is the former with behaviours and
+    the latter without. layers: of the field transformer. token, heads, feedforward: sizes of both transformers.
 
     The paper's query of behaviours is the scenario; ours is the target item too. Generators are linear and start with
     the attention at the identity and the tower at zero; those of the public benchmark end in a batch norm, and its

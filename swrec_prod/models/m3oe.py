@@ -34,8 +34,8 @@ class M3oE(ScenarioModel):
     of which every scenario has one for each task. dropout: after the layers of h and of the towers.
 
     other_experts: the mean over the other scenarios' experts. "exact" is the paper's and costs a row S experts, fine to
-    about 32 scenarios. Beyond, "sampled" takes part in the mean only `samples` scenarios a batch, in training;
-    "ema_expert" lets one expert with averaged weights speak for the others, in eval too.
+    about 32 scenarios. Beyond, "sampled" takes part in the mean only some scenarios a batch, in training; "ema_expert"
+    lets one expert with averaged weights speak for the others, in eval too. samples: how many "sampled" takes.
 
     own_weights: W_s is "full", the paper's, or "rank_one", an outer product, the fast choice for hundreds of scenarios.
 

@@ -22,7 +22,7 @@ from swrec_prod.layers.scenario import ScenarioMLP, normed
 class MMoE(ScenarioModel):
     """num_experts: how many, whatever the number of scenarios, or "scenarios": as many as those. expert: layer widths
     of each, all with a ReLU. tower: hidden widths of each scenario's tower. norm, dropout: of the experts; tower_norm:
-    of the towers, gate_norm: of the gates' logits, whose "batch" sees the rows of the scenario only.
+    of the towers; gate_norm: of the gates' logits, whose "batch" sees the rows of the scenario only.
 
     The paper's gate has no bias; ours has one, with which a scenario can prefer an expert whatever the row. Benchmarks
     make as many experts as scenarios, so that the cost of a row grows with them; the paper does not ask for it.

@@ -22,9 +22,9 @@ from swrec_prod.layers.scenario import ConditionedMLP
 
 
 class MScan(ScenarioModel):
-    """use_saca: the co-attention (off: the paper's ablation without R_h). attention: its hidden width.
-    gru: width of the scenario encoder. max_same: how many of the latest behaviours S_u keeps.
-    ffn: hidden widths of the main network, with `norm` and `dropout`. scenario_dim: width of the scenario embedding s.
+    """use_saca: the co-attention (off: the paper's ablation without R_h). attention: its hidden width. gru: width of
+    the scenario encoder. max_same: how many of the latest behaviours S_u keeps. ffn: hidden widths of the main network.
+    norm, dropout: of its hidden layers. scenario_dim: width of the scenario embedding s.
 
     Where clicks are rare it learns slowly without a norm. The paper states no widths; these defaults are ours. nn.GRU
     resets after the recurrent product and names the update gate the other way round: the capacity of eq. 4 is the same.

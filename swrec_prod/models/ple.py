@@ -24,7 +24,7 @@ from swrec_prod.layers.scenario import ScenarioMLP
 
 
 class PLE(ScenarioModel):
-    """levels: how many. num_specific: M, num_shared: N. expert: layer widths of each expert in every level, all with a
+    """levels: how many. num_specific: M. num_shared: N. expert: layer widths of each expert in every level, all with a
     ReLU. tower: hidden widths of each scenario's tower. norm, dropout: of the experts; tower_norm: of the towers;
     gate_norm: of the logits of G_s in levels where a row follows its own path. "batch" sees the rows of a scenario's
     own expert, tower or gate only.

@@ -18,7 +18,10 @@ from swrec_prod.strict import Strict, load, parse
 
 
 class RandomSplit(Strict):
-    """Rows are dealt at random to train, valid and test in these `parts`."""
+    """Rows are dealt at random to train, valid and test.
+
+    parts: the share of each; positive, and 1 together. seed: another one deals other rows to them.
+    """
 
     seed: int = 1
     parts: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -32,13 +35,19 @@ class RandomSplit(Strict):
 
 
 class Split(Strict):
-    """The `split` column of benchmark datasets. Behaviours are training rows then: others would tell their labels."""
+    """The `split` column of benchmark datasets. Behaviours are training rows then: others would tell their labels.
+
+    random: rows are dealt at random.
+    """
 
     random: RandomSplit = RandomSplit()
 
 
 class Requests(Strict):
-    """How many held-out rows of each scenario are kept raw in requests.parquet, and the seed that picks them."""
+    """The held-out rows that are kept raw in requests.parquet, for `swrec score` and for the golden rows of packages.
+
+    per_scenario: how many of each scenario. seed: picks them.
+    """
 
     per_scenario: int = pydantic.Field(1000, ge=1)
     seed: int = 1
@@ -50,10 +59,13 @@ class DataFile(Strict):
     Vocabularies and scalers see training rows only: those of `split` train, or days up to and with `fit_until`, or,
     when neither is given, all but the last 20 % of days.
 
+    split: deals rows to train, valid and test in a column of that name; without it runs choose ranges of days.
+    fit_until: the last day that vocabularies and scalers are fitted on; not with a split.
     deduplicate: of the rows of a day that are equal in these columns only the first is kept.
     utc_offset: days begin at midnight there.
     vocabularies: of days that are added later. freeze: new values are unknown values. extend: before a day is added,
         values of the days before it get ids behind the known ones, `min_count` applied to those days; ids never move.
+    requests: how many held-out rows are kept raw.
     """
 
     source: str

@@ -1,0 +1,101 @@
+"""What a docstring says of each key, option and column.
+
+Keys and options are explained in the docstring of the record or model that has them, each by its name and a colon, at
+the beginning of a line or of a sentence; what follows explains it, up to the next one or a paragraph that begins
+otherwise:
+
+    path: what `swrec prepare` wrote. split: `random` reads the split column, `days` reads `days`.
+
+    norm, dropout: of the hidden layers; tower_norm: of the towers.
+
+Columns are lines of an indented block: the name, two spaces, the type, two spaces, the meaning, which may go on in
+lines that begin below it.
+
+    row             int64       the number of the row in the raw log
+    label_<task>    float32     what happened
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """One column of a table on disk, as a docstring describes it."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+class Explained(NamedTuple):
+    """A docstring taken apart. remarks: its paragraphs, or beginnings of them, that explain no key; keys: by name."""
+
+    remarks: tuple[str, ...]
+    keys: Mapping[str, str]
+
+
+def explained(docstring: str | None, names: Iterable[str]) -> Explained:
+    r"""The explanations of `names` and what else the docstring says.
+
+    >>> explained("Rows. path: a folder. user, item: columns.\n\nThe rest.", ["path", "user", "item"]).keys["item"]
+    'columns.'
+    >>> explained("Rows. path: a folder.\n\nThe rest.", ["path"]).remarks
+    ('Rows.', 'The rest.')
+    """
+    heading = _heading(names)
+    remarks: list[str] = []
+    keys: dict[str, str] = {}
+    for paragraph in _paragraphs(docstring):
+        before, *pieces = heading.split(paragraph)
+        if before.strip():
+            remarks.append(before.strip())
+        for heads, text in zip(pieces[::2], pieces[1::2], strict=True):
+            keys |= dict.fromkeys(re.findall(r"\w+", re.sub(r"\(.*?\)", "", heads)), _explanation(heads, text))
+    return Explained(tuple(remarks), keys)
+
+
+def _heading(names: Iterable[str]) -> re.Pattern[str]:
+    """What begins an explanation: one or several names, with a remark in brackets or without, and a colon."""
+    name = f"`?(?:{'|'.join(sorted(map(re.escape, names), key=len, reverse=True)) or '(?!)'})`?(?: \\([^()]*\\))?"
+    return re.compile(rf"(?:^|(?<=[.;:)] )|(?<=[.;:)]\n))({name}(?:,\s{name})*):\s", re.MULTILINE)
+
+
+def _explanation(heads: str, text: str) -> str:
+    """The text of one heading; a remark in brackets behind a name is a part of it."""
+    remark = " ".join(re.findall(r"\(.*?\)", heads))
+    return " ".join(f"{remark} {text}".split()).rstrip(";")
+
+
+def _paragraphs(docstring: str | None) -> list[str]:
+    return re.split(r"\n\s*\n", inspect.cleandoc(docstring)) if docstring else []
+
+
+def blocks(docstring: str | None) -> tuple[str, ...]:
+    """The indented blocks: formulas, tables of columns."""
+    found = (p for p in _blank_separated(docstring) if all(line.startswith("    ") for line in p.splitlines()))
+    return tuple(textwrap.dedent(p) for p in found)
+
+
+def _blank_separated(docstring: str | None) -> list[str]:
+    return [p for p in re.split(r"\n(?:[ \t]*\n)+", inspect.cleandoc(docstring or "")) if p.strip()]
+
+
+def columns(docstring: str | None) -> tuple[Column, ...]:
+    """The columns that the indented blocks of a docstring describe; blocks of another form are left out."""
+    return tuple(column for block in blocks(docstring) for column in _columns_of(block))
+
+
+def _columns_of(block: str) -> list[Column]:
+    found: list[Column] = []
+    for line in block.splitlines():
+        cells = re.split(r"\s{2,}", line.strip(), maxsplit=2)
+        if not line.startswith(" ") and len(cells) == 3:
+            found.append(Column(*cells))
+        elif line.startswith(" ") and found:
+            found[-1] = found[-1]._replace(meaning=f"{found[-1].meaning} {line.strip()}")
+    return found
