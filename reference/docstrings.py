@@ -9,7 +9,7 @@ otherwise:
     norm, dropout: of the hidden layers; tower_norm: of the towers.
 
 Columns are lines of an indented block: the name, two spaces, the type, two spaces, the meaning, which may go on in
-lines that begin below it.
+lines that begin below it. The type may also stand behind the name.
 
     row             int64       the number of the row in the raw log
     label_<task>    float32     what happened
@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 
 class Column(NamedTuple):
-    """One column of a table on disk, as a docstring describes it."""
+    """A column of a table on disk, or several that one line of a docstring describes. type: "" where none is given."""
 
-    name: str
+    names: tuple[str, ...]
     type: str
     meaning: str
 
@@ -55,20 +55,14 @@ def explained(docstring: str | None, names: Iterable[str]) -> Explained:
         if before.strip():
             remarks.append(before.strip())
         for heads, text in zip(pieces[::2], pieces[1::2], strict=True):
-            keys |= dict.fromkeys(re.findall(r"\w+", re.sub(r"\(.*?\)", "", heads)), _explanation(heads, text))
+            keys |= dict.fromkeys(re.findall(r"\w+", heads), " ".join(text.split()).rstrip(";"))
     return Explained(tuple(remarks), keys)
 
 
 def _heading(names: Iterable[str]) -> re.Pattern[str]:
-    """What begins an explanation: one or several names, with a remark in brackets or without, and a colon."""
-    name = f"`?(?:{'|'.join(sorted(map(re.escape, names), key=len, reverse=True)) or '(?!)'})`?(?: \\([^()]*\\))?"
+    """What begins an explanation: one or several names and a colon."""
+    name = f"`?(?:{'|'.join(sorted(map(re.escape, names), key=len, reverse=True)) or '(?!)'})`?"
     return re.compile(rf"(?:^|(?<=[.;:)] )|(?<=[.;:)]\n))({name}(?:,\s{name})*):\s", re.MULTILINE)
-
-
-def _explanation(heads: str, text: str) -> str:
-    """The text of one heading; a remark in brackets behind a name is a part of it."""
-    remark = " ".join(re.findall(r"\(.*?\)", heads))
-    return " ".join(f"{remark} {text}".split()).rstrip(";")
 
 
 def _paragraphs(docstring: str | None) -> list[str]:
@@ -94,8 +88,15 @@ def _columns_of(block: str) -> list[Column]:
     found: list[Column] = []
     for line in block.splitlines():
         cells = re.split(r"\s{2,}", line.strip(), maxsplit=2)
-        if not line.startswith(" ") and len(cells) == 3:
-            found.append(Column(*cells))
+        if not line.startswith(" ") and len(cells) > 1:
+            names = [name.split()[0] for name in cells[0].split(", ")]
+            found.append(Column(tuple(names), _type_of(cells), cells[-1]))
         elif line.startswith(" ") and found:
             found[-1] = found[-1]._replace(meaning=f"{found[-1].meaning} {line.strip()}")
     return found
+
+
+def _type_of(cells: list[str]) -> str:
+    """The cell between name and meaning, or the words behind the names."""
+    behind = (name.partition(" ")[2] for name in cells[0].split(", "))
+    return cells[1] if len(cells) == 3 else ", ".join(dict.fromkeys(filter(None, behind)))

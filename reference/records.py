@@ -23,21 +23,22 @@ SIGNS = {Ge: ">=", Gt: ">", Le: "<=", Lt: "<", MultipleOf: "a multiple of"}
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a file or option of a model. value: what it takes, in words; default: as YAML, "" where it is required.
+    """One key of a file, or one option of a model.
 
-    meaning: "" where the docstring does not explain it. records: those that the value consists of.
+    value: what it takes, in words. default: as YAML; "" for none, None where the key is required. meaning: "" where the
+    docstring does not explain it. records: those that the value consists of.
     """
 
     name: str
     value: str
-    default: str
+    default: str | None
     meaning: str
     records: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a file a record stands, `schema.features[]` for one, its keys and what its docstring says beside them."""
+    """Where in a file a record stands, `schema.features[]` for one, its keys and what else its docstring says."""
 
     path: str
     record: Record
@@ -102,19 +103,27 @@ def records_in(annotation: Any) -> Iterator[Record]:
         yield from records_in(part)
 
 
-def default_of(field: FieldInfo) -> str:
-    """The default as one would write it in YAML; "" where the key is required."""
-    return "" if field.is_required() else as_yaml(field.get_default(call_default_factory=True))
+def default_of(field: FieldInfo) -> str | None:
+    """The default as one would write it in YAML; None where the key is required."""
+    return None if field.is_required() else as_yaml(field.get_default(call_default_factory=True))
 
 
 def as_yaml(value: Any) -> str:
-    """A default in a line of YAML; null, and what is empty, as "none"."""
+    """A default in a line of YAML; null, and what is empty, as ""."""
     if isinstance(value, pydantic.BaseModel):
         value = value.model_dump(mode="json", by_alias=True)
     if value is None or value in ((), {}, []):
-        return "none"
-    plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10_000).split("\n...")[0].strip()
+        return ""
+    return (
+        yaml.safe_dump(_plain(value), default_flow_style=True, sort_keys=False, width=10_000).split("\n...")[0].strip()
+    )
+
+
+def _plain(value: Any) -> Any:
+    """YAML has no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
 
 
 def in_words(kind: Any) -> str:
@@ -125,7 +134,7 @@ def in_words(kind: Any) -> str:
     """
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return " ".join([in_words(parts[0]), *filter(None, map(_limit, parts[1:]))])
+        return " ".join([in_words(parts[0]), ", ".join(filter(None, map(_limit, parts[1:])))]).strip()
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(in_words(part) for part in parts if part is not type(None)))
     if origin is Literal:
@@ -140,10 +149,8 @@ def in_words(kind: Any) -> str:
 
 
 def _list_in_words(parts: tuple[Any, ...]) -> str:
-    if len(parts) == 2 and parts[1] is not Ellipsis and parts[0] == parts[1]:
-        return f"two {_plural(in_words(parts[0]))}"
-    if len(parts) > 1 and parts[1] is not Ellipsis:
-        return f"list of {len(parts)}: {', '.join(map(in_words, parts))}"
+    if Ellipsis not in parts and len(set(parts)) == 1 < len(parts):
+        return f"list of {len(parts)} {_plural(in_words(parts[0]))}"
     return f"list of {_plural(in_words(parts[0]))}"
 
 

@@ -1,11 +1,11 @@
 """A client of the scorer: arrays in, arrays out, and our own errors instead of RPC codes.
 
-from swrec_prod.serving import Client
+    from swrec_prod.serving import Client
 
-with Client("127.0.0.1:8500") as client:
-    scored = client.score("home", user={"user_id": "u1", "history.item": [7, 9], "history.scenario": ["home", "cart"]},
-                          items={"item_id": [1, 2, 3], "price": [9.5, 3.0, None]})
-    best = scored.score[:, 0].argmax()
+    user = {"user_id": "u1", "history.item": [7, 9], "history.scenario": ["home", "cart"]}
+    with Client("127.0.0.1:8500") as client:
+        scored = client.score("home", user=user, items={"item_id": [1, 2, 3], "price": [9.5, 3.0, None]})
+        best = scored.score[:, 0].argmax()
 """
 
 from __future__ import annotations

@@ -27,11 +27,11 @@ Positive = Annotated[float, Gt(0)]
 
 
 class AdaSparse(ScenarioModel):
-    """hidden: widths. norm, dropout: of those layers. scenario_dim: width of e_s. form: of the factors. beta: what the
-    factors that count are multiplied by. epsilon: factors up to it are cut off. pruner_input: "domain" leaves h_l out
-    of the pruner. alpha: first and last steepness of its sigmoid. ramp_steps: training steps in which alpha goes from
-    first to last, and lambda to ten times its start. sparsity: lambda at the start (0: without R); sparsity_range: the
-    wanted r_l, within which lambda is 0. dense: read the dense features too.
+    """hidden: widths. norm, dropout: of hidden layers. scenario_dim: width of e_s. form: of the factors, see Pruner.
+    beta: what the factors that count are multiplied by. epsilon: factors up to it are cut off. pruner_input: "domain"
+    leaves h_l out of the pruner. alpha: first and last steepness of the pruner's sigmoid. ramp_steps: training steps in
+    which alpha goes from first to last, and lambda to ten times its start. sparsity: lambda at the start (0: without
+    R); sparsity_range: the wanted r_l, within which lambda is 0. dense: read the dense features too.
 
     The paper leaves open the gradient of the step, how lambda grows and whether it is a constant in R: see Pruner; in a
     straight line; it is, times |r_l - r|. In the public code a pruned neuron changes its sign, alpha moves when the

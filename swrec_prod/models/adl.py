@@ -24,10 +24,10 @@ from swrec_prod.layers.scenario import ScenarioEmbedding
 
 
 class ADL(ScenarioModel):
-    """clusters: K. fcn: hidden widths. dropout: behind each. scenario_dim: width of e_s; nothing else depends on the
-    scenario. adl_mode: how centres move ("paper": as published, and they collapse; see blocks/clusters.py). momentum:
-    of the centres. temperature, warmup (batches assigned at random first): of "stable". init: see ComposedLinear.
-    dense: read the dense features too.
+    """clusters: how many, K. fcn: hidden widths. dropout: of hidden layers. scenario_dim: width of e_s; nothing else
+    depends on the scenario. adl_mode: how centres move ("paper": as published, and they collapse; see Clusters).
+    momentum: of the centres. temperature: of "stable". warmup: batches that "stable" assigns at random first. init: see
+    ComposedLinear. dense: read the dense features too.
 
     The public code creates biases and never adds them, loses the centres when a model is saved, and starts W_k at
     random, so that products vanish; here biases count, centres are saved, and W_k starts at one.

@@ -19,9 +19,9 @@ from swrec_prod.layers.scenario import ConditionedMLP
 
 
 class DNN(ScenarioModel):
-    """hidden: widths of the layers. norm, dropout: of those. scenario_as_feature: the input has an embedding of the
-    scenario too; without it, a row's score does not know where the row was shown. scenario_dim: width of that
-    embedding.
+    """hidden: widths of the layers. norm, dropout: of hidden layers. scenario_as_feature: the input has an embedding of
+    the scenario too; without it, a row's score does not know where the row was shown. scenario_dim: width of the
+    embedding of the scenario.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from swrec_prod.layers.options import Norm, Rate, Width, Widths
 
 class EPNet(ScenarioModel):
     """scenario_dim: width of the scenario embedding e_s. gate_hidden: hidden width of the gate (null: D, as in the
-    paper). hidden: widths of the network, which is one for all scenarios. norm, dropout: of its hidden layers.
+    paper). hidden: widths of the network, which is one for all scenarios. norm, dropout: of hidden layers.
 
     The public benchmark's EPNet ignores its layer list and ends in one Linear; `hidden: []` is that model.
     """

@@ -27,12 +27,12 @@ ACTS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "sigmoid":
 
 
 class Hamur(ScenarioModel):
-    """hidden: widths of the network. norm, dropout: of its hidden layers. backbone: its layers are per scenario, the
-    last one only (fast with hundreds of scenarios), or shared. adapters: how many of its last hidden layers have one
-    (the paper: 1 of 2, or 2 of 7). rank: K; bottleneck: inner width of an adapter; adapter_act: what follows its first
-    half. adapter_norm: "layer", or "scenario" for running statistics of each scenario; its scale starts at 0.1, so that
+    """hidden: widths of the network. norm, dropout: of hidden layers. backbone: its layers are per scenario, the last
+    one only (fast with hundreds of scenarios), or shared. adapters: how many of its last hidden layers have one (the
+    paper: 1 of 2, or 2 of 7). rank: K; bottleneck: inner width of an adapter; adapter_act: what follows its first half.
+    adapter_norm: "layer", or "scenario" for running statistics of each scenario; its scale starts at 0.1, so that
     adapters start small. hyper: hidden width of the hyper-network. hyper_cond: it reads the row, or an embedding of the
-    scenario (then it runs once a batch and folds). scenario_dim: width of that embedding.
+    scenario (then it runs once a batch and folds). scenario_dim: width of the scenario's embedding.
 
     The released code starts U and V at ones and H with a ReLU: all bottleneck units stay equal, half of the weights
     have no gradient, and its norm reads the batch when it scores. Here H starts at the identity, U and V at random, the

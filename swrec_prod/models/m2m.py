@@ -27,9 +27,8 @@ from swrec_prod.layers.options import Rate, Width, Widths
 
 class M2M(ScenarioModel):
     """experts, expert: number E and width m. attention_layers, tower_layers: meta layers of each. head: hidden widths
-    of the last MLP. dropout: behind each of its layers. scenario_dim: width of e_s. cond: the "scenario" generates the
-    meta weights (they fold), or "scenario_user", it and the user's features (weights for every row, the paper's wider
-    condition).
+    of the last MLP. dropout: of the head. scenario_dim: width of e_s. cond: the "scenario" generates the meta weights
+    (they fold), or "scenario_user", it and the user's features (weights for every row, the paper's wider condition).
 
     use_history: F holds what a transformer over the behaviours makes of them, where the data have any. history_layers,
     positions: see BehaviourTransformer. backbone: beside it F holds x as it is ("none": with behaviours, the paper's

@@ -30,8 +30,9 @@ from swrec_prod.layers.scenario import ScenarioMLP
 
 
 class M3oE(ScenarioModel):
-    """star: width of r; hidden: of h. num_experts: N. expert: width of all experts. tower: hidden widths of the towers,
-    of which every scenario has one for each task. dropout: after the layers of h and of the towers.
+    """star: width of r; hidden: width of h. num_experts: experts of all, N. expert: width of all experts. tower: hidden
+    widths of the towers, of which every scenario has one for each task. dropout: after the layers of h and of the
+    towers.
 
     other_experts: the mean over the other scenarios' experts. "exact" is the paper's and costs a row S experts, fine to
     about 32 scenarios. Beyond, "sampled" takes part in the mean only some scenarios a batch, in training; "ema_expert"

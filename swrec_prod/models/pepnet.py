@@ -20,9 +20,9 @@ from swrec_prod.layers.options import Norm, Rate, Width, Widths
 
 class PEPNet(ScenarioModel):
     """scenario_dim: width of the scenario embedding e_s. prior: names of the features in o (none: the user's id and the
-    item's). hidden: widths H_l. norm, dropout: of those layers. gate_hidden: hidden width of every gate (null: D for
-    EPNet, H_l for PPNet). prior_dropout: of o. tower: its layers are shared, the last one per scenario, or all. gates:
-    shared, or per scenario.
+    item's). hidden: widths H_l. norm, dropout: of the hidden layers. gate_hidden: hidden width of every gate (null: D
+    for EPNet, H_l for PPNet). prior_dropout: of o. tower: its layers are shared, the last one per scenario, or all.
+    gates: shared, or per scenario.
 
     The paper has a tower and gates for each task; here the tasks are columns of the last layer. Tower and gates are
     shared by default, because the input's gate already brings in the scenario.

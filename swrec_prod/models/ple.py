@@ -24,10 +24,10 @@ from swrec_prod.layers.scenario import ScenarioMLP
 
 
 class PLE(ScenarioModel):
-    """levels: how many. num_specific: M. num_shared: N. expert: layer widths of each expert in every level, all with a
-    ReLU. tower: hidden widths of each scenario's tower. norm, dropout: of the experts; tower_norm: of the towers;
-    gate_norm: of the logits of G_s in levels where a row follows its own path. "batch" sees the rows of a scenario's
-    own expert, tower or gate only.
+    """levels: how many. num_specific: experts of each scenario in a level, M. num_shared: experts of all, N. expert:
+    layer widths of each expert in every level, all with a ReLU. tower: hidden widths of each scenario's tower. norm,
+    dropout: of the experts; tower_norm: of the towers; gate_norm: of the logits of G_s in levels where a row follows
+    its own path. "batch" sees the rows of a scenario's own expert, tower or gate only.
 
     shared_gate_scope: which experts v' is mixed from; without effect for one level. The paper is about tasks, all of
     which every row has, but a row has one scenario. So the default is "own", the experts of the row's scenario and the

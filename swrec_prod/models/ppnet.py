@@ -20,9 +20,9 @@ from swrec_prod.layers.options import Norm, Rate, Width, Widths
 
 
 class PPNet(ScenarioModel):
-    """prior: names of the features in o (none: the user's id and the item's). hidden: widths H_l. norm, dropout: of
-    those layers. tower: its layers are per scenario, the last one only, or shared. gates: shared, or per scenario. With
-    both shared the scenario is known through x only; with hundreds of scenarios "last_layer" is the fast choice.
+    """prior: names of the features in o (none: the user's id and the item's). hidden: widths H_l. norm, dropout: of the
+    hidden layers. tower: its layers are per scenario, the last one only, or shared. gates: shared, or per scenario.
+    With both shared the scenario is known through x only; with hundreds of scenarios "last_layer" is the fast choice.
     gate_hidden: hidden width of every gate (null: H_l). prior_dropout: of o, so that gates do not learn rare ids by
     heart.
 

@@ -32,7 +32,7 @@ class SARNet(ScenarioModel):
     renorm_attention: see BehaviourExtraction. scenario_dim: width of a scenario's embedding in the attention.
     shared_experts, specific_experts, expert: how many for all, how many for each scenario, and their width H; norm: of
     their input, without weights, as the experts are linear; "each": a batch norm with weights before every expert.
-    head: hidden widths of the MLP behind them. head_norm: of those. transform_init: of beta and gamma. dense: read
+    head: hidden widths of the MLP behind them. head_norm: of the head. transform_init: of beta and gamma. dense: read
     dense features.
 
     The scenario's embedding is not part of u: constant in a scenario, it would only move gamma_s. The bias networks and

@@ -24,12 +24,12 @@ from swrec_prod.layers.scenario import ConditionedMLP
 
 
 class STAR(ScenarioModel):
-    """fcn: hidden widths of the star network. dropout: behind each. aux: of the auxiliary network. norm: of the hidden
-    layers of both, in the star network with weights, and for "batch" with the rows, of the scenario only. scenario_dim:
-    width of e_s (0: the auxiliary network does not see the scenario). partitioned_norm: normalise x per scenario (off:
-    the paper's ablation). star_init: see ComposedLinear. rectify: the last layer of the star network ends as a hidden
-    one does. own_weights: W_s is "full", the paper's, or "rank_one", an outer product, the fast choice for hundreds of
-    scenarios.
+    """fcn: hidden widths of the star network. dropout: of its hidden layers. aux: of the auxiliary network. norm: of
+    the hidden layers of both, in the star network with weights, and for "batch" with the rows, of the scenario only.
+    scenario_dim: width of e_s (0: the auxiliary network does not see the scenario). partitioned_norm: normalise x per
+    scenario (off: the paper's ablation). star_init: see ComposedLinear. rectify: the last layer of the star network
+    ends as a hidden one does. own_weights: W_s is "full", the paper's, or "rank_one", an outer product, the fast choice
+    for hundreds of scenarios.
 
     The paper does not say how W starts: W_s and the scale start at one, so that all scenarios begin as one network. The
     public code normalises every scenario with the whole batch's statistics, when it scores too, adds a ReLU to the last

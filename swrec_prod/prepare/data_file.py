@@ -20,7 +20,7 @@ from swrec_prod.strict import Strict, load, parse
 class RandomSplit(Strict):
     """Rows are dealt at random to train, valid and test.
 
-    parts: the share of each; positive, and 1 together. seed: another one deals other rows to them.
+    parts: the share of each; positive, and 1 together. seed: of the draw.
     """
 
     seed: int = 1
@@ -46,7 +46,7 @@ class Split(Strict):
 class Requests(Strict):
     """The held-out rows that are kept raw in requests.parquet, for `swrec score` and for the golden rows of packages.
 
-    per_scenario: how many of each scenario. seed: picks them.
+    per_scenario: how many of each scenario. seed: of the draw that picks them.
     """
 
     per_scenario: int = pydantic.Field(1000, ge=1)
@@ -54,7 +54,8 @@ class Requests(Strict):
 
 
 class DataFile(Strict):
-    """source: a key of DATASETS; options: of that source. schema: the features.
+    """source: a name of `swrec datasets`; `parquet` for logs of your own. options: of that source.
+    schema: the features, labels and bookkeeping columns.
 
     Vocabularies and scalers see training rows only: those of `split` train, or days up to and with `fit_until`, or,
     when neither is given, all but the last 20 % of days.

@@ -1,9 +1,17 @@
 """Dataset: what is known about one raw source, and how it becomes the standard table.
 
-The standard table has one row an impression: the raw feature columns (Feature.source), the scenario column (string),
-the label columns, the user column and the time column (microseconds since 1970 as int64, or a timestamp; without a zone
-it is UTC). It may have `row`, int64, the position in the raw log, which stays with a row for ever; without it rows are
-numbered day by day.
+The standard table has one row an impression. Its columns are called as in the raw log; the schema says which is what:
+
+    <feature>    as its kind needs      what a feature reads (its `column`)
+    <label>      whole number           what a label reads
+    <scenario>   string                 the schema's `scenario.column`
+    <user>       string or integer      the schema's `user`
+    <time>       int64 or timestamp     the schema's `time`: microseconds since 1970, or timestamps, UTC where they have
+                                        no zone
+    <request>    string or integer      the schema's `request`, where it names one
+    <weight>     number                 the schema's `weight`, where it names one
+    row          int64                  the row's position in the raw log, where the source has one: it stays with the
+                                        row for ever; without it rows are numbered day by day
 """
 
 from __future__ import annotations

@@ -22,9 +22,11 @@ AGE_DIM = 16  # the width of an age bucket's embedding
 
 
 class Scenario(Strict):
-    """The scenario column. `values` in index order; left out, prepare fills them in by falling row count.
+    """The scenario column.
 
-    An unseen value is an error, or with `unseen: fallback` has an index of its own behind the known values.
+    column: its name in the log.
+    values: in the order of their indices; left out, prepare fills them in by falling row count.
+    unseen: a value that is none of them is an `error`, or has an index of its own behind them, `fallback`.
     """
 
     column: str = "scenario"
