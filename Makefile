@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python -m
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster demo test test-quick lint bench bench-data bench-train bench-models results proto lock wheel clean
+.PHONY: help setup cluster demo test test-quick lint docs docs-serve bench bench-data bench-train bench-models results proto lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,13 @@ lint: setup ## style, format and types
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+
+docs: setup ## build/site: all documents with reference pages made from the source, the tutorial run, links checked
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
+	@echo "build/site/index.html; with its search: make docs-serve"
+
+docs-serve: setup ## the same on http://127.0.0.1:8000, made again when a file changes; the tutorial is not run
+	@NO_MKDOCS_2_WARNING=1 SWREC_TUTORIAL=skip $(RUN) mkdocs serve
 
 bench: bench-data bench-train bench-models ## all benchmarks
 

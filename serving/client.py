@@ -6,6 +6,8 @@
     with Client("127.0.0.1:8500") as client:
         scored = client.score("home", user=user, items={"item_id": [1, 2, 3], "price": [9.5, 3.0, None]})
         best = scored.score[:, 0].argmax()
+
+None is a missing value.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import typer
 from swrec_prod.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("swrec_prod", "benchmarks")
+PACKAGES = ("swrec_prod", "benchmarks", "reference")
 LINKED = ("serving", "launch", "configs")  # folders at the top that are swrec_prod.serving ... by a link
 
 RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
@@ -41,7 +41,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.train": 7, "swrec_prod.pages": 7,
     "swrec_prod.serving": 8,
     "swrec_prod.entry": 9, "swrec_prod.cli": 9, "benchmarks": 9,
-    "swrec_prod.launch": 10,
+    "swrec_prod.launch": 10, "reference": 10,
 }  # fmt: skip
 ONLY = {  # these import nothing else of ours, whatever its rank
     "swrec_prod.layers": {"swrec_prod.layers"},
@@ -59,7 +59,7 @@ TORCHREC = (
 )  # fmt: skip
 ENVIRONMENT = (
     "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor", "swrec_prod.serving.server",
-    "swrec_prod.launch", "benchmarks", "requirements",
+    "swrec_prod.launch", "benchmarks", "reference", "requirements",
 )  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 

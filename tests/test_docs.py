@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import io
+import json
 import re
 import runpy
 import shlex
@@ -162,6 +163,12 @@ def test_the_table_of_datasets_is_that_of_the_code() -> None:
         for d in DATASETS.values()
     ]
     assert listed == wanted
+
+
+def test_the_tutorial_is_committed_as_it_was_written() -> None:
+    cells = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code and [cell for cell in code if cell["outputs"] or cell["execution_count"]] == []
 
 
 def test_every_model_is_in_the_table_of_models() -> None:

@@ -14,6 +14,8 @@
     <sequence>.item       list of int32     the user's behaviours, oldest first: the item of each
     <sequence>.scenario   list of int32     the scenario of each
     <sequence>.time       list of times     when each was
+
+Row 0 of a table stands for unknown and missing values; a missing number is what its encoder makes of it.
 """
 
 from __future__ import annotations
