@@ -60,9 +60,15 @@ def keys_table(keys: Iterable[Key], first: str = "key", paths: Mapping[Record, s
     paths: where on the page the records stand that values consist of.
     """
     rows = (
-        [f"**{code(key.name)}**", _value(key, paths or {}), default(key.default), prose(key.meaning)] for key in keys
+        [f"**{code(key.name)}**", _value(key, paths or {}), _default(key, paths or {}), prose(key.meaning)]
+        for key in keys
     )
     return table([first, "value", "default", "meaning"], rows)
+
+
+def _default(key: Key, paths: Mapping[Record, str]) -> str:
+    """The default; that of a record which has a table of its own is in that table."""
+    return "its defaults" if key.default and set(key.records) & set(paths) else default(key.default)
 
 
 def default(text: str | None) -> str:

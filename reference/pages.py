@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -95,14 +95,18 @@ def _page(title: str, *parts: str) -> str:
 
 def _records(record: Any, title: str) -> str:
     every = places(record)
-    return "\n\n".join(_place(place, title, every) for place in every)
+    headings = [f"## The {title}", *(f"## {code(place.path)} {{ #{anchor(place.path)} }}" for place in every[1:])]
+    return _tables(every, headings)
 
 
-def _place(place: Place, title: str, every: Iterable[Place]) -> str:
-    """One record: its remarks and its keys, each with links to the records that it holds."""
-    heading = f"## {code(place.path)} {{ #{anchor(place.path)} }}" if place.path else f"## The {title}"
-    paths = {other.record: other.path for other in every}
-    return "\n\n".join([heading, *map(prose, place.remarks), keys_table(place.keys, paths=paths)])
+def _tables(every: Sequence[Place], headings: Sequence[str]) -> str:
+    """Records, each with its heading, what is said of it, and its keys with links to the records that they hold."""
+    paths = {place.record: place.path for place in every}
+    parts = []
+    for place, heading in zip(every, headings, strict=True):
+        table_of_keys = keys_table(place.keys, paths=paths) if place.keys else ""
+        parts += [heading, *map(prose, place.remarks), table_of_keys]
+    return "\n\n".join(filter(None, parts))
 
 
 def _sources() -> str:
@@ -112,20 +116,16 @@ def _sources() -> str:
 
 def _source(name: str) -> str:
     dataset = DATASETS[name]
-    parts = [f"### {code(name)} {{ #source-{name} }}", prose(f"{dataset.summary}.")]
-    for place in places(dataset.options, "options"):
-        inner = place.path != "options"
-        parts += [
-            f"{code(place.path)}: {prose(' '.join(place.remarks))}" if inner else "No options." * (not place.keys)
-        ]
-        parts += [keys_table(place.keys)] if place.keys else []
-        parts += map(prose, place.remarks if place.keys and not inner else ())
+    every = places(dataset.options, f"{name}.options")
+    inner = [f"#### {code(place.path)} {{ #{anchor(place.path)} }}" for place in every[1:]]
+    head = f"### {code(name)} {{ #source-{name} }}\n\n{prose(dataset.summary[0].upper() + dataset.summary[1:])}."
+    parts = [_tables(every, [head, *inner])]
     if dataset.outcomes:
         known_after = ", ".join(map(code, dataset.outcomes))
         parts.append(
             f"Known only after the impression, so that labels may read them and features may not: {known_after}."
         )
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(parts)
 
 
 def options_of(name: str) -> tuple[Key, ...]:

@@ -1,4 +1,4 @@
-"""Reference pages: all keys, options, metrics and columns are explained where they are defined; docstrings are read right."""
+"""Reference pages: all that a user can write is explained where it is defined, and docstrings are read right."""
 
 from __future__ import annotations
 
