@@ -50,7 +50,7 @@ def explained(docstring: str | None, names: Iterable[str]) -> Explained:
     heading = _heading(names)
     remarks: list[str] = []
     keys: dict[str, str] = {}
-    for paragraph in _paragraphs(docstring):
+    for paragraph in paragraphs(docstring):
         before, *pieces = heading.split(paragraph)
         if before.strip():
             remarks.append(before.strip())
@@ -65,23 +65,19 @@ def _heading(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"(?:^|(?<=[.;:)] )|(?<=[.;:)]\n))({name}(?:,\s{name})*):\s", re.MULTILINE)
 
 
-def _paragraphs(docstring: str | None) -> list[str]:
-    return re.split(r"\n\s*\n", inspect.cleandoc(docstring)) if docstring else []
+def paragraphs(docstring: str | None) -> tuple[str, ...]:
+    """What blank lines separate; indented ones are formulas or columns."""
+    return tuple(p for p in re.split(r"\n(?:[ \t]*\n)+", inspect.cleandoc(docstring or "")) if p.strip())
 
 
-def blocks(docstring: str | None) -> tuple[str, ...]:
-    """The indented blocks: formulas, tables of columns."""
-    found = (p for p in _blank_separated(docstring) if all(line.startswith("    ") for line in p.splitlines()))
-    return tuple(textwrap.dedent(p) for p in found)
+def is_block(paragraph: str) -> bool:
+    """Whether all lines are indented."""
+    return all(line.startswith("    ") for line in paragraph.splitlines())
 
 
-def _blank_separated(docstring: str | None) -> list[str]:
-    return [p for p in re.split(r"\n(?:[ \t]*\n)+", inspect.cleandoc(docstring or "")) if p.strip()]
-
-
-def columns(docstring: str | None) -> tuple[Column, ...]:
-    """The columns that the indented blocks of a docstring describe; blocks of another form are left out."""
-    return tuple(column for block in blocks(docstring) for column in _columns_of(block))
+def columns(paragraph: str) -> tuple[Column, ...]:
+    """The columns that an indented paragraph describes; none for a paragraph of another form."""
+    return tuple(_columns_of(textwrap.dedent(paragraph)) if is_block(paragraph) else ())
 
 
 def _columns_of(block: str) -> list[Column]:

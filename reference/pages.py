@@ -8,13 +8,14 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 
 from reference import python_page
-from reference.docstrings import columns, explained
+from reference.docstrings import columns, explained, is_block, paragraphs
 from reference.markdown import anchor, block, code, default, keys_table, prose, table, without_examples
 from reference.records import Key, Place, as_yaml, in_words, places
 from swrec_prod import summary
@@ -140,10 +141,9 @@ def options_of(name: str) -> tuple[Key, ...]:
 
 
 def _model(name: str) -> str:
-    module = inspect.cleandoc(sys.modules[MODELS[name].__module__].__doc__ or "")
-    title, _, equations = module.partition("\n")
+    title, *equations = paragraphs(sys.modules[MODELS[name].__module__].__doc__)
     remarks = map(prose, explained(MODELS[name].__doc__, option_types(MODELS[name])).remarks)
-    parts = [prose(title), _docstring(equations), keys_table(options_of(name), "option"), *remarks]
+    parts = [prose(title), *map(_paragraph, equations), keys_table(options_of(name), "option"), *remarks]
     return with_links("\n\n".join([f"## {code(name)} {{ #{name} }}", *parts]))
 
 
@@ -154,16 +154,14 @@ def with_links(text: str) -> str:
     return names.sub(lambda found: f"[{code(found[1])}][{known[found[1]]}]", text)
 
 
-def _docstring(text: str) -> str:
-    """Paragraphs as prose, indented ones as blocks."""
-    paragraphs = [p for p in re.split(r"\n[ \t]*\n", text.strip("\n")) if p.strip()]
-    return "\n\n".join(block(inspect.cleandoc("\n" + p)) if p.startswith("    ") else prose(p) for p in paragraphs)
+def _paragraph(text: str) -> str:
+    return block(textwrap.dedent(text)) if is_block(text) else prose(text)
 
 
 def _compat() -> str:
     forms = ([code(name), code(as_yaml(form))] for name, form in compat.COMPAT.items())
-    says = _docstring(inspect.cleandoc(compat.__doc__ or ""))
-    return "\n\n".join(["## `compat: benchmark` { #compat }", says, table(["model", "stands for"], forms)])
+    says = map(_paragraph, paragraphs(compat.__doc__))
+    return "\n\n".join(["## `compat: benchmark` { #compat }", *says, table(["model", "stands for"], forms)])
 
 
 def metric_function(name: str) -> Callable[..., Any]:
@@ -179,10 +177,14 @@ def _metric(name: str) -> str:
 
 
 def _columns(title: str, docstring: str | None, where: str) -> str:
-    rows = [
-        [", ".join(map(code, column.names)), prose(column.type), prose(column.meaning)] for column in columns(docstring)
-    ]
-    return f"## {title}\n\n{where}\n\n{table(['column', 'type', 'meaning'], rows)}"
+    """A module's docstring without its first line, with a table for each block of columns."""
+    rest = (text for text in paragraphs(docstring)[1:] if not text.startswith("Shapes:"))
+    return "\n\n".join([f"## {title}", where, *(_column_table(text) or prose(text) for text in rest)])
+
+
+def _column_table(paragraph: str) -> str:
+    rows = [[", ".join(map(code, c.names)), prose(c.type), prose(c.meaning)] for c in columns(paragraph)]
+    return table(["column", "type", "meaning"], rows) if rows else ""
 
 
 def _command(name: str, command: Any) -> str:

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from reference import docstrings, markdown, pages, records
-from reference.docstrings import Column, columns, explained
+from reference.docstrings import Column, columns, explained, paragraphs
 from swrec_prod.cli import app
 from swrec_prod.config import RunConfig
 from swrec_prod.data import day_files
@@ -32,9 +32,11 @@ weight: weight
 labels: [{name: task, column: click}]
 features:
   - {name: id, kind: id, side: item, encoder: vocab}
-  - {name: bag, kind: bag, side: item, encoder: vocab}
-  - {name: dense, kind: dense, side: item, encoder: standard}
-  - {name: sequence, kind: sequence, side: user, item: id}
+  - {name: bag, kind: bag, side: item, encoder: vocab, weights: weights}
+  - {name: dense, kind: dense, side: item, encoder: standard, missing_indicator: true}
+  - {name: vector, kind: vector, side: item, width: 2}
+  - {name: sequence, kind: sequence, side: user, item: id, age: true,
+     fields: [{name: field, kind: bag, encoder: vocab}]}
 """
 
 
@@ -69,7 +71,8 @@ def test_every_command_and_option_has_help_and_each_command_an_example() -> None
 
 
 def names_of(docstring: str | None) -> set[str]:
-    return {name.replace("<", "").replace(">", "") for column in columns(docstring) for name in column.names}
+    described = (column for text in paragraphs(docstring) for column in columns(text))
+    return {name.replace("<", "").replace(">", "") for column in described for name in column.names}
 
 
 def test_every_column_of_prepared_days_is_explained(tmp_path) -> None:
@@ -121,7 +124,9 @@ def test_columns_are_lines_of_a_block() -> None:
 
     No column    here.
     """
-    assert columns(text) == (
+    first, block, last = paragraphs(text)
+    assert columns(first) == columns(last) == ()
+    assert columns(block) == (
         Column(("row", "day"), "string", "where"),
         Column(("label_<task>",), "int8", "what happened"),
     )

@@ -1,19 +1,26 @@
 """How the rows of a day lie on disk: the columns of OUT/day=YYYY-MM-DD/part-NNNNN.parquet and their types.
 
-    row                   int64             the row's number for ever: the source's, or the day and its place in it
-    time                  timestamp, UTC    when the impression was
-    user                  string            whose it was
-    scenario              int32             index of the scenario in schema.yaml
-    label_<task>          int8              0 or 1
-    request               string            where the schema names one
-    weight                float32           where the schema names one
-    split                 dictionary        train, valid or test, where the data file has a `split`
-    <id>                  int32             an id feature, by its name: the row of its table, 0 for an unknown value
-    <bag>                 list of int32     a bag: a row of its table for each value
-    <dense>               float32           a dense feature: the encoded number
-    <sequence>.item       list of int32     the user's behaviours, oldest first: the item of each
-    <sequence>.scenario   list of int32     the scenario of each
-    <sequence>.time       list of times     when each was
+    row                        int64            the row's number for ever: the source's, or its day and place
+    time                       timestamp, UTC   when the impression was
+    user                       string           whose it was
+    scenario                   int32            index of the scenario in schema.yaml
+    label_<task>               int8             0 or 1
+    request                    string           where the schema names one
+    weight                     float32          where the schema names one
+    split                      dictionary       train, valid or test, where the data file has a `split`
+    <id>                       int32            an id feature, by its name: the row of its table, 0 for an unknown value
+    <bag>                      list of int32    a bag: a row of its table for each value
+    <bag>.weight               list of float32  the weight of each value, where the feature has `weights`
+    <dense>                    float32          a dense feature: the encoded number
+    <dense>.missing            float32          1 where the number is missing, for a `missing_indicator`
+    <vector>                   list of float32  a vector, all of one width
+    <sequence>.item            list of int32    the user's behaviours, oldest first: the item of each
+    <sequence>.scenario        list of int32    the scenario of each
+    <sequence>.time            list of times    when each was
+    <sequence>.age             list of int32    how long before the row each was, in the buckets of `age`
+    <sequence>.<field>         list             what else is known of each; of a field that is a bag, the values of all
+                                                behaviours one after the other
+    <sequence>.<field>.length  list of int32    how many of those each behaviour has
 
 Row 0 of a table stands for unknown and missing values; a missing number is what its encoder makes of it.
 """
