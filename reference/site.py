@@ -11,7 +11,6 @@ import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -106,12 +105,11 @@ def rewritten(path: str, text: str, sites: Mapping[str, str]) -> str:
         here = posixpath.dirname(sites[path])
         return found[0] if site is None else f"]({posixpath.relpath(site, here or '.')}{found[2] or ''})"
 
-    head = "---\nhide: [navigation]\n---\n" if path in ALONE else ""
-    return head + NAMED_FENCE.sub(r'``` \1 title="\2"', LINK.sub(link, text))
+    return head_of(path, sites[path]) + NAMED_FENCE.sub(r'``` \1 title="\2"', LINK.sub(link, text))
 
 
-def on_page_context(context: Any, page: Any, config: MkDocsConfig, nav: Any) -> Any:
-    """Called by MkDocs for each page: pages that show a file are left out of the search."""
-    if page.file.src_uri.startswith("source/"):
-        page.meta["search"] = {"exclude": True}
-    return context
+def head_of(path: str, site: str) -> str:
+    """What a page tells the theme: no list of neighbours where there are none, no search in files that are shown."""
+    if path in ALONE:
+        return "---\nhide: [navigation]\n---\n"
+    return "---\nsearch: {exclude: true}\n---\n" if site.startswith("source/") else ""

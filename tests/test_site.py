@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import json
 import re
 from pathlib import Path
 
@@ -51,10 +53,21 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     assert FETCHED.search('<script async src="https://cdn.example/x.js"></script>')
 
 
+def test_examples() -> None:
+    from reference import site
+
+    assert doctest.testmod(site).failed == 0
+
+
 @pytest.mark.process
 def test_files_that_pages_link_to_are_pages(site: Path) -> None:
     assert "source: parquet" in text_of(site / "source" / "configs" / "data" / "parquet_logs.yaml.html")
     assert 'href="source/serving/client.py.html"' in (site / "index.html").read_text()
+    found = {
+        place["location"].partition("#")[0]
+        for place in json.loads((site / "search/search_index.json").read_text())["docs"]
+    }
+    assert "reference/data_file.html" in found and not any(page.startswith("source/") for page in found)
 
 
 @pytest.mark.process
