@@ -130,6 +130,8 @@ class RankStatistic:
 def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Area under the ROC curve, exact, ties counted half (Fawcett 2006, sec. 7).
 
+    sum_ij w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / sum_ij w_i w_j over all pairs of a positive row i and a negative j.
+
     labels: [N] of {0, 1}; scores: [N] finite, any scale; weights: [N] >= 0, default 1.
     Returns a value in [0, 1]. Raises SingleClassError when all labels are equal.
     >>> auc(np.array([0, 1]), np.array([0.1, 0.4]))
