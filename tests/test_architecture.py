@@ -31,7 +31,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.schema": 1, "swrec_prod.config": 1, "swrec_prod.run_dir": 1, "swrec_prod.engine": 1,
     "swrec_prod.blocks": 1,
     "swrec_prod.losses": 1, "swrec_prod.metrics": 1, "swrec_prod.statistics": 1, "swrec_prod.summary": 1,
-    "swrec_prod.abtest": 1,
+    "swrec_prod.within_groups": 1, "swrec_prod.abtest": 1,
     "swrec_prod.models": 2, "swrec_prod.raw": 2, "swrec_prod.encoding": 2,
     "swrec_prod.data": 3, "swrec_prod.logs": 3,
     "swrec_prod.datasets": 4, "swrec_prod.behaviours": 4, "swrec_prod.sparse": 4,
