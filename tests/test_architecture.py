@@ -37,9 +37,9 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.datasets": 4, "swrec_prod.behaviours": 4, "swrec_prod.sparse": 4,
     "swrec_prod.assembly": 4,
     "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
-    "swrec_prod.evaluate": 6, "swrec_prod.export": 6, "swrec_prod.doctor": 6,
-    "swrec_prod.train": 7, "swrec_prod.pages": 7,
-    "swrec_prod.serving": 8,
+    "swrec_prod.export": 6, "swrec_prod.doctor": 6,
+    "swrec_prod.evaluate": 7,
+    "swrec_prod.train": 8, "swrec_prod.pages": 8, "swrec_prod.serving": 8,
     "swrec_prod.entry": 9, "swrec_prod.cli": 9, "benchmarks": 9,
     "swrec_prod.launch": 10,
 }  # fmt: skip

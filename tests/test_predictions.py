@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from swrec_prod.config import DebiasConfig
 from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.evaluate.bookkeeping import bookkeeping
 from swrec_prod.evaluate.predictions import (
     Split,
-    bookkeeping,
     codes_of,
     logit_of,
     metrics_of,
