@@ -55,6 +55,13 @@ def bookkeeping(folder: str | Path, files: Sequence[str | Path], rows: np.ndarra
     return table
 
 
+def known_columns(folder: Path, files: Sequence[str | Path]) -> list[str]:
+    """The columns that `bookkeeping` gives of these files, labels left out."""
+    stored = dict.fromkeys(name for file in files for name in pq.read_schema(folder / file).names)
+    more = [_own_name(name) for name in stored if name in OPTIONAL or name.startswith(KEEP)]
+    return ["row", "day", "user", "scenario", *more]
+
+
 def _of_file(path: Path, wanted: np.ndarray, tasks: Sequence[str]) -> pa.Table:
     """The wanted rows of one file; wanted: sorted row ids."""
     day = path.parent.name.removeprefix("day=")
@@ -68,7 +75,8 @@ def _of_file(path: Path, wanted: np.ndarray, tasks: Sequence[str]) -> pa.Table:
     for name in names:
         if name not in known:
             raise DataError(f"{path}: no column {name!r}; {nearest(name, known)}")
-    names += [name for name in known if name in OPTIONAL or name.startswith(KEEP)]
+    names += [name for name in OPTIONAL if name in known]
+    names += [name for name in known if name.startswith(KEEP)]
     table = pq.read_table(path, columns=names, partitioning=None)
     table = table.filter(pa.array(np.isin(table["row"].to_numpy(), wanted)))
     table = table.rename_columns([_own_name(name) for name in table.column_names])

@@ -214,6 +214,12 @@ def metrics_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> dict[str
     return {**metrics, "weighted": weights is not None, "group_by": judging.group_by, "ndcg_k": k}
 
 
+def check_group(column: str, known: Sequence[str]) -> None:
+    """Raises DataError when `column` is none of those that rows can be grouped by."""
+    if column not in known:
+        raise DataError(f"predictions: no column {column!r} to group rows by; {nearest(column, known)}")
+
+
 def _weights(table: pa.Table) -> np.ndarray | None:
     """float64 [N], or None where every row counts once."""
     return table["weight"].to_numpy().astype(np.float64) if "weight" in table.column_names else None
@@ -221,9 +227,7 @@ def _weights(table: pa.Table) -> np.ndarray | None:
 
 def _groups(table: pa.Table, column: str) -> np.ndarray:
     """int64 [N]: one code for the rows of a value; a row without a value is a group of its own."""
-    choice = [name for name in table.column_names if not name.startswith(TASK_COLUMNS)]
-    if column not in choice:
-        raise DataError(f"predictions: no column {column!r} to group rows by; {nearest(column, choice)}")
+    check_group(column, [name for name in table.column_names if not name.startswith(TASK_COLUMNS)])
     codes = codes_of(table, column)[0]
     return np.where(table[column].is_null().to_numpy(), len(codes) + np.arange(len(codes)), codes)
 

@@ -15,10 +15,10 @@ from swrec_prod.config import DataConfig, DayRanges, RunConfig, SplitName, day_r
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import DataError
-from swrec_prod.evaluate.bookkeeping import bookkeeping
+from swrec_prod.evaluate.bookkeeping import bookkeeping, known_columns
 from swrec_prod.evaluate.package_scores import data_of_package, is_package, score_package
 from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.evaluate.predictions import AS_TRAINING_DOES, KEYS, Judging, metrics_of, predictions_table
+from swrec_prod.evaluate.predictions import AS_TRAINING_DOES, KEYS, Judging, check_group, metrics_of, predictions_table
 from swrec_prod.evaluate.scenario_models import models_of
 from swrec_prod.export.loaded import Package
 
@@ -44,6 +44,8 @@ def evaluate(
     )
     rows = rows if days is None else _of_days(rows, days)
     part = part if days is None else "train"  # days of one's own choice may be days that encoders and model have seen
+    catalog = Catalog.open(rows.path)
+    check_group(judging.group_by, known_columns(catalog.root, _files(catalog, rows, part)))
     scored = _scored(path, part, rows)
     if not scored:
         raise DataError(f"{rows.path}: {days or part} has no rows")
@@ -92,8 +94,7 @@ def predictions_of(
     order = np.argsort(scored["row"])
     scored = {name: values[order] for name, values in scored.items()}
     tasks = catalog.schema.tasks
-    files = [file.path.relative_to(catalog.root) for file in catalog.files_of(data, part)]
-    known = bookkeeping(catalog.root, files, scored["row"], tasks)
+    known = bookkeeping(catalog.root, _files(catalog, data, part), scored["row"], tasks)
     labels = [f"label_{task}" for task in tasks]
     return predictions_table(
         row=scored["row"],
@@ -109,6 +110,11 @@ def predictions_of(
         c=c,
         more={name: known[name] for name in known.column_names if name not in (*KEYS, *labels)},
     )
+
+
+def _files(catalog: Catalog, data: DataConfig, part: SplitName) -> list[Path]:
+    """The files with rows of a part, below the prepared folder."""
+    return [file.path.relative_to(catalog.root) for file in catalog.files_of(data, part)]
 
 
 def _of_days(data: DataConfig, days: str) -> DataConfig:
