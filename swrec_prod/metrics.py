@@ -101,18 +101,6 @@ class RankStatistic:
         value = float(np.dot(self.positives_K, outranked_K) / positives)
         return Components(value, (outranked_K - value) / positives, (above_K - value) / negatives)
 
-    def interval(self, level: float = 0.95) -> Interval:
-        """AUC with DeLong's interval, inside [0, 1]. Raises MetricError with fewer than two rows of either class."""
-        positives, negatives = self._totals()
-        if min(positives, negatives) < 2:
-            raise MetricError(
-                f"an AUC interval needs two rows of each class, not {positives} positive and {negatives} negative"
-            )
-        value, positive_K, negative_K = self.components()
-        squares = (np.dot(self.positives_K, positive_K**2), np.dot(self.negatives_K, negative_K**2))
-        error = float(np.sqrt(auc_variance(squares, (positives, negatives))))
-        return auc_interval_around(value, error, NormalDist().inv_cdf(0.5 + level / 2))
-
     def _totals(self) -> tuple[Any, Any]:
         positives, negatives = self.positives_K.sum(), self.negatives_K.sum()
         if not positives or not negatives:
@@ -131,12 +119,28 @@ def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = Non
     return RankStatistic.of(labels, scores, weights).auc()
 
 
-def auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) -> Interval:
-    """AUC and its confidence interval by DeLong's variance; O(N log N), see `RankStatistic.interval`.
+def auc_interval(
+    labels: np.ndarray, scores: np.ndarray, level: float = 0.95, weights: np.ndarray | None = None
+) -> Interval:
+    """AUC and its confidence interval by DeLong's variance, inside [0, 1]; O(N log N).
 
-    labels: [N] of {0, 1}; scores: [N] finite. Raises MetricError with fewer than two rows of either class.
+    With weights the AUC is the weighted mean of DeLong's components, and its variance adds up their squares times the
+    squared weights.
+    labels: [N] of {0, 1}; scores: [N] finite; weights: [N] >= 0, default 1. Raises MetricError with fewer than two rows
+    of either class.
     """
-    return RankStatistic.of(labels, scores).interval(level)
+    labels, scores, weights = counted_rows(labels, scores, weights)
+    counts = int(labels.sum()), int((1 - labels).sum())
+    if min(counts) < 2:
+        raise MetricError(
+            f"an AUC interval needs two rows of each class, not {counts[0]} positive and {counts[1]} negative"
+        )
+    rows = RankStatistic.of(labels, scores, weights)
+    squares = rows if weights is None else RankStatistic.of(labels, scores, weights**2)
+    value, positive_K, negative_K = rows.components()
+    products = np.dot(squares.positives_K, positive_K**2), np.dot(squares.negatives_K, negative_K**2)
+    error = float(np.sqrt(auc_variance(products, counts)))
+    return auc_interval_around(value, error, NormalDist().inv_cdf(0.5 + level / 2))
 
 
 def auc_variance(products: Sequence[float] | np.ndarray, counts: Sequence[float] | np.ndarray) -> float:

@@ -121,6 +121,25 @@ def test_interval_has_delong_variance(given_rows):
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
+@given(rows(), st.data())
+def test_weighted_interval_has_the_variance_of_weighted_components(given_rows, data):
+    labels, scores, _ = given_rows
+    weights = data.draw(arrays.arrays(np.float64, len(labels), elements=st.sampled_from([0.25, 1.0, 3.0])))
+    yes, no = labels == 1, labels == 0
+    assume(min(yes.sum(), no.sum()) >= 2)
+    wins = (scores[yes][:, None] > scores[no]) + 0.5 * (scores[yes][:, None] == scores[no])
+    of_positive, of_negative = (
+        np.average(wins, axis=1, weights=weights[no]),
+        np.average(wins, axis=0, weights=weights[yes]),
+    )
+    value = roc_auc_score(labels, scores, sample_weight=weights)
+    variance = 0.0
+    for components, w in ((of_positive, weights[yes]), (of_negative, weights[no])):
+        variance += len(w) / (len(w) - 1) * np.sum((w / w.sum()) ** 2 * (components - value) ** 2)
+    found = auc_interval(labels, scores, weights=weights)
+    assert found[:2] == (pytest.approx(value, abs=1e-9), pytest.approx(np.sqrt(variance), abs=1e-9))
+
+
 def test_interval_covers_the_true_auc():
     rng = np.random.default_rng(7)
     truth = 0.7602499389  # Phi(1 / sqrt(2))

@@ -201,7 +201,7 @@ def metrics_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> dict[str
     labels_NT = np.stack([table[f"label_{task}"].to_numpy() for task in tasks], axis=1)
     logits_NT = np.stack([logit_of(table, task) for task in tasks], axis=1)
     groups, (scenarios, values) = _groups(table, judging.group_by), codes_of(table, "scenario")
-    weights, k = _weights(table) if judging.weighted else None, judging.ndcg_k
+    weights, k = weights_of(table) if judging.weighted else None, judging.ndcg_k
     metrics = summarise(labels_NT, logits_NT, groups, scenarios, values, tasks, weights=weights, k=k)
     for t, task in enumerate(tasks):
         first = first_of(table, task)
@@ -220,8 +220,8 @@ def check_group(column: str, known: Sequence[str]) -> None:
         raise DataError(f"predictions: no column {column!r} to group rows by; {nearest(column, known)}")
 
 
-def _weights(table: pa.Table) -> np.ndarray | None:
-    """float64 [N], or None where every row counts once."""
+def weights_of(table: pa.Table) -> np.ndarray | None:
+    """float64 [N]: what each row counts; None where every row counts once."""
     return table["weight"].to_numpy().astype(np.float64) if "weight" in table.column_names else None
 
 

@@ -145,7 +145,7 @@ def _quality_cards(metrics: Mapping[str, Any], judged: Judged | None) -> Iterato
 
 def _auc_note(judged: Judged | None) -> str:
     try:
-        interval = auc_interval(judged.labels, judged.logits) if judged else None
+        interval = auc_interval(judged.labels, judged.logits, weights=judged.weights) if judged else None
     except MetricError:
         interval = None
     return (
