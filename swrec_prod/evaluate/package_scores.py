@@ -8,11 +8,10 @@ import numpy as np
 from torch import nn
 
 from swrec_prod.config import DataConfig, SplitName
-from swrec_prod.data.batch import Batch
+from swrec_prod.data.batch import Batch, packed_of
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Packed
 from swrec_prod.errors import ConfigError, DataError, SchemaError
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.export.loaded import Logits, Package, Programs
@@ -69,17 +68,3 @@ def check_encoders(package: Package, folder: Path) -> None:
     if here != there:
         prints = f"encoders have fingerprint {here[:12]}, those of {package.path} {there[:12]}"
         raise DataError(f"{folder}: {prints}; {remedy}")
-
-
-def packed_of(batch: Batch) -> Packed:
-    """The arrays that a batch was made of (data.batch.make_batch)."""
-    sequences = batch.sequences
-    return Packed(
-        ids_values=batch.ids.values().numpy(),
-        ids_lengths=batch.ids.lengths().numpy(),
-        sequence_values=np.zeros(0, np.int64) if sequences is None else sequences.values().numpy(),
-        sequence_lengths=np.zeros(0, np.int32) if sequences is None else sequences.lengths().numpy(),
-        history_scenario=batch.history_scenario.numpy(),
-        dense_BF=batch.dense_BF.numpy(),
-        scenario_B=batch.scenario_B.numpy(),
-    )
