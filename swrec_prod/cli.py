@@ -168,24 +168,34 @@ def train(
 
 @app.command()
 def evaluate(
-    run_dir: Annotated[Path, typer.Argument(help="RUN_DIR of a training run.")],
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR|PACKAGE", help="A training run's folder, or REPO/NAME/VERSION.")
+    ],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     days: Annotated[str | None, typer.Option(help="Days to score instead, A..B.")] = None,
+    group_by: Annotated[
+        str, typer.Option(help="Column of predictions whose rows GAUC and NDCG compare: user, request, or a kept one.")
+    ] = "user",
+    ndcg_k: Annotated[int, typer.Option(min=1, help="Places that NDCG looks at.")] = 10,
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="Count every row once, whatever its weight.")
+    ] = False,
     predictions: Annotated[Path | None, typer.Option(help="Parquet file for the scored rows.")] = None,
-    data: Data = None,
+    data: Annotated[Path | None, typer.Option(help="The prepared folder: of a package, or where it was moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score rows with a run's best weights and judge them, overall and per scenario.
+    """Score rows with a run's best weights, or a package's programs, and judge them, overall and per scenario.
 
     Example: `swrec evaluate build/runs/mscan --days 2001-01-01..2001-03-31 --predictions build/january.parquet`
     """
     if split not in ("train", "valid", "test"):
         raise ConfigError(f"--split {split}: not one of train, valid, test")
-    from swrec_prod.evaluate.predictions import write_predictions
+    from swrec_prod.evaluate.predictions import Judging, write_predictions
     from swrec_prod.evaluate.run import evaluate as judge
     from swrec_prod.evaluate.terminal import print_metrics
 
-    table, metrics = judge(run_dir, part=split, days=days, data=data)  # type: ignore[arg-type]
+    judging = Judging(group_by, ndcg_k, weighted=not unweighted)
+    table, metrics = judge(run_dir, part=split, days=days, data=data, judging=judging)  # type: ignore[arg-type]
     if predictions:
         write_predictions(table, predictions)
     _print_json(metrics) if as_json else print_metrics(metrics)

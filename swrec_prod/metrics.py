@@ -1,7 +1,8 @@
 """How good predictions are: exact figures from labels and logits. numpy only.
 
 - AUC is exact and tie-correct at any click rate; `RankStatistic` adds up over ranks, shards and days without loss.
-- GAUC compares only candidates of one user, as a ranked page does.
+- A weight w counts a row as w rows would: each figure with whole weights is that of the rows repeated. Rows of weight 0
+  do not count. Figures of the rows of a group (GAUC, NDCG) are in within_groups.py.
 - A figure that has no value (one class, no rows) raises MetricError here and is null with its reason in summary.py.
 
 Shapes: N rows, K distinct scores.
@@ -17,14 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swrec_prod.errors import MetricError, SingleClassError
-
-
-class Grouped(NamedTuple):
-    """A metric averaged over groups. value: the average; rows, groups: how many of them took part."""
-
-    value: float
-    rows: int
-    groups: int
 
 
 class Interval(NamedTuple):
@@ -69,16 +62,16 @@ class RankStatistic:
         if weights is None:  # a plain sort of each class is faster than one argsort of both
             return cls._count(scores[labels == 1], positive=True) + cls._count(scores[labels == 0], positive=False)
         order = np.argsort(scores)
-        scores, mass = scores[order], _checked_weights(weights, len(scores))[order]
+        scores, mass = scores[order], checked_weights(weights, len(scores))[order]
         positive = mass * labels[order]
-        starts = _block_starts(scores)
-        return cls(scores[starts], _block_sums(positive, starts), _block_sums(mass - positive, starts))
+        starts = block_starts(scores)
+        return cls(scores[starts], block_sums(positive, starts), block_sums(mass - positive, starts))
 
     @classmethod
     def _count(cls, scores: np.ndarray, positive: bool) -> RankStatistic:
         """The statistic of rows of one class."""
         scores = np.sort(scores)
-        starts = _block_starts(scores)
+        starts = block_starts(scores)
         rows = np.diff(np.append(starts, len(scores)))
         none = np.zeros_like(rows)
         return cls(scores[starts], rows if positive else none, none if positive else rows)
@@ -86,10 +79,10 @@ class RankStatistic:
     def __add__(self, other: RankStatistic) -> RankStatistic:
         scores = np.concatenate((self.score_K, other.score_K))
         order = np.argsort(scores, kind="stable")
-        starts = _block_starts(scores[order])
+        starts = block_starts(scores[order])
         positives = np.concatenate((self.positives_K, other.positives_K))[order]
         negatives = np.concatenate((self.negatives_K, other.negatives_K))[order]
-        return RankStatistic(scores[order][starts], _block_sums(positives, starts), _block_sums(negatives, starts))
+        return RankStatistic(scores[order][starts], block_sums(positives, starts), block_sums(negatives, starts))
 
     def auc(self) -> float:
         """Area under the ROC curve, ties counted half. Raises SingleClassError when all labels are equal."""
@@ -107,18 +100,6 @@ class RankStatistic:
         above_K = (positives - np.cumsum(self.positives_K) + 0.5 * self.positives_K) / positives
         value = float(np.dot(self.positives_K, outranked_K) / positives)
         return Components(value, (outranked_K - value) / positives, (above_K - value) / negatives)
-
-    def interval(self, level: float = 0.95) -> Interval:
-        """AUC with DeLong's interval, inside [0, 1]. Raises MetricError with fewer than two rows of either class."""
-        positives, negatives = self._totals()
-        if min(positives, negatives) < 2:
-            raise MetricError(
-                f"an AUC interval needs two rows of each class, not {positives} positive and {negatives} negative"
-            )
-        value, positive_K, negative_K = self.components()
-        squares = (np.dot(self.positives_K, positive_K**2), np.dot(self.negatives_K, negative_K**2))
-        error = float(np.sqrt(auc_variance(squares, (positives, negatives))))
-        return auc_interval_around(value, error, NormalDist().inv_cdf(0.5 + level / 2))
 
     def _totals(self) -> tuple[Any, Any]:
         positives, negatives = self.positives_K.sum(), self.negatives_K.sum()
@@ -140,12 +121,28 @@ def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = Non
     return RankStatistic.of(labels, scores, weights).auc()
 
 
-def auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) -> Interval:
-    """AUC and its confidence interval by DeLong's variance; O(N log N), see `RankStatistic.interval`.
+def auc_interval(
+    labels: np.ndarray, scores: np.ndarray, level: float = 0.95, weights: np.ndarray | None = None
+) -> Interval:
+    """AUC and its confidence interval by DeLong's variance, inside [0, 1]; O(N log N).
 
-    labels: [N] of {0, 1}; scores: [N] finite. Raises MetricError with fewer than two rows of either class.
+    With weights the AUC is the weighted mean of DeLong's components, and its variance adds up their squares times the
+    squared weights.
+    labels: [N] of {0, 1}; scores: [N] finite; weights: [N] >= 0, default 1. Raises MetricError with fewer than two rows
+    of either class.
     """
-    return RankStatistic.of(labels, scores).interval(level)
+    labels, scores, weights = counted_rows(labels, scores, weights)
+    counts = int(labels.sum()), int((1 - labels).sum())
+    if min(counts) < 2:
+        raise MetricError(
+            f"an AUC interval needs two rows of each class, not {counts[0]} positive and {counts[1]} negative"
+        )
+    rows = RankStatistic.of(labels, scores, weights)
+    squares = rows if weights is None else RankStatistic.of(labels, scores, weights**2)
+    value, positive_K, negative_K = rows.components()
+    products = np.dot(squares.positives_K, positive_K**2), np.dot(squares.negatives_K, negative_K**2)
+    error = float(np.sqrt(auc_variance(products, counts)))
+    return auc_interval_around(value, error, NormalDist().inv_cdf(0.5 + level / 2))
 
 
 def auc_variance(products: Sequence[float] | np.ndarray, counts: Sequence[float] | np.ndarray) -> float:
@@ -170,108 +167,82 @@ def auc_interval_around(value: float, error: float, quantile: float) -> Interval
     return Interval(value, error, float(low), float(high))
 
 
-def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> Grouped:
-    """AUC within each user, averaged with the user's rows as weight (Zhou et al., KDD 2018, eq. 6).
-
-    labels: [N] of {0, 1}; scores: [N] finite; users: [N] ids of any type. Users whose labels are all equal are left
-    out; `rows` and `groups` say how many rows and users counted. Raises SingleClassError when no user counts.
-    >>> gauc(np.array([0, 1, 1, 0, 1]), np.array([0.1, 0.4, 0.3, 0.6, 0.9]), np.array([7, 7, 8, 8, 9]))
-    Grouped(value=0.5, rows=4, groups=2)
-    """
-    labels, scores = _checked(labels, scores)
-    group = user_codes(users, len(scores))
-    order = np.argsort(scores)
-    order = order[np.argsort(group[order], kind="stable")]
-    group, positive = group[order], labels[order].astype(np.int64)
-    starts = _block_starts(group, scores[order])
-    positives, rows = _block_sums(positive, starts), np.diff(np.append(starts, len(group)))
-    negatives = rows - positives
-    first = _block_starts(group[starts])  # the first block of each user
-    user_positives, user_negatives = _block_sums(positives, first), _block_sums(negatives, first)
-    before = np.cumsum(negatives) - negatives
-    before -= np.repeat(before[first], np.diff(np.append(first, len(starts))))
-    wins = _block_sums(positives * (before + 0.5 * negatives), first)
-    pairs = user_positives * user_negatives
-    counted = pairs > 0
-    if not counted.any():
-        raise SingleClassError(f"none of {len(first)} users has both a positive and a negative row")
-    weight = (user_positives + user_negatives)[counted]
-    return Grouped(
-        float(np.average(wins[counted] / pairs[counted], weights=weight)), int(weight.sum()), int(counted.sum())
-    )
-
-
-def logloss(labels: np.ndarray, logits: np.ndarray) -> float:
+def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Mean negative log-likelihood in nats, from logits, so that no probability rounds to 0 or 1.
 
-    labels: [N] of {0, 1}; logits: [N] finite. Raises MetricError without rows.
+    sum_i w_i l_i / sum_i w_i, where l_i is -log(p_i) of a positive row and -log(1 - p_i) of a negative one.
+    labels: [N] of {0, 1}; logits: [N] finite; weights: [N] >= 0, default 1. Raises MetricError without rows.
     """
-    labels, logits = _some(labels, logits)
-    return float(np.mean(np.maximum(logits, 0) - labels * logits + np.log1p(np.exp(-np.abs(logits)))))
+    labels, logits, weights = _some(labels, logits, weights)
+    losses = np.maximum(logits, 0) - labels * logits + np.log1p(np.exp(-np.abs(logits)))
+    return float(np.average(losses, weights=weights))
 
 
-def ne(labels: np.ndarray, logits: np.ndarray) -> float:
+def ne(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Normalised entropy: log loss over the entropy of the base rate (He et al., ADKDD 2014, eq. 1). Below 1 is better
     than predicting the mean click rate for everybody.
 
-    labels: [N] of {0, 1}; logits: [N] finite. Raises SingleClassError when all labels are equal.
+    logloss / -(r log r + (1 - r) log(1 - r)), with the rate r = sum_i w_i y_i / sum_i w_i.
+    labels: [N] of {0, 1}; logits: [N] finite; weights: [N] >= 0, default 1. Raises SingleClassError when all labels
+    are equal.
     """
-    labels, logits = _some(labels, logits)
-    rate = labels.mean()
+    labels, logits, weights = _some(labels, logits, weights)
+    rate = np.average(labels, weights=weights)
     if rate in (0, 1):
         raise SingleClassError(_one_class(int(labels.sum()), int((1 - labels).sum())))
-    return logloss(labels, logits) / float(-rate * np.log(rate) - (1 - rate) * np.log1p(-rate))
+    return logloss(labels, logits, weights) / float(-rate * np.log(rate) - (1 - rate) * np.log1p(-rate))
 
 
-def calibration(labels: np.ndarray, logits: np.ndarray) -> float:
+def calibration(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Mean predicted probability over mean label; 1 is right, above 1 promises too many clicks.
 
-    labels: [N] of {0, 1}; logits: [N] finite. Raises SingleClassError without a positive label.
+    sum_i w_i p_i / sum_i w_i y_i.
+    labels: [N] of {0, 1}; logits: [N] finite; weights: [N] >= 0, default 1. Raises SingleClassError without a positive
+    label.
     """
-    labels, logits = _some(labels, logits)
+    labels, logits, weights = _some(labels, logits, weights)
     if not labels.any():
         raise SingleClassError(_one_class(0, len(labels)))
-    return float(sigmoid(logits).mean() / labels.mean())
+    return float(np.average(sigmoid(logits), weights=weights) / np.average(labels, weights=weights))
 
 
 class Bins(NamedTuple):
-    """Equal-mass bins of rising prediction. rows: int64; predicted, observed: mean probability and mean label."""
+    """Equal-mass bins of rising prediction. rows: int64; mass: float64, the sum of the rows' weights; predicted,
+    observed: mean probability and mean label.
+    """
 
     rows: np.ndarray
+    mass: np.ndarray
     predicted: np.ndarray
     observed: np.ndarray
 
 
-def calibration_bins(labels: np.ndarray, logits: np.ndarray, bins: int = 20) -> Bins:
+def calibration_bins(labels: np.ndarray, logits: np.ndarray, bins: int = 20, weights: np.ndarray | None = None) -> Bins:
     """Rows cut into at most `bins` bins of equal mass by prediction; equal predictions share a bin.
 
-    labels: [N] of {0, 1}; logits: [N] finite. Raises MetricError without rows.
+    labels: [N] of {0, 1}; logits: [N] finite; weights: [N] >= 0, default 1. Raises MetricError without rows.
     """
-    labels, logits = _some(labels, logits)
+    labels, logits, weights = _some(labels, logits, weights)
     order = np.argsort(logits)
     labels, logits = labels[order], logits[order]
-    ties = _block_starts(logits)
+    weights = np.ones(len(labels)) if weights is None else weights[order]
+    ties = block_starts(logits)
     sizes = np.diff(np.append(ties, len(logits)))
-    starts = _block_starts(np.repeat(ties * bins // len(logits), sizes))  # a tie lies where its first row lies
-    rows = np.diff(np.append(starts, len(logits)))
-    return Bins(rows, np.add.reduceat(sigmoid(logits), starts) / rows, np.add.reduceat(labels, starts) / rows)
+    before = np.cumsum(weights)[ties] - weights[ties]
+    starts = block_starts(np.repeat(before * bins // weights.sum(), sizes))  # a tie lies where its first row lies
+    rows, mass = np.diff(np.append(starts, len(logits))), np.add.reduceat(weights, starts)
+    predicted, observed = (np.add.reduceat(weights * values, starts) / mass for values in (sigmoid(logits), labels))
+    return Bins(rows, mass, predicted, observed)
 
 
-def ece(labels: np.ndarray, logits: np.ndarray, bins: int = 20) -> float:
+def ece(labels: np.ndarray, logits: np.ndarray, bins: int = 20, weights: np.ndarray | None = None) -> float:
     """Expected calibration error: mean |predicted - observed| over equal-mass bins (Nguyen & O'Connor, EMNLP 2015).
 
-    labels: [N] of {0, 1}; logits: [N] finite. Raises MetricError without rows.
+    sum_b m_b |predicted_b - observed_b| / sum_b m_b, where m_b is the weight of the rows of bin b.
+    labels: [N] of {0, 1}; logits: [N] finite; weights: [N] >= 0, default 1. Raises MetricError without rows.
     """
-    rows, predicted, observed = calibration_bins(labels, logits, bins)
-    return float(np.average(np.abs(predicted - observed), weights=rows))
-
-
-def user_codes(users: np.ndarray, rows: int) -> np.ndarray:
-    """Users as integers, whatever their type; as they are where they are integers. Raises MetricError unless [rows]."""
-    users = np.asarray(users)
-    if users.shape != (rows,):
-        raise MetricError(f"users {users.shape} must be a column of {rows} ids")
-    return users if np.issubdtype(users.dtype, np.integer) else np.unique(users, return_inverse=True)[1]
+    _, mass, predicted, observed = calibration_bins(labels, logits, bins, weights)
+    return float(np.average(np.abs(predicted - observed), weights=mass))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -293,14 +264,30 @@ def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
     return labels, scores
 
 
-def _some(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    labels, scores = _checked(labels, scores)
+def _some(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The rows that count, checked."""
+    labels, scores, weights = counted_rows(labels, scores, weights)
     if not len(labels):
-        raise MetricError("there are no rows")
-    return labels, scores
+        raise MetricError("there are no rows" + ("" if weights is None else " of weight above 0"))
+    return labels, scores, weights
 
 
-def _checked_weights(weights: np.ndarray, rows: int) -> np.ndarray:
+def counted_rows(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The rows without those of weight 0. Raises MetricError for labels, scores or weights that cannot be judged."""
+    labels, scores = _checked(labels, scores)
+    if weights is None:
+        return labels, scores, None
+    weights = checked_weights(weights, len(scores))
+    counts = weights > 0
+    return labels[counts], scores[counts], weights[counts]
+
+
+def checked_weights(weights: np.ndarray, rows: int) -> np.ndarray:
+    """float64 [rows]. Raises MetricError for another shape, or a weight that is no number >= 0."""
     weights = np.asarray(weights, np.float64)
     if weights.shape != (rows,) or not (weights >= 0).all():
         raise MetricError(f"weights {weights.shape} must be {rows} numbers >= 0")
@@ -312,7 +299,7 @@ def _one_class(positives: Any, negatives: Any) -> str:
     return f"all {total:g} labels are {int(positives > 0)}" if total else "there are no rows"
 
 
-def _block_starts(*columns: np.ndarray) -> np.ndarray:
+def block_starts(*columns: np.ndarray) -> np.ndarray:
     """Where a run of equal values (of all columns) starts; [] for no rows."""
     if not len(columns[0]):
         return np.zeros(0, np.int64)
@@ -322,5 +309,6 @@ def _block_starts(*columns: np.ndarray) -> np.ndarray:
     return np.concatenate(([0], np.flatnonzero(changes) + 1))
 
 
-def _block_sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def block_sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The sum of the values of each block, by its start; [] for no blocks."""
     return np.add.reduceat(values, starts) if len(starts) else values[:0]

@@ -15,6 +15,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import get_args
 
+import duckdb
 import pydantic
 import pytest
 import typer
@@ -81,6 +82,18 @@ def test_the_example_of_own_logs_runs_as_it_is_written(tmp_path: Path, monkeypat
     assert [str(day) for day in catalog.days] == [f"2024-05-0{i}" for i in range(1, 6)]
     assert sum(file.rows for file in catalog.files) == 10_000
     assert metrics_of_run(tmp_path / "run")["overall"]["rows"] == 2000
+    _predictions_are_joined_as_it_is_written()
+
+
+def _predictions_are_joined_as_it_is_written() -> None:
+    """Beside the example's log and run: every test row finds the place in the raw log that it is from."""
+    joined = duckdb.sql(blocks(ROOT / "docs" / "predictions.md")["sql join.sql"]).df()
+    assert (
+        len(joined) == 2000 and joined["row"].is_unique and not joined.duplicated(["filename", "file_row_number"]).any()
+    )
+    assert set(joined["filename"]) == {"raw/log/day=2024-05-05/part-0.parquet"}
+    labels = duckdb.sql("SELECT label_click FROM 'run/predictions.parquet' ORDER BY row").df()
+    assert joined["click"].tolist() == labels["label_click"].tolist()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -90,7 +103,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         path, _, part = target.partition("#")
         if not path.startswith("http"):
             assert not path or (page.parent / path).exists(), target
-            titles = re.findall(r"^#+ (.*)$", text if not path else "", re.MULTILINE)
+            there = (page.parent / path).read_text() if part and path.endswith(".md") else text
+            titles = re.findall(r"^#+ (.*)$", there, re.MULTILINE)
             assert not part or part in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, (
                 target
             )

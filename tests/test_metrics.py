@@ -16,8 +16,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from swrec_prod import metrics
 from swrec_prod.errors import MetricError, SingleClassError
-from swrec_prod.metrics import RankStatistic, auc, auc_interval, calibration, ece, gauc, logloss, ne
-from swrec_prod.summary import METRICS, measure, summarise
+from swrec_prod.metrics import RankStatistic, auc, auc_interval, calibration, calibration_bins, ece, logloss, ne
+from swrec_prod.summary import METRICS, Rows, measure, summarise
 
 
 @st.composite
@@ -71,23 +71,6 @@ def test_auc_is_exact_at_a_low_click_rate():
 
 
 @given(rows())
-def test_gauc_equals_a_loop_over_users(given_rows):
-    labels, scores, users = given_rows
-    total, counted, groups = 0.0, 0, 0
-    for user in set(users.tolist()):
-        mine = users == user
-        if 0 < labels[mine].sum() < mine.sum():
-            total += roc_auc_score(labels[mine], scores[mine]) * mine.sum()
-            counted, groups = counted + int(mine.sum()), groups + 1
-    if not counted:
-        with pytest.raises(SingleClassError, match="users"):
-            gauc(labels, scores, users)
-        return
-    assert gauc(labels, scores, users) == (pytest.approx(total / counted, abs=1e-12), counted, groups)
-    assert gauc(labels, scores, np.array([f"user {u}" for u in users])) == gauc(labels, scores, users)
-
-
-@given(rows())
 def test_logloss_and_ne_equal_scikit_learn(given_rows):
     labels, logits, _ = given_rows
     probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
@@ -116,7 +99,7 @@ def test_ece_of_two_groups_is_the_mean_gap():
 def test_no_metric_depends_on_the_order_of_rows(given_rows, random):
     labels, logits, users = given_rows
     order = np.array(random.sample(range(len(labels)), len(labels)))
-    moved, still = measure(labels[order], logits[order], users[order]), measure(labels, logits, users)
+    moved, still = measure(Rows(labels[order], logits[order], users[order])), measure(Rows(labels, logits, users))
     assert moved.pop("reasons", {}) == still.pop("reasons", {})
     present = {name: value for name, value in still.items() if value is not None}
     assert {name: value for name, value in moved.items() if value is not None} == pytest.approx(present, rel=1e-9)
@@ -138,6 +121,25 @@ def test_interval_has_delong_variance(given_rows):
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
+@given(rows(), st.data())
+def test_weighted_interval_has_the_variance_of_weighted_components(given_rows, data):
+    labels, scores, _ = given_rows
+    weights = data.draw(arrays.arrays(np.float64, len(labels), elements=st.sampled_from([0.25, 1.0, 3.0])))
+    yes, no = labels == 1, labels == 0
+    assume(min(yes.sum(), no.sum()) >= 2)
+    wins = (scores[yes][:, None] > scores[no]) + 0.5 * (scores[yes][:, None] == scores[no])
+    of_positive, of_negative = (
+        np.average(wins, axis=1, weights=weights[no]),
+        np.average(wins, axis=0, weights=weights[yes]),
+    )
+    value = roc_auc_score(labels, scores, sample_weight=weights)
+    variance = 0.0
+    for components, w in ((of_positive, weights[yes]), (of_negative, weights[no])):
+        variance += len(w) / (len(w) - 1) * np.sum((w / w.sum()) ** 2 * (components - value) ** 2)
+    found = auc_interval(labels, scores, weights=weights)
+    assert found[:2] == (pytest.approx(value, abs=1e-9), pytest.approx(np.sqrt(variance), abs=1e-9))
+
+
 def test_interval_covers_the_true_auc():
     rng = np.random.default_rng(7)
     truth = 0.7602499389  # Phi(1 / sqrt(2))
@@ -153,7 +155,7 @@ def test_a_wider_level_gives_a_wider_interval():
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_gives_null_with_its_reason(label):
-    record = measure(np.full(12, label), np.linspace(-1, 1, 12), np.arange(12))
+    record = measure(Rows(np.full(12, label), np.linspace(-1, 1, 12), np.arange(12)))
     assert record["auc"] is None and record["ne"] is None and record["gauc"] is None
     assert record["reasons"]["auc"] == f"all 12 labels are {label}"
     assert record["logloss"] > 0 and (record["rows"], record["positives"]) == (12, 12 * label)
@@ -162,13 +164,13 @@ def test_one_class_gives_null_with_its_reason(label):
 
 def test_no_rows_give_nulls():
     nothing = np.zeros(0)
-    record = measure(nothing, nothing, nothing)
+    record = measure(Rows(nothing, nothing, nothing))
     assert [record[name] for name in METRICS] == [None] * len(METRICS)
     assert record["reasons"]["logloss"] == "there are no rows"
 
 
 def test_scores_that_are_no_numbers_are_reported_not_averaged():
-    record = measure(np.array([0, 1, 1]), np.array([0.1, np.nan, np.inf]), np.zeros(3, int))
+    record = measure(Rows(np.array([0, 1, 1]), np.array([0.1, np.nan, np.inf]), np.zeros(3, int)))
     assert record["reasons"]["auc"] == "2 of 3 scores are not finite numbers"
 
 
@@ -181,6 +183,45 @@ def test_wrong_inputs_are_named(labels, scores, message):
         auc(np.array(labels), np.array(scores))
 
 
+@given(rows(), st.data())
+def test_weighted_figures_equal_scikit_learn(given_rows, data):
+    labels, logits, _ = given_rows
+    weights = data.draw(arrays.arrays(np.float64, len(labels), elements=st.sampled_from([0.0, 0.25, 1.0, 3.0])))
+    mass = [weights[labels == label].sum() for label in (0, 1)]
+    assume(min(mass) > 0)
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = log_loss(labels, probabilities, sample_weight=weights)
+    assert logloss(labels, logits, weights) == pytest.approx(expected, rel=1e-9)
+    base = log_loss(labels, np.full(len(labels), mass[1] / sum(mass)), sample_weight=weights)
+    assert ne(labels, logits, weights) == pytest.approx(expected / base, rel=1e-9)
+    assert calibration(labels, logits, weights) == pytest.approx(
+        np.average(probabilities, weights=weights) / np.average(labels, weights=weights), rel=1e-9
+    )
+
+
+@given(rows(), st.data())
+def test_a_weight_counts_as_so_many_equal_rows(given_rows, data):
+    labels, logits, users = given_rows
+    weights = data.draw(arrays.arrays(np.int64, len(labels), elements=st.integers(0, 3)))
+    weighted = measure(Rows(labels, logits, users, weights))
+    repeated = measure(Rows(*(np.repeat(column, weights) for column in (labels, logits, users))))
+    for name in METRICS.keys() - {"ndcg"}:  # where a row is repeated, it takes the place of another
+        assert weighted[name] == (None if repeated[name] is None else pytest.approx(repeated[name], rel=1e-9))
+
+
+def test_rows_of_weight_0_do_not_count():
+    labels, logits = np.array([0, 1, 1, 0]), np.array([0.3, 0.1, 2.0, 1.0])
+    weights = np.array([1, 0, 2, 1])
+    assert ece(labels, logits, 20, weights) == ece(labels[[0, 2, 3]], logits[[0, 2, 3]], 20, weights[[0, 2, 3]])
+    assert len(calibration_bins(labels, logits, 20, weights).rows) == 3
+    with pytest.raises(SingleClassError, match="all 2 labels are 1"):
+        ne(np.array([0, 1, 1]), np.zeros(3), np.array([0, 1, 1]))
+    with pytest.raises(MetricError, match="no rows of weight above 0"):
+        logloss(labels, logits, np.zeros(4))
+    with pytest.raises(MetricError, match=">= 0"):
+        logloss(labels, logits, np.array([1, -1, 1, 1]))
+
+
 def test_summary_measures_each_scenario_and_their_mean():
     rng = np.random.default_rng(3)
     labels, logits = ranked(rng, 300)
@@ -188,7 +229,7 @@ def test_summary_measures_each_scenario_and_their_mean():
     labels[scenarios == 1] = 0
     found = summarise(labels, logits, users, scenarios, ["feed", "ads", "never shown"])
     feed = scenarios == 0
-    assert found["scenarios"]["feed"] == measure(labels[feed], logits[feed], users[feed])
+    assert found["scenarios"]["feed"] == measure(Rows(labels[feed], logits[feed], users[feed]))
     assert found["overall"]["auc"] == pytest.approx(roc_auc_score(labels, logits))
     assert found["scenarios"]["never shown"]["rows"] == 0
     assert found["macro"]["auc"] == found["scenarios"]["feed"]["auc"], "scenarios without a value do not count"

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from swrec_prod.config import DebiasConfig
 from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.evaluate.bookkeeping import bookkeeping
 from swrec_prod.evaluate.predictions import (
+    Judging,
     Split,
-    bookkeeping,
     codes_of,
     logit_of,
     metrics_of,
@@ -27,6 +28,7 @@ from swrec_prod.evaluate.predictions import (
 )
 from swrec_prod.strict import parse
 from swrec_prod.summary import summarise
+from swrec_prod.within_groups import gauc
 
 SCENARIOS = ("feed", "ads", "search")
 
@@ -117,12 +119,56 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch):
 
 
 def test_scores_alone_are_read_without_who_saw_what(tmp_path: Path):
-    table, _ = made(tasks=("click", "buy"))
+    table, _ = made(tasks=("click", "buy"), more=facts(200))
     write_predictions(table, tmp_path / "p.parquet")
     read = read_predictions(tmp_path / "p.parquet", scores_only=True)
-    assert set(table.column_names) - set(read.column_names) == {"day", "scenario", "user", "prob_click", "prob_buy"}
+    left_out = {"day", "scenario", "user", "prob_click", "prob_buy", *facts(200)}
+    assert set(table.column_names) - set(read.column_names) == left_out
     for task in ("click", "buy"):
         np.testing.assert_array_equal(logit_of(read, task), logit_of(table, task))
+
+
+def facts(n: int) -> dict[str, pa.Array]:
+    """Columns that a prepared folder adds: some rows have no request."""
+    draw = np.random.default_rng(1)
+    return {
+        "request": pa.array([f"r{i}" for i in draw.integers(0, n // 5, n)], mask=draw.random(n) < 0.2),
+        "weight": pa.array(draw.choice([0.0, 0.5, 2.0], n).astype(np.float32)),
+        "campaign": pa.array(draw.integers(0, 5, n)),
+    }
+
+
+def test_weights_and_groups_are_columns_of_the_file(tmp_path: Path):
+    more = facts(400)
+    table, arrays = made(400, more=more)
+    write_predictions(table, tmp_path / "p.parquet")
+    read = read_predictions(tmp_path / "p.parquet")
+    inputs = (arrays["labels_NT"], logit_of(table, "click")[:, None])
+    scenarios, weights = (arrays["index"], SCENARIOS), more["weight"].to_numpy().astype(np.float64)
+    found = metrics_of(read, Judging(group_by="campaign", ndcg_k=3))
+    campaign = more["campaign"].to_numpy()
+    expected = summarise(*inputs, campaign, *scenarios, ["click"], weights=weights, k=3)
+    assert found["overall"] == pytest.approx(expected["overall"], rel=1e-9)
+    assert (found["weighted"], found["group_by"], found["ndcg_k"]) == (True, "campaign", 3)
+    plain = metrics_of(read, Judging(weighted=False))
+    assert plain["overall"] == pytest.approx(metrics_of(read.drop_columns(["weight"]))["overall"])
+    assert not plain["weighted"] and plain["overall"]["auc"] != found["overall"]["auc"]
+
+
+def test_rows_without_a_value_are_in_no_group():
+    table, arrays = made(400, split=False, more=facts(400))
+    found = metrics_of(table, Judging(group_by="request", weighted=False))["overall"]
+    known = table["request"].is_valid().to_numpy()
+    request = table["request"].to_pandas()[known]
+    expected = gauc(arrays["labels_NT"][known, 0], arrays["logit_NT"][known, 0], request.to_numpy(str))
+    assert found["gauc"] == pytest.approx(expected.value) and found["grouped_rows"] == expected.rows < known.sum()
+
+
+@pytest.mark.parametrize("column", ["reqest", "score_click"])
+def test_a_column_that_is_none_or_a_score_is_no_group(column: str):
+    table, _ = made(more=facts(200))
+    with pytest.raises(DataError, match=f"no column '{column}' to group rows by; "):
+        metrics_of(table, Judging(group_by=column))
 
 
 def test_unreadable_predictions_are_named(tmp_path: Path):

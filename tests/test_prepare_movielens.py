@@ -95,6 +95,7 @@ def test_the_columns_have_their_types(prepared_age: Path) -> None:
     }
     expected = {
         "row": "int64",
+        "raw:item": "int64",
         "time": "timestamp[us, tz=UTC]",
         "user": "string",
         "label_click": "int8",

@@ -77,7 +77,7 @@ def names_of(docstring: str | None) -> set[str]:
 
 def test_every_column_of_prepared_days_is_explained(tmp_path) -> None:
     (tmp_path / "schema.yaml").write_text(EVERY_KIND)
-    stored = day_files.stored_schema(FeatureSchema.load(tmp_path / "schema.yaml"), has_split=True)
+    stored = day_files.stored_schema(FeatureSchema.load(tmp_path / "schema.yaml"), has_split=True, carried={})
     assert set(stored.names) <= names_of(day_files.__doc__)
 
 

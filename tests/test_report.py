@@ -18,7 +18,7 @@ from rich.console import Console
 from swrec_prod.errors import CheckpointError
 from swrec_prod.evaluate.judged import Judged
 from swrec_prod.evaluate.predictions import metrics_of, predictions_table, write_predictions
-from swrec_prod.evaluate.terminal import metrics_table
+from swrec_prod.evaluate.terminal import judged_note, metrics_table
 from swrec_prod.evaluate.text import share
 from swrec_prod.metrics import auc
 from swrec_prod.pages.causal import blending, sweep
@@ -275,3 +275,15 @@ def test_shares_are_read_back_to_two_digits(value):
     text = share(value)
     assert text.endswith("\u202f%")
     assert float(text[:-2]) / 100 == pytest.approx(value, rel=0.06, abs=1e-6)
+
+
+def test_it_is_said_how_rows_were_judged() -> None:
+    metrics = metrics_of(predictions())
+    overall = metrics["overall"]
+    assert 0 < overall["grouped_rows"] <= overall["rows"]
+    figure = (
+        f"GAUC and NDCG@10 {overall['ndcg']:.4f} are of the {overall['grouped_rows']:,} of {overall['rows']:,} rows"
+    )
+    assert judged_note(metrics) == f"{figure} whose user has both classes."
+    assert judged_note(metrics | {"weighted": True}).endswith("both classes. Each row counts by its weight.")
+    assert judged_note({"overall": {"rows": 3}}) == "", "files of before do not say"

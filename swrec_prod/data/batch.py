@@ -101,6 +101,14 @@ def make_batch(
     )
 
 
+def packed_of(batch: Batch) -> Packed:
+    """The arrays that a batch on the CPU was made of, of which none is copied."""
+    none = np.zeros(0, np.int64), np.zeros(0, np.int32)
+    ids = none if batch.ids is None else (batch.ids.values().numpy(), batch.ids.lengths().numpy())
+    as_they_are = {name: getattr(batch, name).numpy() for name in AS_THEY_ARE}
+    return Packed(ids_values=ids[0], ids_lengths=ids[1], **as_they_are)
+
+
 def keyed_jagged(keys: list[str], values: np.ndarray, lengths: np.ndarray, rows: int) -> KeyedJaggedTensor:
     """A KeyedJaggedTensor over flat arrays; stride and lengths per key are given, so that torchrec computes neither."""
     lengths_t = torch.from_numpy(lengths)

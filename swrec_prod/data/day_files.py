@@ -27,6 +27,8 @@ Row 0 of a table stands for unknown and missing values; a missing number is what
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -38,10 +40,38 @@ MICROSECONDS = pa.timestamp("us", "UTC")
 NUMBER = pa.field("element", pa.float32(), nullable=False)
 IDS, NUMBERS = pa.list_(pa.field("element", pa.int32(), nullable=False)), pa.list_(NUMBER)
 TIMES = pa.list_(pa.field("element", MICROSECONDS, nullable=False))
+# As they are in the raw log, for those who read predictions; a feature's name has no colon.
+ITEM, KEEP = "raw:item", "keep:"
+# The columns of predictions that are not of a task: who was shown what, where and when.
+ROW_COLUMNS = ("row", "day", "scenario", "user", "time", "request", "item", "weight")
+TASK_COLUMNS = ("label_", "prob_", "score_", "logit_", "interest_logit", "scenario_logit")
 
 
-def stored_schema(schema: FeatureSchema, has_split: bool) -> pa.Schema:
-    """The columns of prepared rows and their types."""
+def is_prediction(name: str) -> bool:
+    """Whether predictions have a column of this name without its being kept."""
+    return name.lower() in ROW_COLUMNS or name.lower().startswith(TASK_COLUMNS)
+
+
+def item_feature(schema: FeatureSchema) -> Feature | None:
+    """The feature that says which item a row is about: the one that the behaviours of the first sequence are of, else
+    the first `id` of side `item` that is not a bucket of numbers; None where there is no such feature.
+    """
+    sequences = schema.of_kind("sequence")
+    if sequences:
+        return schema.feature(sequences[0].table)
+    ids = (f for f in schema.of_kind("id") if f.side == "item")
+    return next((f for f in ids if f.encoder is None or f.encoder.kind != "bucketize"), None)
+
+
+def carried_columns(schema: FeatureSchema, keep: Sequence[str]) -> dict[str, str]:
+    """What prepared rows carry untouched, by its name there: the raw column. A derived item is not in the raw log."""
+    item = item_feature(schema)
+    raw = item is not None and item.source not in {derived.name for derived in schema.derived}
+    return ({ITEM: item.source} if item and raw else {}) | {f"{KEEP}{column}": column for column in keep}
+
+
+def stored_schema(schema: FeatureSchema, has_split: bool, carried: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The columns of prepared rows and their types. carried: those of `carried_columns`."""
     fields: dict[str, pa.DataType] = {"row": pa.int64(), "time": MICROSECONDS}
     fields |= {"user": pa.string(), "scenario": pa.int32()}
     fields |= {f"label_{task}": pa.int8() for task in schema.tasks}
@@ -53,7 +83,7 @@ def stored_schema(schema: FeatureSchema, has_split: bool) -> pa.Schema:
         fields |= stored_columns(feature)
     for feature in schema.of_kind("sequence"):
         fields |= {f"{feature.name}.item": IDS, f"{feature.name}.scenario": IDS, f"{feature.name}.time": TIMES}
-    return pa.schema(fields)
+    return pa.schema(fields | dict(carried))
 
 
 def stored_columns(feature: Feature) -> dict[str, pa.DataType]:

@@ -19,8 +19,9 @@ from scipy.stats import false_discovery_control
 
 from swrec_prod.errors import ConfigError, MetricError, SingleClassError, nearest
 from swrec_prod.evaluate.compared_runs import Scores, TestRows, Variant, read_scores, variants_of
-from swrec_prod.metrics import Interval, gauc, logloss
+from swrec_prod.metrics import Interval, logloss
 from swrec_prod.statistics import ClusteredRows, Difference, SeedAucs, auc_mean
+from swrec_prod.within_groups import gauc
 
 FALSE_DISCOVERIES = 0.05
 STRENGTHS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # values of c that a table shows

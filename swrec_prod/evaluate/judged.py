@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from swrec_prod.errors import MetricError
-from swrec_prod.evaluate.predictions import Split, codes_of, logit_of, split_of, tasks_of
+from swrec_prod.evaluate.predictions import Split, codes_of, logit_of, split_of, tasks_of, weights_of
 from swrec_prod.evaluate.text import axis_names
 
 MAX_BARS = 30  # scenarios in a picture with one line each
@@ -20,12 +20,15 @@ MAX_CURVES = 6  # scenarios in a picture with one colour each
 
 @dataclass(frozen=True)
 class Judged:
-    """labels, logits: float64 [N]; split: y_m and y_s or None; names: S scenario values by falling rows, scenarios:
-    int64 [N] indices into names; parts: the row numbers of each scenario."""
+    """labels, logits: float64 [N]; weights: float64 [N], or None where every row counts once; split: y_m and y_s or
+    None; names: S scenario values by falling rows, scenarios: int64 [N] indices into names; parts: the row numbers of
+    each scenario.
+    """
 
     task: str
     labels: np.ndarray
     logits: np.ndarray
+    weights: np.ndarray | None
     split: Split | None
     names: list[str]
     scenarios: np.ndarray
@@ -46,7 +49,8 @@ class Judged:
             raise MetricError(
                 f"{(~np.isfinite(logits)).sum()} of {len(logits)} scores of {task} are not finite numbers"
             )
-        return cls(task, labels, logits, split_of(table, task), [values[i] for i in busiest], scenarios, parts)
+        weights = weights_of(table)
+        return cls(task, labels, logits, weights, split_of(table, task), [values[i] for i in busiest], scenarios, parts)
 
     @property
     def axis_names(self) -> list[str]:
@@ -57,6 +61,10 @@ class Judged:
     def rows_S(self) -> np.ndarray:
         """Rows of each scenario."""
         return np.array([len(part) for part in self.parts])
+
+    def weights_in(self, part: np.ndarray) -> np.ndarray | None:
+        """The weights of some rows, as metrics take them."""
+        return None if self.weights is None else self.weights[part]
 
     def mean_S(self, values: np.ndarray) -> np.ndarray:
         """The mean of a row value in each scenario; values: [N]."""

@@ -1,6 +1,8 @@
 """The predictions file: one row a scored candidate, everything that judging it later needs, no inference.
 
     row int64, day string, scenario string, user      who was shown what, where and when
+    time timestamp, request string, item, weight      the same, where the prepared folder has it: item as in the raw log
+    the columns that the data file keeps              under their own names, as in the raw log
     label_<task>, prob_<task>, score_<task>           what happened, the calibrated probability, the ranking score
     interest_logit, scenario_logit                    models with the causal split; suffixed _<task> with several tasks
     logit_<task>_given_<first>                        tasks that follow another (the schema's `after`):
@@ -26,13 +28,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from swrec_prod.data.day_files import TASK_COLUMNS
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.files import replaced
 from swrec_prod.metrics import sigmoid
-from swrec_prod.schema import FeatureSchema
-from swrec_prod.summary import summarise
+from swrec_prod.summary import NDCG_K, summarise
 
 KEYS = ("row", "day", "scenario", "user")
+
+
+class Judging(NamedTuple):
+    """How rows are judged. group_by: the column whose rows GAUC and NDCG compare with each other; those without a value
+    are in no group. ndcg_k: the places that NDCG looks at. weighted: by the column `weight`, where there is one.
+    """
+
+    group_by: str = "user"
+    ndcg_k: int = NDCG_K
+    weighted: bool = True
+
+
+AS_TRAINING_DOES = Judging()
 
 
 class Split(NamedTuple):
@@ -66,13 +81,15 @@ def predictions_table(
     interest_NT: np.ndarray | None = None,
     scenario_NT: np.ndarray | None = None,
     c: float | Mapping[str, float] = 0.0,
+    more: Mapping[str, pa.ChunkedArray] | None = None,
 ) -> pa.Table:
     """The predictions of N rows as a table.
 
     row: int64 [N]; day, user, scenario: columns of N values; labels_NT of {0, 1}; logit_NT of the labels. after:
     FeatureSchema.after. interest_NT, scenario_NT: y_m and y_s (both or neither), [N, 0] the latter without the causal
     split; needed with it, and where a task follows another. c: the counterfactual reference, one or one a scenario
-    value. Raises DataError when the shapes do not fit, or c lacks a scenario.
+    value. more: columns of N values beside these, by name. Raises DataError when the shapes do not fit, or c lacks a
+    scenario.
     """
     if labels_NT.shape != (len(row), len(tasks)) or logit_NT.shape != labels_NT.shape:
         raise DataError(
@@ -83,7 +100,7 @@ def predictions_table(
         raise DataError("predictions: the causal split needs interest and scenario logits, and only one is given")
     if interest_NT is None and max(after, default=-1) >= 0:
         raise DataError("predictions: a task follows another, and its own logits (interest) are not given")
-    columns: dict[str, Any] = dict(zip(KEYS, (row, day, scenario, user), strict=True))
+    columns: dict[str, Any] = dict(zip(KEYS, (row, day, scenario, user), strict=True)) | dict(more or {})
     c_N = c if isinstance(c, (int, float)) else _of_scenario(c, scenario)
     splits = _splits(interest_NT, scenario_NT, after)
     for t, task in enumerate(tasks):
@@ -116,7 +133,7 @@ def read_predictions(path: str | Path, *, scores_only: bool = False) -> pa.Table
         file = pq.ParquetDataset(path, partitioning=None)
         names = file.schema.names
         _check_columns(path, names)
-        return file.read([name for name in names if not (scores_only and _beside_scores(name))])
+        return file.read([name for name in names if _is_score(name) or not scores_only])
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such predictions file; `swrec evaluate RUN_DIR --predictions {path}` writes it"
@@ -133,8 +150,8 @@ def _check_columns(path: str | Path, names: Sequence[str]) -> None:
         raise DataError(f"{path}: predictions lack column {missing[0]!r}; {nearest(missing[0], names)}")
 
 
-def _beside_scores(name: str) -> bool:
-    return name in KEYS[1:] or name.startswith("prob_")
+def _is_score(name: str) -> bool:
+    return name == "row" or (name.startswith(TASK_COLUMNS) and not name.startswith("prob_"))
 
 
 def tasks_of(table: pa.Table) -> tuple[str, ...]:
@@ -172,79 +189,47 @@ def codes_of(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
     return rank[values.indices.to_numpy()], [names[i] for i in order]
 
 
-def metrics_of(table: pa.Table) -> dict[str, Any]:
-    """The metrics of metrics.json for a predictions table (see `summary.summarise`).
+def metrics_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> dict[str, Any]:
+    """The metrics of metrics.json for a predictions table (see `summary.summarise`), and how they were judged:
+    `weighted`, `group_by`, `ndcg_k`.
 
     A task that follows another is judged on all rows, and its record in `tasks` has one more, `given_<first>`: the same
-    figures of P(task | first) on the rows where the first one happened.
+    figures of P(task | first) on the rows where the first one happened. Raises DataError when there is no such column
+    to group by.
     """
     tasks = tasks_of(table)
     labels_NT = np.stack([table[f"label_{task}"].to_numpy() for task in tasks], axis=1)
     logits_NT = np.stack([logit_of(table, task) for task in tasks], axis=1)
-    users, (scenarios, values) = codes_of(table, "user")[0], codes_of(table, "scenario")
-    metrics = summarise(labels_NT, logits_NT, users, scenarios, values, tasks)
+    groups, (scenarios, values) = _groups(table, judging.group_by), codes_of(table, "scenario")
+    weights, k = weights_of(table) if judging.weighted else None, judging.ndcg_k
+    metrics = summarise(labels_NT, logits_NT, groups, scenarios, values, tasks, weights=weights, k=k)
     for t, task in enumerate(tasks):
         first = first_of(table, task)
         if first is not None:
             rows, logits = labels_NT[:, tasks.index(first)] == 1, table[_given(task, first)].to_numpy()
+            own = None if weights is None else weights[rows]
             metrics["tasks"][task][f"given_{first}"] = summarise(
-                labels_NT[rows, t], logits[rows], users[rows], scenarios[rows], values
+                labels_NT[rows, t], logits[rows], groups[rows], scenarios[rows], values, weights=own, k=k
             )
-    return metrics
+    return {**metrics, "weighted": weights is not None, "group_by": judging.group_by, "ndcg_k": k}
 
 
-def bookkeeping(folder: str | Path, files: Sequence[str | Path], rows: np.ndarray, tasks: Sequence[str]) -> pa.Table:
-    """Who, where, when and the outcome of the given rows of a prepared folder, in the order of `rows`.
-
-    files: paths below `folder` such as `day=2000-04-25/part-0.parquet`; only those are read, and of them only `row`,
-    `user`, `scenario` and the labels. rows: int64 [N] row ids. Returns columns row, day, user, scenario, label_<task>.
-    Raises DataError for a file without its columns or day, or row ids that are in none of the files.
-    """
-    folder = Path(folder)
-    wanted = np.unique(rows)
-    parts = [_read_bookkeeping(folder / file, wanted, tasks) for file in files]
-    if not parts:
-        raise DataError(f"{folder}: no files to look {len(rows)} rows up in")
-    table = pa.concat_tables(parts)
-    known = table["row"].to_numpy()
-    order = np.argsort(known, kind="stable")
-    at = np.searchsorted(known[order], rows)
-    lost = at >= len(known)
-    lost[~lost] = known[order[at[~lost]]] != rows[~lost]
-    if lost.any():
-        raise DataError(
-            f"{folder}: {lost.sum()} of {len(rows)} rows, "
-            f"such as row {rows[lost][0]}, are in none of {len(parts)} files"
-        )
-    table = table.take(order[at])
-    if pa.types.is_integer(table.schema.field("scenario").type):
-        table = table.set_column(
-            table.column_names.index("scenario"), "scenario", _scenario_values(folder, table["scenario"])
-        )
-    return table
+def check_group(column: str, known: Sequence[str]) -> None:
+    """Raises DataError when `column` is none of those that rows can be grouped by."""
+    if column not in known:
+        raise DataError(f"predictions: no column {column!r} to group rows by; {nearest(column, known)}")
 
 
-def _read_bookkeeping(path: Path, wanted: np.ndarray, tasks: Sequence[str]) -> pa.Table:
-    """The wanted rows of one file; wanted: sorted row ids."""
-    day = path.parent.name.removeprefix("day=")
-    if day == path.parent.name:
-        raise DataError(f"{path}: the folder of a prepared file is day=YYYY-MM-DD, not {path.parent.name!r}")
-    names = ["row", "user", "scenario", *(f"label_{task}" for task in tasks)]
-    try:
-        known = pq.read_schema(path).names
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; is the prepared folder complete?") from None
-    for name in names:
-        if name not in known:
-            raise DataError(f"{path}: no column {name!r}; {nearest(name, known)}")
-    table = pq.read_table(path, columns=names, partitioning=None)
-    table = table.filter(pa.array(np.isin(table["row"].to_numpy(), wanted)))
-    return table.add_column(1, "day", pa.repeat(pa.scalar(day), table.num_rows))
+def weights_of(table: pa.Table) -> np.ndarray | None:
+    """float64 [N]: what each row counts; None where every row counts once."""
+    return table["weight"].to_numpy().astype(np.float64) if "weight" in table.column_names else None
 
 
-def _scenario_values(folder: Path, indices: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Scenario indices as values; the fallback index behind the known values is "(unseen)"."""
-    return pc.take(pa.array(FeatureSchema.load(folder / "schema.yaml").scenario.names), indices)
+def _groups(table: pa.Table, column: str) -> np.ndarray:
+    """int64 [N]: one code for the rows of a value; a row without a value is a group of its own."""
+    check_group(column, [name for name in table.column_names if not name.startswith(TASK_COLUMNS)])
+    codes = codes_of(table, column)[0]
+    return np.where(table[column].is_null().to_numpy(), len(codes) + np.arange(len(codes)), codes)
 
 
 def _of_scenario(c: Mapping[str, float], scenario: Any) -> np.ndarray:

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from swrec_prod.evaluate.text import NONE, Grid, count, number, share
 
-COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "log loss", "NE", "calibration", "ECE")
-DIGITS = {"auc": 4, "gauc": 4, "logloss": 4, "ne": 3, "calibration": 3, "ece": 4}
+COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "NDCG", "log loss", "NE", "calibration", "ECE")
+DIGITS = {"auc": 4, "gauc": 4, "ndcg": 4, "logloss": 4, "ne": 3, "calibration": 3, "ece": 4}
+LONG = ("NDCG", "NE", "ECE")  # not in the terminal's table
 SHORT = {"calibration": "calib.", "mean of scenarios": "mean"}  # in the terminal
 
 
@@ -27,14 +28,28 @@ def metrics_grid(metrics: Mapping[str, Any]) -> Grid:
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """metrics.json for the terminal; fits 80 columns behind "[default0]:"."""
     grid = metrics_grid(metrics)
-    shown = [i for i, name in enumerate(grid.header) if name not in ("NE", "ECE")]
+    shown = [i for i, name in enumerate(grid.header) if name not in LONG]
     header, *rows = ([SHORT.get(row[i], row[i]) for i in shown] for row in (grid.header, *grid.rows))
     return terminal_table(Grid(header, rows, grid.strong))
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
     """metrics.json on the terminal."""
-    Console().print(metrics_table(metrics))
+    console = Console()
+    console.print(metrics_table(metrics))
+    if note := judged_note(metrics):
+        console.print(note, soft_wrap=True)
+
+
+def judged_note(metrics: Mapping[str, Any]) -> str:
+    """How the rows were judged, and how many of them GAUC and NDCG leave out; "" of older files, which do not say."""
+    if not {"group_by", "overall"} <= metrics.keys():
+        return ""
+    overall, by = metrics["overall"], metrics["group_by"]
+    figure = f"NDCG@{metrics['ndcg_k']} {number(overall['ndcg'])}"
+    left = f"GAUC and {figure} are of the {count(overall['grouped_rows'])} of {count(overall['rows'])} rows"
+    weighted = " Each row counts by its weight." if metrics["weighted"] else ""
+    return f"{left} whose {by} has both classes.{weighted}"
 
 
 def terminal_table(grid: Grid) -> Table:

@@ -161,7 +161,10 @@ def _ranking_caption(names: list[str], intervals: list[Interval | None], pooled:
 def calibration_curves(judged: Judged) -> Picture:
     """Observed rate over predicted probability, equal-mass bins, one curve a scenario."""
     figure = go.Figure()
-    curves = [calibration_bins(judged.labels[p], judged.logits[p], bins=12) for p in judged.parts[:MAX_CURVES]]
+    curves = [
+        calibration_bins(judged.labels[p], judged.logits[p], 12, judged.weights_in(p))
+        for p in judged.parts[:MAX_CURVES]
+    ]
     points = np.concatenate([np.concatenate((c.predicted, c.observed)) for c in curves])
     low, high = points[points > 0].min(initial=1.0) / 1.2, min(1.0, points.max() * 1.2)
     logarithmic = high / low > 20
@@ -289,6 +292,6 @@ def _interval(judged: Judged, part: np.ndarray) -> Interval | None:
     """AUC of some rows with its interval, of width 0 where only the value exists, or None."""
     labels, logits = judged.labels[part], judged.logits[part]
     try:
-        return auc_interval(labels, logits)
+        return auc_interval(labels, logits, weights=judged.weights_in(part))
     except MetricError:
         return None

@@ -11,7 +11,7 @@ import pyarrow as pa
 from swrec_prod.errors import CheckpointError, MetricError
 from swrec_prod.evaluate.judged import Judged
 from swrec_prod.evaluate.predictions import metrics_of, read_predictions
-from swrec_prod.evaluate.terminal import metrics_grid
+from swrec_prod.evaluate.terminal import judged_note, metrics_grid
 from swrec_prod.evaluate.text import NONE, count, number, several
 from swrec_prod.files import write_text
 from swrec_prod.metrics import auc_interval
@@ -50,7 +50,8 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
     ]
     sections = [picture_section(picture, i) for i, picture in enumerate(drawn)]
     if run.metrics.get("overall"):
-        sections.append(grid_section("Figures by scenario", metrics_grid(run.metrics), _reasons(run.metrics)))
+        notes = " ".join(note for note in (judged_note(run.metrics), _reasons(run.metrics)) if note)
+        sections.append(grid_section("Figures by scenario", metrics_grid(run.metrics), notes))
     sections.append(facts_section("What was trained", _facts(run.config)))
     model = run.config.get("model", {}).get("name", "model")
     data = Path(str(run.config.get("data", {}).get("path", run_dir))).name
@@ -125,7 +126,7 @@ def _quality_cards(metrics: Mapping[str, Any], judged: Judged | None) -> Iterato
     if overall.get("auc") is not None:
         yield Card("AUC, all rows", f"{overall['auc']:.4f}", _auc_note(judged))
     if overall.get("gauc") is not None:
-        yield Card("GAUC", f"{overall['gauc']:.4f}", "candidates of one user compared")
+        yield Card("GAUC", f"{overall['gauc']:.4f}", f"candidates of one {metrics.get('group_by', 'user')} compared")
     if overall.get("logloss") is not None:
         yield Card("Log loss", f"{overall['logloss']:.4f}", f"normalised entropy {number(overall.get('ne'), 3)}")
     if overall.get("calibration") is not None:
@@ -144,7 +145,7 @@ def _quality_cards(metrics: Mapping[str, Any], judged: Judged | None) -> Iterato
 
 def _auc_note(judged: Judged | None) -> str:
     try:
-        interval = auc_interval(judged.labels, judged.logits) if judged else None
+        interval = auc_interval(judged.labels, judged.logits, weights=judged.weights) if judged else None
     except MetricError:
         interval = None
     return (

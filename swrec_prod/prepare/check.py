@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def check_columns(
-    schema: FeatureSchema, columns: Mapping[str, DataType], source: str, deduplicate: tuple[str, ...] = ()
+    schema: FeatureSchema,
+    columns: Mapping[str, DataType],
+    source: str,
+    deduplicate: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
 ) -> None:
     """Raises DataError for a column that is missing (naming the nearest) or of a type that cannot serve.
 
@@ -25,7 +29,8 @@ def check_columns(
     wanted |= {key: column for key in ("request", "weight") if (column := getattr(schema, key))}
     wanted |= {f"label {label.name}": label.column for label in schema.labels}
     wanted |= {f"feature {name}": column for f in schema.features for name, column in f.raw_columns.items()}
-    for purpose, column in [*wanted.items(), *(("deduplicate", name) for name in deduplicate)]:
+    others = [*(("deduplicate", name) for name in deduplicate), *(("keep", name) for name in keep)]
+    for purpose, column in [*wanted.items(), *others]:
         if column not in columns:
             raise DataError(f"{source}: column {column!r} ({purpose}) is missing; {nearest(column, columns)}")
     of_time, of_scenario = columns[schema.time], columns[schema.scenario.column]
@@ -36,6 +41,9 @@ def check_columns(
     for column in (schema.user, schema.request):
         if column and not _names(columns[column]):
             _refuse(source, column, columns[column], "string or integer (it names users or requests)")
+    for column in keep:
+        if columns[column].is_nested():
+            _refuse(source, column, columns[column], "one value a row (keep)")
     if schema.weight and not _number(columns[schema.weight]):
         _refuse(source, schema.weight, columns[schema.weight], "integer or floating numbers", "weight column")
     for label in schema.labels:

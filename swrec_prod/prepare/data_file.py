@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pydantic
 
 from swrec_prod import shipped
+from swrec_prod.data.day_files import is_prediction
 from swrec_prod.datasets import DATASETS, Dataset
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.schema import FeatureSchema
@@ -62,6 +63,8 @@ class DataFile(Strict):
 
     split: deals rows to train, valid and test in a column of that name; without it runs choose ranges of days.
     fit_until: the last day that vocabularies and scalers are fitted on; not with a split.
+    keep: columns of the log that prepared days and predictions carry untouched, for joining and cutting; no model
+        reads them.
     deduplicate: of the rows of a day that are equal in these columns only the first is kept.
     utc_offset: days begin at midnight there.
     vocabularies: of days that are added later. freeze: new values are unknown values. extend: before a day is added,
@@ -74,11 +77,22 @@ class DataFile(Strict):
     split: Split | None = None
     fit_until: date | None = None
     deduplicate: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     utc_offset: str = pydantic.Field("+00:00", pattern=r"^[+-](0\d|1[0-4]):[0-5]\d$")
     vocabularies: Literal["freeze", "extend"] = "freeze"
     requests: Requests = Requests()
     features: FeatureSchema = pydantic.Field(alias="schema")
     _folder: Path | None = pydantic.PrivateAttr(default=None)
+
+    @pydantic.field_validator("keep")
+    @classmethod
+    def _are_free(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
+        for i, name in enumerate(keep):
+            if name in keep[:i]:
+                raise ValueError(f"keep names {name!r} twice")
+            if is_prediction(name):
+                raise ValueError(f"keep: predictions have a column {name!r} of their own; rename the raw one")
+        return keep
 
     @pydantic.model_validator(mode="after")
     def _one_way_to_fit(self) -> DataFile:

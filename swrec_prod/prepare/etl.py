@@ -44,20 +44,21 @@ def standard(engine: Engine, log: ir.Table, data_file: DataFile, derived: Derive
     and the columns that the schema reads, `time` as int64 microseconds, derived ones and labels by rule (computed/).
 
     Of rows with equal `deduplicate` columns on one day the first by time stays; ties are broken by all other columns,
-    so that what stays does not depend on the order in which an engine reads.
+    so that what stays does not depend on the order in which an engine reads. Columns that are only kept break ties
+    last, so that they change no number of another row.
     """
     schema = data_file.features
-    events = log.select(*needed(schema, log.columns, data_file.deduplicate))
+    events = log.select(*needed(schema, log.columns, (*data_file.deduplicate, *data_file.keep)))
     if events[schema.time].type().is_timestamp():
         events = events.mutate(**{schema.time: engine.micros(events[schema.time])})
     shifted = events[schema.time].cast("int64") + data_file.offset_us
     events = events.mutate(**{schema.time: events[schema.time].cast("int64"), HOUR: shifted // HOUR_US})
     events = events.mutate(**{DAY: events[HOUR] // 24})
     if data_file.deduplicate:
-        same = ibis.window(group_by=[DAY, *data_file.deduplicate], order_by=_order(events, schema.time))
+        same = ibis.window(group_by=[DAY, *data_file.deduplicate], order_by=_order(events, data_file))
         events = events.mutate(_copy=ibis.row_number().over(same)).filter(_["_copy"] == 0).drop("_copy")
     if ROW not in events.columns:
-        position = ibis.row_number().over(ibis.window(group_by=DAY, order_by=_order(events, schema.time)))
+        position = ibis.row_number().over(ibis.window(group_by=DAY, order_by=_order(events, data_file)))
         day = events[DAY].fill_null(0)  # a row without a time has a number too, so that it can be named and refused
         events = events.mutate(**{ROW: day * DAY_ROWS + position})
     return with_rules(with_derived(engine, events, derived or DerivedColumns(schema)), schema)
@@ -179,9 +180,12 @@ def moments(events: ir.Table, columns: Sequence[str], *, logarithm: bool = False
     return number.agg(**statistics, **extremes, unusable=unusable)
 
 
-def _order(events: ir.Table, time: str) -> list[ir.Value]:
+def _order(events: ir.Table, data_file: DataFile) -> list[ir.Value]:
     """Time, then all other columns. In lists, where each engine puts missing values elsewhere, they are last."""
-    columns = [events[name] for name in [time, *sorted(set(events.columns) - {time, DAY, HOUR})]]
+    schema = data_file.features
+    read = {*needed(schema, events.columns, data_file.deduplicate)} - {schema.time}
+    kept = {*data_file.keep} - read - {schema.time}
+    columns = [events[name] for name in (schema.time, *sorted(read), *sorted(kept))]
     return [c.map(lambda value: value.cast("string").fill_null(LAST)) if c.type().is_array() else c for c in columns]
 
 

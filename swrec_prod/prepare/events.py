@@ -89,7 +89,8 @@ class Events:
         files = self.log.of_days(days) if self.log.has_days else self.log.files
         table = self._read(files)
         types, untyped = dict(table.schema().items()), self.log.untyped(files)
-        needed = etl.needed(self.schema, list(self._types), self.data_file.deduplicate)
+        more = (self.data_file.deduplicate, self.data_file.keep)
+        needed = etl.needed(self.schema, list(self._types), (*more[0], *more[1]))
         # what only other days have is missing on these
         wanted = {name: self._types[name] for name in needed if name in self._types}
         untyped_here = {name for name, kind in wanted.items() if name in untyped and types[name] != kind}
@@ -97,7 +98,7 @@ class Events:
         table = table.mutate(**{name: ibis.null(wanted[name]) for name in absent})
         columns, name = dict(table.schema().items()), self.name(days)
         columns |= derived_types(self.derived, columns, name)
-        check_columns(self.schema, columns, name, self.data_file.deduplicate)
+        check_columns(self.schema, columns, name, *more)
         return etl.standard(self.engine, table, self.data_file, self.derived)
 
     def _read(self, files: RawFiles) -> ir.Table:

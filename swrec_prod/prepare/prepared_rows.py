@@ -5,8 +5,9 @@ Called on Arrow tables, by every engine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,17 @@ import pyarrow.compute as pc
 from swrec_prod.behaviours.lists import Behaviours, LatestBehaviours, Sequence, sequence
 from swrec_prod.behaviours.windowed import latest as latest_behaviours
 from swrec_prod.behaviours.windowed import of_prepared_behaviours
-from swrec_prod.data.day_files import MICROSECONDS, array_of
+from swrec_prod.data.day_files import MICROSECONDS, array_of, carried_columns, stored_schema
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.raw_values import label_values, weight_values
+from swrec_prod.engine.arrow_types import normal_type
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
+from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.schema import Feature, FeatureSchema
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
 
 LatestByFeature = dict[str, LatestBehaviours]
 
@@ -44,9 +50,21 @@ class Rows(NamedTuple):
         return table
 
 
-def prepared_rows(encoders: Encoders, events: pa.Table, latest: LatestByFeature) -> tuple[Rows, LatestByFeature]:
-    """The prepared rows of windowed events, sorted by (time, row). latest: behaviours before and after them."""
-    table = _encoded(encoders, events)
+def columns_of(data_file: DataFile, encoders: Encoders, events: ir.Table) -> pa.Schema:
+    """The columns of the prepared rows of some events, and their types."""
+    types = events.schema()
+    carried = carried_columns(encoders.schema, data_file.keep)
+    kinds = {name: normal_type(types[column].to_pyarrow()) for name, column in carried.items()}
+    return stored_schema(encoders.schema, etl.SPLIT in events.columns, kinds)
+
+
+def prepared_rows(
+    encoders: Encoders, events: pa.Table, latest: LatestByFeature, keep: tuple[str, ...] = ()
+) -> tuple[Rows, LatestByFeature]:
+    """The prepared rows of windowed events, sorted by (time, row). latest: behaviours before and after them. keep: raw
+    columns.
+    """
+    table = _encoded(encoders, events, carried_columns(encoders.schema, keep))
     sequences, after = [], {}
     for feature in encoders.schema.of_kind("sequence"):
         before = latest.get(feature.name, LatestBehaviours.empty())
@@ -66,7 +84,7 @@ def latest_before(engine: Engine, schema: FeatureSchema, files: list[Path]) -> L
     }
 
 
-def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
+def _encoded(encoders: Encoders, events: pa.Table, carried: Mapping[str, str]) -> pa.Table:
     schema = encoders.schema
     columns: dict[str, Any] = {"row": events["row"], "time": events[schema.time].cast(MICROSECONDS)}
     columns["user"] = events[schema.user].cast(pa.string())
@@ -81,7 +99,7 @@ def _encoded(encoders: Encoders, events: pa.Table) -> pa.Table:
     for feature in schema.of_kind("id", "bag", "dense", "vector"):
         raw = {name: events[column] for name, column in feature.raw_columns.items()}
         columns |= {name: array_of(c) for name, c in encoders.columns_of(feature.name, raw).items()}
-    return pa.table(columns)
+    return pa.table(columns | {name: events[column] for name, column in carried.items()})
 
 
 def _sequence(

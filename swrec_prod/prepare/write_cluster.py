@@ -13,14 +13,13 @@ import ibis
 import pyarrow as pa
 
 from swrec_prod.behaviours.windowed import windowed
-from swrec_prod.data.day_files import stored_schema
 from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written
 from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.prepared_rows import LatestByFeature, latest_before, prepared_rows
+from swrec_prod.prepare.prepared_rows import LatestByFeature, columns_of, latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of, number_of
 from swrec_prod.prepare.staging import Staging
 
@@ -43,10 +42,10 @@ def spread_days(
     rows = sum(profile.rows_of(day) for day in days)
     groups = max(rows // GROUP_OF_USERS, 1)
     inside = inside.mutate(_group=inside[encoders.schema.user].cast("string").hash().abs() % groups)
-    columns = stored_schema(encoders.schema, etl.SPLIT in inside.columns)
+    columns, keep = columns_of(events.data_file, encoders, inside), events.data_file.keep
     latest = latest_before(engine, encoders.schema, work.files_before(days[0]))
     with_unit = columns.append(pa.field("_unit", pa.int64()))
-    lists = engine.map_groups(inside, "_group", partial(_with_lists, encoders, columns, latest), with_unit)
+    lists = engine.map_groups(inside, "_group", partial(_with_lists, encoders, columns, latest, keep), with_unit)
     write = partial(_write, work.folder, work.scratch, columns)
     written = engine.arrow(engine.map_groups(lists, "_unit", write, WRITTEN))
     files = sorted((DayFileRecord(**record) for record in written.to_pylist()), key=lambda file: file.path)
@@ -59,10 +58,12 @@ def _position(events: ir.Table, time: str) -> ir.IntegerValue:
     return ibis.row_number().over(ibis.window(group_by=etl.DAY, order_by=[events[time], events[etl.ROW]]))
 
 
-def _with_lists(encoders: Encoders, columns: pa.Schema, latest: LatestByFeature, events: pa.Table) -> pa.Table:
+def _with_lists(
+    encoders: Encoders, columns: pa.Schema, latest: LatestByFeature, keep: tuple[str, ...], events: pa.Table
+) -> pa.Table:
     """The prepared rows of some users, with their lists and the unit of each."""
     events = events.sort_by([(encoders.schema.time, "ascending"), (etl.ROW, "ascending")]).combine_chunks()
-    rows, _ = prepared_rows(encoders, events, latest)
+    rows, _ = prepared_rows(encoders, events, latest, keep)
     return rows.part(0, len(events)).select(columns.names).cast(columns).append_column("_unit", events["_unit"])
 
 

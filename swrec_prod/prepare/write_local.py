@@ -11,14 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from swrec_prod.behaviours.windowed import windowed
-from swrec_prod.data.day_files import stored_schema
 from swrec_prod.data.prefetch import prefetched
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.day_writer import DayWriter, Written
 from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.prepared_rows import latest_before, prepared_rows
+from swrec_prod.prepare.prepared_rows import columns_of, latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of
 from swrec_prod.prepare.staging import Staging
 from swrec_prod.schema import FeatureSchema
@@ -33,12 +32,12 @@ def stream_days(
     engine: Engine, events: Events, encoders: Encoders, profile: Profile, days: list[date], work: Staging
 ) -> Written:
     """Write `days` into the folder of `work`, and give each with its files once it is complete."""
-    schema = stored_schema(encoders.schema, etl.SPLIT in events.of(days[:1]).columns)
+    schema, keep = columns_of(events.data_file, encoders, events.of(days[:1])), events.data_file.keep
     latest = latest_before(engine, encoders.schema, work.files_before(days[0]))
     writer: DayWriter | None = None
     with closing(prefetched(_chunks(engine, events, encoders.schema, profile, days), 1, name="engine")) as chunks:
         for chunk in chunks:
-            rows, latest = prepared_rows(encoders, chunk, latest)
+            rows, latest = prepared_rows(encoders, chunk, latest, keep)
             for day, first, last in day_slices(rows.day):
                 if writer is None or writer.day != day:
                     if writer is not None:

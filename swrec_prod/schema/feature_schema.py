@@ -102,8 +102,12 @@ class FeatureSchema(SchemaRecord):
 
     def _check_names(self) -> None:
         """Names are of one thing each: features, derived columns, and what a sequence or a bag adds to them."""
-        records = {"feature": self.features, "derived": self.derived, "label": self.labels}
-        for what, names in ((what, [record.name for record in of]) for what, of in records.items()):
+        names_of = {
+            "feature": [f.name for f in self.features],
+            "derived": [d.name for d in self.derived],
+            "label": list(self.tasks),
+        }
+        for what, names in names_of.items():
             twice = [name for name, n in Counter(names).items() if n > 1]
             if twice:
                 raise ValueError(f"{what} {twice[0]!r} is defined twice")

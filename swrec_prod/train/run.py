@@ -21,7 +21,7 @@ from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.counterfactual import fitted, score_in_every_scenario, spacing
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import metrics_of, write_predictions
-from swrec_prod.evaluate.run import predictions_of
+from swrec_prod.evaluate.run import predictions_of, strengths_of
 from swrec_prod.ranker import ResolvedRun, build_ranker, resolve_run, with_debias
 from swrec_prod.run_dir import RunDir
 from swrec_prod.train.begin import load_begin
@@ -173,7 +173,7 @@ def _finish(
     Beside the figures: rows, seconds and rows_per_second of training (all ranks); steps; best_step, best_epoch,
     best_valid_auc (null where the validation rows have one class only) and best_valid_logloss.
     """
-    table = predictions_of(catalog, config, "test", scored)
+    table = predictions_of(catalog, config.data, "test", scored, strengths_of(catalog, config))
     write_predictions(table, folder.predictions_file)
     speed = {"rows": state.rows, "seconds": state.seconds, "rows_per_second": state.rows / max(state.seconds, 1e-9)}
     valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
