@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import ibis
 
-from swrec_prod.behaviours.windowed import asked_column, computed, own_fields
+from swrec_prod.behaviours.brought import brought
+from swrec_prod.behaviours.windowed import asked_column, brought_parts, computed, own_fields
 from swrec_prod.computed.rules import check_rule
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.prepare.etl import value_type
@@ -55,6 +56,8 @@ def check_columns(
         if isinstance(feature.where, dict):
             for name, values in feature.where.items():
                 _check_where(feature.name, asked_column(schema, name), values, outcomes | dict(columns), source)
+    for feature in brought(schema):
+        _check_lists(schema, feature, columns, source)
 
 
 def _check_feature(schema: FeatureSchema, feature: Feature, columns: Mapping[str, DataType], source: str) -> None:
@@ -86,6 +89,26 @@ def _remedy(kind: DataType) -> str:
     if kind.is_timestamp() or kind.is_date():
         return ": derive one of it, such as hour, weekday or days_since (`derived` of the schema)"
     return ": write it as a number, or give the feature kind id" if kind.is_string() else ""
+
+
+def _check_lists(schema: FeatureSchema, feature: Feature, columns: Mapping[str, DataType], source: str) -> None:
+    """The columns of behaviours that the log brings are lists, of what their parts are made of."""
+    lists, of_behaviours = feature.columns or {}, f"behaviours of {feature.name!r}"
+    for column in lists.values():
+        if column not in columns:
+            raise DataError(f"{source}: column {column!r} ({of_behaviours}) is missing; {nearest(column, columns)}")
+        if not columns[column].is_array():
+            _refuse(source, column, columns[column], f"a list ({of_behaviours})")
+    elements = {**columns, **{column: columns[column].value_type for column in lists.values()}}
+    for part in brought_parts(schema):
+        if part.name.startswith(f"{feature.name}."):
+            _check_feature(schema, part, elements, source)
+    if "scenario" in lists and not _names(elements[lists["scenario"]]):
+        _refuse(source, lists["scenario"], columns[lists["scenario"]], f"lists of strings ({of_behaviours})")
+    time = elements[lists["time"]] if "time" in lists else None
+    if time is not None and not (time.is_timestamp() or time.is_int64()):
+        expected = f"lists of timestamps, or of int64 microseconds since 1970 ({of_behaviours})"
+        _refuse(source, lists["time"], columns[lists["time"]], expected)
 
 
 def _check_where(
