@@ -34,6 +34,7 @@ from swrec_prod.prepare.day_writer import Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.run import prepare
 from swrec_prod.prepare.write_local import stream_days
+from swrec_prod.schema import Feature
 
 pytestmark = pytest.mark.engine
 
@@ -238,15 +239,17 @@ def test_lists_do_not_depend_on_where_rows_are_cut(
     drawn: list[tuple[int, int, bool]], cuts: set[int], longest: int | None
 ) -> None:
     drawn = sorted(drawn, key=lambda event: event[1])
-    items, latest = [], LatestBehaviours.empty()
+    feature = Feature(name="x", kind="sequence", side="user", item="item", max_length=longest)
+    items, latest = [], None
     for begin, end in zip([-1, *sorted(cuts)], [*sorted(cuts), 99], strict=True):
         part = [(i, *event) for i, event in enumerate(drawn) if begin <= event[1] < end]
         if not part:
             continue
         index, user, time, happened = (np.array(column) for column in zip(*part, strict=True))
         before = np.array([sum(h for _, u, t, h in part if u == user[i] and t < time[i]) for i in range(len(part))])
-        rows = Behaviours(index.astype(np.int32), index.astype(np.int32), time)
-        lists, latest = sequence("x", pa.array([f"u{u}" for u in user]), before, happened, rows, longest, latest)
+        rows = Behaviours({"item": index.astype(np.int32)}, index.astype(np.int32), time)
+        latest = latest or LatestBehaviours.of_nobody(rows)
+        lists, latest = sequence(feature, pa.array([f"u{u}" for u in user]), before, happened, rows, latest)
         items += lists.columns(0, len(part))["x.item"].to_pylist()
     expected = [[i for i, (u, t, h) in enumerate(drawn) if u == user and t < time and h] for user, time, _ in drawn]
     assert items == [one if longest is None else one[-longest:] for one in expected]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swrec_prod.datasets import DATASETS
-from swrec_prod.datasets.kuairand import OUTCOMES
+from swrec_prod.datasets.kuairand import OUTCOMES, TIMES
 from swrec_prod.errors import ConfigError, SchemaError
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.schema import FeatureSchema
@@ -65,4 +65,4 @@ def test_what_is_known_after_the_impression_is_no_feature(source: str, column: s
 
 def test_outcomes_of_kuairand_are_all_that_users_did() -> None:
     for name in ("kuairand-pure", "kuairand-1k"):
-        assert set(DATASETS[name].outcomes) == {"click"} | {column for column in OUTCOMES if column != "is_click"}
+        assert set(DATASETS[name].outcomes) == {"click", *OUTCOMES, *TIMES} - {"is_click"}

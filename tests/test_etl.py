@@ -296,7 +296,8 @@ def test_there_may_be_no_number_at_all(each_engine: Engine) -> None:
 @pytest.mark.parametrize("split", [False, True])
 def test_the_latest_behaviours_of_prepared_days(each_engine: Engine, name: str, split: bool) -> None:
     draw = np.random.default_rng(10)
-    feature = FeatureSchema.model_validate(SCHEMA).feature(name)
+    schema = FeatureSchema.model_validate(SCHEMA)
+    feature = schema.feature(name)
     columns = {
         "user": [f"u{i}" for i in draw.integers(0, 5, 200)],
         "time": draw.integers(0, 30, 200),
@@ -306,8 +307,8 @@ def test_the_latest_behaviours_of_prepared_days(each_engine: Engine, name: str, 
     columns |= {f"label_{task}": draw.integers(0, 2, 200) for task in ("click", "buy")}
     columns |= {"split": [["train", "valid"][i] for i in draw.integers(0, 2, 200)]} if split else {}
     table = pa.table(columns)
-    found = each_engine.arrow(behaviours.latest(each_engine.from_arrow(table), feature)).select(
-        ["user", "time", "row", "item", "scenario"]
+    found = each_engine.arrow(behaviours.latest(each_engine.from_arrow(table), schema, feature)).select(
+        ["_user", "_time", "_row", "item", "_scenario"]
     )
     expected = []
     for user in set(columns["user"]):

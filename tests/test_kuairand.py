@@ -18,7 +18,7 @@ import pytest
 
 from swrec_prod.config import RunConfig
 from swrec_prod.datasets import DATASETS
-from swrec_prod.datasets.kuairand import KUAIRAND_1K, KUAIRAND_PURE, OUTCOMES, KuaiRandOptions
+from swrec_prod.datasets.kuairand import KUAIRAND_1K, KUAIRAND_PURE, OUTCOMES, TIMES, KuaiRandOptions
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.prepare.data_file import DataFile
@@ -184,21 +184,13 @@ def test_tabs_and_exposures_can_be_chosen(tmp_path: Path, local_engine: Engine) 
 def test_what_came_after_the_impression_is_no_feature(tmp_path: Path, local_engine: Engine) -> None:
     official(tmp_path)
     columns = set(read(tmp_path, local_engine).column_names)
-    never = {
-        "play_time_ms",
-        "profile_stay_time",
-        "comment_stay_time",
-        "visible_status",
-        "show_cnt",
-        "play_cnt",
-        "like_cnt",
-        "counts",
-    }
-    assert not columns & never
-    for name in ("kuairand_pure", "kuairand_1k"):
+    assert not columns & {"visible_status", "show_cnt", "play_cnt", "like_cnt", "counts"}
+    later = {*OUTCOMES, *TIMES, "click"}
+    assert later <= {*KUAIRAND_PURE.outcomes, "is_click"}
+    for name in ("kuairand_pure", "kuairand_1k", "kuairand_pure_behaviours"):
         schema = DataFile.load(name).features
         sources = {feature.source for feature in schema.features if feature.kind != "sequence"}
-        assert sources <= columns and not sources & {*OUTCOMES, "click", "is_rand", "scenario"}
+        assert sources <= columns and not sources & {*later, "is_rand", "scenario"}
         assert {label.column for label in schema.labels} == {"click"} and (schema.time, schema.user) == (
             "time",
             "user_id",

@@ -19,6 +19,7 @@ from test_cloud_theme import clicks
 from test_cloud_theme import write as cloud_theme
 from test_douban import write as douban
 from test_kuairand import official as kuairand
+from test_kuairand import pieces as kuairand_pieces
 from test_mind import write as mind
 
 from swrec_prod.config import DataConfig, DayRanges
@@ -87,6 +88,15 @@ def my_logs(folder: Path) -> Path:
     return folder
 
 
+def kuairand_with_seed(folder: Path) -> Path:
+    """Parquet pieces of two days, and what users watched before."""
+    folder = kuairand_pieces(folder / "pieces")
+    rows = pq.read_table(folder / "kuairand_pure_standard_0422_0508.parquet").to_pylist()
+    later = [row | {"time_ms": row["time_ms"] + 24 * 3_600_000} for row in rows]
+    pq.write_table(pa.Table.from_pylist(later), folder / "kuairand_pure_standard_0509_0510.parquet")
+    return folder
+
+
 RAW: dict[str, Callable[[Path], Path]] = {
     "ali_ccp": ali_ccp,
     "amazon": amazon,
@@ -95,11 +105,13 @@ RAW: dict[str, Callable[[Path], Path]] = {
     "industrial": lambda folder: own_log("industrial", "day={day}/a.parquet", 9, folder),
     "kuairand_1k": lambda folder: kuairand(folder, "1k"),
     "kuairand_pure": kuairand,
+    "kuairand_pure_behaviours": kuairand_with_seed,
     "mind": mind,
     "parquet_logs": my_logs,
 }
 # the tiny files end before the real day
-FIT_UNTIL = {"kuairand_1k": date(2022, 4, 21), "kuairand_pure": date(2022, 4, 21)}
+FIT_UNTIL = dict.fromkeys(("kuairand_1k", "kuairand_pure"), date(2022, 4, 21))
+FIT_UNTIL["kuairand_pure_behaviours"] = date(2022, 4, 22)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,6 +7,7 @@ fetched, and they lie user by user, so that a row's list is one run of neighbour
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Several
 from typing import NamedTuple
 
 import numpy as np
@@ -14,19 +15,45 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from swrec_prod.data.day_files import MICROSECONDS, list_array
-from swrec_prod.encoding.pack import Ragged, spread
+from swrec_prod.encoding.encoders import Encoders
+from swrec_prod.encoding.pack import Column, Ragged, spread
+from swrec_prod.schema import Feature
+
+UNKNOWN = 0  # the time of a behaviour of which it is not known
+SECOND = 1e6  # in microseconds
 
 
 class Behaviours(NamedTuple):
-    """Items (ids), scenarios (indices), times (microseconds) of behaviours, side by side: int32, int32, int64 [M]."""
+    """Behaviours side by side, M of them.
 
-    item: np.ndarray
+    parts: item and fields by name: ids int32 [M], numbers float32 [M], bags Ragged over M behaviours.
+    scenario: indices, int32 [M]. time: microseconds, int64 [M], UNKNOWN where it is not known.
+    """
+
+    parts: dict[str, Column]
     scenario: np.ndarray
     time: np.ndarray
 
     def take(self, index: np.ndarray) -> Behaviours:
         """Those at `index`."""
-        return Behaviours(self.item[index], self.scenario[index], self.time[index])
+        parts = {
+            name: part.take(index) if isinstance(part, Ragged) else part[index] for name, part in self.parts.items()
+        }
+        return Behaviours(parts, self.scenario[index], self.time[index])
+
+    def followed_by(self, other: Behaviours) -> Behaviours:
+        """These and then the others, which have the same parts."""
+        parts = {name: _joined([part, other.parts[name]]) for name, part in self.parts.items()}
+        scenario, time = (np.concatenate(pair) for pair in zip(self[1:], other[1:], strict=True))
+        return Behaviours(parts, scenario, time)
+
+
+def _joined(columns: Several[Column]) -> Column:
+    first, second = columns
+    if isinstance(first, Ragged) and isinstance(second, Ragged):
+        offsets = np.concatenate((first.offsets, first.offsets[-1] + second.offsets[1:]))
+        return Ragged(np.concatenate((first.values, second.values)), offsets)
+    return np.concatenate((first, second))
 
 
 class LatestBehaviours(NamedTuple):
@@ -40,20 +67,10 @@ class LatestBehaviours(NamedTuple):
     behaviours: Behaviours
 
     @classmethod
-    def empty(cls) -> LatestBehaviours:
-        """No user has a history yet."""
-        nothing = Behaviours(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
+    def of_nobody(cls, like: Behaviours) -> LatestBehaviours:
+        """No user has a history yet. like: some behaviours, for their parts."""
+        nothing = like.take(np.zeros(0, np.int64))
         return cls(pa.array([], pa.string()), np.zeros(1, np.int64), nothing)
-
-    @classmethod
-    def of_table(cls, rows: pa.Table) -> LatestBehaviours:
-        """rows: as windowed.latest gives them, in any order."""
-        rows = rows.sort_by([("user", "ascending"), ("time", "ascending"), ("row", "ascending")])
-        coded = rows["user"].combine_chunks().dictionary_encode()
-        counts = np.bincount(coded.indices.to_numpy(), minlength=len(coded.dictionary))
-        time = rows["time"].cast(pa.int64()).to_numpy()
-        behaviours = Behaviours(rows["item"].to_numpy(), rows["scenario"].to_numpy(), time)
-        return cls(coded.dictionary.cast(pa.string()), np.concatenate(([0], np.cumsum(counts))), behaviours)
 
     def without(self, users: pa.Array) -> LatestBehaviours:
         """The latest behaviours of all other users."""
@@ -64,84 +81,115 @@ class LatestBehaviours(NamedTuple):
     def combined_with(self, other: LatestBehaviours) -> LatestBehaviours:
         """The behaviours of both, which have no user in common."""
         offsets = np.concatenate((self.offsets, self.offsets[-1] + other.offsets[1:]))
-        behaviours = Behaviours(*map(np.concatenate, zip(self.behaviours, other.behaviours, strict=True)))
-        return LatestBehaviours(pa.concat_arrays([self.users, other.users]), offsets, behaviours)
+        together = self.behaviours.followed_by(other.behaviours)
+        return LatestBehaviours(pa.concat_arrays([self.users, other.users]), offsets, together)
+
+    def then(self, later: LatestBehaviours, longest: int | None) -> LatestBehaviours:
+        """Of every user the behaviours here and then the later ones, of both together the `longest` latest."""
+        merged = self.of(later.users).merged_with(later)
+        return self.without(later.users).combined_with(merged.shortened(longest))
+
+    def of(self, users: pa.Array) -> LatestBehaviours:
+        """The behaviours of `users`, in their order; a user may have none."""
+        at = pc.index_in(users, self.users).fill_null(-1).to_numpy().astype(np.int64)
+        counts = np.append(np.diff(self.offsets), 0)[at]  # the last one is for at == -1
+        index, offsets = spread(np.append(self.offsets[:-1], 0)[at], counts)
+        return LatestBehaviours(users, offsets, self.behaviours.take(index))
+
+    def merged_with(self, later: LatestBehaviours) -> LatestBehaviours:
+        """For each user these and then the later ones; both have the same users."""
+        earlier_count, later_count = np.diff(self.offsets), np.diff(later.offsets)
+        offsets = self.offsets + later.offsets
+        place = np.empty(offsets[-1], np.int64)
+        place[spread(offsets[:-1], earlier_count)[0]] = np.arange(self.offsets[-1])
+        place[spread(offsets[:-1] + earlier_count, later_count)[0]] = self.offsets[-1] + np.arange(later.offsets[-1])
+        return LatestBehaviours(self.users, offsets, self.behaviours.followed_by(later.behaviours).take(place))
+
+    def shortened(self, longest: int | None) -> LatestBehaviours:
+        """The `longest` latest of every user."""
+        if longest is None:
+            return self
+        start = np.maximum(self.offsets[:-1], self.offsets[1:] - longest)
+        index, offsets = spread(start, self.offsets[1:] - start)
+        return LatestBehaviours(self.users, offsets, self.behaviours.take(index))
 
 
 class Sequence(NamedTuple):
-    """The lists of one sequence feature: row i of a table has behaviours [start[i], stop[i]), oldest first."""
+    """The lists of one sequence feature: row i of a table has behaviours [start[i], stop[i]), oldest first.
+
+    moment: of the rows, int64 microseconds [N]. ages: the sequence's encoders, where the age of behaviours is asked
+    for.
+    """
 
     name: str
     start: np.ndarray
     stop: np.ndarray
     behaviours: Behaviours
+    moment: np.ndarray
+    ages: Encoders | None = None
 
     def columns(self, first: int, last: int) -> dict[str, pa.Array]:
-        """`<name>.item`, `<name>.scenario`, `<name>.time` of rows [first, last) as lists.
+        """The columns `<name>.<part>` of rows [first, last) as lists (see data/day_files.py).
 
         Made for some rows at a time: all lists together are many times larger than the table.
         """
         start = self.start[first:last]
-        index, offsets = spread(start, self.stop[first:last] - start)
-        parts = self.behaviours._asdict().items()
-        lists = {f"{self.name}.{part}": list_array(Ragged(values[index], offsets)) for part, values in parts}
-        lists[f"{self.name}.time"] = lists[f"{self.name}.time"].cast(pa.list_(MICROSECONDS))
-        return lists
+        lengths = self.stop[first:last] - start
+        index, offsets = spread(start, lengths)
+        lists: dict[str, pa.Array] = {}
+        for name, part in self.behaviours.parts.items():
+            lists |= _lists(f"{self.name}.{name}", part, index, offsets)
+        lists[f"{self.name}.scenario"] = list_array(Ragged(self.behaviours.scenario[index], offsets))
+        time = self.behaviours.time[index]
+        if self.ages is None:
+            lists[f"{self.name}.time"] = list_array(Ragged(time, offsets)).cast(pa.list_(MICROSECONDS))
+            return lists
+        ages = age(self.ages, self.name, np.repeat(self.moment[first:last], lengths), time)
+        return lists | {f"{self.name}.age": list_array(Ragged(ages, offsets))}
+
+
+def age(encoders: Encoders, sequence: str, moment: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """How long before `moment` a behaviour at `time` was, int32 [N] buckets; both int64 microseconds [N]."""
+    seconds = np.where(time == UNKNOWN, np.nan, (moment - time) / SECOND)
+    return encoders.encode(f"{sequence}.age", seconds)  # type: ignore[return-value]
+
+
+def _lists(name: str, part: Column, index: np.ndarray, offsets: np.ndarray) -> dict[str, pa.Array]:
+    """The lists of one part; of a bag the values of all behaviours, and how many each has."""
+    if not isinstance(part, Ragged):
+        return {name: list_array(Ragged(part[index], offsets))}
+    bags = part.take(index)
+    lengths = np.diff(bags.offsets).astype(np.int32)
+    return {
+        name: list_array(Ragged(bags.values, bags.offsets[offsets])),
+        f"{name}.length": list_array(Ragged(lengths, offsets)),
+    }
 
 
 def sequence(
-    name: str,
+    feature: Feature,
     user: pa.Array,
     before: np.ndarray,
     happened: np.ndarray,
     rows: Behaviours,
-    max_length: int | None,
     latest: LatestBehaviours,
+    ages: Encoders | None = None,
 ) -> tuple[Sequence, LatestBehaviours]:
     """The lists of one feature for N rows in order of (time, row), and the latest behaviours for the rows after them.
 
     user: string [N]. before: int64 [N], behaviours of the user among these rows strictly before the row. happened: bool
-    [N], whether the row is a behaviour; rows: its item, scenario and time. latest: behaviours of the days before,
-    which all are earlier.
+    [N], whether the row is a behaviour; rows: what it is as one. latest: behaviours of the days before, which all are
+    earlier. ages: the encoders, where the age of behaviours is asked for.
     """
     coded = user.dictionary_encode()
     code, users = coded.indices.to_numpy(), coded.dictionary
     new = np.flatnonzero(happened)
     new = new[np.argsort(code[new], kind="stable")]  # user by user, by (time, row) within
-    new_count = np.bincount(code[new], minlength=len(users))
-    old_start, old_count = _owned(latest, users)
-    begin = np.concatenate(([0], np.cumsum(old_count + new_count)))
-    own = _merged(latest.behaviours, old_start, old_count, rows.take(new), new_count, begin)
-    stop = (begin[:-1] + old_count)[code] + before
-    start = begin[:-1][code] if max_length is None else np.maximum(begin[:-1][code], stop - max_length)
-    first = begin[:-1] if max_length is None else np.maximum(begin[:-1], begin[1:] - max_length)
-    index, offsets = spread(first, begin[1:] - first)
-    after = latest.without(users).combined_with(LatestBehaviours(users, offsets, own.take(index)))
-    return Sequence(name, start, stop, own), after
-
-
-def _owned(latest: LatestBehaviours, users: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Where the behaviours of each of `users` begin in `latest`, and how many there are: int64 [U] both."""
-    at = pc.index_in(users, latest.users).fill_null(-1).to_numpy().astype(np.int64)
-    counts = np.append(np.diff(latest.offsets), 0)  # the last one is for at == -1
-    return np.append(latest.offsets[:-1], 0)[at], counts[at]
-
-
-def _merged(
-    old: Behaviours,
-    old_start: np.ndarray,
-    old_count: np.ndarray,
-    new: Behaviours,
-    new_count: np.ndarray,
-    begin: np.ndarray,
-) -> Behaviours:
-    """For each user the old behaviours and then the new ones; user u's begin at begin[u]."""
-    source, _ = spread(old_start, old_count)
-    to_old, _ = spread(begin[:-1], old_count)
-    to_new, _ = spread(begin[:-1] + old_count, new_count)
-    merged = []
-    for before, after in zip(old, new, strict=True):
-        values = np.empty(begin[-1], after.dtype)
-        values[to_old], values[to_new] = before[source], after
-        merged.append(values)
-    return Behaviours(*merged)
+    new_offsets = np.concatenate(([0], np.cumsum(np.bincount(code[new], minlength=len(users)))))
+    old = latest.of(users)
+    own = old.merged_with(LatestBehaviours(users, new_offsets, rows.take(new)))
+    begin, longest = own.offsets[:-1], feature.max_length
+    stop = (begin + np.diff(old.offsets))[code] + before
+    start = begin[code] if longest is None else np.maximum(begin[code], stop - longest)
+    lists = Sequence(feature.name, start, stop, own.behaviours, rows.time, ages)
+    return lists, latest.without(users).combined_with(own.shortened(longest))

@@ -15,14 +15,21 @@
     <dense>.missing            float32          1 where the number is missing, for a `missing_indicator`
     <vector>                   list of float32  a vector, all of one width
     <sequence>.item            list of int32    the user's behaviours, oldest first: the item of each
-    <sequence>.scenario        list of int32    the scenario of each
-    <sequence>.time            list of times    when each was
-    <sequence>.age             list of int32    how long before the row each was, in the buckets of `age`
+    <sequence>.scenario        list of int32    the scenario of each; S, one more than there are, where it is not known
+    <sequence>.time            list of times    when each was, 1970-01-01 where it is not known; left out beside ages
+    <sequence>.age             list of int32    how long before the row each was, in the buckets of `age`: 1 + how many
+                                                boundaries lie in between, 0 where it is not known
     <sequence>.<field>         list             what else is known of each; of a field that is a bag, the values of all
                                                 behaviours one after the other
     <sequence>.<field>.length  list of int32    how many of those each behaviour has
 
 Row 0 of a table stands for unknown and missing values; a missing number is what its encoder makes of it.
+
+Days that are added later make behaviours of these rows. What a row is as one stands in columns of their own where no
+feature reads the same:
+
+    <sequence>@<field>         as the field     the row's own value of the field
+    @<sequence>                bool             whether it is a behaviour, where columns say so (`where: {COLUMN: ...}`)
 """
 
 from __future__ import annotations
@@ -45,6 +52,7 @@ ITEM, KEEP = "raw:item", "keep:"
 # The columns of predictions that are not of a task: who was shown what, where and when.
 ROW_COLUMNS = ("row", "day", "scenario", "user", "time", "request", "item", "weight")
 TASK_COLUMNS = ("label_", "prob_", "score_", "logit_", "interest_logit", "scenario_logit")
+KINDS = {"id": pa.int32(), "bag": IDS, "dense": pa.float32()}
 
 
 def is_prediction(name: str) -> bool:
@@ -82,7 +90,7 @@ def stored_schema(schema: FeatureSchema, has_split: bool, carried: Mapping[str, 
     for feature in schema.of_kind("id", "bag", "dense", "vector"):
         fields |= stored_columns(feature)
     for feature in schema.of_kind("sequence"):
-        fields |= {f"{feature.name}.item": IDS, f"{feature.name}.scenario": IDS, f"{feature.name}.time": TIMES}
+        fields |= _lists(schema, feature) | _own(schema, feature)
     return pa.schema(fields | dict(carried))
 
 
@@ -91,7 +99,7 @@ def stored_columns(feature: Feature) -> dict[str, pa.DataType]:
     if feature.kind == "vector":
         assert feature.width is not None  # the schema gives every vector one
         return {feature.name: pa.list_(NUMBER, feature.width)}
-    columns = {feature.name: {"id": pa.int32(), "bag": IDS, "dense": pa.float32()}[feature.kind]}
+    columns = {feature.name: KINDS[feature.kind]}
     columns |= {f"{feature.name}.weight": NUMBERS} if feature.weights else {}
     return columns | ({f"{feature.name}.missing": pa.float32()} if feature.missing_indicator else {})
 
@@ -103,6 +111,55 @@ def array_of(column: Column) -> pa.Array:
     if column.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(pa.array(column.reshape(-1)), column.shape[1])
     return pa.array(column)
+
+
+def _lists(schema: FeatureSchema, feature: Feature) -> dict[str, pa.DataType]:
+    """The lists of one sequence."""
+    name = feature.name
+    lists = {f"{name}.item": IDS, f"{name}.scenario": IDS}
+    lists |= {f"{name}.age": IDS} if feature.age else {f"{name}.time": TIMES}
+    for part in fields_of(schema, feature):
+        lists[part.name] = NUMBERS if part.kind == "dense" else IDS
+        lists |= {f"{part.name}.length": IDS} if part.kind == "bag" else {}
+    return lists
+
+
+def _own(schema: FeatureSchema, feature: Feature) -> dict[str, pa.DataType]:
+    """What a row is as a behaviour, where no other column says it."""
+    if feature.columns is not None:
+        return {}
+    own = {own_column(schema, part): KINDS[part.kind] for part in fields_of(schema, feature)}
+    happened = {f"@{feature.name}": pa.bool_()} if isinstance(feature.where, dict) else {}
+    return {name: kind for name, kind in own.items() if "@" in name} | happened
+
+
+def fields_of(schema: FeatureSchema, feature: Feature) -> tuple[Feature, ...]:
+    """The parts of a sequence that are its fields."""
+    return schema.parts[feature.name][1 : 1 + len(feature.fields)]
+
+
+def own_columns(schema: FeatureSchema, feature: Feature) -> dict[str, str]:
+    """The columns that say what a row is as a behaviour, by part."""
+    assert feature.item is not None
+    fields = zip(feature.fields, fields_of(schema, feature), strict=True)
+    return {"item": feature.item} | {field.name: own_column(schema, part) for field, part in fields}
+
+
+def own_column(schema: FeatureSchema, part: Feature) -> str:
+    """The column with a row's own value of a field of behaviours: that of a feature which reads the same column into
+    the same table, or one of its own.
+    """
+    for f in schema.of_kind("id", "bag", "dense"):
+        if (f.kind, f.source, f.table) == (part.kind, part.source, part.table):
+            return f.name
+    return "@".join(part.name.split("."))
+
+
+def happened_column(feature: Feature) -> str | None:
+    """The column that is 1 (or true) in rows that are behaviours; None where all are."""
+    if isinstance(feature.where, dict):
+        return f"@{feature.name}"
+    return f"label_{feature.where}" if feature.where else None
 
 
 def list_array(column: Ragged) -> pa.ListArray:

@@ -193,7 +193,7 @@ class _Filling:
         for i, task in enumerate(self.record.layout.tasks):
             rows[LABELS][:, i] = _checked(self.record, file, f"label_{task}", columns[f"label_{task}"])[selected]
         for name in self.record.types:
-            if name in self.rows.dtype.fields:
+            if name in self.rows.dtype.fields and name not in self.record.list_types:  # a bag counts its own values too
                 rows[name] = _checked(self.record, file, name, columns[name])[selected]
         for owner in self.record.lists:
             lengths = self._add_lists(file, columns, owner, keep)

@@ -4,8 +4,8 @@
 Two editions: Pure keeps 7,583 videos of all 27,285 users, 1K keeps everything of 1,000 users. The scenario is the tab.
 A click is a click in a two-column feed, and in a one-column feed a view of more than 7 seconds or of the whole video.
 
-What the user did after the impression (OUTCOMES) may be a label and never a feature; viewing and staying times are left
-out, and so is the file of video statistics, which averages over the whole month and would tell the future. Times are
+What the user did after the impression (OUTCOMES) and for how long (TIMES) may be a label, or known of a behaviour, and
+never a feature; the file of video statistics, which averages over the whole month, is left out. Moments are
 `time_ms`, days are those of UTC+8; in some rows the log's own `date` and `hourmin` are up to hours away from `time_ms`
 and are not used.
 """
@@ -37,7 +37,8 @@ RANGES = (
 COUNTS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 FLAGS = ("is_lowactive_period", "is_live_streamer", "is_video_author")
 ONE_HOT = tuple(f"onehot_feat{i}" for i in range(18))
-LOG = dict.fromkeys(("user_id", "video_id", "time_ms", "duration_ms", "is_rand", "tab", *OUTCOMES), "int64")
+TIMES = ("play_time_ms", "profile_stay_time", "comment_stay_time")
+LOG = dict.fromkeys(("user_id", "video_id", "time_ms", "duration_ms", "is_rand", "tab", *OUTCOMES, *TIMES), "int64")
 USERS = dict.fromkeys(("user_id", *FLAGS, *COUNTS, *ONE_HOT), "int64") | dict.fromkeys(RANGES, "string")
 VIDEOS = dict.fromkeys(
     ("video_id", "author_id", "music_id", "music_type", "video_duration", "server_width", "server_height"), "int64"
@@ -112,9 +113,9 @@ def _pieces(edition: str, raw: Path, options: KuaiRandOptions) -> RawFiles:
 
 
 def read(engine: Engine, files: RawFiles, options: KuaiRandOptions) -> ir.Table:
-    """The standard table: user_id, video_id, time, scenario, click, the other OUTCOMES, is_rand, hour (0..23 in UTC+8),
-    duration_ms, the columns of USERS and VIDEOS with `tags` a list, and with a file of earlier behaviours the lists
-    named in EARLIER.
+    """The standard table: user_id, video_id, time, scenario, click, the other OUTCOMES, TIMES, is_rand, hour (0..23 in
+    UTC+8), duration_ms, the columns of USERS and VIDEOS with `tags` a list, and with a file of earlier behaviours the
+    lists named in EARLIER.
     """
     log = typed_columns(engine, [path for role in options.logs for path in _of(files, role)], LOG)
     if options.tabs:
@@ -171,7 +172,7 @@ def _edition(edition: str, folder: str, md5: str, rows: int, size: str, summary:
         options=KuaiRandOptions,
         locate=partial(locate, edition, folder, md5),
         read=read,
-        outcomes=("click", *OUTCOMES[1:]),  # is_click is called click
+        outcomes=("click", *OUTCOMES[1:], *TIMES),  # is_click is called click
     )
 
 

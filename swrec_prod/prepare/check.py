@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
+import ibis
+
+from swrec_prod.behaviours.brought import brought
+from swrec_prod.behaviours.windowed import asked_column, brought_parts, computed, own_fields
 from swrec_prod.computed.rules import check_rule
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.prepare.etl import value_type
 from swrec_prod.schema import NUMERIC_ENCODERS, Feature, FeatureSchema
+from swrec_prod.schema.label import Value
 
 if TYPE_CHECKING:
     from ibis.expr.datatypes import DataType
@@ -29,6 +34,7 @@ def check_columns(
     wanted |= {key: column for key in ("request", "weight") if (column := getattr(schema, key))}
     wanted |= {f"label {label.name}": label.column for label in schema.labels}
     wanted |= {f"feature {name}": column for f in schema.features for name, column in f.raw_columns.items()}
+    wanted |= {f"field {part.name}": part.source for part in own_fields(schema)}
     others = [*(("deduplicate", name) for name in deduplicate), *(("keep", name) for name in keep)]
     for purpose, column in [*wanted.items(), *others]:
         if column not in columns:
@@ -51,8 +57,15 @@ def check_columns(
             check_rule(label, columns[label.column], source)
         elif not (columns[label.column].is_numeric() or columns[label.column].is_boolean()):
             _refuse(source, label.column, columns[label.column], "0 and 1", "label column")
-    for feature in schema.of_kind("id", "bag", "dense", "vector"):
+    for feature in (*schema.of_kind("id", "bag", "dense", "vector"), *own_fields(schema)):
         _check_feature(schema, feature, columns, source)
+    outcomes: dict[str, DataType] = {label.outcome: ibis.dtype("int8") for label in schema.labels if label.has_rule}
+    for feature in computed(schema):
+        if isinstance(feature.where, dict):
+            for name, values in feature.where.items():
+                _check_where(feature.name, asked_column(schema, name), values, outcomes | dict(columns), source)
+    for feature in brought(schema):
+        _check_lists(schema, feature, columns, source)
 
 
 def _check_feature(schema: FeatureSchema, feature: Feature, columns: Mapping[str, DataType], source: str) -> None:
@@ -71,7 +84,7 @@ def _check_feature(schema: FeatureSchema, feature: Feature, columns: Mapping[str
         _refuse(source, feature.source, kind, f"{expected} (feature {feature.name!r})")
     if feature.weights and not (columns[feature.weights].is_array() and _number(value_type(columns[feature.weights]))):
         _refuse(source, feature.weights, columns[feature.weights], f"a list of numbers (weights of {feature.name!r})")
-    owner = next((f for f in schema.features if f.name == feature.table and f is not feature), None)
+    owner = next((f for f in schema.features if f.name == feature.table != feature.name), None)
     if owner is not None and value_type(columns[owner.source]).is_string() != value.is_string():
         shared = f"{value_type(columns[owner.source])} as in {owner.name!r}, whose table it shares"
         raise DataError(f"{where}: values are {value}, expected {shared}")
@@ -84,6 +97,43 @@ def _remedy(kind: DataType) -> str:
     if kind.is_timestamp() or kind.is_date():
         return ": derive one of it, such as hour, weekday or days_since (`derived` of the schema)"
     return ": write it as a number, or give the feature kind id" if kind.is_string() else ""
+
+
+def _check_lists(schema: FeatureSchema, feature: Feature, columns: Mapping[str, DataType], source: str) -> None:
+    """The columns of behaviours that the log brings are lists, of what their parts are made of."""
+    lists, of_behaviours = feature.columns or {}, f"behaviours of {feature.name!r}"
+    for column in lists.values():
+        if column not in columns:
+            raise DataError(f"{source}: column {column!r} ({of_behaviours}) is missing; {nearest(column, columns)}")
+        if not columns[column].is_array():
+            _refuse(source, column, columns[column], f"a list ({of_behaviours})")
+    elements = {**columns, **{column: columns[column].value_type for column in lists.values()}}
+    for part in brought_parts(schema):
+        if part.name.startswith(f"{feature.name}."):
+            _check_feature(schema, part, elements, source)
+    if "scenario" in lists and not _names(elements[lists["scenario"]]):
+        _refuse(source, lists["scenario"], columns[lists["scenario"]], f"lists of strings ({of_behaviours})")
+    time = elements[lists["time"]] if "time" in lists else None
+    if time is not None and not (time.is_timestamp() or time.is_int64()):
+        expected = f"lists of timestamps, or of int64 microseconds since 1970 ({of_behaviours})"
+        _refuse(source, lists["time"], columns[lists["time"]], expected)
+
+
+def _check_where(
+    sequence: str, column: str, values: tuple[Value, ...], columns: Mapping[str, DataType], source: str
+) -> None:
+    """A column that says what a behaviour is has values of the type that are asked for."""
+    what = f"sequence {sequence!r}: where"
+    if column not in columns:
+        raise DataError(f"{source}: column {column!r} ({what}) is missing; {nearest(column, columns)}")
+    kind = columns[column]
+    fitting: dict[str, tuple[type, ...]] = {"string": (str,), "boolean": (bool,), "integer": (int,)}
+    family = next((name for name in fitting if getattr(kind, f"is_{name}")()), None)
+    allowed = fitting[family] if family else (int, float) if kind.is_floating() else ()
+    for value in values:
+        is_flag = family == "boolean" and value in (0, 1)  # as a label's
+        if not is_flag and (not isinstance(value, allowed) or isinstance(value, bool) != (family == "boolean")):
+            raise DataError(f"{source}: column {column!r} is {kind}, but {what} has {value!r}, {type(value).__name__}")
 
 
 def _refuse(source: str, column: str, kind: DataType, expected: str, what: str = "column") -> NoReturn:

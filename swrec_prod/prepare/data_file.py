@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pydantic
 
 from swrec_prod import shipped
+from swrec_prod.behaviours.seed import Seed
 from swrec_prod.data.day_files import is_prediction
 from swrec_prod.datasets import DATASETS, Dataset
 from swrec_prod.errors import DataError, nearest
@@ -67,6 +68,7 @@ class DataFile(Strict):
         reads them.
     deduplicate: of the rows of a day that are equal in these columns only the first is kept.
     utc_offset: days begin at midnight there.
+    seed: what users did before the log begins, by sequence: see behaviours/seed.py.
     vocabularies: of days that are added later. freeze: new values are unknown values. extend: before a day is added,
         values of the days before it get ids behind the known ones, `min_count` applied to those days; ids never move.
     requests: how many held-out rows are kept raw.
@@ -81,6 +83,7 @@ class DataFile(Strict):
     utc_offset: str = pydantic.Field("+00:00", pattern=r"^[+-](0\d|1[0-4]):[0-5]\d$")
     vocabularies: Literal["freeze", "extend"] = "freeze"
     requests: Requests = Requests()
+    seed: dict[str, Seed] = pydantic.Field(default_factory=dict)
     features: FeatureSchema = pydantic.Field(alias="schema")
     _folder: Path | None = pydantic.PrivateAttr(default=None)
 
@@ -111,6 +114,8 @@ class DataFile(Strict):
             if known_later:
                 wrong = f"feature {feature.name!r} reads column {known_later[0]!r}"
                 raise ValueError(f"{wrong}, which {self.source} knows only after the impression; it may be a label")
+        for name, seed in self.seed.items():
+            seed.check(name, self.features)
         return self
 
     @classmethod

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING
 import ibis
 from ibis import _
 
+from swrec_prod.behaviours.windowed import DAY as DAY
+from swrec_prod.behaviours.windowed import ROW as ROW
 from swrec_prod.behaviours.windowed import SPLIT as SPLIT
+from swrec_prod.behaviours.windowed import own_fields, read_columns
 from swrec_prod.computed.columns import with_derived
 from swrec_prod.computed.rules import with_rules
 from swrec_prod.encoding.derived import DerivedColumns
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.expr.datatypes import DataType
 
-DAY, HOUR, ROW = "_day", "_hour", "row"
+HOUR = "_hour"
 HOUR_US = 3_600_000_000
 LAST = chr(sys.maxunicode)
 DAY_ROWS = 2**32  # row numbers made here: day * DAY_ROWS + position in the day
@@ -70,6 +73,7 @@ def needed(schema: FeatureSchema, present: Sequence[str], more: Sequence[str] = 
     names += [schema.time, schema.user, schema.scenario.column, *(label.column for label in schema.labels)]
     names += [name for name in (schema.request, schema.weight) if name]
     names += [column for f in schema.features for column in f.raw_columns.values()]
+    names += read_columns(schema)
     return list(dict.fromkeys([*(raw for name in names for raw in schema.raw_of(name)), *more]))
 
 
@@ -141,9 +145,9 @@ def checked(schema: FeatureSchema) -> list[str]:
 
 
 def numbers(schema: FeatureSchema) -> list[Feature]:
-    """The features that are read as numbers, one a row."""
-    encoders = {f.name: schema.encoder_of(f) for f in schema.of_kind("id", "bag", "dense")}
-    return [f for f in schema.features if (e := encoders.get(f.name)) and e.kind in NUMERIC_ENCODERS]
+    """The features, and fields of behaviours, that are read as numbers, one a row."""
+    read = [*schema.of_kind("id", "bag", "dense"), *own_fields(schema)]
+    return [f for f in read if (encoder := schema.encoder_of(f)) and encoder.kind in NUMERIC_ENCODERS]
 
 
 def counts(events: ir.Table, features: Sequence[Feature]) -> ir.Table:
@@ -190,9 +194,11 @@ def _order(events: ir.Table, data_file: DataFile) -> list[ir.Value]:
 
 
 def _elements(events: ir.Table, column: str) -> ir.Table:
-    """`value`: of the column's rows, or the elements of its lists."""
-    values = events[column]
-    return events.select(value=values.unnest() if values.type().is_array() else values)
+    """`value`: of the column's rows, or the elements of its lists, of lists in lists too."""
+    values = events.select(value=events[column])
+    while values.value.type().is_array():
+        values = values.select(value=values.value.unnest())
+    return values
 
 
 def _ids(values: ir.Table) -> ir.Table:

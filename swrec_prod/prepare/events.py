@@ -13,6 +13,8 @@ import ibis
 import numpy as np
 import pyarrow as pa
 
+from swrec_prod.behaviours.brought import check_lists
+from swrec_prod.behaviours.seed import SEED, Seeds
 from swrec_prod.computed.columns import derived_types
 from swrec_prod.computed.lookup_files import LookupFiles, read_lookups
 from swrec_prod.encoding.derived import DerivedColumns
@@ -26,8 +28,9 @@ from swrec_prod.prepare.raw_log import RawLog
 from swrec_prod.raw.source import RawFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from datetime import date
+    from pathlib import Path
 
     import ibis.expr.types as ir
 
@@ -38,7 +41,8 @@ DAY_US = 24 * etl.HOUR_US
 class Events:
     """What happened, by the log and its data file. progress: takes a line before all of a log is read.
 
-    lookups: the files of the tables that derived columns look up.
+    lookups: the files of the tables that derived columns look up. raw: the folder of the log. seeds: what happened
+    before it.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Events:
         engine: Engine,
         data_file: DataFile,
         log: RawLog,
+        raw: Path | None,
         progress: Callable[[str], None],
         lookups: LookupFiles | None = None,
     ) -> None:
@@ -53,6 +58,7 @@ class Events:
         self.lookups = lookups or {}
         self.schema = data_file.features
         self.splits: dict[str, int] | None = None  # rows of train, valid and test, once they are dealt
+        self.seeds = Seeds(engine, self.schema, data_file.seed, raw, self._first_rows)
         self._views: dict[tuple[date, ...], ir.Table] = {}
 
     def of(self, days: list[date]) -> ir.Table:
@@ -77,6 +83,7 @@ class Events:
             self.progress(note)
         if profile.rows or expected:
             profile.check(self.name(days), self.log.place)
+            check_lists(self.engine, events, self.schema, lambda number: self.log.place(day_of(number)))
             if etl.ROW in self._types:  # the source numbers its rows; numbers made by etl.standard are unique
                 check_numbers(self.engine.arrow(etl.repeated(events)), self.log.place)
         return profile
@@ -86,7 +93,7 @@ class Events:
         return self.log.place(days[0]) if len(days) == 1 else self.data_file.source
 
     def _standard(self, days: list[date]) -> ir.Table:
-        files = self.log.of_days(days) if self.log.has_days else self.log.files
+        files = _read_files(self.log.of_days(days) if self.log.has_days else self.log.files)
         table = self._read(files)
         types, untyped = dict(table.schema().items()), self.log.untyped(files)
         more = (self.data_file.deduplicate, self.data_file.keep)
@@ -112,8 +119,9 @@ class Events:
     @cached_property
     def _types(self) -> dict[str, ibis.DataType]:
         """The columns of the whole log; they are read from the files' footers."""
-        types = dict(self._read(self.log.files).schema().items())
-        return types | etl.serving_types(self.schema, types, self.log.untyped(self.log.files))
+        files = _read_files(self.log.files)
+        types = dict(self._read(files).schema().items())
+        return types | etl.serving_types(self.schema, types, self.log.untyped(files))
 
     @cached_property
     def _all(self) -> ir.Table:
@@ -134,6 +142,23 @@ class Events:
         split = self.engine.from_arrow(pa.table({etl.ROW: row, etl.SPLIT: names}))
         return self.engine.materialise(etl.dealt(events, split).order_by(etl.HOUR))
 
+    def check_seeds(self, days: Collection[date]) -> None:
+        """Raises DataError for a seed that reaches into the log, which has these days."""
+        offset = self.data_file.offset_us
+        self.seeds.check_before(lambda moment: str(day_of((moment + offset) // DAY_US)), str(min(days)))
+
+    def _first_rows(self, until: int) -> pa.Table:
+        """user, time of the first row of every user who has one up to the moment `until`."""
+        last = day_of((until + self.data_file.offset_us) // DAY_US)
+        days = [day for day in self.log.by_day if day <= last]
+        if self.log.has_days and not days:
+            return pa.table({self.schema.user: pa.array([], pa.string()), self.schema.time: pa.array([], pa.int64())})
+        events = self.of(days)
+        early = events.filter(events[self.schema.time] <= until)
+        return self.engine.arrow(
+            early.group_by(self.schema.user).agg(**{self.schema.time: early[self.schema.time].min()})
+        )
+
     def _check_days(self, days: list[date]) -> None:
         """Raises DataError naming a file with rows of another day than its own: they would be missing on theirs."""
         span, options, offset = self.data_file.dataset.span, self.data_file.parsed_options(), self.data_file.offset_us
@@ -145,6 +170,11 @@ class Events:
                     column, zone = f"column {self.schema.time!r}", f"utc_offset {self.data_file.utc_offset}"
                     where = f"{file.path}: {column} has rows of {day}, but the file is of {file.day} ({zone})"
                     raise DataError(f"{where}; put them into a file of their day; or is the unit or the offset wrong?")
+
+
+def _read_files(files: RawFiles) -> RawFiles:
+    """The files that the source reads: those of seeds are read apart."""
+    return tuple(file for file in files if file.table != SEED)
 
 
 def _deal(row: np.ndarray, split: RandomSplit) -> np.ndarray:

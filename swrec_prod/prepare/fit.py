@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from swrec_prod.behaviours.windowed import brought_parts, own_fields
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.lookup_table import LookupTable
 from swrec_prod.encoding.scaler import Scaler
@@ -63,5 +64,14 @@ def _columns(schema: FeatureSchema, owner: Feature) -> list[str]:
 
 
 def _sharing(schema: FeatureSchema, owner: Feature) -> list[Feature]:
-    """The owner of a table or scaler, and the features that share it. (Behaviours are events, and counted there.)"""
-    return [owner, *(f for f in schema.features if f.kind != "sequence" and f.shared_with == owner.name)]
+    """The owner of a table or scaler, and what shares it: features, fields of behaviours that are read for themselves,
+    and lists of behaviours that the log brings. (Other behaviours are events, and counted there.)
+    """
+    features = [f for f in schema.features if f.kind != "sequence"]
+    sharing = [owner, *(f for f in features if f.shared_with == owner.name)]
+    sources = {f.source for f in sharing}
+    for part in (*own_fields(schema), *brought_parts(schema)):
+        if part.shared_with == owner.name and part.source not in sources:
+            sources.add(part.source)
+            sharing.append(part)
+    return sharing

@@ -6,29 +6,24 @@ Called on Arrow tables, by every engine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from swrec_prod.behaviours.lists import Behaviours, LatestBehaviours, Sequence, sequence
-from swrec_prod.behaviours.windowed import latest as latest_behaviours
-from swrec_prod.behaviours.windowed import of_prepared_behaviours
+from swrec_prod.behaviours.brought import brought, of_columns
+from swrec_prod.behaviours.history import LatestByFeature, of_rows, own_values
+from swrec_prod.behaviours.lists import Sequence
+from swrec_prod.behaviours.windowed import computed
 from swrec_prod.data.day_files import MICROSECONDS, array_of, carried_columns, stored_schema
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.raw_values import label_values, weight_values
 from swrec_prod.engine.arrow_types import normal_type
-from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.schema import Feature, FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
-
-LatestByFeature = dict[str, LatestBehaviours]
 
 
 class Rows(NamedTuple):
@@ -66,22 +61,12 @@ def prepared_rows(
     """
     table = _encoded(encoders, events, carried_columns(encoders.schema, keep))
     sequences, after = [], {}
-    for feature in encoders.schema.of_kind("sequence"):
-        before = latest.get(feature.name, LatestBehaviours.empty())
-        lists, after[feature.name] = _sequence(feature, events, table, before)
+    for feature in computed(encoders.schema):
+        before = events[f"_before_{feature.name}"].to_numpy()
+        lists, after[feature.name] = of_rows(encoders, feature, table, before, latest[feature.name])
         sequences.append(lists)
+    sequences += [of_columns(encoders, feature, events) for feature in brought(encoders.schema)]
     return Rows(table, sequences, events[etl.DAY].to_numpy()), after
-
-
-def latest_before(engine: Engine, schema: FeatureSchema, files: list[Path]) -> LatestByFeature:
-    """The latest behaviours of every user in the prepared files of earlier days, by sequence feature."""
-    if not files:
-        return {}
-    rows = engine.parquet(files)
-    sequences = schema.of_kind("sequence")
-    return {
-        feature.name: LatestBehaviours.of_table(engine.arrow(latest_behaviours(rows, feature))) for feature in sequences
-    }
 
 
 def _encoded(encoders: Encoders, events: pa.Table, carried: Mapping[str, str]) -> pa.Table:
@@ -99,21 +84,6 @@ def _encoded(encoders: Encoders, events: pa.Table, carried: Mapping[str, str]) -
     for feature in schema.of_kind("id", "bag", "dense", "vector"):
         raw = {name: events[column] for name, column in feature.raw_columns.items()}
         columns |= {name: array_of(c) for name, c in encoders.columns_of(feature.name, raw).items()}
+    for feature in computed(schema):
+        columns |= own_values(encoders, feature, events)
     return pa.table(columns | {name: events[column] for name, column in carried.items()})
-
-
-def _sequence(
-    feature: Feature, events: pa.Table, table: pa.Table, latest: LatestBehaviours
-) -> tuple[Sequence, LatestBehaviours]:
-    time = table["time"].cast(pa.int64()).to_numpy()
-    rows = Behaviours(table[feature.table].to_numpy(), table["scenario"].to_numpy(), time)
-    before, user = events[f"_before_{feature.name}"].to_numpy(), table["user"].combine_chunks()
-    return sequence(feature.name, user, before, _happened(feature, table), rows, feature.max_length, latest)
-
-
-def _happened(feature: Feature, table: pa.Table) -> np.ndarray:
-    """bool [N]: whether a row is a behaviour."""
-    happened = np.ones(len(table), bool)
-    for name, value in of_prepared_behaviours(feature, table.column_names).items():
-        happened &= pc.equal(table[name], value).to_numpy()
-    return happened

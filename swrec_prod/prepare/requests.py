@@ -12,16 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.behaviours.windowed import behaved
+from swrec_prod.behaviours.as_sent import RawSeeds, raw_histories
 from swrec_prod.data.day_files import MICROSECONDS
 from swrec_prod.data.manifest import Day
-from swrec_prod.encoding.pack import spread
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.etl import DAY, ROW, SPLIT
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.profile import day_of, number_of
-from swrec_prod.schema import Feature, FeatureSchema
+from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -40,7 +39,7 @@ def held_out_requests(
     days: the prepared ones, in order. until: the last one that the encoders were fitted on; None where rows are dealt.
     """
     unseen, limit = _unseen(events, schema, days, until)
-    return request_table(engine, events.of(list(days)), events.data_file, schema, unseen, limit)
+    return request_table(engine, events.of(list(days)), events.data_file, schema, unseen, limit, events.seeds.lists)
 
 
 def _unseen(
@@ -81,7 +80,13 @@ def last_days(days: Mapping[date, Counts], limit: Counts, whole: bool) -> list[d
 
 
 def request_table(
-    engine: Engine, events: ir.Table, data_file: DataFile, schema: FeatureSchema, unseen: ir.Table, limit: Counts
+    engine: Engine,
+    events: ir.Table,
+    data_file: DataFile,
+    schema: FeatureSchema,
+    unseen: ir.Table,
+    limit: Counts,
+    seeds: RawSeeds | None = None,
 ) -> pa.Table:
     """Rows with raw values: row, time, user, day, scenario, label_<task>, features by name, sequences as lists.
 
@@ -97,7 +102,7 @@ def request_table(
     chosen = engine.from_arrow(pa.table({ROW: rows}))
     raw = engine.arrow(unseen.semi_join(chosen, ROW))
     raw = raw.take(pc.index_in(rows.combine_chunks(), raw[ROW].combine_chunks()))
-    return _as_sent(engine, events, schema, raw)
+    return pa.table(_as_sent(schema, raw) | raw_histories(engine, events, schema, raw, seeds or {}))
 
 
 def _keys(schema: FeatureSchema) -> list[str]:
@@ -144,14 +149,14 @@ def pick_rows(
     return np.concatenate([candidates[:0], *chosen])
 
 
-def _as_sent(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.Table) -> pa.Table:
-    """The columns of requests.parquet for the picked rows."""
+def _as_sent(schema: FeatureSchema, raw: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """The columns of requests.parquet for the picked rows, but for their behaviours."""
     columns = {"row": raw[ROW], "time": raw[schema.time].cast(MICROSECONDS), "user": raw[schema.user].cast(pa.string())}
     columns["day"] = pa.array([str(day_of(number)) for number in raw[DAY].to_pylist()], pa.string())
     columns["scenario"] = raw[schema.scenario.column]
     columns |= {f"label_{label.name}": raw[label.outcome].cast(pa.int8()) for label in schema.labels}
     columns |= {given.name: _sendable(raw[given.column]) for given in schema.inputs if given.column != schema.time}
-    return pa.table(columns | _histories(engine, events, schema, raw))
+    return columns
 
 
 def _sendable(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -159,63 +164,6 @@ def _sendable(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_timestamp(column.type):
         return column.cast(MICROSECONDS).cast(pa.int64())
     return column.cast(pa.string()) if pa.types.is_date32(column.type) else column
-
-
-def _histories(engine: Engine, events: ir.Table, schema: FeatureSchema, raw: pa.Table) -> dict[str, pa.Array]:
-    """The raw behaviours of the picked rows, oldest first, as lists, for all sequence features."""
-    sequences = schema.of_kind("sequence")
-    if not sequences:
-        return {}
-    moments = raw.select([schema.user, schema.time]).group_by(schema.user)
-    bounds = moments.aggregate([(schema.time, "min"), (schema.time, "max")])
-    first, last = bounds[f"{schema.time}_min"], bounds[f"{schema.time}_max"]
-    people = engine.from_arrow(pa.table({"_user": bounds[schema.user], "_first": first, "_last": last}))
-    mine = events.join(people, events[schema.user] == people["_user"])
-    mine = engine.materialise(mine.filter(mine[schema.time] < mine["_last"]))  # once for all features, of all days
-    columns: dict[str, pa.Array] = {}
-    for feature in sequences:
-        columns |= _behaviours(engine, mine, schema, feature, raw)
-    engine.release(mine)
-    return columns
-
-
-def _behaviours(
-    engine: Engine, mine: ir.Table, schema: FeatureSchema, feature: Feature, raw: pa.Table
-) -> dict[str, pa.Array]:
-    """Lists of one feature. mine: events of the users of the picked rows, in `_first` the first moment of those."""
-    sources = {"item": schema.feature(feature.table).source, "scenario": schema.scenario.column, "time": schema.time}
-    happened = mine.filter(behaved(mine, schema, feature))
-    if feature.max_length is not None:  # before a user's first picked row no more than its list holds
-        early = happened[schema.time] < happened["_first"]
-        newest_first = [ibis.desc(schema.time), ibis.desc(ROW)]
-        age = ibis.row_number().over(ibis.window(group_by=[schema.user, early], order_by=newest_first))
-        happened = happened.mutate(_early=early, _age=age)
-        happened = happened.filter(~happened["_early"] | (happened["_age"] < feature.max_length))
-    behaviours = engine.arrow(happened.select(*dict.fromkeys([schema.user, ROW, *sources.values()])))
-    behaviours = behaviours.sort_by([(schema.user, "ascending"), (schema.time, "ascending"), (ROW, "ascending")])
-    index, offsets = _lists(behaviours, raw, schema, feature.max_length)
-    flat = {part: behaviours[source].take(pa.array(index)).combine_chunks() for part, source in sources.items()}
-    flat["time"] = flat["time"].cast(MICROSECONDS)
-    offsets = pa.array(offsets.astype(np.int32))
-    return {f"{feature.name}.{part}": pa.ListArray.from_arrays(offsets, values) for part, values in flat.items()}
-
-
-def _lists(
-    behaviours: pa.Table, raw: pa.Table, schema: FeatureSchema, longest: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Index and offsets of each picked row's behaviours: those of `behaviours` that are strictly before it."""
-    users = pc.unique(raw[schema.user])
-    users = users.take(pc.sort_indices(users))
-    code = np.concatenate([pc.index_in(table[schema.user], users).to_numpy() for table in (behaviours, raw)])
-    time = np.concatenate([table[schema.time].to_numpy() for table in (behaviours, raw)])
-    is_behaviour = np.arange(len(code)) < len(behaviours)
-    order = np.lexsort((is_behaviour, time, code))  # of one moment the picked row is first
-    end = np.empty(len(code), np.int64)
-    end[order] = np.cumsum(is_behaviour[order])
-    end = end[len(behaviours) :]
-    start = np.searchsorted(code[: len(behaviours)], code[len(behaviours) :])
-    start = start if longest is None else np.maximum(start, end - longest)
-    return spread(start, end - start)
 
 
 def _groups(rows: pa.Table, columns: list[str]) -> np.ndarray:

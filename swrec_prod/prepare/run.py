@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from swrec_prod.behaviours.seed import SEED, seed_files
 from swrec_prod.computed.lookup_files import LookupFiles, find_lookups, lookup_records, stored_lookups
 from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
 from swrec_prod.encoding.encoders import Encoders
@@ -38,7 +39,7 @@ from swrec_prod.prepare.requests import held_out_requests
 from swrec_prod.prepare.staging import Staging
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
-from swrec_prod.raw.source import RawFile
+from swrec_prod.raw.source import RawFile, RawFiles
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -86,7 +87,7 @@ def prepare(
         if work is None and existing:
             work = staging.continued(out, existing, source, damaged or [])
         work = work or staging.begin(out, data_file.source, source)
-        manifest = _run(engine, data_file, log, lookups, work, progress)
+        manifest = _run(engine, data_file, log, raw, lookups, work, progress)
         progress(f"{out}: {manifest.rows:,} rows in {len(manifest.days)} days")
         return manifest
 
@@ -98,7 +99,20 @@ def _raw_log(data_file: DataFile, raw: Path | None, cache: Path | None) -> RawLo
     files = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options)
     if data_file.split is not None:  # rows of all days are dealt
         files = tuple(RawFile(file.path, table=file.table) for file in files)
-    return RawLog.of(files)
+    return RawLog.of((*files, *_seeds(data_file, raw, files)))
+
+
+def _seeds(data_file: DataFile, raw: Path | None, files: RawFiles) -> list[RawFile]:
+    """The files of seeds that the source does not list itself. Raises DataError for one that is read as log."""
+    known = {file.path: file.table for file in files}
+    paths: list[Path] = []
+    for name, seed in data_file.seed.items():
+        paths += (path for file in seed.files for path in seed_files(name, file, raw))
+    for path in paths:
+        if path in known and known[path] is None and data_file.source == "parquet":
+            remedy = "let options.log name the files of the log only, for example log/**/*.parquet"
+            raise DataError(f"{path}: is named by seed, and is a file of the log too; {remedy}")
+    return [RawFile(path, table=SEED) for path in dict.fromkeys(paths) if path not in known]
 
 
 def _still_good(
@@ -124,12 +138,18 @@ def _resumed(out: Path, log: RawLog, source: Source, progress: Progress) -> Stag
 
 
 def _run(
-    name: str, data_file: DataFile, log: RawLog, lookups: LookupFiles, work: Staging, progress: Progress
+    name: str,
+    data_file: DataFile,
+    log: RawLog,
+    raw: Path | None,
+    lookups: LookupFiles,
+    work: Staging,
+    progress: Progress,
 ) -> Manifest:
     """Do the work on the engine `name`; where it stops, what can be gone on from is left."""
     try:
         with running_engine(name, work.scratch) as engine:
-            return _Preparing(engine, data_file, log, lookups, work, progress).run()
+            return _Preparing(engine, data_file, log, raw, lookups, work, progress).run()
     except OSError as failure:
         if failure.errno != errno.ENOSPC:
             raise
@@ -147,6 +167,7 @@ class _Preparing:
         engine: Engine,
         data_file: DataFile,
         log: RawLog,
+        raw: Path | None,
         lookups: LookupFiles,
         work: Staging,
         progress: Progress,
@@ -156,7 +177,7 @@ class _Preparing:
         self.journal = work.journal
         fitted = self.journal.fit is not None
         lookups = stored_lookups(self.schema, work.folder) if fitted else lookups
-        self.events = Events(engine, data_file, log, progress, lookups)
+        self.events = Events(engine, data_file, log, raw, progress, lookups)
 
     def run(self) -> Manifest:
         """Do all that is missing and commit it."""
@@ -174,6 +195,7 @@ class _Preparing:
             self.journal.splits = self.events.splits
             todo = [day for day in profile.days if day not in self.work.days]
         self.work.drop(todo)
+        self.events.check_seeds([*profile.days, *self.work.days, *self.log.by_day])
         self._write(self._encoders(profile, todo), profile, todo)
 
     def _todo(self) -> list[date]:

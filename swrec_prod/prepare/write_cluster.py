@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import ibis
 import pyarrow as pa
 
+from swrec_prod.behaviours.history import LatestByFeature, latest_before
 from swrec_prod.behaviours.windowed import windowed
 from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.encoding.encoders import Encoders
@@ -19,7 +20,7 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written
 from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.prepared_rows import LatestByFeature, columns_of, latest_before, prepared_rows
+from swrec_prod.prepare.prepared_rows import columns_of, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of, number_of
 from swrec_prod.prepare.staging import Staging
 
@@ -43,7 +44,7 @@ def spread_days(
     groups = max(rows // GROUP_OF_USERS, 1)
     inside = inside.mutate(_group=inside[encoders.schema.user].cast("string").hash().abs() % groups)
     columns, keep = columns_of(events.data_file, encoders, inside), events.data_file.keep
-    latest = latest_before(engine, encoders.schema, work.files_before(days[0]))
+    latest = latest_before(engine, encoders, work.files_before(days[0]), events.seeds.behaviours(encoders))
     with_unit = columns.append(pa.field("_unit", pa.int64()))
     lists = engine.map_groups(inside, "_group", partial(_with_lists, encoders, columns, latest, keep), with_unit)
     write = partial(_write, work.folder, work.scratch, columns)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from swrec_prod.behaviours.history import latest_before
 from swrec_prod.behaviours.windowed import windowed
 from swrec_prod.data.prefetch import prefetched
 from swrec_prod.encoding.encoders import Encoders
@@ -17,7 +18,7 @@ from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.day_writer import DayWriter, Written
 from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.prepared_rows import columns_of, latest_before, prepared_rows
+from swrec_prod.prepare.prepared_rows import columns_of, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of
 from swrec_prod.prepare.staging import Staging
 from swrec_prod.schema import FeatureSchema
@@ -33,7 +34,7 @@ def stream_days(
 ) -> Written:
     """Write `days` into the folder of `work`, and give each with its files once it is complete."""
     schema, keep = columns_of(events.data_file, encoders, events.of(days[:1])), events.data_file.keep
-    latest = latest_before(engine, encoders.schema, work.files_before(days[0]))
+    latest = latest_before(engine, encoders, work.files_before(days[0]), events.seeds.behaviours(encoders))
     writer: DayWriter | None = None
     with closing(prefetched(_chunks(engine, events, encoders.schema, profile, days), 1, name="engine")) as chunks:
         for chunk in chunks:

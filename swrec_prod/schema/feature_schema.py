@@ -302,7 +302,8 @@ def _leak(feature: Feature, column: str, label: Label) -> str:
 
 def _part(sequence: Feature, name: str, owner: Feature | None, said: Feature | SequenceField) -> Feature:
     """A part of a sequence's behaviours as a feature (its dotted name keeps it apart from those of the schema)."""
-    source = said.column or (owner.source if owner else said.name)
+    brought = (sequence.columns or {}).get(name)
+    source = brought or said.column or (owner.source if owner else said.name)
     shape = owner or said
     return Feature.model_construct(
         name=f"{sequence.name}.{name}",
