@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from commands import swrec
 from dated_log import SCHEMA as DATED
 from dated_log import data_file, day, write_day, write_log
 from hypothesis import given, settings
@@ -36,6 +38,7 @@ from swrec_prod.schema import FeatureSchema
 from swrec_prod.schema.layout import Layout
 from swrec_prod.serving.client import make_request
 from swrec_prod.serving.features import RequestEncoder
+from swrec_prod.serving.router import Router
 from swrec_prod.serving.rows import requests_from_table
 from swrec_prod.strict import parse
 
@@ -313,11 +316,11 @@ RULES = [
 ]
 
 
-def derived_file(**changes: Any) -> DataFile:
+def derived_file(fitted: int = 2, **changes: Any) -> DataFile:
     """The dated log with derived columns and labels by rule."""
     features = [f for f in DATED["features"] if f["name"] not in ("near", "visits", "clicks", "buys")]
     schema = {"derived": MADE, "features": [*features, *FEATURES], "labels": RULES, "weight": None}
-    return data_file(schema=schema | changes)
+    return data_file(schema=schema | changes, fit_until=day(fitted))
 
 
 def write_raw(raw: Path, days: int) -> Path:
@@ -415,6 +418,29 @@ def test_requests_are_packed_as_rows_are(names: tuple[str, ...], prepared: Path)
         packed = encoder.encode(one.request, scenario)
         for served, offline in zip(packed, pack(layout, take(columns, one.rows), scenario_N[one.rows]), strict=True):
             np.testing.assert_array_equal(served, offline)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_served_scores_are_those_of_the_test_rows(prepared: Path, tmp_path: Path) -> None:
+    days = {"train": str(day(1)), "valid": str(day(2)), "test": str(day(3))}
+    fit_again = prepare(derived_file(fitted=1), prepared.parent / "raw", tmp_path / "data")
+    assert fit_again.rows == 180
+    config = {"data": {"path": str(tmp_path / "data"), "days": days}, "model": {"name": "shared_bottom"}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config | {"train": {"epochs": 1, "batch_size": 32}}))
+    assert swrec("train", tmp_path / "run.yaml", "--out", tmp_path / "run").code == 0
+    assert swrec("export", tmp_path / "run", "--to", tmp_path / "repo" / "m").code == 0
+    predictor, compared = Router.load(tmp_path / "repo").route("m", ""), 0
+    predictions = pq.read_table(tmp_path / "run" / "predictions.parquet")
+    expected = dict(zip(predictions["row"].to_pylist(), predictions["prob_deep"].to_pylist(), strict=True))
+    rows = pq.read_table(tmp_path / "data" / "requests.parquet")
+    for one in requests_from_table(rows, FeatureSchema.load(tmp_path / "data" / "schema.yaml")):
+        scored = predictor.score(one.request).probability[:, 1]
+        known = [(i, expected[row]) for i, row in enumerate(rows["row"].take(one.rows).to_pylist()) if row in expected]
+        for i, probability in known:
+            assert scored[i] == pytest.approx(probability, abs=1e-5)
+        compared += len(known)
+    assert compared >= 10
 
 
 @pytest.mark.engine
