@@ -77,6 +77,8 @@ def _explain(record: type[pydantic.BaseModel], problem: Any) -> str:
         for ours, theirs in IN_YAML:
             message = theirs.sub(ours, message)
     given = problem.get("input")
+    if problem["type"] == "string_type" and isinstance(given, (bool, int, float)):
+        return f"{dotted}: {given!r} is no text; write it in quotes"
     shown = "" if isinstance(given, (dict, list)) or problem["type"] == "value_error" else f", not {given!r}"
     return f"{dotted}: {message[0].lower() + message[1:]}{shown}"
 

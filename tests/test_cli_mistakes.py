@@ -123,7 +123,7 @@ def test_a_wrong_path_is_named_and_nothing_is_written(
             "features.1.fields.0.colum: unknown key; did you",
         ),
         ("features.1", {"where": {"tab": {"a": 1}}}, "schema.features.1.where: input should be a valid string"),
-        ("scenario", {"values": [0, 1]}, "scenario.values: 0 is no text, which scenarios are; write it in quotes, as"),
+        ("scenario", {"values": [0, 1]}, "scenario.values.0: 0 is no text; write it in quotes"),
         ("scenario", {"colum": "tab"}, "schema.scenario.colum: unknown key; did you mean column?"),
         ("labels.0", {"abov": 3}, "schema.labels.0.abov: unknown key; did you mean above?"),
         ("labels.0", {"above": 3, "equals": 5}, "label 'click' has above and equals; give one rule"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pydantic
 
@@ -32,14 +32,6 @@ class Scenario(Strict):
     column: str = "scenario"
     values: tuple[str, ...] = ()
     unseen: Literal["error", "fallback"] = "error"
-
-    @pydantic.field_validator("values", mode="before")
-    @classmethod
-    def _are_text(cls, values: Any) -> Any:
-        for value in values if isinstance(values, (list, tuple)) else ():
-            if not isinstance(value, str):
-                raise ValueError(f"{value!r} is no text, which scenarios are; write it in quotes, as the log has it")
-        return values
 
     @property
     def size(self) -> int:
