@@ -421,6 +421,24 @@ def test_requests_are_packed_as_rows_are(names: tuple[str, ...], prepared: Path)
 
 
 @pytest.mark.engine
+def test_behaviours_are_chosen_by_them_and_have_them_as_fields(tmp_path: Path) -> None:
+    seen = {"name": "seen", "kind": "sequence", "side": "user", "item": "item", "where": {"hour": [20, 21, 22, 23]}}
+    seen["fields"] = ["brand", {"name": "at", "column": "hour", "shared_with": "hour"}]
+    raw, features = write_raw(tmp_path / "raw", 3), [DATED["features"][0], *FEATURES, seen]
+    prepare(derived_file(features=features), raw, tmp_path / "out")
+    rows, made = rows_and_sql(tmp_path / "out", day(1))
+    encoders = Encoders.load(tmp_path / "out")
+    events = list(zip(*(made[name].to_pylist() for name in ("user_id", "at", "hour", "brand")), strict=True))
+    for user, time, hours, brands in zip(
+        *(rows[name].to_pylist() for name in ("user", "time", "seen.at", "seen.brand")), strict=True
+    ):
+        mine = [e for e in events if str(e[0]) == user and e[1] < time and e[2] in seen["where"]["hour"]]
+        assert sorted(hours) == sorted(encoders.encode("hour", [e[2] for e in mine]).tolist())
+        assert sorted(brands) == sorted(encoders.encode("brand", [e[3] for e in mine]).tolist())
+    assert any(rows["seen.at"].to_pylist())
+
+
+@pytest.mark.engine
 @pytest.mark.slow
 def test_served_scores_are_those_of_the_test_rows(prepared: Path, tmp_path: Path) -> None:
     days = {"train": str(day(1)), "valid": str(day(2)), "test": str(day(3))}
