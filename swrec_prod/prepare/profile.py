@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from swrec_prod.data.manifest import Traffic
 from swrec_prod.errors import DataError
 from swrec_prod.logs.unusable import rules
-from swrec_prod.prepare.etl import HOUR, ROW, checked
+from swrec_prod.prepare.etl import HOUR, ROW, SPLIT, checked
 from swrec_prod.schema import FeatureSchema, Scenario
 
 EPOCH = date(1970, 1, 1)
@@ -74,6 +74,18 @@ class Profile:
         table, names = self._of(day), checked(self.schema)
         features = [f for f in self.schema.features if f.kind != "sequence"]
         return {f.name: _total(table, f"missing_{names.index(f.source)}") for f in features}
+
+    def missing_in(self, day: date, parts: tuple[str, ...], scenarios: tuple[str, ...]) -> np.ndarray:
+        """int64 [P, F, S]: the same of id and bag features, by part (one, or `_split`) and scenario name."""
+        table, names, features = self._of(day), checked(self.schema), self.schema.of_kind("id", "bag")
+        known = pa.array(scenarios)
+        cells = pc.fill_null(pc.index_in(table["scenario"], known), len(scenarios) - 1).to_numpy().astype(np.int64)
+        if SPLIT in table.column_names:
+            cells += pc.index_in(table[SPLIT], pa.array(parts)).to_numpy() * len(scenarios)
+        columns = [table[f"missing_{names.index(f.source)}"].to_numpy() for f in features]
+        size = len(parts) * len(scenarios)
+        counts = [np.bincount(cells, column, size) if column.any() else np.zeros(size) for column in columns]
+        return np.reshape(counts, (-1, len(parts), len(scenarios))).astype(np.int64).transpose(1, 0, 2)
 
     def check(self, source: str, place: Callable[[date], str]) -> None:
         """Raises DataError when there are no rows, or some have no time, user, scenario or label, or an impossible one.

@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swrec_prod.computed.lookup_files import LookupFiles, find_lookups, lookup_records, stored_lookups
@@ -36,9 +37,12 @@ from swrec_prod.prepare.profile import Profile, number_of
 from swrec_prod.prepare.raw_log import RawLog, changed_days, difference
 from swrec_prod.prepare.requests import held_out_requests
 from swrec_prod.prepare.staging import Staging
+from swrec_prod.prepare.unknown_lines import unknown_lines
+from swrec_prod.prepare.value_counts import ValueCounts
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
 from swrec_prod.raw.source import RawFile
+from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -87,6 +91,8 @@ def prepare(
             work = staging.continued(out, existing, source, damaged or [])
         work = work or staging.begin(out, data_file.source, source)
         manifest = _run(engine, data_file, log, lookups, work, progress)
+        for line in unknown_lines(manifest, FeatureSchema.load(out / "schema.yaml")):
+            progress(line)
         progress(f"{out}: {manifest.rows:,} rows in {len(manifest.days)} days")
         return manifest
 
@@ -253,8 +259,8 @@ class _Preparing:
         if self.engine.name == "cluster" and total:
             self.progress(f"{todo[0]}..{todo[-1]}: {total:,} rows are prepared on the cluster")
         with closing(self._written(encoders, profile, todo)) as written:
-            for day, files in written:
-                self._enter(day, files, profile, encoders)
+            for day, files, counts in written:
+                self._enter(day, files, counts, profile, encoders)
                 done += profile.rows_of(day)
                 say(f"{day}: {done:,} of {total:,} rows ({done / max(total, 1):.0%})", last=done == total)
 
@@ -265,9 +271,12 @@ class _Preparing:
                 yield from spread_days(self.engine, self.events, encoders, profile, run, self.work)
             else:
                 yield from stream_days(self.engine, self.events, encoders, profile, run, self.work)
-        yield from ((day, []) for day in todo if not profile.rows_of(day))
+        nothing = ValueCounts(encoders.schema, pa.schema([]))
+        yield from ((day, [], nothing) for day in todo if not profile.rows_of(day))
 
-    def _enter(self, day: date, files: list[DayFileRecord], profile: Profile, encoders: Encoders) -> None:
+    def _enter(
+        self, day: date, files: list[DayFileRecord], counts: ValueCounts, profile: Profile, encoders: Encoders
+    ) -> None:
         """Record a day that is written. Raises DataError when its rows are not those that were counted before."""
         rows, expected = sum(file.rows for file in files), profile.rows_of(day)
         if rows != expected:
@@ -284,6 +293,7 @@ class _Preparing:
             scenarios=profile.traffic(day, encoders.schema.scenario.values),
             raw=self.log.by_day.get(day, []),
             attributes=self.log.undated if self.log.has_days else None,
+            values=counts.record(encoders.schema, profile.missing_in(day, counts.parts, counts.scenarios)),
         )
 
     def _requests(self, encoders: Encoders) -> Path:

@@ -20,6 +20,7 @@ from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.prepared_rows import columns_of, latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of
 from swrec_prod.prepare.staging import Staging
+from swrec_prod.prepare.value_counts import ValueCounts
 from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ def stream_days(
             for day, first, last in day_slices(rows.day):
                 if writer is None or writer.day != day:
                     if writer is not None:
-                        yield writer.day, writer.close()
-                    writer = DayWriter(work.folder, day, schema)
+                        yield writer.day, writer.close(), writer.counts
+                    writer = DayWriter(work.folder, day, schema, ValueCounts(encoders.schema, schema))
                 writer.write(rows.part, first, last)
             work.save()
     if writer is not None:
-        yield writer.day, writer.close()
+        yield writer.day, writer.close(), writer.counts
 
 
 def day_slices(days: np.ndarray) -> Generator[tuple[date, int, int], None, None]:

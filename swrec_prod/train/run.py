@@ -33,6 +33,7 @@ from swrec_prod.train.progress import RunLog, format_validation
 from swrec_prod.train.session import recorded
 from swrec_prod.train.shard import shard
 from swrec_prod.train.strategies import train_scenarios
+from swrec_prod.train.unknown_rate import described, with_unknown_rate
 
 
 def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dict[str, Any], bool]:
@@ -42,8 +43,8 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dic
     of another configuration, DataError when the prepared data are not as the configuration says, MetricError when
     training diverges. Nothing is written before data, model and `out` have been checked to fit together.
     """
-    config = with_debias(config)  # run.yaml says what was trained, not what was left open
     with process_group(config.train.threads) as ranks:
+        config = with_unknown_rate(with_debias(config))  # run.yaml says what was trained, not what was left open
         if config.strategy.name == "mix":
             metrics = train_rows(config, out, ranks, overwrite=overwrite)
         else:
@@ -66,6 +67,8 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
     log = RunLog(out if ranks.is_main else None, readers["train"].rows, config.train.epochs)
     with recorded(folder, catalog, ranks), closing(log):
         log.say(_opening(config, readers, ranks))
+        if dropout := described(config):
+            log.say(dropout)
         if newest:
             checkpoint.restore(newest, fit.model, fit.optimizer)
             log.say(f"resuming from {newest.name}: {state.rows:,} rows trained")
@@ -81,7 +84,7 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
 
 def make_reader(catalog: Catalog, run: ResolvedRun, part: SplitName, ranks: Ranks, start: Position) -> Reader:
     """This rank's reader of a part: shuffled and from `start` for training, in file order otherwise."""
-    training = part == "train"
+    training, rates = part == "train", run.config.train.unknown_rate
     return Reader(
         catalog,
         run.layout,
@@ -94,6 +97,7 @@ def make_reader(catalog: Catalog, run: ResolvedRun, part: SplitName, ranks: Rank
         seed=run.config.train.seed,
         start=start if training else Position(),
         pin=ranks.device.type == "cuda",
+        unknown_rate=rates if training and isinstance(rates, dict) else None,
     )
 
 

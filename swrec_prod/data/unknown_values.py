@@ -1,0 +1,82 @@
+"""Which share of a feature's values is unknown, by the counts of a manifest.
+
+Row 0 of a table stands for unknown values. Where training has next to none of them, it keeps the numbers that it was
+drawn with, and a model says something arbitrary of every row that reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import date
+from typing import NamedTuple
+
+from swrec_prod.config import DataConfig, SplitName, day_range
+from swrec_prod.data.manifest import ALL, Manifest, PartValues, Values
+from swrec_prod.schema import FeatureSchema
+
+MANY, FEW = 0.05, 0.01  # shares of unknown values: so many are a matter for judged rows, so few train no row 0
+
+
+class Share(NamedTuple):
+    """unknown of values are unknown."""
+
+    values: int
+    unknown: int
+
+    @property
+    def ratio(self) -> float:
+        """0 where there are no values."""
+        return self.unknown / max(self.values, 1)
+
+
+class Span(NamedTuple):
+    """Rows of the days first..last, of some parts where rows are dealt, and of some scenarios (None: of all)."""
+
+    first: date = date.min
+    last: date = date.max
+    parts: tuple[str, ...] = (ALL,)
+    scenarios: Collection[str] | None = None
+
+    @classmethod
+    def of(cls, data: DataConfig, *parts: SplitName) -> Span:
+        """The rows of neighbouring parts of `data`."""
+        if data.split == "random" or data.days is None:
+            return cls(parts=parts, scenarios=data.scenarios)
+        ranges = [day_range(getattr(data.days, part)) for part in parts]
+        return cls(ranges[0][0], ranges[-1][1], (ALL,), data.scenarios)
+
+
+def shares(manifest: Manifest, schema: FeatureSchema, span: Span) -> dict[str, Share]:
+    """The share of unknown values of every id and bag feature; {} where days were prepared before it was counted."""
+    counted = list(_counted(manifest, span))
+    if not counted:
+        return {}
+    return {feature.name: _share(counted, feature.name, span) for feature in schema.of_kind("id", "bag")}
+
+
+def untrained(training: Share, held_out: Share) -> bool:
+    """Whether row 0 is read by many values that are judged, and by next to none that train it."""
+    return held_out.ratio >= MANY and training.ratio < FEW
+
+
+def _counted(manifest: Manifest, span: Span) -> Iterator[PartValues]:
+    """The counts of every day and part of the span."""
+    for day, record in manifest.days.items():
+        if span.first <= day <= span.last and record.values is not None:
+            yield from (record.values[part] for part in span.parts if part in record.values)
+
+
+def _share(counted: list[PartValues], feature: str, span: Span) -> Share:
+    values = unknown = 0
+    for part in counted:
+        for scenario in part.rows if span.scenarios is None else span.scenarios:
+            found = _values(part, feature, scenario)
+            values, unknown = values + found.values, unknown + found.unknown
+    return Share(values, unknown)
+
+
+def _values(part: PartValues, feature: str, scenario: str) -> Values:
+    """An id feature that is left out has one known value in every row; a bag is never left out."""
+    if feature not in part.features:
+        return Values(values=part.rows.get(scenario, 0), unknown=0, missing=0)
+    return part.features[feature].get(scenario) or Values(values=0, unknown=0, missing=0)
