@@ -88,8 +88,9 @@ def trained(batches: list[Batch]) -> Trained:
     """By row: the ids of person, of the target movie, and of the genres."""
     rows: Trained = {}
     for batch in batches:
+        assert batch.ids is not None
         person, genres = batch.ids["person"].to_dense(), batch.ids["genres"].to_dense()
-        movie = batch.sequences["movie"].values().tolist()  # type: ignore[index]
+        movie = batch.sequence_values[: len(batch)].tolist()
         for i, row in enumerate(batch.row_B.tolist()):
             rows[row] = (int(person[i]), movie[i], tuple(genres[i].tolist()))
     return rows

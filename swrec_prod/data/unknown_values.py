@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from swrec_prod.config import DataConfig, SplitName, day_range
 from swrec_prod.data.manifest import ALL, Manifest, PartValues, Values
-from swrec_prod.schema import FeatureSchema
+from swrec_prod.schema import Feature, FeatureSchema
 
 MANY, FEW = 0.05, 0.01  # shares of unknown values: so many are a matter for judged rows, so few train no row 0
 
@@ -52,6 +52,12 @@ def shares(manifest: Manifest, schema: FeatureSchema, span: Span) -> dict[str, S
     if not counted:
         return {}
     return {feature.name: _share(counted, feature.name, span) for feature in schema.of_kind("id", "bag")}
+
+
+def has_vocabulary(schema: FeatureSchema, feature: Feature) -> bool:
+    """Whether values of an id or bag feature may be unknown; a hash or a range takes every value."""
+    encoder = schema.encoder_of(feature)
+    return encoder is not None and encoder.kind == "vocab"
 
 
 def untrained(training: Share, held_out: Share) -> bool:

@@ -37,8 +37,8 @@ def unknown_lines(manifest: Manifest, schema: FeatureSchema) -> list[str]:
 
 
 def _line(schema: FeatureSchema, parts: _Parts, name: str, fitted: Share, training: Share, later: Share) -> str:
-    encoder = schema.feature(schema.feature(name).table).encoder
-    assert encoder is not None, "a table has an owner with an encoder"
+    encoder = schema.encoder_of(schema.feature(name))
+    assert encoder is not None, "ids have an encoder"
     rare = f"fewer than {encoder.min_count} times" if encoder.min_count > 1 else ""
     if untrained(training, later):
         why = f"{parts.new} or there {rare}" if rare else parts.new

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from swrec_prod.data.manifest import ALL, PartValues, Values
+from swrec_prod.data.unknown_values import has_vocabulary
 from swrec_prod.prepare.events import SPLITS
 from swrec_prod.schema import FeatureSchema
 
@@ -65,8 +66,7 @@ class ValueCounts:
             values, unknown, missing = self.values[p, f], self.zeros[p, f], missing_FS[f]
             if feature.kind == "id":
                 values, unknown = values - missing, unknown - missing
-            encoder = schema.feature(feature.table).encoder
-            if encoder is None or encoder.kind != "vocab":  # what has no vocabulary knows every value
+            if not has_vocabulary(schema, feature):  # its zeros are missing values
                 unknown = np.zeros_like(unknown)
             if feature.kind == "bag" or unknown.any() or missing.any():
                 features[feature.name] = self._named(np.stack([values, unknown, missing], axis=1))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from swrec_prod.config import RunConfig
 from swrec_prod.data.manifest import read_manifest
-from swrec_prod.data.unknown_values import Share, Span, shares, untrained
+from swrec_prod.data.unknown_values import Share, Span, has_vocabulary, shares, untrained
 from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.schema import FeatureSchema
 
@@ -26,7 +26,7 @@ def with_unknown_rate(config: RunConfig) -> RunConfig:
     used = schema if config.data.features is None else schema.select(config.data.features)
     if isinstance(asked, dict):
         return _with(config, _checked(asked, used))
-    names = [f.name for f in used.of_kind("id", "bag") if _has_vocabulary(schema, f.table)]
+    names = [f.name for f in used.of_kind("id", "bag") if has_vocabulary(schema, f)]
     if asked == "auto":
         parts = _shares(config, schema)
         names = [name for name in names if name in parts and untrained(*parts[name])]
@@ -65,11 +65,6 @@ def _checked(rates: dict[str, float], schema: FeatureSchema) -> dict[str, float]
         if name not in looked_up:
             raise ConfigError(f"train.unknown_rate: {name!r} is no id or bag feature; {nearest(name, looked_up)}")
     return {name: rate for name, rate in rates.items() if rate}
-
-
-def _has_vocabulary(schema: FeatureSchema, table: str) -> bool:
-    encoder = schema.feature(table).encoder
-    return encoder is not None and encoder.kind == "vocab"
 
 
 def _with(config: RunConfig, rates: dict[str, float]) -> RunConfig:
