@@ -173,9 +173,9 @@ class TrainConfig(Strict):
     every rank instead of being placed on one. embedding_std: standard deviation of the tables' first values.
     embedding_dropout: share of what the tables say of a row that is left out in a training step (not of its
     behaviours). unknown_rate: share of the known ids of a feature that become unknown in a training step, so that row 0
-    learns what unknown values are like; by feature, or one number for all features with a vocabulary. `auto`: where the
-    validation and test rows have many unknown values and the training rows next to none; the run's own run.yaml then
-    has the numbers. begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed); it
+    learns what unknown values are like (a row's ids of one side together); by feature, or one number for all features
+    with a vocabulary. `auto`: where the validation and test rows have many unknown values and the training rows next to
+    none; the run's own run.yaml then has the numbers. begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed); it
     has the same `model`, features and form of eliminator. They are validated first, and kept where nothing later is
     better.
     """

@@ -15,65 +15,81 @@ from readers import reader
 from swrec_prod.data.batch import Batch, Position
 from swrec_prod.data.id_dropout import IdDropout
 from swrec_prod.encoding.pack import Column, Ragged
+from swrec_prod.schema import Feature
 
 ROWS = 20_000
-RATES = {"movie": 0.1, "genres": 0.3, "person": 0.02}
+FEATURES = {
+    name: Feature(name=name, kind=kind, side=side, encoder="vocab")  # type: ignore[arg-type]
+    for name, kind, side in (
+        ("movie", "id", "item"),
+        ("author", "id", "item"),
+        ("genres", "bag", "item"),
+        ("person", "id", "user"),
+        ("hour", "id", "context"),
+        ("city", "id", "user"),
+    )
+}
+RATES = {"movie": 0.1, "author": 0.05, "genres": 0.3, "person": 0.02, "hour": 0.3}
 
 
-def columns(rows: int, seed: int = 1) -> dict[str, Column]:
-    """Known ids of two features, and bags of 0 to 3 of them."""
-    draw = np.random.default_rng(seed)
+def dropout(rates: dict[str, float], seed: int = 1) -> IdDropout:
+    return IdDropout(rates, list(FEATURES.values()), seed)
+
+
+def columns(rows: int) -> dict[str, Column]:
+    """Known ids of every feature, and bags of 0 to 3 of them."""
+    draw = np.random.default_rng(1)
     offsets = np.concatenate([[0], np.cumsum(draw.integers(0, 4, rows))])
-    ids = {name: draw.integers(1, 50, rows).astype(np.int32) for name in ("movie", "person", "city")}
+    ids = {name: draw.integers(1, 50, rows).astype(np.int32) for name in FEATURES if name != "genres"}
     return {**ids, "genres": Ragged(draw.integers(1, 8, offsets[-1]).astype(np.int32), offsets)}
 
 
-def zeros(dropped: dict[str, Column], name: str) -> np.ndarray:
-    """bool: which ids are 0."""
-    column = dropped[name]
-    return (column.values if isinstance(column, Ragged) else column) == 0
+def values(column: Column) -> np.ndarray:
+    return column.values if isinstance(column, Ragged) else column
 
 
 def test_each_feature_loses_its_share_and_the_others_nothing() -> None:
-    given_, row = columns(ROWS), np.arange(ROWS)
-    dropped = IdDropout(RATES, seed=1)(given_, row, epoch=0)
+    before = columns(ROWS)
+    after = dropout(RATES)(before, np.arange(ROWS), epoch=0)
     for name, rate in RATES.items():
-        lost = zeros(dropped, name)
+        known, left = values(before[name]), values(after[name])
+        lost = left == 0
         assert abs(lost.mean() - rate) < 5 * np.sqrt(rate / len(lost))
-        before, after = ((c.values if isinstance(c, Ragged) else c) for c in (given_[name], dropped[name]))
-        np.testing.assert_array_equal(after[~lost], before[~lost])
-        assert after.dtype == before.dtype
-        assert not zeros(given_, name).any(), "the columns that are given stay as they are"
-    assert dropped["city"] is given_["city"]
-    np.testing.assert_array_equal(dropped["genres"].offsets, given_["genres"].offsets)  # type: ignore[union-attr]
+        np.testing.assert_array_equal(left[~lost], known[~lost])
+        assert left.dtype == known.dtype
+        assert known.all(), "the columns that are given stay as they are"
+    assert after["city"] is before["city"]
+    np.testing.assert_array_equal(after["genres"].offsets, before["genres"].offsets)  # type: ignore[union-attr]
 
 
-def test_draws_of_features_epochs_seeds_and_places_have_nothing_to_do_with_each_other() -> None:
-    given_, row, names = columns(ROWS), np.arange(ROWS), [f"f{i}" for i in range(6)]
-    given_ = {name: given_["movie"] for name in names}
+def test_a_row_loses_the_ids_of_a_side_together() -> None:
+    after = dropout(RATES)(columns(ROWS), np.arange(ROWS), epoch=0)
+    assert set(np.flatnonzero(after["author"] == 0)) < set(np.flatnonzero(after["movie"] == 0))
+
+
+def test_draws_of_sides_epochs_seeds_and_places_have_nothing_to_do_with_each_other() -> None:
+    before, row = columns(ROWS), np.arange(ROWS)
+    names = dict.fromkeys(("movie", "person", "hour"), 0.3)
     draws = [
-        zeros(IdDropout(dict.fromkeys(names, 0.3), seed)(given_, row, epoch), name)
+        dropout(names, seed)(before, row, epoch)[name] == 0
         for seed, epoch in ((1, 0), (1, 1), (2, 0))
         for name in names
     ]
+    pairs = {"genres": Ragged(np.ones(2 * ROWS, np.int32), np.arange(0, 2 * ROWS + 1, 2))}
+    draws += list((values(dropout({"genres": 0.3})(pairs, row, 0)["genres"]) == 0).reshape(ROWS, 2).T)
     for one, other in combinations(draws, 2):
         assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(ROWS)
-    pairs = {"a": Ragged(np.ones(2 * ROWS, np.int32), np.arange(0, 2 * ROWS + 1, 2))}
-    first, second = zeros(IdDropout({"a": 0.3}, 1)(pairs, row, 0), "a").reshape(ROWS, 2).T
-    assert abs(np.corrcoef(first, second)[0, 1]) < 5 / np.sqrt(ROWS)
 
 
 @given(st.integers(0, 2**62), st.permutations(range(12)), st.integers(0, 12))
 def test_a_row_loses_the_same_in_any_batch(first: int, order: list[int], cut: int) -> None:
-    given_, row = columns(12), np.arange(12) + first
-    dropout = IdDropout({"movie": 0.5, "genres": 0.5}, seed=3)
-    whole = dropout(given_, row, 2)
+    before, row = columns(12), np.arange(12) + first
+    drop = dropout({"movie": 0.5, "genres": 0.5}, seed=3)
+    whole = drop(before, row, 2)
     for picked in (np.array(order[:cut], int), np.array(order[cut:], int)):
-        some = {name: c.take(picked) for name, c in given_.items()}
-        for name, column in dropout(some, row[picked], 2).items():
-            expected = whole[name].take(picked)
-            for one, other in zip(*((c if isinstance(c, Ragged) else (c,)) for c in (column, expected)), strict=True):
-                np.testing.assert_array_equal(one, other)
+        some = {name: c.take(picked) for name, c in before.items()}
+        for name, column in drop(some, row[picked], 2).items():
+            np.testing.assert_array_equal(values(column), values(whole[name].take(picked)))
 
 
 @pytest.fixture

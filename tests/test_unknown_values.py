@@ -14,7 +14,6 @@ from dated_log import SCHEMA, data_file, day, manifest_of, prepare_once, write_d
 from prepared_folder import days_of_sizes
 
 from swrec_prod.config import DataConfig, DayRanges
-from swrec_prod.data.day_files import stored_schema
 from swrec_prod.data.manifest import MANIFEST, read_manifest
 from swrec_prod.data.unknown_values import Share, Span, shares
 from swrec_prod.encoding.encoders import Encoders
@@ -111,12 +110,11 @@ def test_counts_of_pieces_are_added_as_bytes(raw: Path, tmp_path: Path) -> None:
     """As on a cluster, where every file is counted in another process."""
     prepare_once(data_file(), raw, tmp_path / "out")
     schema = Encoders.load(tmp_path / "out").schema
-    columns = stored_schema(schema, False)
     table = pq.ParquetFile(tmp_path / "out" / manifest_of(tmp_path / "out")["files"][3]["path"]).read()
-    whole, together = ValueCounts(schema, columns), ValueCounts(schema, columns)
+    whole, together = ValueCounts(schema, table.schema), ValueCounts(schema, table.schema)
     whole.add(table)
     for piece in (table.slice(0, 7), table.slice(7)):
-        part = ValueCounts(schema, columns)
+        part = ValueCounts(schema, table.schema)
         part.add(piece)
         together.add_bytes(part.to_bytes())
     missing = np.zeros((1, len(whole.features), schema.scenario.size), np.int64)

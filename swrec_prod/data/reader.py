@@ -67,7 +67,8 @@ class Reader:
     ) -> None:
         self.layout, self.seed, self.start = layout, seed, start
         self.shuffle, self.prefetch, self.pin = shuffle, prefetch, pin
-        self._dropout = IdDropout(unknown_rate, seed) if unknown_rate else None
+        ids = (*layout.pooled, *layout.looked_up)
+        self._dropout = IdDropout(unknown_rate, ids, seed) if unknown_rate else None
         self._shares = Shares(rank, world_size, batch_size, shuffle, max_lanes, rows_a_lane)
         self._decoder = Decoder.of(catalog, layout, part, data)
         self._only_window: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which

@@ -18,7 +18,7 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.manifest import Manifest, read_manifest
 from swrec_prod.data.unknown_values import Span, has_vocabulary, shares
 from swrec_prod.errors import DataError
-from swrec_prod.evaluate.text import Grid, number, share
+from swrec_prod.evaluate.text import NONE, Grid, number, share
 from swrec_prod.schema import Feature, FeatureSchema
 
 Judge = Callable[[pa.Table], Mapping[str, Any]]  # metrics_of
@@ -31,7 +31,7 @@ def unknown_figures(
 
     values: by feature with any, the share `overall` and of each of `scenarios`; left out of folders that were prepared
     before it was counted. rows: by id, of the item and of the user, the figures of rows that have an `unknown` one (or
-    none at all) and of those with a `known` one.
+    none at all) and of those with a `known` one, where there are both.
     """
     schema = catalog.schema if data.features is None else catalog.schema.select(data.features)
     values = _values(read_manifest(catalog.root), schema, Span.of(data, part))
@@ -39,7 +39,7 @@ def unknown_figures(
     rows = {}
     for feature in _who_and_what(schema):
         unknown = _unknown_rows(files, feature.name, table["row"].to_numpy())
-        if unknown.any():
+        if unknown.any() and not unknown.all():
             halves = {"unknown": unknown, "known": ~unknown}
             rows[feature.name] = {name: judge(table.filter(half))["overall"] for name, half in halves.items()}
     return {"unknown": {"values": values, "rows": rows}} if values or rows else {}
@@ -50,9 +50,10 @@ def unknown_grid(metrics: Mapping[str, Any]) -> Grid | None:
     values = metrics.get("unknown", {}).get("values", {})
     if not values:
         return None
-    scenarios = list(next(iter(values.values()))["scenarios"])
+    scenarios = list(dict.fromkeys(value for of in values.values() for value in of["scenarios"]))
     rows = [
-        [name, share(of["overall"]), *(share(of["scenarios"][s]) for s in scenarios)] for name, of in values.items()
+        [name, share(of["overall"]), *(share(of["scenarios"][v]) if v in of["scenarios"] else NONE for v in scenarios)]
+        for name, of in values.items()
     ]
     return Grid(("feature", "all rows", *scenarios), rows)
 
@@ -76,12 +77,13 @@ def _of_rows(name: str, unknown: Mapping[str, Any], known: Mapping[str, Any]) ->
 def _values(manifest: Manifest, schema: FeatureSchema, span: Span) -> dict[str, Any]:
     """The shares of unknown values in rows of a span, of the features that have any."""
     overall = {name: found for name, found in shares(manifest, schema, span).items() if found.unknown}
-    names = schema.scenario.names if span.scenarios is None else tuple(span.scenarios)
-    by_scenario = (
-        {name: shares(manifest, schema, span._replace(scenarios=(name,))) for name in names} if overall else {}
-    )
+    scenarios = schema.scenario.names if span.scenarios is None else span.scenarios
+    each = {value: shares(manifest, schema, span._replace(scenarios=(value,))) for value in scenarios}
     return {
-        name: {"overall": found.ratio, "scenarios": {value: of[name].ratio for value, of in by_scenario.items()}}
+        name: {
+            "overall": found.ratio,
+            "scenarios": {value: of[name].ratio for value, of in each.items() if of[name].values},
+        }
         for name, found in overall.items()
     }
 

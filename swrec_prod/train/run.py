@@ -22,6 +22,7 @@ from swrec_prod.evaluate.counterfactual import fitted, score_in_every_scenario, 
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import metrics_of, write_predictions
 from swrec_prod.evaluate.run import predictions_of, strengths_of
+from swrec_prod.evaluate.unknown import unknown_figures
 from swrec_prod.ranker import ResolvedRun, build_ranker, resolve_run, with_debias
 from swrec_prod.run_dir import RunDir
 from swrec_prod.train.begin import load_begin
@@ -183,6 +184,7 @@ def _finish(
     valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
     metrics = {
         **metrics_of(table),
+        **unknown_figures(table, catalog, config.data, "test", metrics_of),
         **speed,
         "best_step": state.best_step,
         "best_epoch": state.best_epoch,
