@@ -175,9 +175,9 @@ class TrainConfig(Strict):
     behaviours). unknown_rate: share of the known ids of a feature that become unknown in a training step, so that row 0
     learns what unknown values are like (a row's ids of one side together); by feature, or one number for all features
     with a vocabulary. `auto`: where the validation and test rows have many unknown values and the training rows next to
-    none; the run's own run.yaml then has the numbers. begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed); it
-    has the same `model`, features and form of eliminator. They are validated first, and kept where nothing later is
-    better.
+    none; the run's own run.yaml then has the numbers. begin: a RUN_DIR whose best weights training begins with
+    (default: weights drawn by the seed); it has the same `model`, features and form of eliminator. They are validated
+    first, and kept where nothing later is better.
     """
 
     seed: int = pydantic.Field(1, ge=0)

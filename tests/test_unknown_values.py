@@ -16,9 +16,9 @@ from prepared_folder import days_of_sizes
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.manifest import MANIFEST, read_manifest
 from swrec_prod.data.unknown_values import Share, Span, shares
+from swrec_prod.data.value_counts import ValueCounts
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.prepare.run import prepare
-from swrec_prod.prepare.value_counts import ValueCounts
 from swrec_prod.schema import FeatureSchema
 
 pytestmark = pytest.mark.engine

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swrec_prod.data.manifest import DayFileRecord, FileRecord
-from swrec_prod.prepare.value_counts import ValueCounts
+from swrec_prod.data.value_counts import ValueCounts
 
 GROUP_ROWS = 65_536  # a row group is what a reader holds at once: some 20 MB with 50 behaviours a row
 FILE_ROWS = 16 * GROUP_ROWS

@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 
 from swrec_prod.computed.lookup_files import LookupFiles, find_lookups, lookup_records, stored_lookups
 from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
+from swrec_prod.data.unknown_lines import unknown_lines
+from swrec_prod.data.value_counts import ValueCounts
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine import check_name
 from swrec_prod.engine import engine as running_engine
@@ -37,8 +39,6 @@ from swrec_prod.prepare.profile import Profile, number_of
 from swrec_prod.prepare.raw_log import RawLog, changed_days, difference
 from swrec_prod.prepare.requests import held_out_requests
 from swrec_prod.prepare.staging import Staging
-from swrec_prod.prepare.unknown_lines import unknown_lines
-from swrec_prod.prepare.value_counts import ValueCounts
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
 from swrec_prod.raw.source import RawFile

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from swrec_prod.behaviours.windowed import windowed
 from swrec_prod.data.prefetch import prefetched
+from swrec_prod.data.value_counts import ValueCounts
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
@@ -20,7 +21,6 @@ from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.prepared_rows import columns_of, latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of
 from swrec_prod.prepare.staging import Staging
-from swrec_prod.prepare.value_counts import ValueCounts
 from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:

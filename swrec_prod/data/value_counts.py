@@ -7,13 +7,15 @@ Shapes: P parts (train, valid and test where rows are dealt, else all), F featur
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swrec_prod.config import SplitName
 from swrec_prod.data.manifest import ALL, PartValues, Values
 from swrec_prod.data.unknown_values import has_vocabulary
-from swrec_prod.prepare.events import SPLITS
 from swrec_prod.schema import FeatureSchema
 
 
@@ -24,7 +26,7 @@ class ValueCounts:
         """columns: of the written rows."""
         self.scenarios = schema.scenario.names
         self.features = schema.of_kind("id", "bag")
-        self.parts: tuple[str, ...] = SPLITS if "split" in columns.names else (ALL,)
+        self.parts: tuple[str, ...] = get_args(SplitName) if "split" in columns.names else (ALL,)
         self._counts = np.zeros((len(self.parts), 1 + 2 * len(self.features), len(self.scenarios)), np.int64)
         self.rows, self.values, self.zeros = np.split(self._counts, [1, 1 + len(self.features)], axis=1)
 
