@@ -280,6 +280,14 @@ class RunConfig(Strict):
             _apply(data, override)
         return parse(cls, data, str(path))
 
+    @classmethod
+    def written(cls, path: str | Path) -> RunConfig:
+        """What `save` wrote, maybe before there was an unknown_rate: then there was no id dropout. Raises as `load`."""
+        config = cls.load(path)
+        if "unknown_rate" in config.train.model_fields_set:
+            return config
+        return config.model_copy(update={"train": config.train.model_copy(update={"unknown_rate": 0.0})})
+
     def save(self, path: str | Path) -> None:
         """Write the resolved configuration, defaults included."""
         Path(path).write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

@@ -114,10 +114,7 @@ class RunDir:
             )
             remedy = f"`swrec train RUN.yaml --out {self.path}` makes one"
             raise CheckpointError(f"{self.path}: not a run directory: {reason}; {remedy}")
-        config = RunConfig.load(self.run_file)
-        if "unknown_rate" not in config.train.model_fields_set:  # it was trained before there was any
-            return config.model_copy(update={"train": config.train.model_copy(update={"unknown_rate": {}})})
-        return config
+        return RunConfig.written(self.run_file)
 
     def info(self) -> RunInfo | None:
         """run_info.json; None in a run that was trained before there was one. Raises CheckpointError when damaged."""

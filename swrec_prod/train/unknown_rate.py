@@ -14,7 +14,7 @@ AUTO = 0.02  # the rate where `auto` finds that row 0 is needed
 
 
 def with_unknown_rate(config: RunConfig) -> RunConfig:
-    """The configuration with the rate of every feature whose ids are left out, and no other.
+    """The configuration with the rate of every feature whose ids are left out, and no other; 0 where there is none.
 
     One number is for all features with a vocabulary; `auto` for those of them of which the validation and test rows
     have many unknown values, and the training rows next to none. Raises ConfigError naming a feature that has no ids.
@@ -68,4 +68,4 @@ def _checked(rates: dict[str, float], schema: FeatureSchema) -> dict[str, float]
 
 
 def _with(config: RunConfig, rates: dict[str, float]) -> RunConfig:
-    return config.model_copy(update={"train": config.train.model_copy(update={"unknown_rate": rates})})
+    return config.model_copy(update={"train": config.train.model_copy(update={"unknown_rate": rates or 0.0})})
