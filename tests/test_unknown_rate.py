@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from prepared_folder import rows_table, write_prepared
+from prepared_folder import SCHEMA, rows_table, write_prepared
 
 from swrec_prod.config import RunConfig
+from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.manifest import ALL, MANIFEST
 from swrec_prod.errors import ConfigError
 from swrec_prod.run_dir import RunDir
+from swrec_prod.schema import FeatureSchema
 from swrec_prod.strict import parse
 from swrec_prod.train.unknown_rate import AUTO, described, with_unknown_rate
 
@@ -90,10 +92,10 @@ def test_one_number_is_for_features_with_a_vocabulary_and_a_mapping_for_those_th
 
 
 def test_one_number_leaves_hashed_ids_which_are_never_unknown(tmp_path: Path) -> None:
-    data = folder(tmp_path, None)
-    plain = yaml.safe_load((data / "schema.yaml").read_text())
+    plain = SCHEMA.model_dump(mode="json")
     plain["features"][0]["encoder"] = {"kind": "hash", "buckets": 49}
-    (data / "schema.yaml").write_text(yaml.safe_dump(plain))
+    tables = [rows_table(ROWS, ROWS * i) for i in range(3)]
+    data = write_prepared(tmp_path / "data", tables, schema=FeatureSchema.model_validate(plain))
     assert rate_of(run_of(data, 0.1)) == {"movie": 0.1, "genres": 0.1}
     assert rate_of(run_of(data, {"person": 0.1})) == {"person": 0.1}
 
@@ -116,9 +118,9 @@ def test_a_feature_without_ids_is_refused_with_the_nearest_one(tmp_path: Path) -
 
 def test_the_log_says_what_was_decided_and_on_what(tmp_path: Path) -> None:
     data = folder(tmp_path, {"movie": (0, 50, 25)})
-    said = described(with_unknown_rate(run_of(data)))
+    said = described(with_unknown_rate(run_of(data)), Catalog.open(data))
     assert f"movie {AUTO:g}" in said and "37.5% of what is judged" in said and "0.0% of training" in said
-    assert described(with_unknown_rate(run_of(data, 0))) == ""
+    assert described(with_unknown_rate(run_of(data, 0)), Catalog.open(data)) == ""
 
 
 def test_a_run_of_before_had_no_rate(tmp_path: Path) -> None:

@@ -18,15 +18,21 @@ MANY, FEW = 0.05, 0.01  # shares of unknown values: so many are a matter for jud
 
 
 class Share(NamedTuple):
-    """unknown of values are unknown."""
+    """unknown of values are unknown. missing: rows of an id feature without a value, none of `values`."""
 
     values: int
     unknown: int
+    missing: int = 0
 
     @property
     def ratio(self) -> float:
-        """0 where there are no values."""
+        """The share of unknown values; 0 where there are no values."""
         return self.unknown / max(self.values, 1)
+
+    @property
+    def row_0(self) -> float:
+        """The share of ids that are 0, for unknown and missing values."""
+        return (self.unknown + self.missing) / max(self.values + self.missing, 1)
 
 
 class Span(NamedTuple):
@@ -46,12 +52,12 @@ class Span(NamedTuple):
         return cls(ranges[0][0], ranges[-1][1], (ALL,), data.scenarios)
 
 
-def shares(manifest: Manifest, schema: FeatureSchema, span: Span) -> dict[str, Share]:
+def shares(manifest: Manifest | None, schema: FeatureSchema, span: Span) -> dict[str, Share]:
     """The share of unknown values of every id and bag feature; {} where days were prepared before it was counted."""
-    counted = list(_counted(manifest, span))
+    counted = list(_counted(manifest, span)) if manifest else []
     if not counted:
         return {}
-    return {feature.name: _share(counted, feature.name, span) for feature in schema.of_kind("id", "bag")}
+    return {feature.name: _share(counted, feature, span) for feature in schema.of_kind("id", "bag")}
 
 
 def has_vocabulary(schema: FeatureSchema, feature: Feature) -> bool:
@@ -72,13 +78,13 @@ def _counted(manifest: Manifest, span: Span) -> Iterator[PartValues]:
             yield from (record.values[part] for part in span.parts if part in record.values)
 
 
-def _share(counted: list[PartValues], feature: str, span: Span) -> Share:
-    values = unknown = 0
+def _share(counted: list[PartValues], feature: Feature, span: Span) -> Share:
+    values = unknown = missing = 0
     for part in counted:
         for scenario in part.rows if span.scenarios is None else span.scenarios:
-            found = _values(part, feature, scenario)
-            values, unknown = values + found.values, unknown + found.unknown
-    return Share(values, unknown)
+            found = _values(part, feature.name, scenario)
+            values, unknown, missing = values + found.values, unknown + found.unknown, missing + found.missing
+    return Share(values, unknown, missing if feature.kind == "id" else 0)
 
 
 def _values(part: PartValues, feature: str, scenario: str) -> Values:

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.data.manifest import Manifest, read_manifest
+from swrec_prod.data.manifest import Manifest
 from swrec_prod.data.unknown_values import Span, has_vocabulary, shares
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.text import NONE, Grid, number, share
@@ -34,7 +34,7 @@ def unknown_figures(
     none at all) and of those with a `known` one, where there are both.
     """
     schema = catalog.schema if data.features is None else catalog.schema.select(data.features)
-    values = _values(read_manifest(catalog.root), schema, Span.of(data, part))
+    values = _values(catalog.manifest, schema, Span.of(data, part))
     files = [str(file.path) for file in catalog.files_of(data, part)]
     rows = {}
     for feature in _who_and_what(schema):
@@ -74,7 +74,7 @@ def _of_rows(name: str, unknown: Mapping[str, Any], known: Mapping[str, Any]) ->
     return f"AUC {auc} on the {part} of rows with an unknown {name}, {others} on the others."
 
 
-def _values(manifest: Manifest, schema: FeatureSchema, span: Span) -> dict[str, Any]:
+def _values(manifest: Manifest | None, schema: FeatureSchema, span: Span) -> dict[str, Any]:
     """The shares of unknown values in rows of a span, of the features that have any."""
     overall = {name: found for name, found in shares(manifest, schema, span).items() if found.unknown}
     scenarios = schema.scenario.names if span.scenarios is None else span.scenarios

@@ -68,7 +68,7 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
     log = RunLog(out if ranks.is_main else None, readers["train"].rows, config.train.epochs)
     with recorded(folder, catalog, ranks), closing(log):
         log.say(_opening(config, readers, ranks))
-        if dropout := described(config):
+        if dropout := described(config, catalog):
             log.say(dropout)
         if newest:
             checkpoint.restore(newest, fit.model, fit.optimizer)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from swrec_prod.config import RunConfig
-from swrec_prod.data.manifest import read_manifest
+from swrec_prod.config import RunConfig, SplitName
+from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.unknown_values import Share, Span, has_vocabulary, shares, untrained
 from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.schema import FeatureSchema
@@ -19,36 +17,37 @@ def with_unknown_rate(config: RunConfig) -> RunConfig:
     One number is for all features with a vocabulary; `auto` for those of them of which the validation and test rows
     have many unknown values, and the training rows next to none. Raises ConfigError naming a feature that has no ids.
     """
-    asked, root = config.train.unknown_rate, Path(config.data.path)
+    asked = config.train.unknown_rate
     if asked == 0.0:
         return _with(config, {})
-    schema = FeatureSchema.load(root / "schema.yaml")
+    catalog = Catalog.open(config.data.path)
+    schema = catalog.schema
     used = schema if config.data.features is None else schema.select(config.data.features)
     if isinstance(asked, dict):
         return _with(config, _checked(asked, used))
     names = [f.name for f in used.of_kind("id", "bag") if has_vocabulary(schema, f)]
     if asked == "auto":
-        parts = _shares(config, schema)
+        parts = _shares(config, catalog)
         names = [name for name in names if name in parts and untrained(*parts[name])]
         asked = AUTO
     return _with(config, dict.fromkeys(names, asked))
 
 
-def described(config: RunConfig) -> str:
+def described(config: RunConfig, catalog: Catalog) -> str:
     """What happens to ids in training, for the log; config: `with_unknown_rate`'s. "" where nothing does."""
     rates = config.train.unknown_rate
     if not rates or not isinstance(rates, dict):
         return ""
-    parts = _shares(config, FeatureSchema.load(Path(config.data.path) / "schema.yaml"))
+    parts = _shares(config, catalog)
     said = [f"{name} {rate:g}{_unknown(parts.get(name))}" for name, rate in rates.items()]
     return f"unknown_rate, the share of known ids that train row 0: {', '.join(said)}"
 
 
-def _shares(config: RunConfig, schema: FeatureSchema) -> dict[str, tuple[Share, Share]]:
+def _shares(config: RunConfig, catalog: Catalog) -> dict[str, tuple[Share, Share]]:
     """Unknown values of the training rows, and of validation and test rows, by feature; {} where none were counted."""
-    manifest = read_manifest(Path(config.data.path))
-    training = shares(manifest, schema, Span.of(config.data, "train"))
-    judged = shares(manifest, schema, Span.of(config.data, "valid", "test"))
+    parts: tuple[tuple[SplitName, ...], ...] = (("train",), ("valid", "test"))
+    spans = (Span.of(config.data, *part) for part in parts)
+    training, judged = (shares(catalog.manifest, catalog.schema, span) for span in spans)
     return {name: (training[name], judged[name]) for name in training.keys() & judged.keys()}
 
 
