@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swrec_prod.computed.lookup_files import LookupFiles, find_lookups, lookup_records, stored_lookups
+from swrec_prod.data.day_writer import Written
 from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
 from swrec_prod.data.unknown_lines import unknown_lines
 from swrec_prod.data.value_counts import ValueCounts
@@ -32,7 +33,6 @@ from swrec_prod.errors import DataError
 from swrec_prod.files import replaced
 from swrec_prod.prepare import etl, staging
 from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.prepare.day_writer import Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.fit import extend, fit
 from swrec_prod.prepare.profile import Profile, number_of

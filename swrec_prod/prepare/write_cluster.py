@@ -13,12 +13,12 @@ import ibis
 import pyarrow as pa
 
 from swrec_prod.behaviours.windowed import windowed
+from swrec_prod.data.day_writer import FILE_ROWS, DayWriter, Written
 from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.data.value_counts import ValueCounts
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.prepared_rows import LatestByFeature, columns_of, latest_before, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of, number_of
