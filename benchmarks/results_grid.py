@@ -90,7 +90,7 @@ class Run(NamedTuple):
             return False
         try:
             same_rows = not self.data or (self.folder / ROWS_FILE).read_text() == self.data
-            return same_rows and RunConfig.load(self.folder / ASKED_FILE) == self.config
+            return same_rows and RunConfig.written(self.folder / ASKED_FILE) == self.config
         except (ConfigError, OSError):
             return False
 
@@ -122,7 +122,7 @@ def _runs_of_protocol(name: str, protocol: Protocol) -> Iterator[Run]:
             settings: dict[str, Any] = {
                 "data": {"path": path, **protocol.data},
                 "model": changed.model,
-                "train": {"threads": 1, **protocol.train, **changed.train, "seed": seed},
+                "train": {"threads": 1, "unknown_rate": 0, **protocol.train, **changed.train, "seed": seed},
             }
             if "debias" in changed.model_fields_set:
                 settings["debias"] = changed.debias

@@ -18,15 +18,19 @@ from swrec_prod.errors import RequestError, nearest
 from swrec_prod.schema.layout import Layout, SequenceLayout
 from swrec_prod.serving.columns import ITEMS, MOMENT, USER, lengths_name, one_each, raw_behaviours, raw_values, slots_of
 from swrec_prod.serving.derived import DerivedFeatures
+from swrec_prod.serving.unknown import UnknownIds
 
 MAX_VALUES = 2_000_000  # ids of a request once the user's rows are repeated: bounds its memory
 
 
 class RequestEncoder:
-    """Requests -> Packed, for one package. It does not change, so threads may share it."""
+    """Requests -> Packed, for one package. Nothing but its counts of unknown ids changes, so threads may share it."""
 
-    def __init__(self, layout: Layout, encoders: Encoders, max_candidates: int = 1000) -> None:
+    def __init__(
+        self, layout: Layout, encoders: Encoders, max_candidates: int = 1000, unknown: UnknownIds | None = None
+    ) -> None:
         self.layout = layout
+        self.unknown = unknown or UnknownIds("", {})
         self.encoders = encoders
         self.max_candidates = max_candidates
         self.slots = slots_of(encoders.schema)
@@ -43,6 +47,7 @@ class RequestEncoder:
         raw = {name: self._raw(name, given) for name in given if name in self._needed}
         rows = self._candidates(raw)
         columns = self._encoded(self._derived.added_to(raw, rows, request.scenario))
+        self.unknown.add(columns)
         user, items = ({n: c for n, c in columns.items() if self._part_of(n) == part} for part in (USER, ITEMS))
         several = sum(len(c.values) for c in user.values() if isinstance(c, Ragged))
         if several * rows > MAX_VALUES:

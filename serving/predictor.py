@@ -14,6 +14,7 @@ from swrec_prod.encoding.pack import Packed
 from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest
 from swrec_prod.export.loaded import Package
 from swrec_prod.serving.features import RequestEncoder
+from swrec_prod.serving.unknown import UnknownIds
 
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
@@ -40,7 +41,8 @@ class Predictor:
         self.name, self.version = package.path.parent.name, package.path.name
         self.manifest = package.manifest
         self.tasks = package.manifest.tasks
-        self.encoder = RequestEncoder(package.layout, package.encoders, max_candidates)
+        unknown = UnknownIds(f"{self.name}/{self.version}", package.manifest.row_0)
+        self.encoder = RequestEncoder(package.layout, package.encoders, max_candidates, unknown)
         self._programs = package.programs
         self._after = package.layout.after
         self.quick = False

@@ -172,8 +172,12 @@ class TrainConfig(Strict):
     ranks). evals_per_epoch: validations, evenly spread. replicate_kib: tables up to this size (KiB) are kept whole on
     every rank instead of being placed on one. embedding_std: standard deviation of the tables' first values.
     embedding_dropout: share of what the tables say of a row that is left out in a training step (not of its
-    behaviours). begin: a RUN_DIR whose best weights training begins with (default: weights drawn by the seed); it has
-    the same `model`, features and form of eliminator. They are validated first, and kept where nothing later is better.
+    behaviours). unknown_rate: share of the known ids of a feature that become unknown in a training step, so that row 0
+    learns what unknown values are like (a row's ids of one side together); by feature, or one number for all features
+    with a vocabulary. `auto`: where the validation and test rows have many unknown values and the training rows next to
+    none; the run's own run.yaml then has the numbers. begin: a RUN_DIR whose best weights training begins with
+    (default: weights drawn by the seed); it has the same `model`, features and form of eliminator. They are validated
+    first, and kept where nothing later is better.
     """
 
     seed: int = pydantic.Field(1, ge=0)
@@ -183,12 +187,23 @@ class TrainConfig(Strict):
     lr_dense: float = pydantic.Field(1e-3, gt=0)
     weight_decay: float = pydantic.Field(0.0, ge=0)
     embedding_dropout: float = pydantic.Field(0.0, ge=0, lt=1)
+    unknown_rate: float | dict[str, float] | Literal["auto"] = "auto"
     embedding_std: float = pydantic.Field(0.01, gt=0)
     patience: int = pydantic.Field(1, ge=1)
     threads: int = pydantic.Field(0, ge=0)
     evals_per_epoch: int = pydantic.Field(1, ge=1)
     replicate_kib: int = pydantic.Field(64, ge=0)
     begin: str | None = None
+
+    @pydantic.field_validator("unknown_rate", mode="before")
+    @classmethod
+    def _is_rate(cls, value: Any) -> Any:
+        if value == "auto":
+            return value
+        for rate in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+                raise ValueError(f"expected a share in [0, 1), one by feature, or auto, not {rate!r}")
+        return value
 
 
 class StrategyConfig(Strict):
@@ -264,6 +279,14 @@ class RunConfig(Strict):
         for override in overrides:
             _apply(data, override)
         return parse(cls, data, str(path))
+
+    @classmethod
+    def written(cls, path: str | Path) -> RunConfig:
+        """What `save` wrote, maybe before there was an unknown_rate: then there was no id dropout. Raises as `load`."""
+        config = cls.load(path)
+        if "unknown_rate" in config.train.model_fields_set:
+            return config
+        return config.model_copy(update={"train": config.train.model_copy(update={"unknown_rate": 0.0})})
 
     def save(self, path: str | Path) -> None:
         """Write the resolved configuration, defaults included."""

@@ -114,7 +114,7 @@ class RunDir:
             )
             remedy = f"`swrec train RUN.yaml --out {self.path}` makes one"
             raise CheckpointError(f"{self.path}: not a run directory: {reason}; {remedy}")
-        return RunConfig.load(self.run_file)
+        return RunConfig.written(self.run_file)
 
     def info(self) -> RunInfo | None:
         """run_info.json; None in a run that was trained before there was one. Raises CheckpointError when damaged."""

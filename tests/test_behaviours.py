@@ -27,10 +27,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swrec_prod.behaviours.lists import Behaviours, LatestBehaviours, sequence
+from swrec_prod.data.day_writer import Written
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.engine.local import LocalEngine
-from swrec_prod.prepare.day_writer import Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.run import prepare
 from swrec_prod.prepare.write_local import stream_days
@@ -115,8 +115,8 @@ def test_both_engines_write_the_same_bytes(cluster_engine: Engine, raw: Path, tm
 def test_both_engines_add_a_day_alike_and_cut_it_into_files_alike(
     cluster_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("day_writer.FILE_ROWS", "day_writer.GROUP_ROWS", "write_cluster.FILE_ROWS"):
-        monkeypatch.setattr(f"swrec_prod.prepare.{name}", 25)  # workers of the cluster get no more rows than a file has
+    for name in ("data.day_writer.FILE_ROWS", "data.day_writer.GROUP_ROWS", "prepare.write_cluster.FILE_ROWS"):
+        monkeypatch.setattr(f"swrec_prod.{name}", 25)  # workers of the cluster get no more rows than a file has
     monkeypatch.setattr("swrec_prod.prepare.write_cluster.GROUP_OF_USERS", 20)
     raw = write_log(tmp_path / "raw", 2)
     for engine in ("local", "cluster"):
@@ -170,8 +170,8 @@ def test_a_day_of_several_chunks_is_evaluated_once(
 def test_small_row_groups_and_files_hold_the_same_rows(
     raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swrec_prod.prepare.day_writer.GROUP_ROWS", 7)
-    monkeypatch.setattr("swrec_prod.prepare.day_writer.FILE_ROWS", 21)
+    monkeypatch.setattr("swrec_prod.data.day_writer.GROUP_ROWS", 7)
+    monkeypatch.setattr("swrec_prod.data.day_writer.FILE_ROWS", 21)
     for chunk in (10_000, 13):
         monkeypatch.setattr("swrec_prod.prepare.write_local.CHUNK_ROWS", chunk)
         prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / str(chunk))

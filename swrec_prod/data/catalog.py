@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from swrec_prod.config import DataConfig, SplitName, day_range
-from swrec_prod.data.manifest import FileRecord, read_manifest
+from swrec_prod.data.manifest import FileRecord, Manifest, read_manifest
 from swrec_prod.errors import ConfigError, DataError, nearest
 from swrec_prod.schema import FeatureSchema
 
@@ -32,7 +32,7 @@ class Catalog:
     """A prepared folder. files: of the days, in order of day and path. records: of all files, the
     days' first.
 
-    fingerprint: of schema and vocabularies.
+    fingerprint: of schema and vocabularies. manifest: what it was opened by.
     """
 
     root: Path
@@ -41,6 +41,7 @@ class Catalog:
     records: tuple[FileRecord, ...]
     fingerprint: str
     has_split: bool
+    manifest: Manifest | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Catalog:
@@ -60,7 +61,7 @@ class Catalog:
             for file in in_order
         ]
         schema = FeatureSchema.load(root / "schema.yaml")
-        return cls(root, schema, tuple(files), records, manifest.fingerprint, manifest.splits is not None)
+        return cls(root, schema, tuple(files), records, manifest.fingerprint, manifest.splits is not None, manifest)
 
     @property
     def days(self) -> list[date]:

@@ -25,6 +25,7 @@ MANIFEST = "manifest.json"
 FORMAT = 3
 COMPUTED = ("rows", "scenarios", "nulls")  # keys of the file that follow from the others
 PREPARE_AGAIN = "run swrec prepare again"
+ALL = "all"  # the only part of days whose rows are not dealt
 SHOWN = 3  # problems of a damaged manifest that are told; it may have one a day
 
 
@@ -91,11 +92,33 @@ class Traffic(Record):
     positives: dict[str, int]
 
 
+class Values(Record):
+    """Values of one id or bag feature. unknown: those of them that no id is known for, so that row 0 stands for them.
+
+    missing: rows without a value (a bag: without a list); row 0 stands for a missing id, too, but it is none of
+    `values`. A null within the list of a bag is an unknown value.
+    """
+
+    values: int
+    unknown: int
+    missing: int
+
+
+class PartValues(Record):
+    """rows: by scenario. features: by name and scenario; an id feature that has all values, and known ones, is left
+    out.
+    """
+
+    rows: dict[str, int]
+    features: dict[str, dict[str, Values]]
+
+
 class Day(Record):
     """One prepared day. nulls: missing values by feature. scenarios: traffic by value, "(unseen)" of all others.
 
     raw: the day's own raw files, empty where the log does not lie in files of one day each. attributes: the files that
-    were joined to this day; None where there are no such days.
+    were joined to this day; None where there are no such days. values: of id and bag features, of all rows, or of
+    train, valid and test where rows are dealt; None of days that were prepared before it was counted.
     """
 
     rows: int
@@ -103,6 +126,7 @@ class Day(Record):
     scenarios: dict[str, Traffic]
     raw: list[RawFileRecord]
     attributes: list[RawFileRecord] | None = None
+    values: dict[str, PartValues] | None = None
 
 
 class Fit(Record):
@@ -152,8 +176,8 @@ class Manifest(Record):
         """Plain values, without what is computed from them."""
         plain = self.model_dump(mode="json")
         for day in plain["days"].values():
-            if day["attributes"] is None:
-                del day["attributes"]
+            for name in [name for name in ("attributes", "values") if day[name] is None]:
+                del day[name]
         return plain
 
     def to_json(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ any world or batch size. Batches are made ahead in one thread while the trainer 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -21,6 +21,7 @@ from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.batch import Batch, Position, make_batch
 from swrec_prod.data.catalog import Catalog, DayFile
 from swrec_prod.data.decode import Decoder, Window
+from swrec_prod.data.id_dropout import IdDropout
 from swrec_prod.data.lanes import LANES, ROWS_A_LANE, Share, Shares
 from swrec_prod.data.prefetch import prefetched
 from swrec_prod.data.row_format import LABELS
@@ -60,11 +61,14 @@ class Reader:
         start: Position = BEGINNING,
         prefetch: int = 4,
         pin: bool = False,
+        unknown_rate: Mapping[str, float] | None = None,
         max_lanes: int = LANES,
         rows_a_lane: int = ROWS_A_LANE,
     ) -> None:
         self.layout, self.seed, self.start = layout, seed, start
         self.shuffle, self.prefetch, self.pin = shuffle, prefetch, pin
+        ids = (*layout.pooled, *layout.looked_up)
+        self._dropout = IdDropout(unknown_rate, ids, seed) if unknown_rate else None
         self._shares = Shares(rank, world_size, batch_size, shuffle, max_lanes, rows_a_lane)
         self._decoder = Decoder.of(catalog, layout, part, data)
         self._only_window: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
@@ -136,6 +140,8 @@ class Reader:
         rows = window.rows.take(picked)
         rows = rows.take(np.argsort(rows["scenario"], kind="stable"))
         columns = window.columns(rows)
+        if self._dropout is not None:
+            columns = self._dropout(columns, rows["row"], position.epoch)
         batch = make_batch(
             self.layout,
             pack(self.layout, columns, rows["scenario"].astype(np.int64)),

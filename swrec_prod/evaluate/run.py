@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from swrec_prod.evaluate.package_scores import data_of_package, is_package, scor
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import AS_TRAINING_DOES, KEYS, Judging, check_group, metrics_of, predictions_table
 from swrec_prod.evaluate.scenario_models import models_of
+from swrec_prod.evaluate.unknown import unknown_figures
 from swrec_prod.export.loaded import Package
 
 
@@ -52,7 +54,8 @@ def evaluate(
     table = pa.concat_tables(predictions for predictions, _ in scored).sort_by("row")
     seconds = sum(seconds for _, seconds in scored)
     speed = {"scored_rows": len(table), "scored_seconds": seconds, "scored_rows_per_second": len(table) / seconds}
-    return table, {**metrics_of(table, judging), **speed}
+    unknown = unknown_figures(table, catalog, rows, part, partial(metrics_of, judging=judging))
+    return table, {**metrics_of(table, judging), **unknown, **speed}
 
 
 def _scored(path: Path, part: SplitName, rows: DataConfig) -> list[tuple[pa.Table, float]]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from swrec_prod.evaluate.text import NONE, Grid, count, number, share
+from swrec_prod.evaluate.unknown import unknown_note
 
 COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "NDCG", "log loss", "NE", "calibration", "ECE")
 DIGITS = {"auc": 4, "gauc": 4, "ndcg": 4, "logloss": 4, "ne": 3, "calibration": 3, "ece": 4}
@@ -37,8 +38,9 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     """metrics.json on the terminal."""
     console = Console()
     console.print(metrics_table(metrics))
-    if note := judged_note(metrics):
-        console.print(note, soft_wrap=True)
+    for note in (judged_note(metrics), unknown_note(metrics)):
+        if note:
+            console.print(note, soft_wrap=True)
 
 
 def judged_note(metrics: Mapping[str, Any]) -> str:

@@ -71,7 +71,8 @@ class Manifest(Strict):
     sequence: those of which feature (None: the first one of the schema).
 
     debias_strength: default c of the ranking score, for every scenario (schema.Scenario.names); {} for a model that is
-    not causal.
+    not causal. row_0: of the training rows' ids, which share is 0, by feature with a vocabulary; {} where it was not
+    counted.
     """
 
     format: Literal[1, 2] = 2
@@ -82,6 +83,7 @@ class Manifest(Strict):
     history: bool
     sequence: str | None = None
     debias_strength: dict[str, float] = pydantic.Field(default_factory=dict)
+    row_0: dict[str, float] = pydantic.Field(default_factory=dict)
     quantize: Quantize
     parity: Parity
     metrics: dict[str, Any] = pydantic.Field(default_factory=dict)

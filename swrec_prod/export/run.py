@@ -16,6 +16,7 @@ import torch
 from swrec_prod.config import Quantize, RunConfig
 from swrec_prod.data.batch import make_batch
 from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.unknown_values import Span, has_vocabulary, shares
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, pack
 from swrec_prod.errors import DataError, PackageError
@@ -32,6 +33,7 @@ from swrec_prod.export.loaded import (
 from swrec_prod.export.package import Manifest, Parity, destination, staged, write_files
 from swrec_prod.export.program import compile_programs
 from swrec_prod.ranker import Ranker
+from swrec_prod.schema import FeatureSchema
 from swrec_prod.schema.layout import Layout
 
 # How far dense.pt may be from the trained ranker: the largest difference of a logit, relative above 1.
@@ -72,6 +74,7 @@ def export_package(
         f"folded against mixed {parity.one_mixed:.2g}"
     )
     manifest = _manifest(ranker, config, encoders, quantize, parity, metrics or {})
+    manifest = manifest.model_copy(update={"row_0": _row_0(catalog, encoders.schema, config)})
     with staged(path) as folder:
         write_files(folder, modules, encoders, with_expected(rows, mixed), manifest)
         Package.load(folder).replay()
@@ -89,6 +92,12 @@ def _encoders(catalog: Catalog, config: RunConfig) -> Encoders:
             f"{catalog.root}: schema.yaml or vocab/ was changed ({prints}); put it back, or prepare and train again"
         )
     return encoders if config.data.features is None else encoders.select(config.data.features)
+
+
+def _row_0(catalog: Catalog, schema: FeatureSchema, config: RunConfig) -> dict[str, float]:
+    """What the server holds the ids of its requests to: Manifest.row_0 of a package."""
+    found = shares(catalog.manifest, schema, Span.of(config.data, "train"))
+    return {name: share.row_0 for name, share in found.items() if has_vocabulary(schema, schema.feature(name))}
 
 
 def _golden_rows(prepared: Path) -> pa.Table:

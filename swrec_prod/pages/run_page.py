@@ -13,6 +13,7 @@ from swrec_prod.evaluate.judged import Judged
 from swrec_prod.evaluate.predictions import metrics_of, read_predictions
 from swrec_prod.evaluate.terminal import judged_note, metrics_grid
 from swrec_prod.evaluate.text import NONE, count, number, several
+from swrec_prod.evaluate.unknown import unknown_grid, unknown_note
 from swrec_prod.files import write_text
 from swrec_prod.metrics import auc_interval
 from swrec_prod.pages import pictures
@@ -52,6 +53,8 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
     if run.metrics.get("overall"):
         notes = " ".join(note for note in (judged_note(run.metrics), _reasons(run.metrics)) if note)
         sections.append(grid_section("Figures by scenario", metrics_grid(run.metrics), notes))
+    if grid := unknown_grid(run.metrics):
+        sections.append(grid_section("Unknown values", grid, unknown_note(run.metrics, with_values=False)))
     sections.append(facts_section("What was trained", _facts(run.config)))
     model = run.config.get("model", {}).get("name", "model")
     data = Path(str(run.config.get("data", {}).get("path", run_dir))).name

@@ -111,9 +111,9 @@ def dealt(events: ir.Table, split: ir.Table) -> ir.Table:
 
 
 def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
-    """Counts by `_hour` and `scenario` (the raw value): `rows`; `positives_<task>`, `unusable_<task>` (neither 0 nor
-    1), `early_<task>` (1 where the label that it is after is 0); `missing_<i>` of the columns of `checked`;
-    what `unusable.counts` has; `unusable_weight`.
+    """Counts by `_hour`, `scenario` (the raw value) and, where rows are dealt, `_split`: `rows`; `positives_<task>`,
+    `unusable_<task>` (neither 0 nor 1), `early_<task>` (1 where the label that it is after is 0); `missing_<i>` of the
+    columns of `checked`; what `unusable.counts` has; `unusable_weight`.
     """
     counts: dict[str, ir.Value] = {"rows": _.count()}
     for label in schema.labels:
@@ -129,7 +129,9 @@ def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
     if schema.weight:
         weight = events[schema.weight].cast("float64")
         counts["unusable_weight"] = _.count(where=missing(weight) | ~weight.between(0, LARGEST))
-    return events.group_by(**{HOUR: events[HOUR], "scenario": events[schema.scenario.column]}).agg(**counts)
+    keys = {HOUR: events[HOUR], "scenario": events[schema.scenario.column]}
+    keys |= {SPLIT: events[SPLIT]} if SPLIT in events.columns else {}
+    return events.group_by(**keys).agg(**counts)
 
 
 def repeated(events: ir.Table) -> ir.Table:

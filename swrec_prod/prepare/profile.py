@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from swrec_prod.data.manifest import Traffic
 from swrec_prod.errors import DataError
 from swrec_prod.logs.unusable import rules
-from swrec_prod.prepare.etl import HOUR, ROW, checked
+from swrec_prod.prepare.etl import HOUR, ROW, SPLIT, checked
 from swrec_prod.schema import FeatureSchema, Scenario
 
 EPOCH = date(1970, 1, 1)
@@ -74,6 +75,26 @@ class Profile:
         table, names = self._of(day), checked(self.schema)
         features = [f for f in self.schema.features if f.kind != "sequence"]
         return {f.name: _total(table, f"missing_{names.index(f.source)}") for f in features}
+
+    def missing_in(self, day: date, parts: tuple[str, ...], scenarios: tuple[str, ...]) -> np.ndarray:
+        """int64 [P, F, S]: the same of id and bag features, by part (one, or `_split`) and scenario name."""
+        features = self.schema.of_kind("id", "bag")
+        missing = np.zeros((len(features), len(parts) * len(scenarios)), np.int64)
+        if self._with_missing:
+            table = self._of(day)
+            cells = pc.fill_null(pc.index_in(table["scenario"], pa.array(scenarios)), len(scenarios) - 1).to_numpy()
+            if SPLIT in table.column_names:
+                cells = cells + pc.index_in(table[SPLIT], pa.array(parts)).to_numpy() * len(scenarios)
+            for f, name in self._with_missing:
+                np.add.at(missing[f], cells, table[name].to_numpy())
+        return missing.reshape(-1, len(parts), len(scenarios)).transpose(1, 0, 2)
+
+    @cached_property
+    def _with_missing(self) -> list[tuple[int, str]]:
+        """The numbers of the id and bag features with missing values on any day, and their columns."""
+        names, features = checked(self.schema), self.schema.of_kind("id", "bag")
+        columns = [(f, f"missing_{names.index(feature.source)}") for f, feature in enumerate(features)]
+        return [(f, column) for f, column in columns if _total(self.table, column)]
 
     def check(self, source: str, place: Callable[[date], str]) -> None:
         """Raises DataError when there are no rows, or some have no time, user, scenario or label, or an impossible one.

@@ -17,11 +17,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swrec_prod.behaviours.seed import SEED, seed_files
 from swrec_prod.computed.lookup_files import LookupFiles, find_lookups, lookup_records, stored_lookups
+from swrec_prod.data.day_writer import Written
 from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
+from swrec_prod.data.unknown_lines import unknown_lines
+from swrec_prod.data.value_counts import ValueCounts
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine import check_name
 from swrec_prod.engine import engine as running_engine
@@ -30,7 +34,6 @@ from swrec_prod.errors import DataError
 from swrec_prod.files import replaced
 from swrec_prod.prepare import etl, staging
 from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.prepare.day_writer import Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.fit import extend, fit
 from swrec_prod.prepare.profile import Profile, number_of
@@ -40,6 +43,7 @@ from swrec_prod.prepare.staging import Staging
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
 from swrec_prod.raw.source import RawFile, RawFiles
+from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -88,6 +92,8 @@ def prepare(
             work = staging.continued(out, existing, source, damaged or [])
         work = work or staging.begin(out, data_file.source, source)
         manifest = _run(engine, data_file, log, raw, lookups, work, progress)
+        for line in unknown_lines(manifest, FeatureSchema.load(out / "schema.yaml")):
+            progress(line)
         progress(f"{out}: {manifest.rows:,} rows in {len(manifest.days)} days")
         return manifest
 
@@ -275,8 +281,8 @@ class _Preparing:
         if self.engine.name == "cluster" and total:
             self.progress(f"{todo[0]}..{todo[-1]}: {total:,} rows are prepared on the cluster")
         with closing(self._written(encoders, profile, todo)) as written:
-            for day, files in written:
-                self._enter(day, files, profile, encoders)
+            for day, files, counts in written:
+                self._enter(day, files, counts, profile, encoders)
                 done += profile.rows_of(day)
                 say(f"{day}: {done:,} of {total:,} rows ({done / max(total, 1):.0%})", last=done == total)
 
@@ -287,9 +293,12 @@ class _Preparing:
                 yield from spread_days(self.engine, self.events, encoders, profile, run, self.work)
             else:
                 yield from stream_days(self.engine, self.events, encoders, profile, run, self.work)
-        yield from ((day, []) for day in todo if not profile.rows_of(day))
+        nothing = ValueCounts(encoders.schema, pa.schema([]))
+        yield from ((day, [], nothing) for day in todo if not profile.rows_of(day))
 
-    def _enter(self, day: date, files: list[DayFileRecord], profile: Profile, encoders: Encoders) -> None:
+    def _enter(
+        self, day: date, files: list[DayFileRecord], counts: ValueCounts, profile: Profile, encoders: Encoders
+    ) -> None:
         """Record a day that is written. Raises DataError when its rows are not those that were counted before."""
         rows, expected = sum(file.rows for file in files), profile.rows_of(day)
         if rows != expected:
@@ -306,6 +315,7 @@ class _Preparing:
             scenarios=profile.traffic(day, encoders.schema.scenario.values),
             raw=self.log.by_day.get(day, []),
             attributes=self.log.undated if self.log.has_days else None,
+            values=counts.record(encoders.schema, profile.missing_in(day, counts.parts, counts.scenarios)),
         )
 
     def _requests(self, encoders: Encoders) -> Path:

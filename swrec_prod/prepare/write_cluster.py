@@ -14,15 +14,17 @@ import pyarrow as pa
 
 from swrec_prod.behaviours.history import LatestByFeature, latest_before
 from swrec_prod.behaviours.windowed import windowed
+from swrec_prod.data.day_writer import FILE_ROWS, DayWriter, Written
 from swrec_prod.data.manifest import DayFileRecord
+from swrec_prod.data.value_counts import ValueCounts
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.prepared_rows import columns_of, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of, number_of
 from swrec_prod.prepare.staging import Staging
+from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 GROUP_OF_USERS = 200_000  # rows, on average, that a worker holds at once
 PARTS = 2**20  # a unit of work is one file: day * PARTS + part
 TEXT, NUMBER = pa.string(), pa.int64()
-WRITTEN = pa.schema({"path": TEXT, "bytes": NUMBER, "sha256": TEXT, "day": TEXT, "rows": NUMBER, "row_groups": NUMBER})
+FILE = pa.schema({"path": TEXT, "bytes": NUMBER, "sha256": TEXT, "day": TEXT, "rows": NUMBER, "row_groups": NUMBER})
+WRITTEN = FILE.append(pa.field("counts", pa.binary()))
 
 
 def spread_days(
@@ -47,11 +50,14 @@ def spread_days(
     latest = latest_before(engine, encoders, work.files_before(days[0]), events.seeds.behaviours(encoders))
     with_unit = columns.append(pa.field("_unit", pa.int64()))
     lists = engine.map_groups(inside, "_group", partial(_with_lists, encoders, columns, latest, keep), with_unit)
-    write = partial(_write, work.folder, work.scratch, columns)
-    written = engine.arrow(engine.map_groups(lists, "_unit", write, WRITTEN))
-    files = sorted((DayFileRecord(**record) for record in written.to_pylist()), key=lambda file: file.path)
+    write = partial(_write, work.folder, work.scratch, encoders.schema, columns)
+    written = engine.arrow(engine.map_groups(lists, "_unit", write, WRITTEN)).sort_by("path").to_pylist()
     for day in days:
-        yield day, [file for file in files if file.day == day]
+        files, counts = [], ValueCounts(encoders.schema, columns)
+        for record in (record for record in written if record["day"] == str(day)):
+            counts.add_bytes(record["counts"])
+            files.append(DayFileRecord(**{name: record[name] for name in FILE.names}))
+        yield day, files, counts
     work.save()
 
 
@@ -68,16 +74,17 @@ def _with_lists(
     return rows.part(0, len(events)).select(columns.names).cast(columns).append_column("_unit", events["_unit"])
 
 
-def _write(folder: Path, scratch: Path, columns: pa.Schema, rows: pa.Table) -> pa.Table:
+def _write(folder: Path, scratch: Path, schema: FeatureSchema, columns: pa.Schema, rows: pa.Table) -> pa.Table:
     """Write one file, whole, by a rename, as a cluster may do the same work twice at a time; gives its record."""
     unit = rows["_unit"][0].as_py()
     rows = rows.sort_by([("time", "ascending"), ("row", "ascending")]).select(columns.names)
     with tempfile.TemporaryDirectory(dir=scratch) as aside:
-        writer = DayWriter(Path(aside), day_of(unit // PARTS), columns, first_part=unit % PARTS)
+        counts = ValueCounts(schema, columns)
+        writer = DayWriter(Path(aside), day_of(unit // PARTS), columns, counts, first_part=unit % PARTS)
         writer.write(lambda first, end: rows.slice(first, end - first), 0, len(rows))
         files = writer.close()
         for file in files:
             (folder / file.path).parent.mkdir(exist_ok=True)
             os.replace(Path(aside) / file.path, folder / file.path)
-    records = [file.model_dump(mode="json", exclude={"fitted_until"}) for file in files]
+    records = [{**file.model_dump(mode="json"), "counts": counts.to_bytes()} for file in files]  # one file a unit
     return pa.Table.from_pylist(records, WRITTEN)

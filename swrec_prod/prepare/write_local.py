@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from swrec_prod.behaviours.history import latest_before
 from swrec_prod.behaviours.windowed import windowed
+from swrec_prod.data.day_writer import DayWriter, Written
 from swrec_prod.data.prefetch import prefetched
+from swrec_prod.data.value_counts import ValueCounts
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.day_writer import DayWriter, Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.prepared_rows import columns_of, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of
@@ -42,12 +43,12 @@ def stream_days(
             for day, first, last in day_slices(rows.day):
                 if writer is None or writer.day != day:
                     if writer is not None:
-                        yield writer.day, writer.close()
-                    writer = DayWriter(work.folder, day, schema)
+                        yield writer.day, writer.close(), writer.counts
+                    writer = DayWriter(work.folder, day, schema, ValueCounts(encoders.schema, schema))
                 writer.write(rows.part, first, last)
             work.save()
     if writer is not None:
-        yield writer.day, writer.close()
+        yield writer.day, writer.close(), writer.counts
 
 
 def day_slices(days: np.ndarray) -> Generator[tuple[date, int, int], None, None]:

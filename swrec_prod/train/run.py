@@ -22,6 +22,7 @@ from swrec_prod.evaluate.counterfactual import fitted, score_in_every_scenario, 
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.evaluate.predictions import metrics_of, write_predictions
 from swrec_prod.evaluate.run import predictions_of, strengths_of
+from swrec_prod.evaluate.unknown import unknown_figures
 from swrec_prod.ranker import ResolvedRun, build_ranker, resolve_run, with_debias
 from swrec_prod.run_dir import RunDir
 from swrec_prod.train.begin import load_begin
@@ -33,6 +34,7 @@ from swrec_prod.train.progress import RunLog, format_validation
 from swrec_prod.train.session import recorded
 from swrec_prod.train.shard import shard
 from swrec_prod.train.strategies import train_scenarios
+from swrec_prod.train.unknown_rate import described, with_unknown_rate
 
 
 def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dict[str, Any], bool]:
@@ -42,8 +44,8 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dic
     of another configuration, DataError when the prepared data are not as the configuration says, MetricError when
     training diverges. Nothing is written before data, model and `out` have been checked to fit together.
     """
-    config = with_debias(config)  # run.yaml says what was trained, not what was left open
     with process_group(config.train.threads) as ranks:
+        config = with_unknown_rate(with_debias(config))  # run.yaml says what was trained, not what was left open
         if config.strategy.name == "mix":
             metrics = train_rows(config, out, ranks, overwrite=overwrite)
         else:
@@ -66,6 +68,8 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
     log = RunLog(out if ranks.is_main else None, readers["train"].rows, config.train.epochs)
     with recorded(folder, catalog, ranks), closing(log):
         log.say(_opening(config, readers, ranks))
+        if dropout := described(config, catalog):
+            log.say(dropout)
         if newest:
             checkpoint.restore(newest, fit.model, fit.optimizer)
             log.say(f"resuming from {newest.name}: {state.rows:,} rows trained")
@@ -81,7 +85,7 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
 
 def make_reader(catalog: Catalog, run: ResolvedRun, part: SplitName, ranks: Ranks, start: Position) -> Reader:
     """This rank's reader of a part: shuffled and from `start` for training, in file order otherwise."""
-    training = part == "train"
+    training, rates = part == "train", run.config.train.unknown_rate
     return Reader(
         catalog,
         run.layout,
@@ -94,6 +98,7 @@ def make_reader(catalog: Catalog, run: ResolvedRun, part: SplitName, ranks: Rank
         seed=run.config.train.seed,
         start=start if training else Position(),
         pin=ranks.device.type == "cuda",
+        unknown_rate=rates if training and isinstance(rates, dict) else None,
     )
 
 
@@ -179,6 +184,7 @@ def _finish(
     valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
     metrics = {
         **metrics_of(table),
+        **unknown_figures(table, catalog, config.data, "test", metrics_of),
         **speed,
         "best_step": state.best_step,
         "best_epoch": state.best_epoch,

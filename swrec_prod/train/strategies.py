@@ -27,6 +27,7 @@ from swrec_prod.data.counts import scenario_counts
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.predictions import metrics_of, read_predictions, write_predictions
 from swrec_prod.evaluate.scenario_models import grouped
+from swrec_prod.evaluate.unknown import unknown_figures
 from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.run_dir import MIX, RunDir, scenario_folder
 from swrec_prod.train.distributed import Ranks, on_main
@@ -73,7 +74,7 @@ def train_scenarios(config: RunConfig, out: Path, ranks: Ranks, run: Run, *, ove
             else:
                 on_main(ranks, partial(_say_where_mix_is, path, its_config))
                 run(its_config, path, ranks)
-        metrics = on_main(ranks, lambda: _finish(config, folder, plan))
+        metrics = on_main(ranks, lambda: _finish(config, catalog, folder, plan))
         log.say(f"wrote {folder.metrics_file} and {folder.predictions_file}")
         return metrics
 
@@ -156,7 +157,7 @@ def _say_where_mix_is(path: Path, config: RunConfig) -> None:
         run.write_config(written.model_copy(update={"train": begun}))
 
 
-def _finish(config: RunConfig, folder: RunDir, plan: Plan) -> dict[str, Any]:
+def _finish(config: RunConfig, catalog: Catalog, folder: RunDir, plan: Plan) -> dict[str, Any]:
     """Predictions and metrics.json of all test rows, each scored by its own scenario's model.
 
     Beside the figures: rows, seconds, rows_per_second and steps of all runs together; strategy; and in `runs`, for
@@ -174,7 +175,8 @@ def _finish(config: RunConfig, folder: RunDir, plan: Plan) -> dict[str, Any]:
     runs = {value: {"folder": path, **{name: done[path][name] for name in BEST}} for value, path in models.items()}
     for value, reason in plan.others.items():
         runs[value]["reason"] = reason
-    metrics = {**metrics_of(table), **spent, "strategy": config.strategy.name, "runs": runs}
+    unknown = unknown_figures(table, catalog, config.data, "test", metrics_of)
+    metrics = {**metrics_of(table), **unknown, **spent, "strategy": config.strategy.name, "runs": runs}
     folder.write_metrics(metrics)
     return metrics
 

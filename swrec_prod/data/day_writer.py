@@ -14,24 +14,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swrec_prod.data.manifest import DayFileRecord, FileRecord
+from swrec_prod.data.value_counts import ValueCounts
 
 GROUP_ROWS = 65_536  # a row group is what a reader holds at once: some 20 MB with 50 behaviours a row
 FILE_ROWS = 16 * GROUP_ROWS
 WRITING = {"compression": "lz4", "write_statistics": False, "write_batch_size": GROUP_ROWS}
 
 
-# Each day once it is written, with the records of its files.
-Written = Generator[tuple[date, list[DayFileRecord]], None, None]
+# Each day once it is written, with the records of its files and what was counted in it.
+Written = Generator[tuple[date, list[DayFileRecord], ValueCounts], None, None]
 
 
 class DayWriter:
     """Writes one day, whose rows arrive in order and in pieces; `close` gives the manifest's records of its files.
 
-    first_part: the number of the first file, where others write the ones before it.
+    schema: of the rows. counts: takes what is written. first_part: the number of the first file, where others write the
+    ones before it.
     """
 
-    def __init__(self, out: Path, day: date, schema: pa.Schema, first_part: int = 0) -> None:
-        self.out, self.day, self.schema, self.first_part = out, day, schema, first_part
+    def __init__(self, out: Path, day: date, schema: pa.Schema, counts: ValueCounts, first_part: int = 0) -> None:
+        self.out, self.day, self.schema, self.counts, self.first_part = out, day, schema, counts, first_part
         self.records: list[DayFileRecord] = []
         self._waiting: list[pa.Table] = []
         self._file: pq.ParquetWriter | None = None
@@ -60,6 +62,7 @@ class DayWriter:
         if self._file is None:
             self._file = pq.ParquetWriter(self._path(), self.schema, use_dictionary=_texts(self.schema), **WRITING)
         self._file.write_table(group, row_group_size=GROUP_ROWS)
+        self.counts.add(group)
         self._rows += group.num_rows
         if self._rows == FILE_ROWS:
             self._finish_file()
