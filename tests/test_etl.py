@@ -148,7 +148,9 @@ def test_numbers_of_a_day_do_not_depend_on_other_days_or_on_the_order_of_rows(lo
 def test_a_row_column_of_the_source_stays(each_engine: Engine) -> None:
     table = events(40, 4)
     rows = list(range(1000, 1000 + len(table)))
-    assert sorted(standard(each_engine, table.append_column("row", pa.array(rows)))["row"].to_pylist()) == rows
+    table = table.append_column("number", pa.array(rows))
+    found = each_engine.arrow(etl.standard(each_engine, each_engine.from_arrow(table), data_file(), row="number"))
+    assert sorted(found[etl.ROW].to_pylist()) == rows
 
 
 @pytest.mark.parametrize("keys", [["who", "item"], ["who", "at"], ["who", "at", "near"]])
@@ -240,7 +242,7 @@ def test_the_profile_counts_rows_labels_and_missing_values(each_engine: Engine) 
         count["unusable_click"] += row["clicked"] not in (0, 1)
         count["unusable_weight"] += row["w"] is None or not 0 <= row["w"] < math.inf
         for i, name in enumerate(columns):
-            count[f"missing_{i}"] += name != "row" and (row[name] is None or row[name] != row[name])
+            count[f"missing_{i}"] += name != etl.ROW and (row[name] is None or row[name] != row[name])
     for row in found.to_pylist():
         expected = naive.pop((row.pop(etl.HOUR), row.pop("scenario")))
         firsts = {name: row.pop(name) for name in list(row) if name.startswith(("when_", "shown_"))}
