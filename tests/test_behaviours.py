@@ -27,10 +27,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swrec_prod.behaviours.lists import Behaviours, LatestBehaviours, sequence
+from swrec_prod.data.day_writer import Written
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.engine.local import LocalEngine
-from swrec_prod.prepare.day_writer import Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.run import prepare
 from swrec_prod.prepare.write_local import stream_days
@@ -170,8 +170,8 @@ def test_a_day_of_several_chunks_is_evaluated_once(
 def test_small_row_groups_and_files_hold_the_same_rows(
     raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swrec_prod.prepare.day_writer.GROUP_ROWS", 7)
-    monkeypatch.setattr("swrec_prod.prepare.day_writer.FILE_ROWS", 21)
+    monkeypatch.setattr("swrec_prod.data.day_writer.GROUP_ROWS", 7)
+    monkeypatch.setattr("swrec_prod.data.day_writer.FILE_ROWS", 21)
     for chunk in (10_000, 13):
         monkeypatch.setattr("swrec_prod.prepare.write_local.CHUNK_ROWS", chunk)
         prepare(data_file(deduplicate=DUPLICATES), raw, tmp_path / str(chunk))

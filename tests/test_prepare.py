@@ -266,7 +266,7 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing(
 
 def test_a_large_day_has_several_row_groups(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = run(log(at=[START] * 10), out="whole")
-    monkeypatch.setattr("swrec_prod.prepare.day_writer.GROUP_ROWS", 4)
+    monkeypatch.setattr("swrec_prod.data.day_writer.GROUP_ROWS", 4)
     parts, manifest = run(log(at=[START] * 10), out="parts")
     assert manifest["files"][0]["row_groups"] == 3 and prepared_rows(parts).equals(prepared_rows(whole))
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swrec_prod.zones import HOUR_US, NEVER, clock_of
@@ -22,6 +22,7 @@ def local_hours(moment_us: int, zone: str) -> int:
     return (there - datetime(1970, 1, 1)) // timedelta(hours=1)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ZONES), KNOWN)
 def test_hours_are_those_of_the_place(zone: str, second: int) -> None:
     clock, moment = clock_of(zone), second * 1_000_000
@@ -31,6 +32,7 @@ def test_hours_are_those_of_the_place(zone: str, second: int) -> None:
     assert clock.day(moment) == found // 24
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ZONES), st.integers(0, 200))
 def test_hours_and_days_never_fall(zone: str, which: int) -> None:
     clock = clock_of(zone)
@@ -42,6 +44,7 @@ def test_hours_and_days_never_fall(zone: str, which: int) -> None:
     assert (hours[::7] >= exact).all() and (hours[::7] == exact).mean() > 0.9
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ZONES), st.dates(date(1991, 1, 1), date(2038, 12, 31)))
 def test_days_begin_at_midnight(zone: str, day: date) -> None:
     """But for nights in which a clock changes at that very hour."""

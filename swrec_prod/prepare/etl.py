@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 import ibis
 from ibis import _
 
-from swrec_prod.behaviours.windowed import DAY as DAY
-from swrec_prod.behaviours.windowed import ROW as ROW
 from swrec_prod.behaviours.windowed import SPLIT as SPLIT
 from swrec_prod.behaviours.windowed import own_fields, read_columns
 from swrec_prod.computed.columns import with_derived

@@ -183,12 +183,12 @@ class Events:
 
     def check_seeds(self, days: Collection[date]) -> None:
         """Raises DataError for a seed that reaches into the log, which has these days."""
-        offset = self.data_file.offset_us
-        self.seeds.check_before(lambda moment: str(day_of((moment + offset) // DAY_US)), str(min(days)))
+        clock = self.data_file.clock
+        self.seeds.check_before(lambda moment: str(day_of(clock.day(moment))), str(min(days)))
 
     def _first_rows(self, until: int) -> pa.Table:
         """user, time of the first row of every user who has one up to the moment `until`."""
-        last = day_of((until + self.data_file.offset_us) // DAY_US)
+        last = day_of(self.data_file.clock.day(until))
         days = [day for day in self.log.by_day if day <= last]
         if self.log.has_days and not days:
             return pa.table({self.schema.user: pa.array([], pa.string()), self.schema.time: pa.array([], pa.int64())})
@@ -214,12 +214,3 @@ class Events:
 def _read_files(files: RawFiles) -> RawFiles:
     """The files that the source reads: those of seeds are read apart."""
     return tuple(file for file in files if file.table != SEED)
-
-
-def _deal(row: np.ndarray, split: RandomSplit) -> np.ndarray:
-    """0 (train), 1 (valid) or 2 (test) for each row: the same for a row however the rows are ordered."""
-    ends = np.round(np.cumsum(split.parts) * len(row)).astype(np.int64)
-    dealt = np.searchsorted(ends[:2], np.arange(len(row)), side="right").astype(np.int8)
-    by_row = np.empty(len(row), np.int8)
-    by_row[np.argsort(row)] = dealt[np.random.default_rng(split.seed).permutation(len(row))]
-    return by_row

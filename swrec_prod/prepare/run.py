@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from swrec_prod.behaviours.seed import SEED, seed_files
 from swrec_prod.computed.lookup_files import LookupFiles, find_lookups, lookup_records, stored_lookups
+from swrec_prod.data.day_writer import Written
 from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine import check_name
@@ -33,7 +34,6 @@ from swrec_prod.logs.fit_days import last_fitted
 from swrec_prod.logs.row_numbers import NumberedBy
 from swrec_prod.prepare import etl, staging
 from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.prepare.day_writer import Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.fit import extend, fit
 from swrec_prod.prepare.profile import Profile, number_of

@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from swrec_prod.behaviours.history import LatestByFeature, latest_before
 from swrec_prod.behaviours.windowed import windowed
+from swrec_prod.data.day_writer import FILE_ROWS, DayWriter, Written
 from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
-from swrec_prod.prepare.day_writer import FILE_ROWS, DayWriter, Written
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.prepared_rows import columns_of, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of, number_of
