@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swrec_prod.behaviours import windowed as behaviours
+from swrec_prod.computed import fitted_values
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.data_file import DataFile
@@ -270,7 +271,7 @@ def test_chunks_are_whole_hours_and_cover_every_row_once(local_engine: Engine, l
 def test_values_of_features_that_share_a_table_are_counted_together(each_engine: Engine) -> None:
     table, schema = events(200, 9), FeatureSchema.model_validate(SCHEMA)
     found = each_engine.arrow(
-        etl.counts(each_engine.from_arrow(table), [schema.feature("item"), schema.feature("near")])
+        fitted_values.counts(each_engine.from_arrow(table), [schema.feature("item"), schema.feature("near")])
     )
     values = [v for v in table["item"].to_pylist() if v] + [
         v for near in table["near"].to_pylist() for v in near or [] if v
@@ -282,7 +283,9 @@ def test_values_of_features_that_share_a_table_are_counted_together(each_engine:
 def test_moments_leave_out_what_is_no_number(each_engine: Engine, kind: pa.DataType) -> None:
     known = [1.0, 2.0, 4.5, -3.0]
     values = pa.array([*known, None, float("nan"), float("inf"), -float("inf")], kind)
-    found = each_engine.arrow(etl.moments(each_engine.from_arrow(pa.table({"x": values})), ["x"])).to_pylist()[0]
+    found = each_engine.arrow(
+        fitted_values.moments(each_engine.from_arrow(pa.table({"x": values})), ["x"])
+    ).to_pylist()[0]
     assert found["unusable"] == 2
     moments = [found[name] for name in ("mean", "std", "min", "max")]
     assert moments == pytest.approx([np.mean(known), np.std(known), min(known), max(known)])
@@ -290,7 +293,7 @@ def test_moments_leave_out_what_is_no_number(each_engine: Engine, kind: pa.DataT
 
 def test_there_may_be_no_number_at_all(each_engine: Engine) -> None:
     nothing = pa.table({"x": pa.array([None, float("nan")], pa.float64())})
-    found = each_engine.arrow(etl.moments(each_engine.from_arrow(nothing), ["x"])).to_pylist()[0]
+    found = each_engine.arrow(fitted_values.moments(each_engine.from_arrow(nothing), ["x"])).to_pylist()[0]
     assert found == {"mean": None, "std": None, "min": None, "max": None, "unusable": 0}
 
 
