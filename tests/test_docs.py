@@ -27,7 +27,9 @@ from swrec_prod.cli import app
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.datasets import DATASETS
-from swrec_prod.logs.parquet_log import Join, ParquetOptions, Time
+from swrec_prod.logs.joins import Join
+from swrec_prod.logs.moments import Time
+from swrec_prod.logs.parquet_log import ParquetOptions
 from swrec_prod.models import MODELS
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.schema import Derived, Encoder, EncoderKind, Feature, FeatureSchema, Label, Scenario

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from swrec_prod.computed import fitted_values
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.lookups import MANY, Buckets, Hashing, Vocabulary
 from swrec_prod.encoding.pack import Ragged
@@ -23,7 +24,6 @@ from swrec_prod.encoding.scaler import Scaler
 from swrec_prod.encoding.stable_hash import hash_integers, hash_strings
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, SchemaError
-from swrec_prod.prepare import etl
 from swrec_prod.schema import FeatureSchema
 
 TEXTS = st.lists(st.one_of(st.none(), st.text(max_size=12)), max_size=30)
@@ -120,7 +120,9 @@ def test_scalers_see_fitted_rows_only_and_missing_counts_as_mean() -> None:
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30).filter(lambda v: np.ptp(v) > 1e-3))
 def test_scalers_agree_with_scikit_learn(local_engine: Engine, values: list[float]) -> None:
     column = np.array(values)[:, None]
-    row = local_engine.arrow(etl.moments(local_engine.from_arrow(pa.table({"x": values})), ["x"])).to_pylist()[0]
+    row = local_engine.arrow(
+        fitted_values.moments(local_engine.from_arrow(pa.table({"x": values})), ["x"])
+    ).to_pylist()[0]
     moments = [row[name] for name in ("mean", "std", "min", "max")]
     assert np.allclose(
         Scaler.of("standard", *moments)(values, "f"), StandardScaler().fit_transform(column)[:, 0], atol=1e-4
@@ -138,7 +140,7 @@ def test_a_vocabulary_is_a_counter_sorted(
     counts = Counter(value for value in seen if value is not None)
     known = sorted((v for v, n in counts.items() if n >= min_count), key=lambda v: (-counts[v], v.encode()))
     events = local_engine.from_arrow(pa.table({"item": pa.array(seen, pa.string())}))
-    counted = local_engine.arrow(etl.counts(events, [schema().feature("item")]))
+    counted = local_engine.arrow(fitted_values.counts(events, [schema().feature("item")]))
     vocabulary = Vocabulary.of_counts(counted, min_count)
     assert vocabulary.values.to_pylist() == known
     expected = [known.index(value) + 1 if value in known else 0 for value in asked]

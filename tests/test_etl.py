@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swrec_prod.behaviours import windowed as behaviours
+from swrec_prod.computed import fitted_values
 from swrec_prod.engine.contract import Engine
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.data_file import DataFile
@@ -148,7 +149,9 @@ def test_numbers_of_a_day_do_not_depend_on_other_days_or_on_the_order_of_rows(lo
 def test_a_row_column_of_the_source_stays(each_engine: Engine) -> None:
     table = events(40, 4)
     rows = list(range(1000, 1000 + len(table)))
-    assert sorted(standard(each_engine, table.append_column("row", pa.array(rows)))["row"].to_pylist()) == rows
+    table = table.append_column("number", pa.array(rows))
+    found = each_engine.arrow(etl.standard(each_engine, each_engine.from_arrow(table), data_file(), row="number"))
+    assert sorted(found[etl.ROW].to_pylist()) == rows
 
 
 @pytest.mark.parametrize("keys", [["who", "item"], ["who", "at"], ["who", "at", "near"]])
@@ -240,7 +243,7 @@ def test_the_profile_counts_rows_labels_and_missing_values(each_engine: Engine) 
         count["unusable_click"] += row["clicked"] not in (0, 1)
         count["unusable_weight"] += row["w"] is None or not 0 <= row["w"] < math.inf
         for i, name in enumerate(columns):
-            count[f"missing_{i}"] += name != "row" and (row[name] is None or row[name] != row[name])
+            count[f"missing_{i}"] += name != etl.ROW and (row[name] is None or row[name] != row[name])
     for row in found.to_pylist():
         expected = naive.pop((row.pop(etl.HOUR), row.pop("scenario")))
         firsts = {name: row.pop(name) for name in list(row) if name.startswith(("when_", "shown_"))}
@@ -268,7 +271,7 @@ def test_chunks_are_whole_hours_and_cover_every_row_once(local_engine: Engine, l
 def test_values_of_features_that_share_a_table_are_counted_together(each_engine: Engine) -> None:
     table, schema = events(200, 9), FeatureSchema.model_validate(SCHEMA)
     found = each_engine.arrow(
-        etl.counts(each_engine.from_arrow(table), [schema.feature("item"), schema.feature("near")])
+        fitted_values.counts(each_engine.from_arrow(table), [schema.feature("item"), schema.feature("near")])
     )
     values = [v for v in table["item"].to_pylist() if v] + [
         v for near in table["near"].to_pylist() for v in near or [] if v
@@ -280,7 +283,9 @@ def test_values_of_features_that_share_a_table_are_counted_together(each_engine:
 def test_moments_leave_out_what_is_no_number(each_engine: Engine, kind: pa.DataType) -> None:
     known = [1.0, 2.0, 4.5, -3.0]
     values = pa.array([*known, None, float("nan"), float("inf"), -float("inf")], kind)
-    found = each_engine.arrow(etl.moments(each_engine.from_arrow(pa.table({"x": values})), ["x"])).to_pylist()[0]
+    found = each_engine.arrow(
+        fitted_values.moments(each_engine.from_arrow(pa.table({"x": values})), ["x"])
+    ).to_pylist()[0]
     assert found["unusable"] == 2
     moments = [found[name] for name in ("mean", "std", "min", "max")]
     assert moments == pytest.approx([np.mean(known), np.std(known), min(known), max(known)])
@@ -288,7 +293,7 @@ def test_moments_leave_out_what_is_no_number(each_engine: Engine, kind: pa.DataT
 
 def test_there_may_be_no_number_at_all(each_engine: Engine) -> None:
     nothing = pa.table({"x": pa.array([None, float("nan")], pa.float64())})
-    found = each_engine.arrow(etl.moments(each_engine.from_arrow(nothing), ["x"])).to_pylist()[0]
+    found = each_engine.arrow(fitted_values.moments(each_engine.from_arrow(nothing), ["x"])).to_pylist()[0]
     assert found == {"mean": None, "std": None, "min": None, "max": None, "unusable": 0}
 
 

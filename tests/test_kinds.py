@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 
+from swrec_prod.computed import fitted_values
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, Ragged
 from swrec_prod.encoding.scaler import Scaler
@@ -253,7 +254,7 @@ def test_quantiles_are_the_smallest_values_with_enough_rows_below(
     local_engine: Engine, values: list[float | None], buckets: int
 ) -> None:
     events = local_engine.from_arrow(pa.table({"x": pa.array(values, pa.float64())}))
-    found = local_engine.arrow(etl.boundaries(events, ["x"], buckets))["value"].to_pylist()
+    found = local_engine.arrow(fitted_values.boundaries(events, ["x"], buckets))["value"].to_pylist()
     known = [value for value in values if value is not None]
     expected = set()
     for k in range(1, buckets):
@@ -303,7 +304,7 @@ def test_both_engines_find_the_same_unusable_values(engines: tuple[Engine, Engin
 @given(st.lists(st.floats(0, 1e9) | st.floats(0, 1e-9), min_size=2, max_size=20))
 def test_moments_of_logarithms_are_numpys(local_engine: Engine, values: list[float]) -> None:
     events = local_engine.from_arrow(pa.table({"x": values}))
-    row = local_engine.arrow(etl.moments(events, ["x"], logarithm=True)).to_pylist()[0]
+    row = local_engine.arrow(fitted_values.moments(events, ["x"], logarithm=True)).to_pylist()[0]
     logs = np.log1p(values)
     assert row["mean"] == pytest.approx(logs.mean(), rel=1e-9, abs=0)
     assert row["std"] == pytest.approx(logs.std(), rel=1e-6, abs=1e-12)

@@ -199,7 +199,7 @@ def test_what_came_after_the_impression_is_no_feature(tmp_path: Path, local_engi
 
 def test_days_of_the_data_files_begin_at_midnight_where_the_users_are() -> None:
     data = DataFile.load("kuairand_pure")
-    assert data.utc_offset == "+08:00" and data.deduplicate == ("user_id", "video_id", "time")
+    assert data.utc_offset == "+08:00" and data.deduplicate.columns == ("user_id", "video_id", "time")
     assert data.model_dump() | {"features": 0} == DataFile.load("kuairand-1k").model_dump() | {
         "source": "kuairand-pure",
         "features": 0,

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import ConfigError, DataError
-from swrec_prod.logs.parquet_log import PARQUET, ParquetOptions, day_of
+from swrec_prod.logs.folders import day_of
+from swrec_prod.logs.parquet_log import PARQUET, ParquetOptions
 from swrec_prod.prepare.data_file import DataFile
 
 pytestmark = pytest.mark.engine

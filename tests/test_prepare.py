@@ -323,7 +323,8 @@ def test_a_scenario_that_the_schema_lacks_is_named_before_fitting(run: Any) -> N
 def test_it_is_said_when_no_rows_are_left_to_judge_on(run: Any) -> None:
     said: list[str] = []
     out, _ = run(log(), toy(fit_until=date(2024, 2, 1)), progress=said.append)
-    assert "days: ..2024-02-01: no rows are left to judge a model on, until later days are added" in said
+    last = "and the last day is 2024-01-06: no rows are left to judge a model on, until later days are added"
+    assert f"days: ..2024-02-01, {last}" in said
     assert pq.read_metadata(out / "requests.parquet").num_rows == 0
 
 

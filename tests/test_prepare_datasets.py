@@ -55,7 +55,8 @@ def own_log(name: str, log: str, days: int, folder: Path) -> Path:
         moments = (np.datetime64(day, "us").astype(int) + draw.integers(0, 24, 40) * HOURS) // {
             "s": 10**6,
             "ms": 10**3,
-        }[data.options["time"]["unit"]]
+            "us": 1,
+        }[data.options["time"].get("unit", "us")]
         table = _columns(data, draw) | {data.features.time: moments}
         path = folder / log.format(day=day)
         path.parent.mkdir(parents=True)
@@ -67,6 +68,7 @@ def _columns(data: DataFile, draw: np.random.Generator) -> dict[str, Any]:
     schema = data.features
     scenarios = schema.scenario.values or ("home", "cart")
     columns: dict[str, Any] = {schema.scenario.column: [scenarios[i % len(scenarios)] for i in range(40)]}
+    columns |= {name: np.zeros(40) for name in data.outcomes}
     columns |= {label.column: draw.integers(0, 2, 40) for label in schema.labels}
     for feature in schema.of_kind("id", "bag", "dense"):
         values = draw.integers(1, 5, (40, 2))
@@ -107,6 +109,7 @@ RAW: dict[str, Callable[[Path], Path]] = {
     "kuairand_pure": kuairand,
     "kuairand_pure_behaviours": kuairand_with_seed,
     "mind": mind,
+    "open_bandit": lambda folder: own_log("open_bandit", "day={day}/a.parquet", 5, folder),
     "parquet_logs": my_logs,
 }
 # the tiny files end before the real day

@@ -24,6 +24,8 @@ from swrec_prod.behaviours.lists import LatestBehaviours
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, nearest
+from swrec_prod.logs.folders import is_leftover
+from swrec_prod.raw.source import RawFile, RawFiles
 from swrec_prod.schema import Feature, FeatureSchema
 from swrec_prod.strict import Strict
 
@@ -97,10 +99,26 @@ def seed_files(name: str, file: str, raw: Path | None) -> list[Path]:
         raise DataError(f"seed {name!r}: {file} lies below --raw; give --raw DIR, or an absolute path")
     else:
         root, pattern = raw if raw.is_dir() else raw.parent, file
-    paths = sorted(path for path in root.glob(pattern) if path.is_file())
+    paths = sorted(path for path in root.glob(pattern) if path.is_file() and not is_leftover(path, root, pattern))
     if not paths:
         raise DataError(f"{root}: no {file} here, which seed {name!r} names")
     return paths
+
+
+def files_of_seeds(
+    seeds: Mapping[str, Seed], raw: Path | None, files: RawFiles, *, are_own: bool
+) -> tuple[RawFile, ...]:
+    """The files of seeds that are not among the source's `files`.
+
+    are_own: the source reads a team's own log; raises DataError for a seed's file that is read as log.
+    """
+    known = {file.path: file.table for file in files}
+    paths = [path for name, seed in seeds.items() for file in seed.files for path in seed_files(name, file, raw)]
+    for path in paths:
+        if path in known and known[path] is None and are_own:
+            remedy = "let options.log name the files of the log only, for example log/**/*.parquet"
+            raise DataError(f"{path}: is named by seed, and is a file of the log too; {remedy}")
+    return tuple(RawFile(path, table=SEED) for path in dict.fromkeys(paths) if path not in known)
 
 
 class Seeds:

@@ -15,13 +15,14 @@ import ibis
 from ibis import _
 
 from swrec_prod.data.day_files import fields_of, happened_column, own_column, own_columns
+from swrec_prod.raw.source import DAY as DAY
+from swrec_prod.raw.source import ROW as ROW
 from swrec_prod.schema import Feature, FeatureSchema
 from swrec_prod.schema.label import Value
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-DAY, ROW = "_day", "row"
 SPLIT = "_split"  # train, valid or test, where rows are dealt at random
 
 

@@ -1,1 +1,1 @@
-"""Columns of events that the log does not bring: derived ones, the tables that they look up, and labels by rule."""
+"""What is computed of events: derived columns, the tables that they look up, labels by rule, what is fitted."""

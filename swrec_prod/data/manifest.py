@@ -140,6 +140,7 @@ class Fit(Record):
 class Manifest(Record):
     """manifest.json. dataset: the data file's source. files: of the days. others: those that belong to all days.
 
+    row: the column of the raw log that numbers its rows, where it has one of this name; None: numbered day by day.
     fingerprint: of schema and vocabularies (Encoders.fingerprint). splits: rows of train, valid and test where they are
     dealt at random, else None. fit, fingerprint: None and "" until the encoders are fitted.
     In the file stand also, computed from `days`: rows (of all days), scenarios (day -> scenario -> traffic) and nulls
@@ -155,6 +156,7 @@ class Manifest(Record):
     fit: Fit | None
     fingerprint: str
     splits: dict[str, int] | None
+    row: str | None = "row"
 
     @property
     def rows(self) -> int:
@@ -174,7 +176,7 @@ class Manifest(Record):
 
     def plain(self) -> dict[str, Any]:
         """Plain values, without what is computed from them."""
-        plain = self.model_dump(mode="json")
+        plain = self.model_dump(mode="json", exclude={"row"} if self.row == "row" else None)
         for day in plain["days"].values():
             for name in [name for name in ("attributes", "values") if day[name] is None]:
                 del day[name]

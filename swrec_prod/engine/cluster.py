@@ -23,13 +23,13 @@ import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException, ParseException, PySparkException, PythonException
-from pyspark.sql import DataFrame, DataFrameReader
+from pyspark.sql import DataFrame, DataFrameReader, functions
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType, TimestampType
 
 from swrec_prod.engine.arrow_types import as_schema, normal, normal_schema
 from swrec_prod.engine.lines import check_files, check_headers
-from swrec_prod.engine.local import LocalEngine
+from swrec_prod.engine.local import FILE, LocalEngine
 from swrec_prod.engine.parquet import check_parquet, not_utf8
 from swrec_prod.engine.spark_session import open_session
 from swrec_prod.errors import ConfigError, DataError, SwrecError
@@ -60,16 +60,18 @@ class ClusterEngine:
         self._names = count()
         self._again: dict[Path, Callable[[LocalEngine], ir.Table]] = {}
 
-    def parquet(self, files: Sequence[Path]) -> ir.Table:
+    def parquet(self, files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = ()) -> ir.Table:
         """See contract.Engine."""
-        footers = check_parquet(files)
+        footers = check_parquet(files, of_files)
         self.notes += footers.notes
         self._parquet += files
         with self._translated_errors():
             parts = [self._part(footers.stored, dict(others), paths) for others, paths in footers.groups.items()]
+            if footers.of_files:
+                parts = [self._with_columns(part, files, footers.of_files) for part in parts]
             rows = parts[0] if len(parts) == 1 and not any(footers.groups) else self._joined(footers.stored, parts)
             table = self._table(rows)
-        return _converted(table, footers.stored).select(footers.stored.names)
+        return _converted(table, footers.stored).select(*footers.stored.names, *footers.of_files)
 
     def text(
         self,
@@ -200,6 +202,19 @@ class ClusterEngine:
         widened = {name: rows[f"`{name}`"].cast(wanted[name]) for name, kind in others.items() if kind != pa.null()}
         return rows.withColumns(widened) if widened else rows
 
+    def _with_columns(
+        self, part: DataFrame, files: Sequence[Path], columns: Mapping[str, Sequence[str | None]]
+    ) -> DataFrame:
+        """The rows of some of `files` with the columns that have one value a file."""
+        place = {str(file.absolute()): i for i, file in enumerate(files)}
+        mine = [(uri, place[unquote(_path_of(uri))]) for uri in part.inputFiles()]
+        values = [(_path_of(uri), *(of[i] for of in columns.values())) for uri, i in mine]
+        texts = pa.schema([(name, pa.string()) for name in (FILE, *columns)])
+        known = functions.broadcast(self._session.createDataFrame(values, _structure(texts)))
+        # Spark writes `file:/` here and `file:///` above
+        file = functions.regexp_replace(functions.col("_metadata.file_path"), "^file:/+", "/")
+        return part.withColumn(FILE, file).join(known, FILE).drop(FILE)
+
     def _joined(self, stored: pa.Schema, parts: Sequence[DataFrame]) -> DataFrame:
         """The rows of all parts with all columns."""
         rows = self._session.createDataFrame([], _structure(_all_read_as(stored)))
@@ -276,6 +291,11 @@ def explain(text: str) -> tuple[Path | None, str]:
     causes = re.findall(r"^Caused by: [\w.$]+: (.+)", text, re.MULTILINE) or text.splitlines()
     reason = re.sub(r" SQLSTATE: \w+", "", causes[-1] if file else causes[0])
     return Path(unquote(file[1])) if file else None, " ".join(reason.split())
+
+
+def _path_of(uri: str) -> str:
+    """The path in a URI of a file, escaped as it is there."""
+    return re.sub("^file:/+", "/", uri)
 
 
 def _structure(schema: pa.Schema) -> StructType:

@@ -25,12 +25,14 @@ class Engine(Protocol):
     name: str
     notes: list[str]
 
-    def parquet(self, files: Sequence[Path]) -> ir.Table:
+    def parquet(self, files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = ()) -> ir.Table:
         """The rows of Parquet files.
 
-        A column that only some of them have is missing values elsewhere, and a line in `notes`.
+        A column that only some of them have is missing values elsewhere, and a line in `notes`. of_files: for each file
+        columns of strings that its rows have beside those in it, one value a file; one that all files hold is theirs.
 
-        Raises DataError for a file that is missing or damaged, and for a column whose type changes between files.
+        Raises DataError for a file that is missing or damaged, for a column whose type changes between files, and for
+        one of `of_files` that only some of them hold.
         """
 
     def text(

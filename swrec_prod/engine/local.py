@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import ibis
@@ -21,6 +22,7 @@ from swrec_prod.engine.lines import check_files, check_headers
 from swrec_prod.engine.parquet import check_parquet, damaged, not_utf8
 from swrec_prod.errors import DataError, SwrecError
 
+FILE = "file__"  # the file of a row
 MEMORY = "2GB"  # of DuckDB itself; what is larger is spilled to the scratch folder
 # messages about a full disk, and about the limit that DuckDB sets itself on one
 FULL = ("No space left on device", "max_temp_directory_size")
@@ -50,14 +52,20 @@ class LocalEngine:
         self._names = count()
         self._failure: SwrecError | None = None
 
-    def parquet(self, files: Sequence[Path]) -> ir.Table:
+    def parquet(self, files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = ()) -> ir.Table:
         """See contract.Engine."""
-        footers = check_parquet(files)
+        footers = check_parquet(files, of_files)
         self.notes += footers.notes
         self._parquet += files
+        options: dict[str, Any] = {"union_by_name": True, "hive_partitioning": False, "binary_as_string": True}
+        options |= {"filename": FILE} if footers.of_files else {}
+        names = [str(f) for f in files]
         with self._translated_errors():
-            options = {"union_by_name": True, "hive_partitioning": False, "binary_as_string": True}
-            rows = self.con.read_parquet([str(f) for f in files], **options)
+            rows = self.con.read_parquet(names, **options)
+        if footers.of_files:
+            text = {name: pa.array(values, pa.string()) for name, values in footers.of_files.items()}
+            known = self.materialise(ibis.memtable(pa.table({FILE: names, **text})))
+            rows = rows.inner_join(known, FILE).drop(FILE)
         return _normal(rows, normal_schema(footers.stored))
 
     def text(

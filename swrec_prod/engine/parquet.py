@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -25,15 +25,17 @@ class Footers(NamedTuple):
     groups: the files by the columns that have another type in them than in `stored`: null (pandas writes that for a
         column of missing values only) or narrower numbers.
     notes: for the user, a line each: columns that only some of the files have.
+    of_files: by name the columns that no file holds, with the value of each file.
     """
 
     stored: pa.Schema
     groups: dict[frozenset[tuple[str, pa.DataType]], list[Path]]
     notes: list[str]
+    of_files: dict[str, list[str | None]]
 
 
-def check_parquet(files: Sequence[Path]) -> Footers:
-    """Open the footer of each of the files, of which there must be one or more.
+def check_parquet(files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = ()) -> Footers:
+    """Open the footer of each of the files, of which there must be one or more. of_files: see contract.Engine.parquet.
 
     Raises DataError naming a file that is missing or damaged, or file and column where a type is not that of the file
     before (numbers are widened), or a name differs from another in capital letters only: SQL would take both for one.
@@ -46,7 +48,8 @@ def check_parquet(files: Sequence[Path]) -> Footers:
     for path, schema in zip(files, schemas, strict=True):
         others = [field for field in schema if field.type == pa.null() or field.type != stored[field.name]]
         groups.setdefault(frozenset((field.name, field.type) for field in others), []).append(path)
-    return Footers(pa.schema(list(stored.items())), groups, _partial(files, schemas))
+    of_paths = _columns_of_files(files, schemas, of_files)
+    return Footers(pa.schema(list(stored.items())), groups, _partial(files, schemas), of_paths)
 
 
 def _types(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:
@@ -63,6 +66,31 @@ def _types(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> dict[str, pa.
                 difference = f"column {field.name!r} is {field.type}, expected {known} (as in {where})"
                 raise DataError(f"{path}: {difference}. Did the producer change?")
     return {name: kind for name, (kind, _) in first.items()}
+
+
+def _columns_of_files(
+    files: Sequence[Path], schemas: Sequence[pa.Schema], of_files: Sequence[Mapping[str, str | None]]
+) -> dict[str, list[str | None]]:
+    """Those of `of_files` that no file holds. Raises DataError for one that some hold and others do not."""
+    columns: dict[str, list[str | None]] = {}
+    for name in of_files[0] if of_files else ():
+        inside = [_holds(path, schema, name) for path, schema in zip(files, schemas, strict=True)]
+        if any(inside) and not all(inside):
+            where, elsewhere = files[inside.index(True)], files[inside.index(False)]
+            difference = f"column {name!r} is in the file, but for {elsewhere} it is in the folder's name only"
+            raise DataError(f"{where}: {difference}; write it into all files, or into none")
+        if not any(inside):
+            columns[name] = [of[name] for of in of_files]
+    return columns
+
+
+def _holds(path: Path, schema: pa.Schema, name: str) -> bool:
+    """Whether a file has the column `name`. SQL would take another one that differs in capitals only for it."""
+    alike = next((other for other in schema.names if other.lower() == name.lower()), name)
+    if alike != name:
+        difference = f"column {alike!r} and column {name!r} (in a folder's name) differ in capital letters only"
+        raise DataError(f"{path}: {difference}; write them alike, or rename one")
+    return name in schema.names
 
 
 def damaged(files: Sequence[Path]) -> str | None:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from swrec_prod.encoding.raw_values import FLOAT32_MAX, WHOLE_FLOATS
+from swrec_prod.raw.source import ROW
 from swrec_prod.schema import DENSE_ENCODERS, NUMERIC_ENCODERS, Encoder, Feature, FeatureSchema
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def counts(events: ir.Table, schema: FeatureSchema) -> dict[str, ir.Value]:
         if found := rule.find(events):
             bad = found[0].fill_null(False)
             counted[f"unfit_{i}"] = events.count(where=bad)
-            counted[f"when_{i}"] = events[schema.time].argmin(events["row"], where=bad)
-            counted[f"shown_{i}"] = found[1].cast("float64").argmin(events["row"], where=bad)
+            counted[f"when_{i}"] = events[schema.time].argmin(events[ROW], where=bad)
+            counted[f"shown_{i}"] = found[1].cast("float64").argmin(events[ROW], where=bad)
     return counted
 
 

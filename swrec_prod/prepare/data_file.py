@@ -6,7 +6,7 @@ import hashlib
 import json
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pydantic
 
@@ -15,34 +15,12 @@ from swrec_prod.behaviours.seed import Seed
 from swrec_prod.data.day_files import is_prediction
 from swrec_prod.datasets import DATASETS, Dataset
 from swrec_prod.errors import DataError, nearest
+from swrec_prod.logs.duplicates import Deduplicate
+from swrec_prod.logs.random_split import Split
+from swrec_prod.raw.source import PlacedOptions
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.strict import Strict, load, parse
-
-
-class RandomSplit(Strict):
-    """Rows are dealt at random to train, valid and test.
-
-    parts: the share of each; positive, and 1 together. seed: of the draw.
-    """
-
-    seed: int = 1
-    parts: tuple[float, float, float] = (0.8, 0.1, 0.1)
-
-    @pydantic.field_validator("parts")
-    @classmethod
-    def _is_whole(cls, parts: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(parts) <= 0 or abs(sum(parts) - 1) > 1e-9:
-            raise ValueError(f"parts must be positive and sum to 1, not {list(parts)}")
-        return parts
-
-
-class Split(Strict):
-    """The `split` column of benchmark datasets. Behaviours are training rows then: others would tell their labels.
-
-    random: rows are dealt at random.
-    """
-
-    random: RandomSplit = RandomSplit()
+from swrec_prod.zones import Clock, clock_of
 
 
 class Requests(Strict):
@@ -56,31 +34,40 @@ class Requests(Strict):
 
 
 class DataFile(Strict):
-    """source: a name of `swrec datasets`; `parquet` for logs of your own. options: of that source.
-    schema: the features, labels and bookkeeping columns.
+    """What to prepare and how.
 
     Vocabularies and scalers see training rows only: those of `split` train, or days up to and with `fit_until`, or,
     when neither is given, all but the last 20 % of days.
 
+    source: a name of `swrec datasets`; `parquet` for logs of your own.
+    options: of that source.
     split: deals rows to train, valid and test in a column of that name; without it runs choose ranges of days.
-    fit_until: the last day that vocabularies and scalers are fitted on; not with a split.
+    fit_until: the last day that vocabularies and scalers are fitted on; or a share of rows, 0.8: the last day up to
+        which there are no more rows than that, in order of time. Not with a split.
+    deduplicate: columns; of the rows of a day that are equal in all of them only the first is kept.
+        `{columns: [...], within: log}` looks at all days.
+    utc_offset: where days begin at midnight: an offset such as +08:00, or an IANA zone such as Asia/Shanghai.
+    row: the column that numbers the rows of the log, whole numbers, each once; predictions have it as `row`. Left out,
+        it is a column `row`, where that is such a number; or rows are numbered day by day.
+    outcomes: columns that are known only after the impression: labels, and fields of behaviours, but no features.
     keep: columns of the log that prepared days and predictions carry untouched, for joining and cutting; no model
         reads them.
-    deduplicate: of the rows of a day that are equal in these columns only the first is kept.
-    utc_offset: days begin at midnight there.
     seed: what users did before the log begins, by sequence: see behaviours/seed.py.
     vocabularies: of days that are added later. freeze: new values are unknown values. extend: before a day is added,
         values of the days before it get ids behind the known ones, `min_count` applied to those days; ids never move.
     requests: how many held-out rows are kept raw.
+    schema: the features, labels and bookkeeping columns.
     """
 
     source: str
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
     split: Split | None = None
-    fit_until: date | None = None
-    deduplicate: tuple[str, ...] = ()
+    fit_until: date | float | None = None
+    deduplicate: Deduplicate = Deduplicate()
+    utc_offset: str = "+00:00"
+    row: str | None = None
+    outcomes: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
-    utc_offset: str = pydantic.Field("+00:00", pattern=r"^[+-](0\d|1[0-4]):[0-5]\d$")
     vocabularies: Literal["freeze", "extend"] = "freeze"
     requests: Requests = Requests()
     seed: dict[str, Seed] = pydantic.Field(default_factory=dict)
@@ -97,6 +84,19 @@ class DataFile(Strict):
                 raise ValueError(f"keep: predictions have a column {name!r} of their own; rename the raw one")
         return keep
 
+    @pydantic.field_validator("fit_until", mode="before")
+    @classmethod
+    def _share_or_date(cls, until: Any) -> Any:
+        if isinstance(until, (int, float)) and not 0 < until < 1:
+            raise ValueError(f"a share of rows lies between 0 and 1, not {until}; or give a date, 2024-05-01")
+        return until
+
+    @pydantic.field_validator("utc_offset")
+    @classmethod
+    def _is_place(cls, place: str) -> str:
+        clock_of(place)
+        return place
+
     @pydantic.model_validator(mode="after")
     def _one_way_to_fit(self) -> DataFile:
         if self.split and self.fit_until:
@@ -105,18 +105,44 @@ class DataFile(Strict):
             raise ValueError("vocabularies: extend is for logs that grow by days, not for data with a split column")
         if self.source not in DATASETS:
             raise ValueError(f"source {self.source!r} is unknown; {nearest(self.source, DATASETS)}")
-        for name in self.deduplicate:
+        for name in self.deduplicate.columns:
             if name in (derived.name for derived in self.features.derived):
                 raise ValueError(f"deduplicate: {name!r} is derived; name the columns of the log that it is made of")
-        for feature in self.features.features:
-            columns = [raw for column in feature.raw_columns.values() for raw in self.features.raw_of(column)]
-            known_later = [name for name in columns if name in self.dataset.outcomes]
-            if known_later:
-                wrong = f"feature {feature.name!r} reads column {known_later[0]!r}"
-                raise ValueError(f"{wrong}, which {self.source} knows only after the impression; it may be a label")
         for name, seed in self.seed.items():
             seed.check(name, self.features)
+        self._check_outcomes()
+        if not self.features.has_time:
+            self._check_without_time()
         return self
+
+    def _check_without_time(self) -> None:
+        """Without moments there are no days to hold out, and nothing is before another."""
+        if not self.split:
+            remedy = "name it, or deal rows at random by split: {random: {}}"
+            raise ValueError(f"schema.time names no column of moments; {remedy}")
+        for feature in self.features.of_kind("sequence"):
+            if feature.columns is None or feature.age:
+                what = "ages" if feature.columns else "behaviours before a row"
+                self._refuse_without_time(f"sequence {feature.name!r}: {what}")
+        for derived in self.features.derived:
+            if self.features.time in derived.reads(self.features.time):
+                self._refuse_without_time(f"derived column {derived.name!r}: {derived.function} of one column")
+
+    @staticmethod
+    def _refuse_without_time(what: str) -> NoReturn:
+        raise ValueError(f"{what} needs schema.time, which names no column of moments; name it, or leave this out")
+
+    def _check_outcomes(self) -> None:
+        """Features and derived columns read nothing that is known only after the impression."""
+        reads = [(f"feature {f.name!r}", tuple(f.raw_columns.values())) for f in self.features.features]
+        reads += [(f"derived column {derived.name!r}", derived.of) for derived in self.features.derived]
+        for what, columns in reads:
+            for column in (raw for read in columns for raw in self.features.raw_of(read)):
+                wrong = f"{what} reads column {column!r}"
+                if column in self.dataset.outcomes:
+                    raise ValueError(f"{wrong}, which {self.source} knows only after the impression; it may be a label")
+                if column in self.outcomes:
+                    raise ValueError(f"{wrong}, known only after the impression (`outcomes`); leave one out")
 
     @classmethod
     def load(cls, name: str | Path) -> DataFile:
@@ -140,14 +166,15 @@ class DataFile(Strict):
         return DATASETS[self.source]
 
     @property
-    def offset_us(self) -> int:
-        """utc_offset in microseconds."""
-        hours, minutes = self.utc_offset[1:].split(":")
-        return (-1 if self.utc_offset[0] == "-" else 1) * (int(hours) * 60 + int(minutes)) * 60_000_000
+    def clock(self) -> Clock:
+        """The clock of utc_offset."""
+        return clock_of(self.utc_offset)
 
     def parsed_options(self) -> Strict:
         """The source's options. Raises ConfigError naming an unknown or missing one."""
-        return parse(self.dataset.options, self.options, f"{self.source}: options")
+        no_time = {"time": None} if not self.features.has_time and "time" in self.dataset.options.model_fields else {}
+        options = parse(self.dataset.options, no_time | self.options, f"{self.source}: options")
+        return options.at(self.clock) if isinstance(options, PlacedOptions) else options
 
     def identity(self) -> str:
         """sha256 of what the file says; comments, the order of keys and defaults do not count."""

@@ -19,10 +19,12 @@ from swrec_prod.computed.columns import derived_types
 from swrec_prod.computed.lookup_files import LookupFiles, read_lookups
 from swrec_prod.encoding.derived import DerivedColumns
 from swrec_prod.engine.contract import Engine
-from swrec_prod.errors import DataError
+from swrec_prod.errors import DataError, nearest
+from swrec_prod.logs.random_split import SPLITS
+from swrec_prod.logs.row_numbers import NumberedBy, RowNumbers, repeated
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.check import check_columns
-from swrec_prod.prepare.data_file import DataFile, RandomSplit
+from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.profile import Profile, check_numbers, day_of
 from swrec_prod.prepare.raw_log import RawLog
 from swrec_prod.raw.source import RawFiles
@@ -34,15 +36,14 @@ if TYPE_CHECKING:
 
     import ibis.expr.types as ir
 
-SPLITS = ("train", "valid", "test")
-DAY_US = 24 * etl.HOUR_US
+SEARCHED_ROWS = 20_000_000  # in a log of more rows nobody asked to wait for a line
 
 
 class Events:
     """What happened, by the log and its data file. progress: takes a line before all of a log is read.
 
     lookups: the files of the tables that derived columns look up. raw: the folder of the log. seeds: what happened
-    before it.
+    before it. numbered: how the rows of days that are prepared already are numbered; None where there are none.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Events:
         raw: Path | None,
         progress: Callable[[str], None],
         lookups: LookupFiles | None = None,
+        numbered: NumberedBy | None = None,
     ) -> None:
         self.engine, self.data_file, self.log, self.progress = engine, data_file, log, progress
         self.lookups = lookups or {}
         self.schema = data_file.features
+        self.numbers = RowNumbers(data_file.row, certain=data_file.dataset.numbers_rows, before=numbered)
         self.splits: dict[str, int] | None = None  # rows of train, valid and test, once they are dealt
         self.seeds = Seeds(engine, self.schema, data_file.seed, raw, self._first_rows)
         self._views: dict[tuple[date, ...], ir.Table] = {}
@@ -66,7 +69,7 @@ class Events:
         if not self.log.has_days:
             return self._all
         if (asked := tuple(days)) not in self._views:
-            self._views[asked] = self.engine.view(self._standard(days))
+            self._views[asked] = self._numbered(lambda: self.engine.view(self._standard(days)))
         return self._views[asked]
 
     def profile(self, days: list[date], *, expected: bool) -> Profile:
@@ -83,21 +86,40 @@ class Events:
             self.progress(note)
         if profile.rows or expected:
             profile.check(self.name(days), self.log.place)
+            if (row := self.numbers.column) and not self.numbers.are_checked:  # those of etl.standard are unique
+                check_numbers(self.engine.arrow(repeated(events)), row, self.log.place)
             check_lists(self.engine, events, self.schema, lambda number: self.log.place(day_of(number)))
-            if etl.ROW in self._types:  # the source numbers its rows; numbers made by etl.standard are unique
-                check_numbers(self.engine.arrow(etl.repeated(events)), self.log.place)
+            self._tell_repeats(events, profile)
         return profile
 
     def name(self, days: list[date]) -> str:
         """What is read of these days, for messages."""
         return self.log.place(days[0]) if len(days) == 1 else self.data_file.source
 
+    def _numbered(self, standard: Callable[[], ir.Table]) -> ir.Table:
+        """`standard()`; once more where it shows that the log's column `row` is no number of rows."""
+        self.numbers.settle(self._types, self.data_file.source)
+        events = standard()
+        if why := self.numbers.try_on(self.engine, events):
+            self.progress(why)
+            events = standard()
+        return events
+
+    def _tell_repeats(self, events: ir.Table, profile: Profile) -> None:
+        """Say how many rows other days repeat, where `deduplicate` looks at one day; huge logs are not searched."""
+        same = self.data_file.deduplicate
+        if same.columns and same.within == "day" and len(profile.days) > 1 and profile.rows <= SEARCHED_ROWS:
+            rows = self.engine.arrow(same.repeats(events))["rows"][0].as_py()
+            if rows:
+                said = f"deduplicate: {rows:,} of {profile.rows:,} rows are equal to one of an earlier day, and stay"
+                self.progress(f"{said}; {{columns: [{', '.join(same.columns)}], within: log}} drops them")
+
     def _standard(self, days: list[date]) -> ir.Table:
         files = _read_files(self.log.of_days(days) if self.log.has_days else self.log.files)
         table = self._read(files)
         types, untyped = dict(table.schema().items()), self.log.untyped(files)
-        more = (self.data_file.deduplicate, self.data_file.keep)
-        needed = etl.needed(self.schema, list(self._types), (*more[0], *more[1]))
+        more, row = (self.data_file.deduplicate.columns, self.data_file.keep), self.numbers.column
+        needed = [*etl.needed(self.schema, (*more[0], *more[1])), *([row] if row else [])]
         # what only other days have is missing on these
         wanted = {name: self._types[name] for name in needed if name in self._types}
         untyped_here = {name for name, kind in wanted.items() if name in untyped and types[name] != kind}
@@ -106,10 +128,28 @@ class Events:
         columns, name = dict(table.schema().items()), self.name(days)
         columns |= derived_types(self.derived, columns, name)
         check_columns(self.schema, columns, name, *more)
-        return etl.standard(self.engine, table, self.data_file, self.derived)
+        self._check_outcomes()
+        earlier = self._first_days if self.log.has_days and self.data_file.deduplicate.within == "log" else None
+        return etl.standard(self.engine, table, self.data_file, self.derived, row, earlier)
+
+    def _check_outcomes(self) -> None:
+        """Raises DataError for an outcome that the log lacks: misspelt, it would keep no feature from its column."""
+        for name in self.data_file.outcomes:
+            if name not in self._types:
+                raise DataError(
+                    f"{self.data_file.source}: column {name!r} (outcomes) is missing; {nearest(name, self._types)}"
+                )
+
+    @cached_property
+    def _first_days(self) -> ir.Table:
+        """Of rows that several days of the log have, the first day, as far as the raw log goes back."""
+        self.progress(f"deduplicate: looking for rows that several days have, in {len(self.log.by_day):,} days")
+        log = self._read(_read_files(self.log.files))
+        return self.engine.materialise(etl.first_days(self.engine, log, self.data_file))
 
     def _read(self, files: RawFiles) -> ir.Table:
-        return self.data_file.dataset.read(self.engine, files, self.data_file.parsed_options())
+        table = self.data_file.dataset.read(self.engine, files, self.data_file.parsed_options())
+        return table if self.schema.has_time else table.mutate(**{self.schema.time: ibis.literal(0, "int64")})
 
     @cached_property
     def derived(self) -> DerivedColumns:
@@ -127,16 +167,15 @@ class Events:
     def _all(self) -> ir.Table:
         """Of a log without days, evaluated once; with `_split` where rows are dealt."""
         self.progress(f"reading {self.data_file.source} from {self.log.files[0].path.parent}")
-        events = self._standard([])
         # in order, a piece of the log is found without reading all of it
-        events = self.engine.materialise(events.order_by(etl.HOUR))
+        events = self._numbered(lambda: self.engine.materialise(self._standard([]).order_by(etl.HOUR)))
         if self.data_file.split is None:
             return events
         row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].drop_null().to_numpy()
         if len(np.unique(row)) < len(row):
             where = f"{self.data_file.source}: column 'row'"
             raise DataError(f"{where} has a number twice; every row of the log needs its own")
-        dealt = _deal(row, self.data_file.split.random)
+        dealt = self.data_file.split.random.deal(row)
         self.splits = {name: int((dealt == i).sum()) for i, name in enumerate(SPLITS)}
         names = pa.array(SPLITS).take(pa.array(dealt))
         split = self.engine.from_arrow(pa.table({etl.ROW: row, etl.SPLIT: names}))
@@ -144,12 +183,12 @@ class Events:
 
     def check_seeds(self, days: Collection[date]) -> None:
         """Raises DataError for a seed that reaches into the log, which has these days."""
-        offset = self.data_file.offset_us
-        self.seeds.check_before(lambda moment: str(day_of((moment + offset) // DAY_US)), str(min(days)))
+        clock = self.data_file.clock
+        self.seeds.check_before(lambda moment: str(day_of(clock.day(moment))), str(min(days)))
 
     def _first_rows(self, until: int) -> pa.Table:
         """user, time of the first row of every user who has one up to the moment `until`."""
-        last = day_of((until + self.data_file.offset_us) // DAY_US)
+        last = day_of(self.data_file.clock.day(until))
         days = [day for day in self.log.by_day if day <= last]
         if self.log.has_days and not days:
             return pa.table({self.schema.user: pa.array([], pa.string()), self.schema.time: pa.array([], pa.int64())})
@@ -161,11 +200,11 @@ class Events:
 
     def _check_days(self, days: list[date]) -> None:
         """Raises DataError naming a file with rows of another day than its own: they would be missing on theirs."""
-        span, options, offset = self.data_file.dataset.span, self.data_file.parsed_options(), self.data_file.offset_us
+        span, options, clock = self.data_file.dataset.span, self.data_file.parsed_options(), self.data_file.clock
         assert span is not None, "a source with files of one day can say their first and last moments"
         for file in self.log.of_days(days):
             for moment in (span(file.path, options) or ()) if file.day else ():
-                day = day_of((moment + offset) // DAY_US)
+                day = day_of(clock.day(moment))
                 if day != file.day:
                     column, zone = f"column {self.schema.time!r}", f"utc_offset {self.data_file.utc_offset}"
                     where = f"{file.path}: {column} has rows of {day}, but the file is of {file.day} ({zone})"
@@ -175,12 +214,3 @@ class Events:
 def _read_files(files: RawFiles) -> RawFiles:
     """The files that the source reads: those of seeds are read apart."""
     return tuple(file for file in files if file.table != SEED)
-
-
-def _deal(row: np.ndarray, split: RandomSplit) -> np.ndarray:
-    """0 (train), 1 (valid) or 2 (test) for each row: the same for a row however the rows are ordered."""
-    ends = np.round(np.cumsum(split.parts) * len(row)).astype(np.int64)
-    dealt = np.searchsorted(ends[:2], np.arange(len(row)), side="right").astype(np.int8)
-    by_row = np.empty(len(row), np.int8)
-    by_row[np.argsort(row)] = dealt[np.random.default_rng(split.seed).permutation(len(row))]
-    return by_row

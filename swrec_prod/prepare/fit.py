@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from swrec_prod.behaviours.windowed import brought_parts, own_fields
+from swrec_prod.computed import fitted_values
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.lookup_table import LookupTable
 from swrec_prod.encoding.scaler import Scaler
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
-from swrec_prod.prepare import etl
 from swrec_prod.schema import Feature, FeatureSchema
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def fit(
 ) -> Encoders:
     """Vocabularies, boundaries and scalers of `events`, the training rows. schema: with its scenario values."""
     boundaries = {
-        owner.name: engine.arrow(etl.boundaries(events, _columns(schema, owner), buckets))["value"].to_pylist()
+        owner.name: engine.arrow(fitted_values.boundaries(events, _columns(schema, owner), buckets))[
+            "value"
+        ].to_pylist()
         for owner in schema.owners
         if owner.encoder and owner.encoder.kind == "quantile" and (buckets := owner.encoder.buckets)
     }
@@ -43,7 +45,7 @@ def _counts(engine: Engine, events: ir.Table, schema: FeatureSchema) -> dict[str
     counted = {}
     for owner in schema.owners:
         if owner.encoder and owner.encoder.kind in ("vocab", "hash"):
-            counts = etl.counts(events, _sharing(schema, owner))
+            counts = fitted_values.counts(events, _sharing(schema, owner))
             counted[owner.name] = engine.arrow(counts.limit(1) if owner.encoder.kind == "hash" else counts)
     return counted
 
@@ -51,7 +53,9 @@ def _counts(engine: Engine, events: ir.Table, schema: FeatureSchema) -> dict[str
 def _scaler(engine: Engine, events: ir.Table, schema: FeatureSchema, owner: Feature) -> Scaler:
     assert owner.encoder is not None
     kind = owner.encoder.kind
-    moments = engine.arrow(etl.moments(events, _columns(schema, owner), logarithm=kind == "log1p")).to_pylist()[0]
+    moments = engine.arrow(
+        fitted_values.moments(events, _columns(schema, owner), logarithm=kind == "log1p")
+    ).to_pylist()[0]
     if moments["unusable"]:
         raise DataError(f"feature {owner.name!r}: {moments['unusable']} values are not finite, or overflow float32")
     mean, std, low, high = (moments[name] for name in ("mean", "std", "min", "max"))

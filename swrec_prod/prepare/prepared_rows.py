@@ -71,7 +71,7 @@ def prepared_rows(
 
 def _encoded(encoders: Encoders, events: pa.Table, carried: Mapping[str, str]) -> pa.Table:
     schema = encoders.schema
-    columns: dict[str, Any] = {"row": events["row"], "time": events[schema.time].cast(MICROSECONDS)}
+    columns: dict[str, Any] = {"row": events[etl.ROW], "time": events[schema.time].cast(MICROSECONDS)}
     columns["user"] = events[schema.user].cast(pa.string())
     columns["scenario"] = encoders.encode_scenario(events[schema.scenario.column]).astype(np.int32)
     columns |= {f"label_{label.name}": label_values(events[label.outcome], label.column) for label in schema.labels}

@@ -108,7 +108,7 @@ class Profile:
                 hour = self.table[HOUR][int(np.flatnonzero(counts)[0])].as_py()
                 where = source if hour is None else place(day_of(hour // 24))
                 raise DataError(f"{where}: {what} has {int(counts.sum())} {wrong}")
-        for day in (self.days[0], self.days[-1]):
+        for day in (self.days[0], self.days[-1]) if self.schema.has_time else ():
             if not EARLIEST <= day <= datetime.now(UTC).date() + timedelta(days=1):
                 when = "in the future" if day > EARLIEST else f"before {EARLIEST}"
                 where = f"{place(day)}: column {self.schema.time!r}"
@@ -121,7 +121,7 @@ class Profile:
         purposes = {ROW: "row", schema.time: "time", schema.user: "user"}
         for i, name in enumerate(checked(schema)):
             if name in purposes:
-                yield counted[f"missing_{i}"], f"column {name!r} ({purposes[name]})", missing
+                yield counted[f"missing_{i}"], f"column {name.removeprefix('_')!r} ({purposes[name]})", missing
         nameless = np.where(pc.is_null(self.table["scenario"]).to_numpy(), counted["rows"], 0)
         yield nameless, f"column {schema.scenario.column!r} (scenario)", missing
         for label in schema.labels:
@@ -181,12 +181,14 @@ def _pieces(sizes: list[int], limit: int) -> Iterator[tuple[int, int]]:
         yield first, len(sizes)
 
 
-def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:
-    """Raises DataError when rows share a number (etl.repeated): which comes first? place: as in `Profile.check`."""
+def check_numbers(repeated: pa.Table, column: str, place: Callable[[date], str]) -> None:
+    """Raises DataError when rows share a number: which comes first? repeated: of row_numbers. place: of `check`."""
     shared = repeated.to_pylist()[0]
     if shared["rows"]:
-        where = f"{place(day_of(shared['day']))}: column {ROW!r} has {shared['rows']:,} values that several rows share"
-        raise DataError(f"{where}; every row of the log needs its own")
+        where = (
+            f"{place(day_of(shared['day']))}: column {column!r} has {shared['rows']:,} values that several rows share"
+        )
+        raise DataError(f"{where}; every row of the log needs its own, but {shared['row']} is there more than once")
 
 
 def day_of(number: int) -> date:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from swrec_prod.data.manifest import RawFileRecord, Source
 from swrec_prod.errors import DataError
 from swrec_prod.files import file_sha256
-from swrec_prod.raw.source import RawFiles
+from swrec_prod.raw.source import RawFile, RawFiles
 
 THREADS = 2
 
@@ -125,14 +126,22 @@ def difference(before: list[RawFileRecord], now: list[RawFileRecord]) -> str:
 
 
 def _names(files: RawFiles) -> dict[Path, str]:
-    """The path of each file below the folder that all files of its day are in: the same when a log moves or grows."""
-    together: dict[date | None, list[Path]] = {}
+    """The path of each file below the folder that all files of its day are in: the same when a log moves or grows.
+
+    A folder that gives the rows a column is always part of the name: renamed, it gives them another value.
+    """
+    together: dict[date | None, list[RawFile]] = {}
     for file in files:
-        together.setdefault(file.day, []).append(file.path)
+        together.setdefault(file.day, []).append(file)
     names: dict[Path, str] = {}
-    for paths in together.values():
-        root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
-        names |= {path: path.absolute().relative_to(root).as_posix() for path in paths}
+    for of_day in together.values():
+        root = Path(os.path.commonpath([file.path.absolute().parent for file in of_day]))
+        while unquote(root.name.partition("=")[0]) in dict(of_day[0].columns):
+            root = root.parent
+        for file in of_day:
+            name = file.path.absolute().relative_to(root).as_posix()
+            above = [f"{key}={value}" for key, value in file.columns if f"{key}=" not in name]
+            names[file.path] = "/".join([*above, name])
     return names
 
 

@@ -106,8 +106,10 @@ def request_table(
 
 
 def _keys(schema: FeatureSchema) -> list[str]:
-    """The columns that rows of one request share, besides the scenario."""
-    return [schema.request] if schema.request else [schema.user, schema.time]
+    """The columns that rows of one request share, besides the scenario; without moments each row is one."""
+    if schema.request:
+        return [schema.request]
+    return [schema.user, schema.time] if schema.has_time else [ROW]
 
 
 def _candidates(engine: Engine, unseen: ir.Table, schema: FeatureSchema, limit: Counts) -> pa.Table:

@@ -12,6 +12,7 @@ import time
 from bisect import bisect
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.behaviours.seed import SEED, seed_files
+from swrec_prod.behaviours.seed import files_of_seeds
 from swrec_prod.computed.lookup_files import LookupFiles, find_lookups, lookup_records, stored_lookups
 from swrec_prod.data.day_writer import Written
 from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
@@ -32,6 +33,8 @@ from swrec_prod.engine import engine as running_engine
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.files import replaced
+from swrec_prod.logs.fit_days import last_fitted
+from swrec_prod.logs.row_numbers import NumberedBy
 from swrec_prod.prepare import etl, staging
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.events import Events
@@ -42,7 +45,6 @@ from swrec_prod.prepare.requests import held_out_requests
 from swrec_prod.prepare.staging import Staging
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
-from swrec_prod.raw.source import RawFile, RawFiles
 from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:
@@ -66,9 +68,9 @@ def prepare(
 
     raw: folder or file of the raw log; None fetches it into `cache` (default ~/.cache/swrec). Only what is missing is
     done: days that `out` does not have, or has from other files, or damaged; and after a new or changed day the days
-    behind it, whose histories reach back to it. One that was prepared from another data file is a DataError unless
-    `overwrite`, and a folder of other things always. engine: see swrec_prod.engine. progress: takes a line now and
-    then.
+    behind it, whose histories reach back to it. One that was prepared from another data file is a DataError; with
+    `overwrite` all is prepared anew, always. A folder of other things is a DataError always. engine: see
+    swrec_prod.engine. progress: takes a line now and then.
     """
     out = out.absolute()
     check_name(engine)
@@ -79,10 +81,10 @@ def prepare(
         lookups = find_lookups(data_file.features, data_file.folder, raw)
         tables = lookup_records(data_file.features, lookups)
         source = Source(data_file=data_file.identity(), raw=[*log.undated, *tables])
-        existing = _still_good(before, out, log, source, overwrite)
+        existing = None if overwrite else _still_good(before, out, log, source)
         damaged = staging.damaged_days(out, existing, log, progress) if existing else []
         existing = None if damaged is None else existing
-        work = _resumed(out, log, source, progress)
+        work = None if overwrite else _resumed(out, log, source, progress)
         if existing and existing.source != source:
             progress(f"{_difference(existing.source, source)}: days that are prepared keep what was joined to them")
         if existing and work is None and not damaged and not changed_days(log, existing.raw_files):
@@ -104,33 +106,17 @@ def _raw_log(data_file: DataFile, raw: Path | None, cache: Path | None) -> RawLo
         raise DataError(f"{raw}: no such file or folder")
     files = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options)
     if data_file.split is not None:  # rows of all days are dealt
-        files = tuple(RawFile(file.path, table=file.table) for file in files)
-    return RawLog.of((*files, *_seeds(data_file, raw, files)))
+        files = tuple(replace(file, day=None) for file in files)
+    own = data_file.source == "parquet"
+    return RawLog.of((*files, *files_of_seeds(data_file.seed, raw, files, are_own=own)))
 
 
-def _seeds(data_file: DataFile, raw: Path | None, files: RawFiles) -> list[RawFile]:
-    """The files of seeds that the source does not list itself. Raises DataError for one that is read as log."""
-    known = {file.path: file.table for file in files}
-    paths: list[Path] = []
-    for name, seed in data_file.seed.items():
-        paths += (path for file in seed.files for path in seed_files(name, file, raw))
-    for path in paths:
-        if path in known and known[path] is None and data_file.source == "parquet":
-            remedy = "let options.log name the files of the log only, for example log/**/*.parquet"
-            raise DataError(f"{path}: is named by seed, and is a file of the log too; {remedy}")
-    return [RawFile(path, table=SEED) for path in dict.fromkeys(paths) if path not in known]
-
-
-def _still_good(
-    before: staging.Before | None, out: Path, log: RawLog, source: Source, overwrite: bool
-) -> Manifest | None:
-    """The manifest of what is prepared and stays. Raises DataError where it is of other inputs, unless `overwrite`."""
+def _still_good(before: staging.Before | None, out: Path, log: RawLog, source: Source) -> Manifest | None:
+    """The manifest of what is prepared and stays. Raises DataError where it is of other inputs."""
     if before is None or log.continues(before.source, source):
         return before.manifest if before else None
-    if not overwrite:
-        what = _difference(before.source, source)
-        raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it ({what})")
-    return None
+    what = _difference(before.source, source)
+    raise DataError(f"{out}: was prepared from other inputs; choose another folder, or overwrite it ({what})")
 
 
 def _resumed(out: Path, log: RawLog, source: Source, progress: Progress) -> Staging | None:
@@ -183,7 +169,8 @@ class _Preparing:
         self.journal = work.journal
         fitted = self.journal.fit is not None
         lookups = stored_lookups(self.schema, work.folder) if fitted else lookups
-        self.events = Events(engine, data_file, log, raw, progress, lookups)
+        numbered = NumberedBy(self.journal.row) if work.days else None
+        self.events = Events(engine, data_file, log, raw, progress, lookups, numbered)
 
     def run(self) -> Manifest:
         """Do all that is missing and commit it."""
@@ -197,6 +184,7 @@ class _Preparing:
 
     def _prepare(self, todo: list[date]) -> None:
         profile = self.events.profile(todo, expected=not self.work.days)
+        self.journal.row = self.events.numbers.column
         if not self.log.has_days:
             self.journal.splits = self.events.splits
             todo = [day for day in profile.days if day not in self.work.days]
@@ -213,13 +201,33 @@ class _Preparing:
                 self.progress(f"{day}: {what}")
         todo = changed.keys() | (damaged.keys() - self.work.days.keys())
         earliest = min(changed, default=date.max)
-        if self.schema.of_kind("sequence"):
+        if why := self._looks_back():
             behind = [day for day in self.log.by_day if day > earliest and day in self.work.days]
             if behind:
-                self.progress(f"{behind[0]}..{behind[-1]}: prepared again, as their histories reach back to {earliest}")
+                self.progress(f"{behind[0]}..{behind[-1]}: prepared again, as {why} to {earliest}")
             todo |= set(behind)
             self._check_reach(earliest)
+        if todo:
+            self._tell_gone()
         return sorted(todo)
+
+    def _looks_back(self) -> str | None:
+        """Why days depend on those before them; None where they do not."""
+        if self.schema.of_kind("sequence"):
+            return "their histories reach back"
+        return "rows that it has are dropped there: deduplicate looks back" if self._in_all_days else None
+
+    @property
+    def _in_all_days(self) -> bool:
+        """Whether rows are dropped that an earlier day of the log has."""
+        return self.data_file.deduplicate.within == "log"
+
+    def _tell_gone(self) -> None:
+        """Days that the raw log no longer has drop no rows: it must be said, as they did when they were there."""
+        gone = [day for day in self.work.days if day not in self.log.by_day]
+        if self._in_all_days and gone:
+            days = f"{len(gone):,} prepared days are no longer in the raw log (the last is {max(gone)})"
+            self.progress(f"deduplicate: {days}: rows that repeat theirs stay")
 
     def _check_reach(self, earliest: date) -> None:
         """Raises DataError when days behind a new or changed one would keep histories without it."""
@@ -258,7 +266,8 @@ class _Preparing:
             raise DataError(f"{self.data_file.source}: no row to fit vocabularies on ({fitted.rule}; {days})")
         self.progress(f"fitting encoders on {fitted.rows:,} of {profile.rows:,} rows")
         if fitted.rows == profile.rows:
-            self.progress(f"{fitted.rule}: no rows are left to judge a model on, until later days are added")
+            rule = fitted.rule if fitted.until is None else f"{fitted.rule}, and the last day is {fitted.until}"
+            self.progress(f"{rule}: no rows are left to judge a model on, until later days are added")
         self.journal.fit = fitted
         return fit(self.engine, events, schema, self.events.derived.lookups)
 
@@ -268,8 +277,7 @@ class _Preparing:
         if self.journal.splits is not None:
             rows = self.journal.splits["train"]
             return events.filter(events[etl.SPLIT] == "train"), Fit(rule="split: train", rows=rows, until=None)
-        until = self.data_file.fit_until or _four_fifths(days)
-        rule = f"days: ..{until}" + ("" if self.data_file.fit_until else " (all but the last 20 % of days)")
+        until, rule = last_fitted(self.data_file.fit_until, {day: profile.rows_of(day) for day in days})
         fitted = [day for day in days if day <= until]
         rows = sum(profile.rows_of(day) for day in fitted)
         fit_record = Fit(rule=rule, rows=rows, until=max(fitted, default=None))
@@ -347,12 +355,6 @@ def _now_and_then(progress: Progress) -> Callable[..., None]:
             progress(line)
 
     return say
-
-
-def _four_fifths(days: list[date]) -> date:
-    """The day with a fifth of `days`, and at least one, behind it; a single day is used."""
-    held_out = max(round(len(days) / 5), 1)
-    return days[max(len(days) - held_out, 1) - 1]
 
 
 def _goes_on(before: Source, source: Source, out: Path, progress: Progress) -> bool:

@@ -160,8 +160,9 @@ def resume(out: Path, same: Callable[[Source], bool]) -> Staging | None:
 
 
 def begin(out: Path, dataset: str, source: Source) -> Staging:
-    """Work on a dataset that is prepared from the beginning."""
+    """Work on a dataset that is prepared from the beginning; what an earlier prepare left unfinished goes."""
     folder = _folder(out)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     empty = Journal(dataset=dataset, source=source, files=[], others=[], days={}, fit=None, fingerprint="", splits=None)
     return Staging(out, folder, empty)

@@ -74,10 +74,16 @@ def header_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
 def with_attributes(log: ir.Table, attributes: ir.Table, on: Sequence[str], what: str) -> ir.Table:
     """The log with the other columns of `attributes`, missing values where the columns `on` find no row.
 
-    what: names `attributes` in messages. Raises DataError when a column `on` is missing or of another family of types,
-    and when both have a column. A key that `attributes` hold twice, which would multiply rows of the log, fails with
-    its value when the expression is evaluated.
+    what: names `attributes` in messages. Raises DataError as `check_join` does. A key that `attributes` hold twice,
+    which would multiply rows of the log, fails with its value when the expression is evaluated.
     """
+    check_join(log, attributes, on, what)
+    joined = log.left_join(one_row_each(attributes, on, what), list(on), rname="{name}__right")
+    return joined.drop(*(f"{name}__right" for name in on))
+
+
+def check_join(log: ir.Table, attributes: ir.Table, on: Sequence[str], what: str) -> None:
+    """Raises DataError when a column `on` is missing or of another family of types, and when both have a column."""
     for name in on:
         for table, place in ((log, "the log"), (attributes, what)):
             if name not in table.columns:
@@ -90,11 +96,9 @@ def with_attributes(log: ir.Table, attributes: ir.Table, on: Sequence[str], what
     both = [name for name in attributes.columns if name in log.columns and name not in on]
     if both:
         raise DataError(f"{what}: column {both[0]!r} is in the log too; rename one of them")
-    joined = log.left_join(_one_row_each(attributes, on, what), list(on), rname="{name}__right")
-    return joined.drop(*(f"{name}__right" for name in on))
 
 
-def _one_row_each(attributes: ir.Table, on: Sequence[str], what: str) -> ir.Table:
+def one_row_each(attributes: ir.Table, on: Sequence[str], what: str) -> ir.Table:
     """`attributes`, whose evaluation fails where a key is there twice:
     SQL has no assertion, but a cast of words to a number is one.
     """

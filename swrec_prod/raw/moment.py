@@ -4,7 +4,10 @@ integer arithmetic, alike on every engine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from swrec_prod.zones import DAY_US, HOUR_US, Clock
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -36,3 +39,29 @@ def digits_micros(text: ir.StringColumn) -> ir.IntegerColumn:
     date, clock = number // 1_000_000, number % 1_000_000
     seconds = clock // 10_000 * 3600 + clock // 100 % 100 * 60 + clock % 100
     return civil_micros(date // 10_000, date // 100 % 100, date % 100, seconds)
+
+
+def local_hours(moment: ir.IntegerValue, clock: Clock) -> ir.IntegerValue:
+    """Clock.hours as an expression. moment: microseconds since 1970 UTC."""
+    hours = (moment + _piecewise(moment, clock.begins, clock.offsets)) // HOUR_US
+    if len(set(clock.floors)) == 1:
+        return hours
+    least = _piecewise(moment, clock.begins, clock.floors)
+    return (hours < least).ifelse(least, hours)
+
+
+def midnights(days: ir.IntegerValue, clock: Clock) -> ir.IntegerValue:
+    """Clock.midnights as an expression. days: since 1970."""
+    local = days * DAY_US
+    return local - _piecewise(local - _piecewise(local, clock.begins, clock.offsets), clock.begins, clock.offsets)
+
+
+def _piecewise(moment: ir.IntegerValue, begins: Sequence[int], values: Sequence[int]) -> ir.IntegerValue:
+    """The value of the last piece that begins not after `moment`: a tree, so that few of its branches are evaluated."""
+    import ibis
+
+    if len(set(values)) == 1:
+        return ibis.literal(values[0], "int64")
+    middle = len(values) // 2
+    before, after = (_piecewise(moment, begins[part], values[part]) for part in (slice(middle), slice(middle, None)))
+    return (moment < begins[middle]).ifelse(before, after)

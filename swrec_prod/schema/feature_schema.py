@@ -18,6 +18,7 @@ from swrec_prod.schema.label import Label
 from swrec_prod.schema.records import SchemaRecord
 from swrec_prod.strict import Strict, dump, load
 
+NO_TIME = "_time"  # the column of moments where the log has none: all rows are of one moment then
 AGE_DIM = 16  # the width of an age bucket's embedding
 
 
@@ -70,7 +71,7 @@ class FeatureSchema(SchemaRecord):
     features: tuple[Feature, ...] = pydantic.Field(min_length=1)
     scenario: Scenario = Scenario()
     labels: tuple[Label, ...] = pydantic.Field(min_length=1)
-    time: str
+    time: str = NO_TIME
     user: str
     request: str | None = None
     weight: str | None = None
@@ -176,6 +177,11 @@ class FeatureSchema(SchemaRecord):
     def save(self, path: str | Path) -> None:
         """Write the schema as YAML."""
         dump(self, path)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the log has moments; else all rows are of one."""
+        return self.time != NO_TIME
 
     @property
     def tasks(self) -> tuple[str, ...]:
