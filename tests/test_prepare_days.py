@@ -36,7 +36,7 @@ from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.files import temporary
 from swrec_prod.prepare.run import prepare
-from swrec_prod.prepare.staging import only_writer
+from swrec_prod.staging.staging import only_writer
 
 pytestmark = pytest.mark.engine
 
@@ -311,7 +311,7 @@ def test_a_day_without_rows_is_a_day(raw: Path, out: Path) -> None:
 
 @pytest.mark.process
 def test_only_one_prepare_writes_to_a_folder(raw: Path, out: Path, tmp_path: Path) -> None:
-    hold = "import sys, time; from pathlib import Path; from swrec_prod.prepare.staging import only_writer\n"
+    hold = "import sys, time; from pathlib import Path; from swrec_prod.staging.staging import only_writer\n"
     hold += "with only_writer(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold, str(out)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "locked\n"

@@ -53,7 +53,7 @@ def test_a_killed_prepare_goes_on_where_it_stopped(raw: Path, out: Path, tmp_pat
     config = tmp_path / "data.yaml"
     config.write_text(yaml.safe_dump(file.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
     program = (
-        "import sys, time\nfrom swrec_prod.prepare import write_local\nfrom swrec_prod.prepare.staging import Staging\n"
+        "import sys, time\nfrom swrec_prod.prepare import write_local\nfrom swrec_prod.staging.staging import Staging\n"
         "from swrec_prod.cli import main\n"
         "write_local.CHUNK_ROWS = 200\nsave = Staging.save\n"
         "def slow(work):\n    save(work)\n    time.sleep(0.1 if len(work.days) < 5 else 60)\n"

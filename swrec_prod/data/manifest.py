@@ -5,7 +5,7 @@
     OUT/requests.parquet                    held-out rows, raw
     OUT/manifest.json                       the Manifest below, written last
 
-`swrec prepare` fills a Manifest day by day and keeps it as its journal until all is there (prepare/staging.py).
+`swrec prepare` fills a Manifest day by day and keeps it as its journal until all is there (staging/staging.py).
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from swrec_prod.prepare import etl
 from swrec_prod.prepare.check import check_columns
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.profile import Profile, check_numbers, day_of
-from swrec_prod.prepare.raw_log import RawLog
 from swrec_prod.raw.source import RawFiles
+from swrec_prod.staging.raw_log import RawLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -35,17 +35,18 @@ from swrec_prod.errors import DataError
 from swrec_prod.files import replaced
 from swrec_prod.logs.fit_days import last_fitted
 from swrec_prod.logs.row_numbers import NumberedBy
-from swrec_prod.prepare import etl, staging
+from swrec_prod.prepare import etl
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.fit import extend, fit
 from swrec_prod.prepare.profile import Profile, number_of
-from swrec_prod.prepare.raw_log import RawLog, changed_days, difference
 from swrec_prod.prepare.requests import held_out_requests
-from swrec_prod.prepare.staging import Staging
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
 from swrec_prod.schema import FeatureSchema
+from swrec_prod.staging import staging
+from swrec_prod.staging.raw_log import RawLog, changed_days, difference
+from swrec_prod.staging.staging import Staging
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

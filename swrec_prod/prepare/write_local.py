@@ -21,8 +21,8 @@ from swrec_prod.prepare import etl
 from swrec_prod.prepare.events import Events
 from swrec_prod.prepare.prepared_rows import columns_of, prepared_rows
 from swrec_prod.prepare.profile import Profile, day_of
-from swrec_prod.prepare.staging import Staging
 from swrec_prod.schema import FeatureSchema
+from swrec_prod.staging.staging import Staging
 
 if TYPE_CHECKING:
     pass

@@ -19,7 +19,7 @@ import pydantic
 from swrec_prod.data.manifest import FORMAT, MANIFEST, Day, Manifest, RawFileRecord, Source, read_manifest
 from swrec_prod.errors import DataError, SwrecError
 from swrec_prod.files import commit, link, locked, remove_leftovers, write_json
-from swrec_prod.prepare.raw_log import RawLog
+from swrec_prod.staging.raw_log import RawLog
 
 JOURNAL, SCRATCH = "journal.json", "scratch"
 OLDER = {"dataset", "fingerprint", "source"}  # what manifests of all formats have
