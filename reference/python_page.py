@@ -28,7 +28,10 @@ PARTS = {  # title -> a sentence, and the names
         ),
     ),
     "Predictions": ("Their columns are on [their page](columns.md#predictions).", ("swrec_prod.evaluate.predictions",)),
-    "Metrics": ("What the [figures](metrics.md) are computed with.", ("swrec_prod.metrics", "swrec_prod.statistics")),
+    "Metrics": (
+        "What the [figures](metrics.md) are computed with.",
+        ("swrec_prod.metrics", "swrec_prod.within_groups", "swrec_prod.statistics"),
+    ),
     "Packages": ("", ("swrec_prod.export.run.export_package", "swrec_prod.export.loaded.Package")),
     "Writing a model": (
         "What a model is given, and what it is; [building blocks](blocks.md) are what it is made of.",

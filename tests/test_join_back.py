@@ -142,6 +142,15 @@ def test_what_is_kept_changes_nothing_else(raw: Path, folder: Path, tmp_path: Pa
     assert (folder / "schema.yaml").read_bytes() == (tmp_path / "without" / "schema.yaml").read_bytes()
 
 
+def test_derived_columns_are_kept_too(tmp_path: Path) -> None:
+    write_users(tmp_path / "raw")
+    write_day(tmp_path / "raw", 1)
+    hour = {"name": "hour", "function": "hour", "of": ["time"]}
+    prepare(data_file(keep=("hour",), schema={"derived": [hour]}), tmp_path / "raw", tmp_path / "out")
+    rows = prepared_rows(tmp_path / "out")
+    assert rows["keep:hour"].to_pylist() == [moment.hour for moment in rows["time"].to_pylist()]
+
+
 def test_both_engines_keep_alike(cluster_engine: Engine, raw: Path, folder: Path, tmp_path: Path) -> None:
     prepare(data_file(keep=KEPT), raw, tmp_path / "cluster", engine="cluster")
     assert contents(tmp_path / "cluster") == contents(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import typer
 
@@ -23,6 +24,7 @@ from swrec_prod.summary import METRICS
 
 RECORDS = {"data file": DataFile, "run file": RunConfig} | {f"source {d.name}": d.options for d in DATASETS.values()}
 EXPLAIN = "write `{0}: what it is.` into the docstring of {1}, at the beginning of a line or sentence"
+CARRIED = {"raw:item": pa.string(), "keep:column": pa.int64()}
 EVERY_KIND = """
 name: all
 time: time
@@ -77,7 +79,7 @@ def names_of(docstring: str | None) -> set[str]:
 
 def test_every_column_of_prepared_days_is_explained(tmp_path) -> None:
     (tmp_path / "schema.yaml").write_text(EVERY_KIND)
-    stored = day_files.stored_schema(FeatureSchema.load(tmp_path / "schema.yaml"), has_split=True, carried={})
+    stored = day_files.stored_schema(FeatureSchema.load(tmp_path / "schema.yaml"), has_split=True, carried=CARRIED)
     assert set(stored.names) <= names_of(day_files.__doc__)
 
 

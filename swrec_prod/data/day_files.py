@@ -22,6 +22,8 @@
     <sequence>.<field>         list             what else is known of each; of a field that is a bag, the values of all
                                                 behaviours one after the other
     <sequence>.<field>.length  list of int32    how many of those each behaviour has
+    raw:item                   as in the log    the item that the row is about, for predictions
+    keep:<column>              as in the log    a column that the data file keeps, for predictions
 
 Row 0 of a table stands for unknown and missing values; a missing number is what its encoder makes of it.
 
@@ -55,9 +57,13 @@ TASK_COLUMNS = ("label_", "prob_", "score_", "logit_", "interest_logit", "scenar
 KINDS = {"id": pa.int32(), "bag": IDS, "dense": pa.float32()}
 
 
-def is_prediction(name: str) -> bool:
-    """Whether predictions have a column of this name without its being kept."""
-    return name.lower() in ROW_COLUMNS or name.lower().startswith(TASK_COLUMNS)
+def check_keep(keep: Sequence[str]) -> None:
+    """Raises ValueError when a column cannot be kept by its name."""
+    for i, name in enumerate(keep):
+        if name in keep[:i]:
+            raise ValueError(f"keep names {name!r} twice")
+        if name.lower() in ROW_COLUMNS or name.lower().startswith(TASK_COLUMNS):
+            raise ValueError(f"keep: predictions have a column {name!r} of their own; rename the raw one")
 
 
 def item_feature(schema: FeatureSchema) -> Feature | None:

@@ -1,8 +1,8 @@
 """The predictions file: one row a scored candidate, everything that judging it later needs, no inference.
 
     row int64, day string, scenario string, user      who was shown what, where and when
-    time timestamp, request string, item, weight      the same, where the prepared folder has it: item as in the raw log
-    the columns that the data file keeps              under their own names, as in the raw log
+    time timestamp, request string, item, weight      the same, where the prepared folder has it; item as in the raw log
+    <column>                                          one that the data file's `keep` names, as in the raw log
     label_<task>, prob_<task>, score_<task>           what happened, the calibrated probability, the ranking score
     interest_logit, scenario_logit                    models with the causal split; suffixed _<task> with several tasks
     logit_<task>_given_<first>                        tasks that follow another (the schema's `after`):

@@ -12,7 +12,7 @@ import pydantic
 
 from swrec_prod import shipped
 from swrec_prod.behaviours.seed import Seed
-from swrec_prod.data.day_files import is_prediction
+from swrec_prod.data.day_files import check_keep
 from swrec_prod.datasets import DATASETS, Dataset
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.logs.duplicates import Deduplicate
@@ -77,11 +77,7 @@ class DataFile(Strict):
     @pydantic.field_validator("keep")
     @classmethod
     def _are_free(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
-        for i, name in enumerate(keep):
-            if name in keep[:i]:
-                raise ValueError(f"keep names {name!r} twice")
-            if is_prediction(name):
-                raise ValueError(f"keep: predictions have a column {name!r} of their own; rename the raw one")
+        check_keep(keep)
         return keep
 
     @pydantic.field_validator("fit_until", mode="before")

@@ -91,7 +91,7 @@ def needed(schema: FeatureSchema, more: Sequence[str] = ()) -> list[str]:
     names += [name for name in (schema.request, schema.weight) if name]
     names += [column for f in schema.features for column in f.raw_columns.values()]
     names += read_columns(schema)
-    return list(dict.fromkeys([*(raw for name in names for raw in schema.raw_of(name)), *more]))
+    return list(dict.fromkeys(raw for name in (*names, *more) for raw in schema.raw_of(name)))
 
 
 def serving_types(schema: FeatureSchema, types: Mapping[str, DataType], untyped: Set[str]) -> dict[str, DataType]:
@@ -167,7 +167,7 @@ def _order(events: ir.Table, data_file: DataFile) -> list[ir.Value]:
     """Time, then all other columns. In lists, where each engine puts missing values elsewhere, they are last."""
     schema = data_file.features
     read = {*needed(schema, data_file.deduplicate.columns), *({ROW} & set(events.columns))} - {schema.time}
-    kept = {*data_file.keep} - read - {schema.time}
+    kept = {*events.columns} - read - {schema.time, DAY, HOUR}
     in_order = sorted(read, key=lambda name: ("row" if name == ROW else name, name))
     columns = [events[name] for name in (schema.time, *in_order, *sorted(kept))]
     return [c.map(lambda value: value.cast("string").fill_null(LAST)) if c.type().is_array() else c for c in columns]
