@@ -151,6 +151,47 @@ def test_derived_columns_are_kept_too(tmp_path: Path) -> None:
     assert rows["keep:hour"].to_pylist() == [moment.hour for moment in rows["time"].to_pylist()]
 
 
+def placed(raw: Path, out: Path, engine: str = "local") -> Path:
+    """Prepared with the place of every row: day 2 has its rows in two files."""
+    write_users(raw)
+    write_day(raw, 1)
+    two = rows_of_day(2)
+    for part, rows in enumerate((two.slice(0, 25), two.slice(25))):
+        write_day(raw, 2, rows, part)
+    options = data_file().options | {"raw_place": True}
+    prepare(data_file(options=options, keep=("raw_file", "raw_row")), raw, out, engine=engine)
+    return out
+
+
+def test_a_row_knows_its_file_and_its_place_there(tmp_path: Path) -> None:
+    rows = prepared_rows(placed(tmp_path / "raw", tmp_path / "out"))
+    assert len(set(zip(rows["keep:raw_file"].to_pylist(), rows["keep:raw_row"].to_pylist(), strict=True))) == 120
+    assert sorted(pc.unique(rows["keep:raw_file"]).to_pylist()) == [
+        "log/day=2024-05-01/part-0.parquet", "log/day=2024-05-02/part-0.parquet", "log/day=2024-05-02/part-1.parquet",
+    ]  # fmt: skip
+    for file in pc.unique(rows["keep:raw_file"]).to_pylist():
+        of_file = rows.filter(pc.equal(rows["keep:raw_file"], file))
+        raw = pq.read_table(tmp_path / "raw" / file, partitioning=None).take(of_file["keep:raw_row"].combine_chunks())
+        assert of_file["raw:item"].to_pylist() == raw["item"].to_pylist()
+        assert of_file["request"].to_pylist() == raw["session"].to_pylist()
+        assert of_file["time"].to_pylist() == raw["time"].to_pylist()
+
+
+def test_both_engines_know_the_place_of_a_row(cluster_engine: Engine, tmp_path: Path) -> None:
+    for engine in ("local", "cluster"):
+        placed(tmp_path / "raw", tmp_path / engine, engine)
+    assert contents(tmp_path / "cluster") == contents(tmp_path / "local")
+
+
+@pytest.mark.parametrize("column", ["Raw_row", "file_row_number"])
+def test_a_log_with_such_a_column_is_refused(tmp_path: Path, column: str) -> None:
+    write_users(tmp_path / "raw")
+    write_day(tmp_path / "raw", 1, **{column: range(60)})
+    options = data_file().options | {"raw_place": True}
+    with pytest.raises(DataError, match=f"column '{column}' has the name of the number of a row in its file; rename"):
+        prepare(data_file(options=options, keep=("raw_row",)), tmp_path / "raw", tmp_path / "out")
+
+
 def test_both_engines_keep_alike(cluster_engine: Engine, raw: Path, folder: Path, tmp_path: Path) -> None:
     prepare(data_file(keep=KEPT), raw, tmp_path / "cluster", engine="cluster")
     assert contents(tmp_path / "cluster") == contents(folder)

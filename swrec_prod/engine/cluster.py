@@ -60,18 +60,23 @@ class ClusterEngine:
         self._names = count()
         self._again: dict[Path, Callable[[LocalEngine], ir.Table]] = {}
 
-    def parquet(self, files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = ()) -> ir.Table:
+    def parquet(
+        self, files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = (), numbered: str | None = None
+    ) -> ir.Table:
         """See contract.Engine."""
-        footers = check_parquet(files, of_files)
+        footers = check_parquet(files, of_files, (numbered,) if numbered else ())
         self.notes += footers.notes
         self._parquet += files
         with self._translated_errors():
             parts = [self._part(footers.stored, dict(others), paths) for others, paths in footers.groups.items()]
+            if numbered:
+                parts = [part.withColumn(numbered, functions.col("_metadata.row_index")) for part in parts]
             if footers.of_files:
                 parts = [self._with_columns(part, files, footers.of_files) for part in parts]
             rows = parts[0] if len(parts) == 1 and not any(footers.groups) else self._joined(footers.stored, parts)
             table = self._table(rows)
-        return _converted(table, footers.stored).select(*footers.stored.names, *footers.of_files)
+        more = [numbered] if numbered else []
+        return _converted(table, footers.stored).select(*footers.stored.names, *footers.of_files, *more)
 
     def text(
         self,

@@ -25,14 +25,17 @@ class Engine(Protocol):
     name: str
     notes: list[str]
 
-    def parquet(self, files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = ()) -> ir.Table:
+    def parquet(
+        self, files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = (), numbered: str | None = None
+    ) -> ir.Table:
         """The rows of Parquet files.
 
         A column that only some of them have is missing values elsewhere, and a line in `notes`. of_files: for each file
         columns of strings that its rows have beside those in it, one value a file; one that all files hold is theirs.
+        numbered: the name of one more column, int64: each row's place in its file, from 0.
 
         Raises DataError for a file that is missing or damaged, for a column whose type changes between files, and for
-        one of `of_files` that only some of them hold.
+        one of `of_files` that only some of them hold, or a column `numbered` of their own.
         """
 
     def text(

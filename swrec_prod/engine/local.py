@@ -23,6 +23,7 @@ from swrec_prod.engine.parquet import check_parquet, damaged, not_utf8
 from swrec_prod.errors import DataError, SwrecError
 
 FILE = "file__"  # the file of a row
+NUMBER = "file_row_number"  # what DuckDB calls its place there
 MEMORY = "2GB"  # of DuckDB itself; what is larger is spilled to the scratch folder
 # messages about a full disk, and about the limit that DuckDB sets itself on one
 FULL = ("No space left on device", "max_temp_directory_size")
@@ -52,13 +53,16 @@ class LocalEngine:
         self._names = count()
         self._failure: SwrecError | None = None
 
-    def parquet(self, files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = ()) -> ir.Table:
+    def parquet(
+        self, files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = (), numbered: str | None = None
+    ) -> ir.Table:
         """See contract.Engine."""
-        footers = check_parquet(files, of_files)
+        footers = check_parquet(files, of_files, (numbered, NUMBER) if numbered else ())
         self.notes += footers.notes
         self._parquet += files
         options: dict[str, Any] = {"union_by_name": True, "hive_partitioning": False, "binary_as_string": True}
         options |= {"filename": FILE} if footers.of_files else {}
+        options |= {NUMBER: True} if numbered else {}
         names = [str(f) for f in files]
         with self._translated_errors():
             rows = self.con.read_parquet(names, **options)
@@ -66,6 +70,7 @@ class LocalEngine:
             text = {name: pa.array(values, pa.string()) for name, values in footers.of_files.items()}
             known = self.materialise(ibis.memtable(pa.table({FILE: names, **text})))
             rows = rows.inner_join(known, FILE).drop(FILE)
+        rows = rows.rename({numbered: NUMBER}) if numbered else rows
         return _normal(rows, normal_schema(footers.stored))
 
     def text(

@@ -34,15 +34,20 @@ class Footers(NamedTuple):
     of_files: dict[str, list[str | None]]
 
 
-def check_parquet(files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = ()) -> Footers:
+def check_parquet(
+    files: Sequence[Path], of_files: Sequence[Mapping[str, str | None]] = (), taken: Sequence[str] = ()
+) -> Footers:
     """Open the footer of each of the files, of which there must be one or more. of_files: see contract.Engine.parquet.
+    taken: names in small letters that no column may have.
 
     Raises DataError naming a file that is missing or damaged, or file and column where a type is not that of the file
-    before (numbers are widened), or a name differs from another in capital letters only: SQL would take both for one.
+    before (numbers are widened), a name is taken, or differs from another in capital letters only: SQL would take both
+    for one.
     """
     with ThreadPoolExecutor(READERS) as pool:
         schemas = list(pool.map(_footer, files))
     _check_names(files, schemas)
+    _check_taken(files, schemas, taken)
     stored = _types(files, schemas)
     groups: dict[frozenset[tuple[str, pa.DataType]], list[Path]] = {}
     for path, schema in zip(files, schemas, strict=True):
@@ -50,6 +55,13 @@ def check_parquet(files: Sequence[Path], of_files: Sequence[Mapping[str, str | N
         groups.setdefault(frozenset((field.name, field.type) for field in others), []).append(path)
     of_paths = _columns_of_files(files, schemas, of_files)
     return Footers(pa.schema(list(stored.items())), groups, _partial(files, schemas), of_paths)
+
+
+def _check_taken(files: Sequence[Path], schemas: Sequence[pa.Schema], taken: Sequence[str]) -> None:
+    for path, schema in zip(files, schemas, strict=True):
+        for name in schema.names:
+            if name.lower() in taken:
+                raise DataError(f"{path}: column {name!r} has the name of the number of a row in its file; rename it")
 
 
 def _types(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:

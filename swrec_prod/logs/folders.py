@@ -47,7 +47,7 @@ def described(paths: Sequence[Path], root: Path) -> RawFiles:
     _check_days(paths, days)
     _check_columns(paths, columns)
     return tuple(
-        RawFile(path, day, columns=tuple(sorted(of.items())))
+        RawFile(path, day, columns=tuple(sorted(of.items())), below=path.relative_to(root).as_posix())
         for path, day, of in zip(paths, days, columns, strict=True)
     )
 

@@ -19,6 +19,7 @@ from swrec_prod.raw.source import Dataset, PlacedOptions, RawFiles
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+RAW_FILE, RAW_ROW = "raw_file", "raw_row"  # where a row lies
 PREPARED = ("manifest.json", "schema.yaml")  # in the folder that prepare makes
 
 
@@ -30,6 +31,8 @@ class ParquetOptions(PlacedOptions):
     time: the column of moments; left out where the schema names none.
     scenario: a column that becomes a string where it holds whole numbers.
     keep: rows to keep, {column: [values]}, of the log or of what is joined.
+    raw_place: whether the log has two columns more: `raw_file`, a row's file below --raw, and `raw_row`, its place
+        there, from 0.
 
     Files of one day (`day=2024-05-01`, `date=`, `dt=`, `ds=` or `year=2024/month=05/day=01` folders, `2024-05-01` or
     `20240501` in their names) are prepared day by day; then all files of the log must say their day, and hold rows of
@@ -42,6 +45,7 @@ class ParquetOptions(PlacedOptions):
     time: Time | None = Time()
     scenario: str = "scenario"
     keep: dict[str, tuple[bool | int | str, ...]] = pydantic.Field(default_factory=dict)
+    raw_place: bool = False
 
 
 def locate(raw: Path | None, cache: Path, options: ParquetOptions) -> RawFiles:
@@ -100,7 +104,8 @@ def read(engine: Engine, files: RawFiles, options: ParquetOptions) -> ir.Table:
     """
     log = [file for file in files if file.table is None]
     place = log[0].path
-    table = engine.parquet([file.path for file in log], [dict(file.columns) for file in log])
+    columns = [dict(file.columns) | ({RAW_FILE: file.below} if options.raw_place else {}) for file in log]
+    table = engine.parquet([file.path for file in log], columns, RAW_ROW if options.raw_place else None)
     table = joined(engine, table, files, options.join, Moments(options.time, options.clock), str(place))
     for column, values in options.keep.items():
         table = _filtered(table, column, values, place)

@@ -45,12 +45,14 @@ class RawFile:
         everything is prepared again.
     table: the table of attributes that the file belongs to, by its name in the options; None for a file of the log.
     columns: name and value of the columns that the names of its folders give to all its rows; None: missing.
+    below: its path below the raw folder, with slashes; "" where nothing asks for it.
     """
 
     path: Path
     day: date | None = None
     table: str | None = None
     columns: tuple[tuple[str, str | None], ...] = ()
+    below: str = ""
 
 
 RawFiles = tuple[RawFile, ...]
