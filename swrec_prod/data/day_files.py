@@ -67,14 +67,11 @@ def check_keep(keep: Sequence[str]) -> None:
 
 
 def item_feature(schema: FeatureSchema) -> Feature | None:
-    """The feature that says which item a row is about: the one that the behaviours of the first sequence are of, else
-    the first `id` of side `item` that is not a bucket of numbers; None where there is no such feature.
+    """The feature that says which item a row is about: the first `id` of side `item` that is not a bucket of numbers;
+    None where there is no such feature.
     """
-    sequences = schema.of_kind("sequence")
-    if sequences:
-        return schema.feature(sequences[0].table)
     ids = (f for f in schema.of_kind("id") if f.side == "item")
-    return next((f for f in ids if f.encoder is None or f.encoder.kind != "bucketize"), None)
+    return next((f for f in ids if f.encoder is None or f.encoder.kind not in ("bucketize", "quantile")), None)
 
 
 def carried_columns(schema: FeatureSchema, keep: Sequence[str]) -> dict[str, str]:
