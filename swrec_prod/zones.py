@@ -45,10 +45,15 @@ class Clock(NamedTuple):
     def midnights(self, days: np.ndarray) -> np.ndarray:
         """When days begin at the place, microseconds since 1970 UTC, int64 [N]. days: since 1970 [N]."""
         local = days * DAY_US
-        return local - self._offset(local - self._offset(local))  # an offset of the day before may hold at its midnight
+        return local - np.array(self.offsets)[np.searchsorted(np.array(self.local_begins), local, side="right") - 1]
 
-    def _offset(self, moments: np.ndarray) -> np.ndarray:
-        return np.array(self.offsets)[np.searchsorted(np.array(self.begins), moments, side="right") - 1]
+    @property
+    def local_begins(self) -> tuple[int, ...]:
+        """From when on each offset holds by the place's own clock [K]: of what it shows twice the first counts, and a
+        day whose midnight it leaves out begins where it goes on.
+        """
+        changes = zip(self.begins[1:], self.offsets, self.offsets[1:], strict=False)
+        return (NEVER, *(begin + before + (after > before) for begin, before, after in changes))
 
     def day(self, moment: int) -> int:
         """The place's days since 1970-01-01."""

@@ -53,7 +53,7 @@ def local_hours(moment: ir.IntegerValue, clock: Clock) -> ir.IntegerValue:
 def midnights(days: ir.IntegerValue, clock: Clock) -> ir.IntegerValue:
     """Clock.midnights as an expression. days: since 1970."""
     local = days * DAY_US
-    return local - _piecewise(local - _piecewise(local, clock.begins, clock.offsets), clock.begins, clock.offsets)
+    return local - _piecewise(local, clock.local_begins, clock.offsets)
 
 
 def _piecewise(moment: ir.IntegerValue, begins: Sequence[int], values: Sequence[int]) -> ir.IntegerValue:
