@@ -153,6 +153,11 @@ def test_a_table_comes_back_from_memory_and_from_parquet_as_it_was(each_engine: 
     assert each_engine.arrow(each_engine.from_arrow(kinds().slice(0, 0))).equals(kinds().slice(0, 0))
 
 
+def test_bytes_in_memory_stay_bytes(each_engine: Engine) -> None:
+    table = pa.table({"x": pa.array([b"\xff\0", None], pa.binary())})
+    assert each_engine.arrow(each_engine.from_arrow(table).order_by("x")).equals(table)
+
+
 def test_microseconds_of_a_timestamp(each_engine: Engine) -> None:
     moments = [datetime(1969, 12, 31, 23, 59, 59, 999_999), datetime(2024, 7, 1, 12, 0, 0, 5), None]
     table = pa.table(

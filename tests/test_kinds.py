@@ -165,6 +165,12 @@ def test_ids_of_bools_floats_and_bytes(prepared: Path) -> None:
 
 
 @pytest.mark.engine
+def test_what_is_kept_raw_is_as_wide_on_every_day(prepared: Path) -> None:
+    kinds = {pq.read_schema(path).field("raw:item").type for path in prepared.glob("day=*/*.parquet")}
+    assert kinds == {pa.float64()}, "brand, the item here, is int32 on some days and floating on others"
+
+
+@pytest.mark.engine
 def test_held_out_requests_have_all_of_it_raw_and_encode_as_prepared(prepared: Path) -> None:
     asked, encoders = pq.read_table(prepared / "requests.parquet"), Encoders.load(prepared)
     rows = read(prepared)

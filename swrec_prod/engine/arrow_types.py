@@ -1,7 +1,6 @@
 """One Arrow type for each meaning, whatever an engine or a file calls it: both engines take and give these types only.
 
-string      also large_string, string_view, dictionaries of strings, null (a column without any value), and bytes, of
-            which some writers leave out that they are text
+string      also large_string, string_view, dictionaries of strings, and null (a column without any value)
 list<item>  also large and fixed-size lists
 int64       also uint32 and uint64; int32 is also uint16, int16 also uint8
 timestamp   in microseconds: with the zone UTC, or without one
@@ -16,9 +15,8 @@ SIGNED = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64
 RENAMED = {
     pa.large_string(): pa.string(),
     pa.string_view(): pa.string(),
-    pa.binary(): pa.string(),
-    pa.large_binary(): pa.string(),
-    pa.binary_view(): pa.string(),
+    pa.large_binary(): pa.binary(),
+    pa.binary_view(): pa.binary(),
     pa.float16(): pa.float32(),
     pa.date64(): pa.date32(),
     pa.null(): pa.string(),

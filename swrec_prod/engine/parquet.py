@@ -158,7 +158,14 @@ def _footer(path: Path) -> pa.Schema:
 def _stored_type(kind: pa.DataType, int96: bool) -> pa.DataType:
     """int96: timestamps of old writers; Arrow calls them nanoseconds, engines read microseconds."""
     nanos = pa.types.is_timestamp(kind) and kind.unit == "ns" and not int96
-    return kind if nanos or kind in (pa.uint64(), pa.null()) else normal_type(kind)
+    return kind if nanos or kind in (pa.uint64(), pa.null()) else _text(normal_type(kind))
+
+
+def _text(kind: pa.DataType) -> pa.DataType:
+    """Bytes are text: some writers leave out that they are."""
+    if pa.types.is_list(kind):
+        return pa.list_(pa.field("item", _text(kind.value_type)))
+    return pa.string() if kind == pa.binary() else kind
 
 
 def _check_names(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> None:

@@ -124,7 +124,10 @@ class Events:
         wanted = {name: self._types[name] for name in needed if name in self._types}
         untyped_here = {name for name, kind in wanted.items() if name in untyped and types[name] != kind}
         absent = [name for name in wanted if name not in types or name in untyped_here]
-        table = table.mutate(**{name: ibis.null(wanted[name]) for name in absent})
+        # numbers are as wide on every day, whichever days are read together
+        narrow = [name for name, kind in wanted.items() if name not in absent and types[name] != kind]
+        widened = {name: table[name].cast(wanted[name]) for name in narrow}
+        table = table.mutate(**{name: ibis.null(wanted[name]) for name in absent}, **widened)
         columns, name = dict(table.schema().items()), self.name(days)
         columns |= derived_types(self.derived, columns, name)
         check_columns(self.schema, columns, name, *more)

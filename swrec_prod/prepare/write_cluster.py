@@ -50,7 +50,8 @@ def spread_days(
     latest = latest_before(engine, encoders, work.files_before(days[0]), events.seeds.behaviours(encoders))
     with_unit = columns.append(pa.field("_unit", pa.int64()))
     lists = engine.map_groups(inside, "_group", partial(_with_lists, encoders, columns, latest, keep), with_unit)
-    write = partial(_write, work.folder, work.scratch, encoders.schema, columns)
+    # pickled, the type of a list of one length forgets that its elements are not null
+    write = partial(_write, work.folder, work.scratch, encoders.schema, columns.serialize().to_pybytes())
     written = engine.arrow(engine.map_groups(lists, "_unit", write, WRITTEN)).sort_by("path").to_pylist()
     for day in days:
         files, counts = [], ValueCounts(encoders.schema, columns)
@@ -74,8 +75,12 @@ def _with_lists(
     return rows.part(0, len(events)).select(columns.names).cast(columns).append_column("_unit", events["_unit"])
 
 
-def _write(folder: Path, scratch: Path, schema: FeatureSchema, columns: pa.Schema, rows: pa.Table) -> pa.Table:
-    """Write one file, whole, by a rename, as a cluster may do the same work twice at a time; gives its record."""
+def _write(folder: Path, scratch: Path, schema: FeatureSchema, stored: bytes, rows: pa.Table) -> pa.Table:
+    """Write one file, whole, by a rename, as a cluster may do the same work twice at a time; gives its record.
+
+    stored: the file's columns and types, serialised.
+    """
+    columns = pa.ipc.read_schema(pa.py_buffer(stored))
     unit = rows["_unit"][0].as_py()
     rows = rows.sort_by([("time", "ascending"), ("row", "ascending")]).select(columns.names)
     with tempfile.TemporaryDirectory(dir=scratch) as aside:
