@@ -24,6 +24,7 @@ from swrec_prod.behaviours.lists import LatestBehaviours
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, nearest
+from swrec_prod.raw.source import RawFile, RawFiles
 from swrec_prod.schema import Feature, FeatureSchema
 from swrec_prod.strict import Strict
 
@@ -101,6 +102,17 @@ def seed_files(name: str, file: str, raw: Path | None) -> list[Path]:
     if not paths:
         raise DataError(f"{root}: no {file} here, which seed {name!r} names")
     return paths
+
+
+def files_of_seeds(seeds: Mapping[str, Seed], raw: Path | None, log: RawFiles, source: str) -> list[RawFile]:
+    """The files of seeds that the source does not list itself. Raises DataError for one that is read as log."""
+    known = {file.path: file.table for file in log}
+    paths = [path for name, seed in seeds.items() for file in seed.files for path in seed_files(name, file, raw)]
+    for path in paths:
+        if path in known and known[path] is None and source == "parquet":
+            remedy = "let options.log name the files of the log only, for example log/**/*.parquet"
+            raise DataError(f"{path}: is named by seed, and is a file of the log too; {remedy}")
+    return [RawFile(path, table=SEED) for path in dict.fromkeys(paths) if path not in known]
 
 
 class Seeds:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.behaviours.seed import SEED, seed_files
+from swrec_prod.behaviours.seed import files_of_seeds
 from swrec_prod.computed.lookup_files import LookupFiles, find_lookups, lookup_records, stored_lookups
 from swrec_prod.data.day_writer import Written
 from swrec_prod.data.manifest import Day, DayFileRecord, FileRecord, Fit, Manifest, Source
@@ -42,7 +42,7 @@ from swrec_prod.prepare.requests import held_out_requests
 from swrec_prod.prepare.staging import Staging
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
-from swrec_prod.raw.source import RawFile, RawFiles
+from swrec_prod.raw.source import RawFile
 from swrec_prod.schema import FeatureSchema
 
 if TYPE_CHECKING:
@@ -105,20 +105,7 @@ def _raw_log(data_file: DataFile, raw: Path | None, cache: Path | None) -> RawLo
     files = data_file.dataset.locate(raw, cache or Path.home() / ".cache" / "swrec", options)
     if data_file.split is not None:  # rows of all days are dealt
         files = tuple(RawFile(file.path, table=file.table) for file in files)
-    return RawLog.of((*files, *_seeds(data_file, raw, files)))
-
-
-def _seeds(data_file: DataFile, raw: Path | None, files: RawFiles) -> list[RawFile]:
-    """The files of seeds that the source does not list itself. Raises DataError for one that is read as log."""
-    known = {file.path: file.table for file in files}
-    paths: list[Path] = []
-    for name, seed in data_file.seed.items():
-        paths += (path for file in seed.files for path in seed_files(name, file, raw))
-    for path in paths:
-        if path in known and known[path] is None and data_file.source == "parquet":
-            remedy = "let options.log name the files of the log only, for example log/**/*.parquet"
-            raise DataError(f"{path}: is named by seed, and is a file of the log too; {remedy}")
-    return [RawFile(path, table=SEED) for path in dict.fromkeys(paths) if path not in known]
+    return RawLog.of((*files, *files_of_seeds(data_file.seed, raw, files, data_file.source)))
 
 
 def _still_good(
