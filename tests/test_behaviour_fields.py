@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dated_log import contents, data_file, day, day_files, prepared_rows, write_day, write_log
+from dated_log import contents, data_file, day, day_files, manifest_of, prepared_rows, write_day, write_log
 from rich_behaviours import SEQUENCES, Reference, behaviours_of, raw_rows, rich_schema
 
 from swrec_prod.encoding.encoders import Encoders
@@ -154,6 +154,20 @@ def test_what_cannot_say_what_a_behaviour_is_is_refused(
     with pytest.raises(DataError) as failure:
         prepare(data_file(schema=schema), raw, tmp_path / "out")
     assert message in str(failure.value)
+
+
+def test_long_histories_are_written_in_small_row_groups(
+    raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swrec_prod.data.day_writer.GROUP_ROWS", 32)
+    monkeypatch.setattr("swrec_prod.data.day_writer.FILE_ROWS", 64)
+    monkeypatch.setattr("swrec_prod.data.day_writer.GROUP_VALUES", 8 * (4 * 4 + 3 * 4))
+    prepare(data_file(schema=rich_schema()), raw, tmp_path / "out")
+    assert prepared_rows(tmp_path / "out").equals(prepared_rows(out))
+    for file in manifest_of(tmp_path / "out")["files"]:
+        groups = pq.ParquetFile(tmp_path / "out" / file["path"]).metadata
+        sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+        assert set(sizes[:-1]) == {8} and len(sizes) == file["row_groups"] and sum(sizes) == file["rows"]
 
 
 def test_a_field_of_the_wrong_type_is_refused(raw: Path, tmp_path: Path) -> None:

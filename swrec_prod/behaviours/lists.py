@@ -150,7 +150,8 @@ class Sequence(NamedTuple):
 
 def age(encoders: Encoders, sequence: str, moment: np.ndarray, time: np.ndarray) -> np.ndarray:
     """How long before `moment` a behaviour at `time` was, int32 [N] buckets; both int64 microseconds [N]."""
-    seconds = np.where(time == UNKNOWN, np.nan, (moment - time) / SECOND)
+    seconds = (moment - time) / SECOND
+    seconds[time == UNKNOWN] = np.nan
     return encoders.encode(f"{sequence}.age", seconds)  # type: ignore[return-value]
 
 

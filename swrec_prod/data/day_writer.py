@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 
 from swrec_prod.data.manifest import DayFileRecord, FileRecord
 from swrec_prod.data.value_counts import ValueCounts
+from swrec_prod.schema import FeatureSchema
 
 GROUP_ROWS = 65_536  # a row group is what a reader holds at once: some 20 MB with 50 behaviours a row
 FILE_ROWS = 16 * GROUP_ROWS
+GROUP_VALUES = 2**26  # of ages and fields of behaviours, at most: where histories are long, a row group has fewer rows
 WRITING = {"compression": "lz4", "write_statistics": False, "write_batch_size": GROUP_ROWS}
 
 
@@ -25,15 +27,27 @@ WRITING = {"compression": "lz4", "write_statistics": False, "write_batch_size": 
 Written = Generator[tuple[date, list[DayFileRecord], ValueCounts], None, None]
 
 
+def rows_of_group(schema: FeatureSchema) -> int:
+    """GROUP_ROWS, halved until what is known of behaviours beside item, scenario and time is few enough values."""
+    parts = sum((f.max_length or 0) * (len(f.fields) + (f.age is not None)) for f in schema.of_kind("sequence"))
+    rows = GROUP_ROWS
+    while rows * parts > GROUP_VALUES and rows % 2 == 0:
+        rows //= 2
+    return rows
+
+
 class DayWriter:
     """Writes one day, whose rows arrive in order and in pieces; `close` gives the manifest's records of its files.
 
-    schema: of the rows. counts: takes what is written. first_part: the number of the first file, where others write the
-    ones before it.
+    schema: of the rows. counts: takes what is written. group_rows: of a row group. first_part: the number of the first
+    file, where others write the ones before it.
     """
 
-    def __init__(self, out: Path, day: date, schema: pa.Schema, counts: ValueCounts, first_part: int = 0) -> None:
+    def __init__(
+        self, out: Path, day: date, schema: pa.Schema, counts: ValueCounts, group_rows: int, first_part: int = 0
+    ) -> None:
         self.out, self.day, self.schema, self.counts, self.first_part = out, day, schema, counts, first_part
+        self.group_rows = group_rows
         self.records: list[DayFileRecord] = []
         self._waiting: list[pa.Table] = []
         self._file: pq.ParquetWriter | None = None
@@ -42,10 +56,10 @@ class DayWriter:
     def write(self, rows: Callable[[int, int], pa.Table], first: int, last: int) -> None:
         """The next rows: `rows(first, last)`, asked for a row group at a time, since their lists are large."""
         while first < last:
-            end = min(first + GROUP_ROWS - sum(piece.num_rows for piece in self._waiting), last)
+            end = min(first + self.group_rows - sum(piece.num_rows for piece in self._waiting), last)
             self._waiting.append(rows(first, end))
             first = end
-            if sum(piece.num_rows for piece in self._waiting) == GROUP_ROWS:
+            if sum(piece.num_rows for piece in self._waiting) == self.group_rows:
                 self._flush()
 
     def close(self) -> list[DayFileRecord]:
@@ -61,7 +75,7 @@ class DayWriter:
         self._waiting = []
         if self._file is None:
             self._file = pq.ParquetWriter(self._path(), self.schema, use_dictionary=_texts(self.schema), **WRITING)
-        self._file.write_table(group, row_group_size=GROUP_ROWS)
+        self._file.write_table(group, row_group_size=self.group_rows)
         self.counts.add(group)
         self._rows += group.num_rows
         if self._rows == FILE_ROWS:
@@ -70,7 +84,7 @@ class DayWriter:
     def _finish_file(self) -> None:
         assert self._file is not None
         self._file.close()
-        groups = -(-self._rows // GROUP_ROWS)
+        groups = -(-self._rows // self.group_rows)
         file = FileRecord.of(self.out, self._path())
         self.records.append(DayFileRecord(**dict(file), day=self.day, rows=self._rows, row_groups=groups))
         self._file, self._rows = None, 0

@@ -167,5 +167,7 @@ class Buckets:
     def __call__(self, values: Values, feature: str) -> np.ndarray:
         """int32 [N]."""
         numbers = floats(values, feature)
-        ids = np.searchsorted(self.boundaries, numbers, side="right") + 1
-        return np.where(np.isnan(numbers), 0, ids).astype(np.int32)
+        ids = np.searchsorted(self.boundaries, numbers, side="right").astype(np.int32)
+        ids += 1
+        ids[np.isnan(numbers)] = 0
+        return ids

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from swrec_prod.behaviours.history import LatestByFeature, latest_before
 from swrec_prod.behaviours.windowed import windowed
-from swrec_prod.data.day_writer import FILE_ROWS, DayWriter, Written
+from swrec_prod.data.day_writer import FILE_ROWS, DayWriter, Written, rows_of_group
 from swrec_prod.data.manifest import DayFileRecord
 from swrec_prod.data.value_counts import ValueCounts
 from swrec_prod.encoding.encoders import Encoders
@@ -84,8 +84,8 @@ def _write(folder: Path, scratch: Path, schema: FeatureSchema, stored: bytes, ro
     unit = rows["_unit"][0].as_py()
     rows = rows.sort_by([("time", "ascending"), ("row", "ascending")]).select(columns.names)
     with tempfile.TemporaryDirectory(dir=scratch) as aside:
-        counts = ValueCounts(schema, columns)
-        writer = DayWriter(Path(aside), day_of(unit // PARTS), columns, counts, first_part=unit % PARTS)
+        counts, group_rows, (day, part) = ValueCounts(schema, columns), rows_of_group(schema), divmod(unit, PARTS)
+        writer = DayWriter(Path(aside), day_of(day), columns, counts, group_rows, first_part=part)
         writer.write(lambda first, end: rows.slice(first, end - first), 0, len(rows))
         files = writer.close()
         for file in files:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from swrec_prod.behaviours.history import latest_before
 from swrec_prod.behaviours.windowed import windowed
-from swrec_prod.data.day_writer import DayWriter, Written
+from swrec_prod.data.day_writer import DayWriter, Written, rows_of_group
 from swrec_prod.data.prefetch import prefetched
 from swrec_prod.data.value_counts import ValueCounts
 from swrec_prod.encoding.encoders import Encoders
@@ -36,6 +36,7 @@ def stream_days(
     """Write `days` into the folder of `work`, and give each with its files once it is complete."""
     schema, keep = columns_of(events.data_file, encoders, events.of(days[:1])), events.data_file.keep
     latest = latest_before(engine, encoders, work.files_before(days[0]), events.seeds.behaviours(encoders))
+    group_rows = rows_of_group(encoders.schema)
     writer: DayWriter | None = None
     with closing(prefetched(_chunks(engine, events, encoders.schema, profile, days), 1, name="engine")) as chunks:
         for chunk in chunks:
@@ -44,7 +45,7 @@ def stream_days(
                 if writer is None or writer.day != day:
                     if writer is not None:
                         yield writer.day, writer.close(), writer.counts
-                    writer = DayWriter(work.folder, day, schema, ValueCounts(encoders.schema, schema))
+                    writer = DayWriter(work.folder, day, schema, ValueCounts(encoders.schema, schema), group_rows)
                 writer.write(rows.part, first, last)
             work.save()
     if writer is not None:
