@@ -15,6 +15,7 @@ from swrec_prod.behaviours.seed import Seed
 from swrec_prod.data.day_files import is_prediction
 from swrec_prod.datasets import DATASETS, Dataset
 from swrec_prod.errors import DataError, nearest
+from swrec_prod.negatives.options import Negatives
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.strict import Strict, load, parse
 
@@ -69,6 +70,7 @@ class DataFile(Strict):
     deduplicate: of the rows of a day that are equal in these columns only the first is kept.
     utc_offset: days begin at midnight there.
     seed: what users did before the log begins, by sequence: see behaviours/seed.py.
+    negatives: rows of label 0 that are drawn for the positive ones, for logs of positives only.
     vocabularies: of days that are added later. freeze: new values are unknown values. extend: before a day is added,
         values of the days before it get ids behind the known ones, `min_count` applied to those days; ids never move.
     requests: how many held-out rows are kept raw.
@@ -82,6 +84,7 @@ class DataFile(Strict):
     keep: tuple[str, ...] = ()
     utc_offset: str = pydantic.Field("+00:00", pattern=r"^[+-](0\d|1[0-4]):[0-5]\d$")
     vocabularies: Literal["freeze", "extend"] = "freeze"
+    negatives: Negatives | None = None
     requests: Requests = Requests()
     seed: dict[str, Seed] = pydantic.Field(default_factory=dict)
     features: FeatureSchema = pydantic.Field(alias="schema")
@@ -108,6 +111,8 @@ class DataFile(Strict):
         for name in self.deduplicate:
             if name in (derived.name for derived in self.features.derived):
                 raise ValueError(f"deduplicate: {name!r} is derived; name the columns of the log that it is made of")
+        if self.negatives:
+            self.negatives.item_column(self.features)
         for feature in self.features.features:
             columns = [raw for column in feature.raw_columns.values() for raw in self.features.raw_of(column)]
             known_later = [name for name in columns if name in self.dataset.outcomes]

@@ -133,8 +133,8 @@ def profile(events: ir.Table, schema: FeatureSchema) -> ir.Table:
 
 
 def repeated(events: ir.Table) -> ir.Table:
-    """One row: `rows`, how many row numbers several rows have, and `day`, the first day of those."""
-    numbers = events.group_by(ROW).agg(rows=_.count(), day=_[DAY].min()).filter(_.rows > 1)
+    """One row: `rows`, how many row numbers several rows have or are below 0, and `day`, the first day of those."""
+    numbers = events.group_by(ROW).agg(rows=_.count(), day=_[DAY].min()).filter((_.rows > 1) | (_[ROW] < 0))
     return numbers.agg(rows=_.count(), day=_.day.min())
 
 

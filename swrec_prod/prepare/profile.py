@@ -69,6 +69,12 @@ class Profile:
                 of_name.positives[task] += hour[f"positives_{task}"]
         return {name: traffic[name] for name in (*known, "(unseen)") if name in traffic}
 
+    def classes(self, days: list[date]) -> dict[str, tuple[int, int]]:
+        """All rows and those of label 1, by task, of `days` together."""
+        traffic = [of for day in days for of in self.traffic(day, ()).values()]
+        rows = sum(of.rows for of in traffic)
+        return {task: (rows, sum(of.positives[task] for of in traffic)) for task in self.schema.tasks}
+
     def missing(self, day: date) -> dict[str, int]:
         """How many values of each feature are missing on one day; row 0 and scalers take their place."""
         table, names = self._of(day), checked(self.schema)
@@ -161,11 +167,14 @@ def _pieces(sizes: list[int], limit: int) -> Iterator[tuple[int, int]]:
 
 
 def check_numbers(repeated: pa.Table, place: Callable[[date], str]) -> None:
-    """Raises DataError when rows share a number (etl.repeated): which comes first? place: as in `Profile.check`."""
+    """Raises DataError for numbers that rows share (which comes first?) or that are below 0 (etl.repeated).
+
+    place: as in `Profile.check`.
+    """
     shared = repeated.to_pylist()[0]
     if shared["rows"]:
-        where = f"{place(day_of(shared['day']))}: column {ROW!r} has {shared['rows']:,} values that several rows share"
-        raise DataError(f"{where}; every row of the log needs its own")
+        where = f"{place(day_of(shared['day']))}: column {ROW!r} has {shared['rows']:,} values"
+        raise DataError(f"{where} that several rows share, or below 0; every row of the log needs its own, from 0")
 
 
 def day_of(number: int) -> date:
