@@ -9,6 +9,8 @@ import pydantic
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.strict import Strict
 
+RANGES = ("bucketize", "quantile")  # encoders whose ids are ranges of numbers, and name nothing
+
 
 class Negatives(Strict):
     """Rows of label 0 that are drawn for each positive row (one with a label that is 1), for logs of positives only.
@@ -30,7 +32,8 @@ class Negatives(Strict):
 
     def item_column(self, schema: FeatureSchema) -> str:
         """The raw column that names items. Raises ValueError where that is open, or no id feature."""
-        ids = {f.name: f.source for f in schema.of_kind("id") if f.side == "item"}
+        named = [f for f in schema.of_kind("id") if f.side == "item" and not (f.encoder and f.encoder.kind in RANGES)]
+        ids = {f.name: f.source for f in named}
         held = {f.item for f in schema.of_kind("sequence") if f.item}
         names = [self.item] if self.item else sorted(held) or list(ids)
         if len(names) == 1 and names[0] in ids:
