@@ -33,7 +33,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.losses": 1, "swrec_prod.metrics": 1, "swrec_prod.statistics": 1, "swrec_prod.summary": 1,
     "swrec_prod.within_groups": 1, "swrec_prod.abtest": 1,
     "swrec_prod.models": 2, "swrec_prod.raw": 2, "swrec_prod.encoding": 2,
-    "swrec_prod.data": 3, "swrec_prod.logs": 3,
+    "swrec_prod.data": 3, "swrec_prod.logs": 3, "swrec_prod.negatives": 3,
     "swrec_prod.datasets": 4, "swrec_prod.behaviours": 4, "swrec_prod.computed": 4, "swrec_prod.sparse": 4,
     "swrec_prod.assembly": 4, "swrec_prod.staging": 4,
     "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,

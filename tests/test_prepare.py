@@ -93,7 +93,8 @@ def test_rows_that_share_a_number_are_refused(run: Any) -> None:
     with pytest.raises(DataError, match="column 'row' has a number twice"):
         run(log(row=[0, 0, *range(8)]), toy(split={"random": {}}))
     with pytest.raises(
-        DataError, match="raw: column 'row' has 2 values that several rows share; every row of the log needs its own"
+        DataError,
+        match="raw: column 'row' has 2 values that several rows share, or below 0; every row of the log needs its own",
     ):
         run(log(row=[*range(8), 1, 0]))
 
@@ -131,13 +132,13 @@ def test_a_day_without_rows_has_no_file_and_is_not_fitted(run: Any) -> None:
 def test_with_a_split_only_training_rows_are_behaviours(run: Any) -> None:
     """What a history tells of a valid or test row is its label: nothing may depend on those labels."""
     dealt = {"split": {"random": {"seed": 3, "parts": [0.5, 0.3, 0.2]}}}
-    out, _ = run(log(clicked=[1] * 10, who=["u"] * 10), toy(**dealt), out="one")
+    out, _ = run(log(clicked=[1] * 9 + [0], who=["u"] * 10), toy(**dealt), out="one")
     rows = prepared_rows(out).to_pylist()
-    train = [row for row in rows if row["split"] == "train"]
+    train = [row for row in rows if row["split"] == "train" and row["label_click"]]
     assert len(train) == 5 and any(row["split"] != "train" for row in rows[:-1])
     for row in rows:
         assert row["seen.time"] == [r["time"] for r in train if r["time"] < row["time"]][-3:]
-    other = log(clicked=[int(row["split"] == "train") for row in rows], who=["u"] * 10)
+    other = log(clicked=[row["label_click"] * (row["split"] == "train") for row in rows], who=["u"] * 10)
     same, _ = run(other, toy(**dealt), out="two")
     assert prepared_rows(same).drop(["label_click"]).equals(prepared_rows(out).drop(["label_click"]))
 

@@ -90,8 +90,8 @@ def of_rows(
 
 
 def _happened(feature: Feature, table: pa.Table) -> np.ndarray:
-    """bool [N]: whether a row is a behaviour."""
-    happened = np.ones(len(table), bool)
+    """bool [N]: whether a row is a behaviour; drawn negatives, whose numbers are below 0, are none."""
+    happened = table["row"].to_numpy() >= 0
     for name, value in of_prepared_behaviours(feature, table.column_names).items():
         happened &= pc.equal(table[name].cast(pa.int8()) if name[0] == "@" else table[name], value).to_numpy()
     return happened

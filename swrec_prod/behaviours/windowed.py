@@ -101,8 +101,8 @@ def _of_behaviours(label: str | None, split: str, columns: Sequence[str]) -> dic
 
 
 def _has(rows: ir.Table, values: Mapping[str, int | str]) -> ir.BooleanValue:
-    """Whether a row has these values."""
-    equal = ibis.literal(True)
+    """Whether a row has these values, and happened: drawn negatives have numbers below 0."""
+    equal = rows[ROW if ROW in rows.columns else "row"] >= 0
     for name, value in values.items():
         column = rows[name] if isinstance(value, str) else rows[name].cast("float64")
         equal = equal & (column == value)

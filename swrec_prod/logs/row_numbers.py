@@ -59,13 +59,15 @@ class RowNumbers:
 
 
 def _example(wrong: Mapping[str, Any]) -> str:
-    return "values are missing" if wrong["row"] is None else f"{wrong['row']} is there more than once"
+    if wrong["row"] is None:
+        return "values are missing"
+    return f"{wrong['row']} is {'below 0' if wrong['row'] < 0 else 'there more than once'}"
 
 
 def repeated(events: ir.Table) -> ir.Table:
-    """One row: `rows`, how many row numbers several rows have or are missing, `row`, the least of those, and `day`, the
-    first day of those.
+    """One row: `rows`, how many row numbers several rows have, are missing or below 0 (which says that a row is drawn,
+    see negatives/), `row`, the least of those, and `day`, the first day of those.
     """
     numbers = events.group_by(ROW).agg(rows=_.count(), day=_[DAY].min())
-    numbers = numbers.filter((numbers["rows"] > 1) | numbers[ROW].isnull())
+    numbers = numbers.filter((numbers["rows"] > 1) | numbers[ROW].isnull() | (numbers[ROW] < 0))
     return numbers.agg(rows=_.count(), row=_[ROW].min(), day=_.day.min())

@@ -17,6 +17,7 @@ from swrec_prod.datasets import DATASETS, Dataset
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.logs.duplicates import Deduplicate
 from swrec_prod.logs.random_split import Split
+from swrec_prod.negatives.options import Negatives
 from swrec_prod.raw.source import PlacedOptions
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.strict import Strict, load, parse
@@ -53,6 +54,7 @@ class DataFile(Strict):
     keep: columns of the log that prepared days and predictions carry untouched, for joining and cutting; no model
         reads them.
     seed: what users did before the log begins, by sequence: see behaviours/seed.py.
+    negatives: rows of label 0 that are drawn for the positive ones, for logs of positives only.
     vocabularies: of days that are added later. freeze: new values are unknown values. extend: before a day is added,
         values of the days before it get ids behind the known ones, `min_count` applied to those days; ids never move.
     requests: how many held-out rows are kept raw.
@@ -69,6 +71,7 @@ class DataFile(Strict):
     outcomes: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     vocabularies: Literal["freeze", "extend"] = "freeze"
+    negatives: Negatives | None = None
     requests: Requests = Requests()
     seed: dict[str, Seed] = pydantic.Field(default_factory=dict)
     features: FeatureSchema = pydantic.Field(alias="schema")
@@ -104,6 +107,8 @@ class DataFile(Strict):
         for name in self.deduplicate.columns:
             if name in (derived.name for derived in self.features.derived):
                 raise ValueError(f"deduplicate: {name!r} is derived; name the columns of the log that it is made of")
+        if self.negatives:
+            self.negatives.item_column(self.features)
         for name, seed in self.seed.items():
             seed.check(name, self.features)
         self._check_outcomes()

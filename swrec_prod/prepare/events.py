@@ -15,17 +15,18 @@ import pyarrow as pa
 
 from swrec_prod.behaviours.brought import check_lists
 from swrec_prod.behaviours.seed import SEED, Seeds
-from swrec_prod.computed.columns import derived_types
+from swrec_prod.computed.columns import derived_types, with_derived
 from swrec_prod.computed.lookup_files import LookupFiles, read_lookups
 from swrec_prod.encoding.derived import DerivedColumns
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, nearest
-from swrec_prod.logs.random_split import SPLITS
+from swrec_prod.logs.random_split import SPLITS, RandomSplit
 from swrec_prod.logs.row_numbers import NumberedBy, RowNumbers, repeated
+from swrec_prod.negatives.rows import happened, negatives
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.check import check_columns
 from swrec_prod.prepare.data_file import DataFile
-from swrec_prod.prepare.profile import Profile, check_numbers, day_of
+from swrec_prod.prepare.profile import Profile, check_numbers, day_of, number_of
 from swrec_prod.raw.source import RawFiles
 from swrec_prod.staging.raw_log import RawLog
 
@@ -63,14 +64,22 @@ class Events:
         self.splits: dict[str, int] | None = None  # rows of train, valid and test, once they are dealt
         self.seeds = Seeds(engine, self.schema, data_file.seed, raw, self._first_rows)
         self._views: dict[tuple[date, ...], ir.Table] = {}
+        self._negatives: dict[date, ir.Table] = {}  # of a log with days, evaluated
 
     def of(self, days: list[date]) -> ir.Table:
-        """The events of these days, of all days where the log has none."""
+        """The events of these days, of all days where the log has none, and the negatives that are drawn for them."""
         if not self.log.has_days:
             return self._all
         if (asked := tuple(days)) not in self._views:
-            self._views[asked] = self._numbered(lambda: self.engine.view(self._standard(days)))
+            standard = self._numbered(lambda: self.engine.view(self._standard(days)))
+            self._views[asked] = self._with_negatives(standard, days)
         return self._views[asked]
+
+    def happened(self, days: list[date]) -> ir.Table:
+        """The events without negatives: what behaviours and vocabularies are made of."""
+        if self.log.has_days and self.data_file.negatives:
+            return self.engine.view(self._standard(days))
+        return happened(self.of(days)) if self.data_file.negatives else self.of(days)
 
     def profile(self, days: list[date], *, expected: bool) -> Profile:
         """What there is on these days, checked. expected: no rows at all are an error.
@@ -86,11 +95,16 @@ class Events:
             self.progress(note)
         if profile.rows or expected:
             profile.check(self.name(days), self.log.place)
-            if (row := self.numbers.column) and not self.numbers.are_checked:  # those of etl.standard are unique
-                check_numbers(self.engine.arrow(repeated(events)), row, self.log.place)
+            if not self.data_file.negatives:  # before they are drawn it was checked
+                self._check_numbers(events)
             check_lists(self.engine, events, self.schema, lambda number: self.log.place(day_of(number)))
-            self._tell_repeats(events, profile)
+            self._tell_repeats(self.happened(days), profile)
         return profile
+
+    def _check_numbers(self, events: ir.Table) -> None:
+        """Raises DataError for numbers that are not of one row of the log; those of etl.standard are unique."""
+        if (row := self.numbers.column) and not self.numbers.are_checked:
+            check_numbers(self.engine.arrow(repeated(events)), row, self.log.place)
 
     def name(self, days: list[date]) -> str:
         """What is read of these days, for messages."""
@@ -150,6 +164,32 @@ class Events:
         log = self._read(_read_files(self.log.files))
         return self.engine.materialise(etl.first_days(self.engine, log, self.data_file))
 
+    def _with_negatives(self, events: ir.Table, days: list[date]) -> ir.Table:
+        """`events`, those of `days`, and the negatives of these days, which are drawn once."""
+        if not self.data_file.negatives or not days:
+            return events
+        if new := [day for day in days if day not in self._negatives]:
+            until = self._standard([day for day in self.log.by_day if day <= max(new)])
+            self._negatives |= dict.fromkeys(new, self._draw(until, [number_of(day) for day in new], self.name(new)))
+        tables = list(dict.fromkeys(self._negatives[day] for day in days))
+        drawn = ibis.union(*tables) if len(tables) > 1 else tables[0]
+        return events.union(drawn.filter(drawn[etl.DAY].isin([number_of(day) for day in days])))
+
+    def _draw(self, events: ir.Table, days: list[int] | None, place: str) -> ir.Table:
+        """The negatives of `days`, of all days without them, evaluated. events: those up to and with these days."""
+        assert self.data_file.negatives is not None
+        self._check_numbers(events)
+        raw = events.drop(*(column.name for column in self.schema.derived))
+        outcomes = (*self.data_file.dataset.outcomes, *self.data_file.outcomes)
+        made = negatives(self.engine, raw, etl.DAY, days, self.schema, self.data_file.negatives, outcomes)
+        if made.wanted and not made.made:
+            item = self.data_file.negatives.item_column(self.schema)
+            what = f"{place}: column {item!r} (negatives): nothing to draw for {made.wanted:,} positive rows"
+            advice = "begin with more days, or say `from: all`"
+            raise DataError(f"{what}; their users had met all items that there were; {advice}")
+        self.progress(f"negatives: {made.summary}")
+        return with_derived(self.engine, made.rows, self.derived).select(*events.columns)
+
     def _read(self, files: RawFiles) -> ir.Table:
         table = self.data_file.dataset.read(self.engine, files, self.data_file.parsed_options())
         return table if self.schema.has_time else table.mutate(**{self.schema.time: ibis.literal(0, "int64")})
@@ -172,17 +212,25 @@ class Events:
         self.progress(f"reading {self.data_file.source} from {self.log.files[0].path.parent}")
         # in order, a piece of the log is found without reading all of it
         events = self._numbered(lambda: self.engine.materialise(self._standard([]).order_by(etl.HOUR)))
-        if self.data_file.split is None:
-            return events
+        if self.data_file.split is not None:
+            events = self._dealt(events, self.data_file.split.random)
+        if self.data_file.negatives:
+            drawn = self._draw(events, None, self.data_file.source)
+            events = self.engine.materialise(events.union(drawn).order_by(etl.HOUR))
+        if self.data_file.split is not None:
+            counted = self.engine.arrow(events.group_by(etl.SPLIT).agg(rows=ibis._.count())).to_pylist()
+            self.splits = {name: sum(of["rows"] for of in counted if of[etl.SPLIT] == name) for name in SPLITS}
+        return events
+
+    def _dealt(self, events: ir.Table, split: RandomSplit) -> ir.Table:
+        """The events with the part that each is dealt to. Raises DataError for a row number that is there twice."""
         row = self.engine.arrow(events.select(etl.ROW))[etl.ROW].drop_null().to_numpy()
         if len(np.unique(row)) < len(row):
             where = f"{self.data_file.source}: column 'row'"
             raise DataError(f"{where} has a number twice; every row of the log needs its own")
-        dealt = self.data_file.split.random.deal(row)
-        self.splits = {name: int((dealt == i).sum()) for i, name in enumerate(SPLITS)}
-        names = pa.array(SPLITS).take(pa.array(dealt))
-        split = self.engine.from_arrow(pa.table({etl.ROW: row, etl.SPLIT: names}))
-        return self.engine.materialise(etl.dealt(events, split).order_by(etl.HOUR))
+        names = pa.array(SPLITS).take(pa.array(split.deal(row)))
+        table = self.engine.from_arrow(pa.table({etl.ROW: row, etl.SPLIT: names}))
+        return self.engine.materialise(etl.dealt(events, table).order_by(etl.HOUR))
 
     def check_seeds(self, days: Collection[date]) -> None:
         """Raises DataError for a seed that reaches into the log, which has these days."""
@@ -195,7 +243,7 @@ class Events:
         days = [day for day in self.log.by_day if day <= last]
         if self.log.has_days and not days:
             return pa.table({self.schema.user: pa.array([], pa.string()), self.schema.time: pa.array([], pa.int64())})
-        events = self.of(days)
+        events = self.happened(days)
         early = events.filter(events[self.schema.time] <= until)
         return self.engine.arrow(
             early.group_by(self.schema.user).agg(**{self.schema.time: early[self.schema.time].min()})

@@ -14,6 +14,7 @@ from swrec_prod.encoding.lookup_table import LookupTable
 from swrec_prod.encoding.scaler import Scaler
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
+from swrec_prod.negatives.rows import happened
 from swrec_prod.schema import Feature, FeatureSchema
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def extend(engine: Engine, events: ir.Table, encoders: Encoders) -> Encoders:
 
 
 def _counts(engine: Engine, events: ir.Table, schema: FeatureSchema) -> dict[str, pa.Table]:
-    """`value` and `count` by table, for the tables whose encoders look at values."""
-    counted = {}
+    """`value` and `count` by table, for the tables whose encoders look at values; negatives do not count."""
+    counted, events = {}, happened(events)
     for owner in schema.owners:
         if owner.encoder and owner.encoder.kind in ("vocab", "hash"):
             counts = fitted_values.counts(events, _sharing(schema, owner))

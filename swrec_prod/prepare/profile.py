@@ -70,6 +70,12 @@ class Profile:
                 of_name.positives[task] += hour[f"positives_{task}"]
         return {name: traffic[name] for name in (*known, "(unseen)") if name in traffic}
 
+    def classes(self, days: list[date]) -> dict[str, tuple[int, int]]:
+        """All rows and those of label 1, by task, of `days` together."""
+        traffic = [of for day in days for of in self.traffic(day, ()).values()]
+        rows = sum(of.rows for of in traffic)
+        return {task: (rows, sum(of.positives[task] for of in traffic)) for task in self.schema.tasks}
+
     def missing(self, day: date) -> dict[str, int]:
         """How many values of each feature are missing on one day; row 0 and scalers take their place."""
         table, names = self._of(day), checked(self.schema)
@@ -184,11 +190,12 @@ def _pieces(sizes: list[int], limit: int) -> Iterator[tuple[int, int]]:
 def check_numbers(repeated: pa.Table, column: str, place: Callable[[date], str]) -> None:
     """Raises DataError when rows share a number: which comes first? repeated: of row_numbers. place: of `check`."""
     shared = repeated.to_pylist()[0]
-    if shared["rows"]:
-        where = (
-            f"{place(day_of(shared['day']))}: column {column!r} has {shared['rows']:,} values that several rows share"
-        )
-        raise DataError(f"{where}; every row of the log needs its own, but {shared['row']} is there more than once")
+    if not shared["rows"]:
+        return
+    below = (shared["row"] or 0) < 0
+    what, told = ("below 0", "is below 0") if below else ("that several rows share", "is there more than once")
+    where = f"{place(day_of(shared['day']))}: column {column!r} has {shared['rows']:,} values {what}"
+    raise DataError(f"{where}; every row of the log needs its own, from 0, but {shared['row']} {told}")
 
 
 def day_of(number: int) -> date:

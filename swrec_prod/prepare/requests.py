@@ -39,7 +39,8 @@ def held_out_requests(
     days: the prepared ones, in order. until: the last one that the encoders were fitted on; None where rows are dealt.
     """
     unseen, limit = _unseen(events, schema, days, until)
-    return request_table(engine, events.of(list(days)), events.data_file, schema, unseen, limit, events.seeds.lists)
+    happened = events.happened(list(days))
+    return request_table(engine, happened, events.data_file, schema, unseen, limit, events.seeds.lists)
 
 
 def _unseen(
@@ -90,8 +91,9 @@ def request_table(
 ) -> pa.Table:
     """Rows with raw values: row, time, user, day, scenario, label_<task>, features by name, sequences as lists.
 
-    events: etl.standard. unseen: those of them that the encoders have not seen and that are chosen from: the latest
-    whole requests that begin among `limit` rows of each scenario (see `limits`). schema: resolved.
+    events: etl.standard, which histories are made of. unseen: the rows that the encoders have not seen and that are
+    chosen from: the latest whole requests that begin among `limit` rows of each scenario (see `limits`). schema:
+    resolved.
     """
     candidates = _candidates(engine, unseen, schema, limit)
     group = _groups(candidates, [schema.scenario.column, *_keys(schema)])

@@ -202,6 +202,8 @@ class _Preparing:
                 self.progress(f"{day}: {what}")
         todo = changed.keys() | (damaged.keys() - self.work.days.keys())
         earliest = min(changed, default=date.max)
+        if todo and self.data_file.negatives:
+            self._check_pool()
         if why := self._looks_back():
             behind = [day for day in self.log.by_day if day > earliest and day in self.work.days]
             if behind:
@@ -216,6 +218,8 @@ class _Preparing:
         """Why days depend on those before them; None where they do not."""
         if self.schema.of_kind("sequence"):
             return "their histories reach back"
+        if self.data_file.negatives:
+            return "their negatives reach back"
         return "rows that it has are dropped there: deduplicate looks back" if self._in_all_days else None
 
     @property
@@ -237,6 +241,13 @@ class _Preparing:
             where = f"{self.work.out}: day {earliest} is new or changed, and {lost[0]} behind it must be prepared again"
             raise DataError(f"{where}, but the raw log no longer has it; bring it back, or prepare into another folder")
 
+    def _check_pool(self) -> None:
+        """Raises DataError when days that items are drawn from are no longer in the raw log."""
+        gone = [day for day in self.work.days if day not in self.log.by_day]
+        if gone:
+            where = f"{self.work.out}: negatives are drawn from the raw log of all days, which no longer has {gone[0]}"
+            raise DataError(f"{where}; bring it back, or prepare into another folder")
+
     def _encoders(self, profile: Profile, todo: list[date]) -> Encoders:
         """Those of the folder, extended where that is wanted; fitted where there are none."""
         encoders = self._fit(profile) if self.journal.fit is None else self._extended(self.journal.fit, profile, todo)
@@ -254,7 +265,7 @@ class _Preparing:
             days = [day for day in self.log.by_day if until < day < todo[0] and day in self.work.days]
             if days:
                 self.progress(f"extending vocabularies by {days[0]}..{days[-1]}")
-                encoders = extend(self.engine, self.events.of(days), encoders)
+                encoders = extend(self.engine, self.events.happened(days), encoders)
                 fitted.until = days[-1]
         return encoders
 
@@ -265,12 +276,28 @@ class _Preparing:
         if not fitted.rows:
             days = f"days are {profile.days[0]}..{profile.days[-1]}"
             raise DataError(f"{self.data_file.source}: no row to fit vocabularies on ({fitted.rule}; {days})")
+        self._check_classes(profile, fitted)
         self.progress(f"fitting encoders on {fitted.rows:,} of {profile.rows:,} rows")
         if fitted.rows == profile.rows:
             rule = fitted.rule if fitted.until is None else f"{fitted.rule}, and the last day is {fitted.until}"
             self.progress(f"{rule}: no rows are left to judge a model on, until later days are added")
         self.journal.fit = fitted
         return fit(self.engine, events, schema, self.events.derived.lookups)
+
+    def _check_classes(self, profile: Profile, fitted: Fit) -> None:
+        """Raises DataError for a label that is 1 in all training rows; one that is 0 in all of them is said."""
+        days = [day for day in profile.days if fitted.until is None or day <= fitted.until]
+        for task, (rows, positives) in profile.classes(days).items():
+            column = next(label.column for label in self.schema.labels if label.name == task)
+            what = f"label {task!r} (column {column!r})"
+            if rows == positives:
+                advice = "draw rows of label 0 with `negatives: {per_positive: 4}`, or leave the label out"
+                where = f"{self.events.name(days)}: {what} is 1 in all {rows:,} rows of {days[0]}..{days[-1]}"
+                raise DataError(f"{where}, so that nothing can be learned; {advice}")
+            if not positives:
+                self.progress(
+                    f"{what} is 0 in all {rows:,} rows of {days[0]}..{days[-1]}: nothing can be learned of it"
+                )
 
     def _training_events(self, profile: Profile) -> tuple[ir.Table, Fit]:
         """The events that encoders are fitted on, and which those are."""
