@@ -294,6 +294,7 @@ def test_both_engines_find_the_same_unusable_values(engines: tuple[Engine, Engin
         "shop": [i / 2 for i in range(ROWS)],
         "paid": pa.array([1e39, float("nan"), -1.0, None] * (ROWS // 4)),
         "row": list(range(ROWS)),
+        "city": ["Rome"] * ROWS,
     }
     log = rows_of_day(1, **wrong)
     schema = FeatureSchema.model_validate(SCHEMA)
@@ -322,7 +323,7 @@ def test_moments_of_logarithms_are_numpys(local_engine: Engine, values: list[flo
 
 @cache
 def encoders() -> Encoders:
-    log = rows_of_day(1)
+    log = rows_of_day(1, city=["Rome", "Oslo"] * (ROWS // 2))
     return fit_encoders(FeatureSchema.model_validate(SCHEMA).with_scenarios(("home", "cart")), log)
 
 
