@@ -107,7 +107,7 @@ def recorded(out: Path) -> Counts:
     }
 
 
-def test_counts_of_pieces_are_added_as_bytes(raw: Path, tmp_path: Path) -> None:
+def test_counts_of_pieces_are_added_as_text(raw: Path, tmp_path: Path) -> None:
     """As on a cluster, where every file is counted in another process."""
     prepare_once(data_file(), raw, tmp_path / "out")
     schema = Encoders.load(tmp_path / "out").schema
@@ -117,7 +117,7 @@ def test_counts_of_pieces_are_added_as_bytes(raw: Path, tmp_path: Path) -> None:
     for piece in (table.slice(0, 7), table.slice(7)):
         part = ValueCounts(schema, table.schema)
         part.add(piece)
-        together.add_bytes(part.to_bytes())
+        together.add_text(part.to_text())
     missing = np.zeros((1, len(whole.features), schema.scenario.size), np.int64)
     assert together.record(schema, missing) == whole.record(schema, missing)
     assert whole.rows.sum() == 60

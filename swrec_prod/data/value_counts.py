@@ -50,13 +50,13 @@ class ValueCounts:
         """int64 [P, S]: how often each cell part * S + scenario occurs."""
         return np.bincount(cells, minlength=self.rows.size).reshape(len(self.parts), -1)
 
-    def to_bytes(self) -> bytes:
-        """The counts, for `add_bytes` in another process."""
-        return self._counts.tobytes()
+    def to_text(self) -> str:
+        """The counts, for `add_text` in another process; as text, since engines read bytes in their own ways."""
+        return self._counts.tobytes().hex()
 
-    def add_bytes(self, content: bytes) -> None:
+    def add_text(self, text: str) -> None:
         """Add the counts of other rows of the same columns."""
-        self._counts += np.frombuffer(content, np.int64).reshape(self._counts.shape)
+        self._counts += np.frombuffer(bytes.fromhex(text), np.int64).reshape(self._counts.shape)
 
     def record(self, schema: FeatureSchema, missing: np.ndarray) -> dict[str, PartValues]:
         """The manifest's record of these rows. missing: int64 [P, F, S], rows without a value (Profile.missing_in)."""

@@ -33,7 +33,7 @@ GROUP_OF_USERS = 200_000  # rows, on average, that a worker holds at once
 PARTS = 2**20  # a unit of work is one file: day * PARTS + part
 TEXT, NUMBER = pa.string(), pa.int64()
 FILE = pa.schema({"path": TEXT, "bytes": NUMBER, "sha256": TEXT, "day": TEXT, "rows": NUMBER, "row_groups": NUMBER})
-WRITTEN = FILE.append(pa.field("counts", pa.binary()))
+WRITTEN = FILE.append(pa.field("counts", TEXT))
 
 
 def spread_days(
@@ -56,7 +56,7 @@ def spread_days(
     for day in days:
         files, counts = [], ValueCounts(encoders.schema, columns)
         for record in (record for record in written if record["day"] == str(day)):
-            counts.add_bytes(record["counts"])
+            counts.add_text(record["counts"])
             files.append(DayFileRecord(**{name: record[name] for name in FILE.names}))
         yield day, files, counts
     work.save()
@@ -91,5 +91,5 @@ def _write(folder: Path, scratch: Path, schema: FeatureSchema, stored: bytes, ro
         for file in files:
             (folder / file.path).parent.mkdir(exist_ok=True)
             os.replace(Path(aside) / file.path, folder / file.path)
-    records = [{**file.model_dump(mode="json"), "counts": counts.to_bytes()} for file in files]  # one file a unit
+    records = [{**file.model_dump(mode="json"), "counts": counts.to_text()} for file in files]  # one file a unit
     return pa.Table.from_pylist(records, WRITTEN)
