@@ -14,7 +14,6 @@ from swrec_prod.encoding.lookup_table import LookupTable
 from swrec_prod.encoding.scaler import Scaler
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
-from swrec_prod.negatives.rows import happened
 from swrec_prod.schema import Feature, FeatureSchema
 
 if TYPE_CHECKING:
@@ -22,9 +21,16 @@ if TYPE_CHECKING:
 
 
 def fit(
-    engine: Engine, events: ir.Table, schema: FeatureSchema, lookups: Mapping[str, LookupTable] | None = None
+    engine: Engine,
+    events: ir.Table,
+    schema: FeatureSchema,
+    lookups: Mapping[str, LookupTable] | None = None,
+    *,
+    counted: ir.Table | None = None,
 ) -> Encoders:
-    """Vocabularies, boundaries and scalers of `events`, the training rows. schema: with its scenario values."""
+    """Vocabularies, boundaries and scalers of `events`, the training rows. schema: with its scenario values. counted:
+    the rows whose values vocabularies are made of, where not all are.
+    """
     boundaries = {
         owner.name: engine.arrow(fitted_values.boundaries(events, _columns(schema, owner), buckets))[
             "value"
@@ -33,7 +39,8 @@ def fit(
         if owner.encoder and owner.encoder.kind == "quantile" and (buckets := owner.encoder.buckets)
     }
     scalers = {owner.name: _scaler(engine, events, schema, owner) for owner in schema.scaled}
-    return Encoders.of_counts(schema, _counts(engine, events, schema), boundaries, scalers, lookups)
+    counts = _counts(engine, events if counted is None else counted, schema)
+    return Encoders.of_counts(schema, counts, boundaries, scalers, lookups)
 
 
 def extend(engine: Engine, events: ir.Table, encoders: Encoders) -> Encoders:
@@ -42,8 +49,8 @@ def extend(engine: Engine, events: ir.Table, encoders: Encoders) -> Encoders:
 
 
 def _counts(engine: Engine, events: ir.Table, schema: FeatureSchema) -> dict[str, pa.Table]:
-    """`value` and `count` by table, for the tables whose encoders look at values; negatives do not count."""
-    counted, events = {}, happened(events)
+    """`value` and `count` by table, for the tables whose encoders look at values."""
+    counted = {}
     for owner in schema.owners:
         if owner.encoder and owner.encoder.kind in ("vocab", "hash"):
             counts = fitted_values.counts(events, _sharing(schema, owner))

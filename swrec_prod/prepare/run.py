@@ -33,14 +33,14 @@ from swrec_prod.engine import engine as running_engine
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError
 from swrec_prod.files import replaced
-from swrec_prod.logs.fit_days import last_fitted
 from swrec_prod.logs.row_numbers import NumberedBy
-from swrec_prod.prepare import etl
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.events import Events
-from swrec_prod.prepare.fit import extend, fit
-from swrec_prod.prepare.profile import Profile, number_of
+from swrec_prod.prepare.fit import extend
+from swrec_prod.prepare.plan import days_to_prepare
+from swrec_prod.prepare.profile import Profile
 from swrec_prod.prepare.requests import held_out_requests
+from swrec_prod.prepare.training_rows import fit_on_training_rows
 from swrec_prod.prepare.write_cluster import spread_days
 from swrec_prod.prepare.write_local import stream_days
 from swrec_prod.schema import FeatureSchema
@@ -49,7 +49,7 @@ from swrec_prod.staging.raw_log import RawLog, changed_days, difference
 from swrec_prod.staging.staging import Staging
 
 if TYPE_CHECKING:
-    import ibis.expr.types as ir
+    pass
 
 SECONDS = 3.0  # between lines of progress
 Progress = Callable[[str], None]
@@ -175,7 +175,7 @@ class _Preparing:
 
     def run(self) -> Manifest:
         """Do all that is missing and commit it."""
-        todo = self._todo()
+        todo = days_to_prepare(self.data_file, self.log, self.work, self.progress)
         if todo or not self.log.has_days:
             self._prepare(todo)
         encoders = Encoders.load(self.work.folder)
@@ -193,68 +193,19 @@ class _Preparing:
         self.events.check_seeds([*profile.days, *self.work.days, *self.log.by_day])
         self._write(self._encoders(profile, todo), profile, todo)
 
-    def _todo(self) -> list[date]:
-        """The days of a dated log that are to be prepared; of another one all that may be."""
-        damaged = self.journal.damaged
-        changed = changed_days(self.log, damaged | self.journal.raw_files)
-        for day, what in changed.items():
-            if self.work.days:
-                self.progress(f"{day}: {what}")
-        todo = changed.keys() | (damaged.keys() - self.work.days.keys())
-        earliest = min(changed, default=date.max)
-        if todo and self.data_file.negatives:
-            self._check_pool()
-        if why := self._looks_back():
-            behind = [day for day in self.log.by_day if day > earliest and day in self.work.days]
-            if behind:
-                self.progress(f"{behind[0]}..{behind[-1]}: prepared again, as {why} to {earliest}")
-            todo |= set(behind)
-            self._check_reach(earliest)
-        if todo:
-            self._tell_gone()
-        return sorted(todo)
-
-    def _looks_back(self) -> str | None:
-        """Why days depend on those before them; None where they do not."""
-        if self.schema.of_kind("sequence"):
-            return "their histories reach back"
-        if self.data_file.negatives:
-            return "their negatives reach back"
-        return "rows that it has are dropped there: deduplicate looks back" if self._in_all_days else None
-
-    @property
-    def _in_all_days(self) -> bool:
-        """Whether rows are dropped that an earlier day of the log has."""
-        return self.data_file.deduplicate.within == "log"
-
-    def _tell_gone(self) -> None:
-        """Days that the raw log no longer has drop no rows: it must be said, as they did when they were there."""
-        gone = [day for day in self.work.days if day not in self.log.by_day]
-        if self._in_all_days and gone:
-            days = f"{len(gone):,} prepared days are no longer in the raw log (the last is {max(gone)})"
-            self.progress(f"deduplicate: {days}: rows that repeat theirs stay")
-
-    def _check_reach(self, earliest: date) -> None:
-        """Raises DataError when days behind a new or changed one would keep histories without it."""
-        lost = [day for day in self.work.days if day > earliest and day not in self.log.by_day]
-        if lost:
-            where = f"{self.work.out}: day {earliest} is new or changed, and {lost[0]} behind it must be prepared again"
-            raise DataError(f"{where}, but the raw log no longer has it; bring it back, or prepare into another folder")
-
-    def _check_pool(self) -> None:
-        """Raises DataError when days that items are drawn from are no longer in the raw log."""
-        gone = [day for day in self.work.days if day not in self.log.by_day]
-        if gone:
-            where = f"{self.work.out}: negatives are drawn from the raw log of all days, which no longer has {gone[0]}"
-            raise DataError(f"{where}; bring it back, or prepare into another folder")
-
     def _encoders(self, profile: Profile, todo: list[date]) -> Encoders:
         """Those of the folder, extended where that is wanted; fitted where there are none."""
-        encoders = self._fit(profile) if self.journal.fit is None else self._extended(self.journal.fit, profile, todo)
+        encoders = (
+            self._fitted(profile) if self.journal.fit is None else self._extended(self.journal.fit, profile, todo)
+        )
         self._record_others(encoders.save(self.work.folder))
         self.journal.fingerprint = encoders.fingerprint()
         self.journal.encoders = True
         self.work.save()
+        return encoders
+
+    def _fitted(self, profile: Profile) -> Encoders:
+        encoders, self.journal.fit = fit_on_training_rows(self.events, profile, self.journal.splits)
         return encoders
 
     def _extended(self, fitted: Fit, profile: Profile, todo: list[date]) -> Encoders:
@@ -268,48 +219,6 @@ class _Preparing:
                 encoders = extend(self.engine, self.events.happened(days), encoders)
                 fitted.until = days[-1]
         return encoders
-
-    def _fit(self, profile: Profile) -> Encoders:
-        schema = self.schema if self.schema.scenario.values else self.schema.with_scenarios(tuple(profile.scenarios()))
-        profile.check_scenarios(schema.scenario, self.log.place)
-        events, fitted = self._training_events(profile)
-        if not fitted.rows:
-            days = f"days are {profile.days[0]}..{profile.days[-1]}"
-            raise DataError(f"{self.data_file.source}: no row to fit vocabularies on ({fitted.rule}; {days})")
-        self._check_classes(profile, fitted)
-        self.progress(f"fitting encoders on {fitted.rows:,} of {profile.rows:,} rows")
-        if fitted.rows == profile.rows:
-            rule = fitted.rule if fitted.until is None else f"{fitted.rule}, and the last day is {fitted.until}"
-            self.progress(f"{rule}: no rows are left to judge a model on, until later days are added")
-        self.journal.fit = fitted
-        return fit(self.engine, events, schema, self.events.derived.lookups)
-
-    def _check_classes(self, profile: Profile, fitted: Fit) -> None:
-        """Raises DataError for a label that is 1 in all training rows; one that is 0 in all of them is said."""
-        days = [day for day in profile.days if fitted.until is None or day <= fitted.until]
-        for task, (rows, positives) in profile.classes(days).items():
-            column = next(label.column for label in self.schema.labels if label.name == task)
-            what = f"label {task!r} (column {column!r})"
-            if rows == positives:
-                advice = "draw rows of label 0 with `negatives: {per_positive: 4}`, or leave the label out"
-                where = f"{self.events.name(days)}: {what} is 1 in all {rows:,} rows of {days[0]}..{days[-1]}"
-                raise DataError(f"{where}, so that nothing can be learned; {advice}")
-            if not positives:
-                self.progress(
-                    f"{what} is 0 in all {rows:,} rows of {days[0]}..{days[-1]}: nothing can be learned of it"
-                )
-
-    def _training_events(self, profile: Profile) -> tuple[ir.Table, Fit]:
-        """The events that encoders are fitted on, and which those are."""
-        events, days = self.events.of(profile.days), profile.days
-        if self.journal.splits is not None:
-            rows = self.journal.splits["train"]
-            return events.filter(events[etl.SPLIT] == "train"), Fit(rule="split: train", rows=rows, until=None)
-        until, rule = last_fitted(self.data_file.fit_until, {day: profile.rows_of(day) for day in days})
-        fitted = [day for day in days if day <= until]
-        rows = sum(profile.rows_of(day) for day in fitted)
-        fit_record = Fit(rule=rule, rows=rows, until=max(fitted, default=None))
-        return events.filter(events[etl.DAY] <= number_of(until)), fit_record
 
     def _write(self, encoders: Encoders, profile: Profile, todo: list[date]) -> None:
         """Prepare the days and enter them into the journal as they are finished."""
