@@ -75,7 +75,7 @@ def test_every_test_row_is_scored_by_the_model_of_its_scenario(run: Path) -> Non
     for value in SCHEMA.scenario.values:
         at, own = table["scenario"] == value, predictions(run / "scenarios" / value)
         np.testing.assert_array_equal(table["score_click"][at], own["score_click"])
-        auc = roc_auc_score(own["label_click"], own["score_click"])
+        auc = roc_auc_score(own["label_click"], own["score_click"], sample_weight=own["weight"])
         assert metrics["scenarios"][value]["auc"] == pytest.approx(auc, abs=1e-9)
         told = metrics_of_run(run / "scenarios" / value)
         assert metrics["runs"][value] == {"folder": f"scenarios/{value}"} | {
@@ -83,7 +83,7 @@ def test_every_test_row_is_scored_by_the_model_of_its_scenario(run: Path) -> Non
         }
     assert metrics["strategy"] == run.name
     assert metrics["overall"]["auc"] == pytest.approx(
-        roc_auc_score(table["label_click"], table["prob_click"]), abs=1e-6
+        roc_auc_score(table["label_click"], table["prob_click"], sample_weight=table["weight"]), abs=1e-6
     )
     folders = [*(run / "scenarios").iterdir(), *([run / "mix"] if run.name == "finetune" else [])]
     assert metrics["rows"] == sum(metrics_of_run(folder)["rows"] for folder in folders)

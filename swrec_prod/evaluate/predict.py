@@ -10,19 +10,25 @@ from torch import nn
 
 from swrec_prod.data.batch import Batch
 
+SCORED = ("row", "labels", "logit", "interest", "scenario_logit")
+
 
 def score_rows(model: nn.Module, batches: Iterable[Batch], device: torch.device | str = "cpu") -> dict[str, np.ndarray]:
     """What the model says of every row. model: a Ranker, sharded or not; it is left in eval mode.
 
     Returns row int64 [N], labels float32 [N, T], logit, interest, scenario_logit float32 [N, T] ([N, 0] without
-    eliminator).
+    eliminator), and weight float32 [N] where rows have weights.
     """
     model.eval()
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("row", "labels", "logit", "interest", "scenario_logit")}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in SCORED}
+    weights: list[np.ndarray] = []
     with torch.no_grad():
         for batch in batches:
             _, scores = model(batch.to(torch.device(device)))
             columns = (batch.row_B, batch.labels_BT, scores.logit_BT, scores.interest_BT, scores.scenario_BT)
             for part, value in zip(parts.values(), columns, strict=True):
                 part.append(value.cpu().numpy())
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+            if batch.weight_B is not None:
+                weights.append(batch.weight_B.cpu().numpy())
+    scored = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return scored | ({"weight": np.concatenate(weights)} if weights else {})
