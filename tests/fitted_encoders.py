@@ -31,6 +31,8 @@ def fit_encoders(schema: FeatureSchema, table: pa.Table, training: np.ndarray | 
     with tempfile.TemporaryDirectory() as scratch, closing(LocalEngine(Path(scratch), 1)) as local:
         if not schema.scenario.values:
             in_one_hour = table.append_column(etl.HOUR, pa.array(np.zeros(len(table), np.int64)))
+            if etl.ROW not in table.column_names:
+                in_one_hour = in_one_hour.append_column(etl.ROW, table["row"])
             profile = Profile(local.arrow(etl.profile(local.from_arrow(in_one_hour), schema)), schema)
             schema = schema.with_scenarios(tuple(profile.scenarios()))
         training_rows = table if training is None else table.filter(pa.array(training))

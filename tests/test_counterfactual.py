@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from swrec_prod.blocks.debias import Scores
 from swrec_prod.config import DebiasConfig, RunConfig
-from swrec_prod.data.batch import Batch, keyed_jagged
+from swrec_prod.data.batch import Batch
 from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
@@ -48,10 +48,14 @@ class KnownRanker(nn.Module):
 
 def batch_of(interest: np.ndarray, scenario: np.ndarray) -> Batch:
     order = np.argsort(scenario, kind="stable")
-    nothing = keyed_jagged([], np.zeros(0, np.int64), np.zeros(0, np.int32), len(interest))
+    ids, counts, numbers = (torch.zeros(0, dtype=kind) for kind in (torch.int64, torch.int32, torch.float32))
     rows = torch.from_numpy(interest[order].astype(np.float32))[:, None]
     where = torch.from_numpy(scenario[order].astype(np.int64))
-    return Batch(nothing, None, torch.zeros(0, dtype=torch.int64), rows, where, torch.zeros_like(rows), None, where)
+    return Batch(
+        ids=None, sequence_values=ids, sequence_lengths=counts, behaviour_scenario=ids, bag_lengths=counts,
+        behaviour_numbers=numbers, weights=numbers, dense_BF=rows, scenario_B=where, labels_BT=torch.zeros_like(rows),
+        weight_B=None, row_B=where,
+    )  # fmt: skip
 
 
 def seen(direct_S: list[float], factor_S: list[float], rows: int = 300) -> CounterfactualSums:

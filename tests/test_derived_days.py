@@ -99,7 +99,8 @@ def test_both_engines_compute_them_as_sql_does(each_engine: Engine, tmp_path: Pa
         log = log.append_column(name, column)
     table = pa.csv.read_csv(raw / "brands.csv", convert_options=pa.csv.ConvertOptions(strings_can_be_null=True))
     columns = DerivedColumns(file.features, {"brand": LookupTable.of(file.features.derived[1], table, "brands.csv")})
-    events = each_engine.arrow(etl.standard(each_engine, each_engine.from_arrow(log), file, columns).order_by("row"))
+    standard = etl.standard(each_engine, each_engine.from_arrow(log), file, columns, "row")
+    events = each_engine.arrow(standard.order_by(etl.ROW))
     for name in ("hour", "brand", "old", "value"):
         assert events[name].to_pylist() == expected[name].to_pylist(), name
     crossed = zip(*(expected[name].to_pylist() for name in ("brand", "hour_text", "scenario")), strict=True)

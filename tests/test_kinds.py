@@ -293,7 +293,7 @@ def test_both_engines_find_the_same_unusable_values(engines: tuple[Engine, Engin
         "tag_weights": pa.array([[-1.0, float("nan"), None][: i % 4] for i in range(ROWS)], pa.list_(pa.float64())),
         "shop": [i / 2 for i in range(ROWS)],
         "paid": pa.array([1e39, float("nan"), -1.0, None] * (ROWS // 4)),
-        "row": list(range(ROWS)),
+        etl.ROW: list(range(ROWS)),
         "city": ["Rome"] * ROWS,
     }
     log = rows_of_day(1, **wrong)

@@ -169,7 +169,7 @@ def test_a_log_of_folders_is_prepared_and_grows(tmp_path: Path) -> None:
     for day in (1, 2):
         for scenario in ("04", "05"):
             folder = raw / "year=2024" / "month=05" / f"day=0{day}" / f"scenario={scenario}" / "city=Rome"
-            write(folder / "p.parquet", time=[MAY_1 + (day - 1) * 86_400_000_000])
+            write(folder / "p.parquet", time=[MAY_1 + (day - 1) * 86_400_000_000], click=[int(scenario == "04")])
     prepare(data_file(), raw, out)
     assert {day: list(of) for day, of in manifest_of(out)["scenarios"].items()} == {
         f"2024-05-0{day}": ["04", "05"] for day in (1, 2)

@@ -125,7 +125,7 @@ class Fit:
         share_buffers(self.model, self.ranks)
 
     def validate(self) -> dict[str, float]:
-        """valid_auc and valid_logloss of the first task, weighted, over the rows of all ranks; the same on all of them."""
+        """valid_auc and valid_logloss of the first task, weighted, over the rows of all ranks; the same on each."""
         scored = gather_rows(score_rows(self.model, self.valid.epoch(0), self.ranks.device), self.ranks)
         labels, logits, weights = scored["labels"][:, 0], scored["logit"][:, 0], scored.get("weight")
         figures = {"valid_logloss": logloss(labels, logits, weights)}
