@@ -105,7 +105,8 @@ def test_a_file_that_vanishes_or_changes_mid_run_is_named(
     raw: Path, out: Path, moment: str, vanishes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = raw / "log" / f"day={day(2)}" / "part-0.parquet"
-    step = {"fitting": "run.fit", "writing": "write_local.latest_before", "finished": "run.held_out_requests"}[moment]
+    at = {"fitting": "training_rows.fit", "writing": "write_local.latest_before", "finished": "run.held_out_requests"}
+    step = at[moment]
     original = resolve_name(f"swrec_prod.prepare.{step}")
 
     def disturbed(*args: Any, **more: Any) -> Any:
