@@ -62,8 +62,8 @@ bench-models: setup ## what a row costs with 3, 30, 100 and 355 scenarios, for e
 results: setup ## every model on every protocol of configs/results.yaml (hours; goes on where it stopped), then docs/results.md
 	@$(RUN) benchmarks.results
 
-proto: setup ## serving/ranking_pb2*.py from serving/ranking.proto
-	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. swrec_prod/serving/ranking.proto
+proto: setup ## serving/protocol/ranking_pb2*.py from serving/protocol/ranking.proto
+	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. swrec_prod/serving/protocol/ranking.proto
 
 lock: setup ## requirements/shared.txt from pyproject.toml; versions stay unless UPGRADE=1
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --extra dev --extra docs --extra gpu $(if $(UPGRADE),--upgrade) \

@@ -288,8 +288,8 @@ def serve(
 
     Example: `swrec serve --models build/models --port 8500`
     """
-    from swrec_prod.serving.server import Options
-    from swrec_prod.serving.server import serve as run
+    from swrec_prod.serving.process.server import Options
+    from swrec_prod.serving.process.server import serve as run
 
     run(Options(models, port, host, chosen=tuple(only or ()), threads=threads, insecure=insecure, port_file=port_file))
 
@@ -317,7 +317,7 @@ def score(
 
     Example: `swrec score build/data/movielens_1m_genre --expect build/runs/mscan/predictions.parquet`
     """
-    from swrec_prod.serving.rows import score_folder
+    from swrec_prod.serving.callers.rows import score_folder
 
     summary = score_folder(data, target, model=model, features=tuple(feature or ()), limit=rows, expect=expect, out=out)
     if as_json:

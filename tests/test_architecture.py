@@ -39,18 +39,29 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
     "swrec_prod.export": 6, "swrec_prod.doctor": 6,
     "swrec_prod.evaluate": 7,
-    "swrec_prod.train": 8, "swrec_prod.pages": 8, "swrec_prod.serving": 8,
-    "swrec_prod.entry": 9, "swrec_prod.cli": 9, "benchmarks": 9,
-    "swrec_prod.launch": 10, "reference": 10,
+    "swrec_prod.train": 8, "swrec_prod.pages": 8,
+    "swrec_prod.serving.protocol": 1, "swrec_prod.serving.client": 2, "swrec_prod.serving": 3,
+    "swrec_prod.serving.callers": 8, "swrec_prod.serving.scoring": 8, "swrec_prod.serving.routing": 9,
+    "swrec_prod.serving.service": 10, "swrec_prod.serving.process": 11,
+    "swrec_prod.entry": 12, "swrec_prod.cli": 12, "benchmarks": 12,
+    "swrec_prod.launch": 13, "reference": 13,
 }  # fmt: skip
+SERVER_ROOMS = ("swrec_prod.serving.scoring", "swrec_prod.serving.routing", "swrec_prod.serving.service",
+                "swrec_prod.serving.process")  # each sees those before it  # fmt: skip
+OF_SERVER = {"swrec_prod.serving.protocol", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files",
+             "swrec_prod.schema", "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded",
+             "swrec_prod.abtest.assign", "swrec_prod.abtest.exposure"}  # fmt: skip
 ONLY = {  # these import nothing else of ours, whatever its rank
     "swrec_prod.layers": {"swrec_prod.layers"},
     "swrec_prod.blocks": {"swrec_prod.blocks", "swrec_prod.layers", "swrec_prod.errors"},
     "swrec_prod.models": {"swrec_prod.models", "swrec_prod.blocks", "swrec_prod.layers", "swrec_prod.errors"},
     "swrec_prod.encoding.pack": {"swrec_prod.schema"},
-    "swrec_prod.serving": {"swrec_prod.serving", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files",
-                           "swrec_prod.schema", "swrec_prod.encoding", "swrec_prod.export.package",
-                           "swrec_prod.export.loaded", "swrec_prod.abtest.assign", "swrec_prod.abtest.exposure"},
+    "swrec_prod.serving.protocol": {"swrec_prod.serving.protocol", "swrec_prod.errors"},
+    "swrec_prod.serving.client": {"swrec_prod.serving.client", "swrec_prod.serving.protocol", "swrec_prod.errors"},
+    "swrec_prod.serving.callers": {"swrec_prod.serving.callers", "swrec_prod.serving.client",
+                                   "swrec_prod.serving.protocol", "swrec_prod.errors", "swrec_prod.strict",
+                                   "swrec_prod.files", "swrec_prod.schema"},
+    **{room: {*OF_SERVER, *SERVER_ROOMS[: at + 1]} for at, room in enumerate(SERVER_ROOMS)},
     "swrec_prod.launch": {"swrec_prod.launch"},
 }  # fmt: skip
 TORCHREC = (
@@ -58,8 +69,8 @@ TORCHREC = (
     "swrec_prod.checkpoint", "swrec_prod.doctor", "benchmarks",
 )  # fmt: skip
 ENVIRONMENT = (
-    "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor", "swrec_prod.serving.server",
-    "swrec_prod.launch", "benchmarks", "reference", "requirements",
+    "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor",
+    "swrec_prod.serving.process", "swrec_prod.launch", "benchmarks", "reference", "requirements",
 )  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 
@@ -175,7 +186,7 @@ def test_a_module_imports_only_what_its_rank_allows(module: str) -> None:
         ("swrec_prod.models.mmoe", "from swrec_prod.schema import Feature"),
         ("swrec_prod.encoding.pack", "from swrec_prod.config import RunConfig"),
         ("swrec_prod.sparse", "def f():\n    import swrec_prod.cli"),
-        ("swrec_prod.serving.server", "from swrec_prod.data.batch import Batch"),
+        ("swrec_prod.serving.process.server", "from swrec_prod.data.batch import Batch"),
         ("swrec_prod.launch.demo", "import swrec_prod.errors"),
         ("swrec_prod.newcomer", "import os"),
     ],
@@ -193,8 +204,8 @@ def test_the_rank_check_finds_a_violation(module: str, line: str) -> None:
         ),
         ("swrec_prod.models.mmoe", "from swrec_prod.layers.mlp import MLP"),
         (
-            "swrec_prod.serving.features",
-            "from swrec_prod.encoding.encoders import Encoders\nfrom swrec_prod.serving import ranking_pb2",
+            "swrec_prod.serving.scoring.features",
+            "from swrec_prod.encoding.encoders import Encoders\nfrom swrec_prod.serving.protocol import ranking_pb2",
         ),
         ("swrec_prod.schema", "from swrec_prod.errors import SchemaError"),
         ("swrec_prod.cli", "from swrec_prod import __version__"),
@@ -230,7 +241,7 @@ def test_linked_folders_have_one_name() -> None:
         "@$(RUN) launch.demo",
     )
     assert all(linked_by_plain_name(example) for example in examples)
-    assert not linked_by_plain_name("from swrec_prod.serving import wire  # for serving")
+    assert not linked_by_plain_name("from swrec_prod.serving.protocol import wire  # for serving")
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
@@ -259,7 +270,7 @@ def test_the_check_of_folders_finds_two_that_import_each_other() -> None:
         "swrec_prod.data.reader": {"swrec_prod.encoding.pack", "swrec_prod.config"},
         "swrec_prod.encoding": {"swrec_prod.data.batch", "swrec_prod.errors"},
         "swrec_prod.config": {"swrec_prod.data.batch"},
-        "swrec_prod.serving.server": {"swrec_prod.encoding.pack"},
+        "swrec_prod.serving.process.server": {"swrec_prod.encoding.pack"},
     }
     assert folders_both_ways(edges) == {("swrec_prod.data", "swrec_prod.encoding")}
 

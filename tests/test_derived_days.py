@@ -31,10 +31,11 @@ from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.schema.layout import Layout
+from swrec_prod.serving.callers.rows import requests_from_table
 from swrec_prod.serving.client import make_request
-from swrec_prod.serving.features import RequestEncoder
-from swrec_prod.serving.router import Router
-from swrec_prod.serving.rows import requests_from_table
+from swrec_prod.serving.protocol.call import call_of
+from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.scoring.features import RequestEncoder
 
 MADE = [
     {"name": "hour", "function": "hour", "of": "time", "zone": "Asia/Shanghai"},
@@ -166,7 +167,7 @@ def test_requests_are_packed_as_rows_are(names: tuple[str, ...], prepared: Path)
     assert sorted(i for one in asked for i in one.rows) == list(range(len(rows)))
     for one in asked:
         scenario = encoders.schema.scenario.index(one.request.scenario)
-        packed = encoder.encode(one.request, scenario)
+        packed = encoder.encode(call_of(one.request), scenario)
         for served, offline in zip(packed, pack(layout, take(columns, one.rows), scenario_N[one.rows]), strict=True):
             np.testing.assert_array_equal(served, offline)
 
@@ -199,12 +200,14 @@ def test_served_scores_are_those_of_the_test_rows(prepared: Path, tmp_path: Path
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config | {"train": {"epochs": 1, "batch_size": 32}}))
     assert swrec("train", tmp_path / "run.yaml", "--out", tmp_path / "run").code == 0
     assert swrec("export", tmp_path / "run", "--to", tmp_path / "repo" / "m").code == 0
-    predictor, compared = Router.load(tmp_path / "repo").route("m", ""), 0
+    predictor, compared = Router.load(tmp_path / "repo").predictor("m", ""), 0
     predictions = pq.read_table(tmp_path / "run" / "predictions.parquet")
     expected = dict(zip(predictions["row"].to_pylist(), predictions["prob_deep"].to_pylist(), strict=True))
     rows = pq.read_table(tmp_path / "data" / "requests.parquet")
     for one in requests_from_table(rows, FeatureSchema.load(tmp_path / "data" / "schema.yaml")):
-        scored = predictor.score(one.request).probability[:, 1]
+        call = call_of(one.request)
+        scenario, _ = predictor.scenario(call.scenario)
+        scored = predictor.score(call, scenario, 0.0).probability[:, 1]
         known = [(i, expected[row]) for i, row in enumerate(rows["row"].take(one.rows).to_pylist()) if row in expected]
         for i, probability in known:
             assert scored[i] == pytest.approx(probability, abs=1e-5)
@@ -230,7 +233,7 @@ def test_a_request_without_the_raw_columns_is_refused(
     encoders = Encoders.load(prepared).select(("hour", "brand_hour"))
     encoder = RequestEncoder(Layout.of(encoders.schema, history=False), encoders)
     with pytest.raises((RequestError, DataError)) as told:
-        encoder.encode(make_request("home", user, items), 0)
+        encoder.encode(call_of(make_request("home", user, items)), 0)
     assert said in str(told.value)
 
 
@@ -239,7 +242,7 @@ def test_unknown_inputs_of_a_request_are_missing_values(prepared: Path) -> None:
     encoders = Encoders.load(prepared).select(("hour", "brand_hour", "value"))
     layout = Layout.of(encoders.schema, history=False)
     request = make_request("home", {"time": None}, {"item": ["a", None], "price": [None, 1.0], "visits": [3, 0]})
-    packed = RequestEncoder(layout, encoders).encode(request, 0)
+    packed = RequestEncoder(layout, encoders).encode(call_of(request), 0)
     assert not packed.ids_values.any(), "row 0"
     np.testing.assert_allclose(packed.dense_BF, 0, atol=1e-6, err_msg="the mean")
 

@@ -24,9 +24,10 @@ from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.ranker import Ranker, build_ranker, resolve_run
 from swrec_prod.schema import FeatureSchema
-from swrec_prod.serving import wire
-from swrec_prod.serving.features import RequestEncoder
-from swrec_prod.serving.rows import requests_from_table
+from swrec_prod.serving.callers.rows import requests_from_table
+from swrec_prod.serving.protocol import wire
+from swrec_prod.serving.protocol.call import call_of
+from swrec_prod.serving.scoring.features import RequestEncoder
 
 ROWS, USERS, ITEMS = 240, 12, 30
 SCENARIOS = ("home", "cart", "search")
@@ -164,7 +165,7 @@ def served(prepared: Path, ranker: Ranker) -> dict[int, float]:
     for rows, request in requests_from_table(table, schema):
         scenario = schema.scenario.index(request.scenario)
         assert scenario is not None
-        packed = encoder.encode(wire.ScoreRequest.FromString(request.SerializeToString()), scenario)
+        packed = encoder.encode(call_of(wire.ScoreRequest.FromString(request.SerializeToString())), scenario)
         scored = programs.one(packed, scenario).logit_BT[:, 0].tolist()
         logits |= dict(zip([numbers[i] for i in rows], scored, strict=True))
     return logits

@@ -46,8 +46,8 @@ from swrec_prod.pages.run_page import write_report
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.schema import FeatureSchema
-from swrec_prod.serving.predictor import Predictor
-from swrec_prod.serving.rows import requests_from_table
+from swrec_prod.serving.callers.rows import requests_from_table
+from swrec_prod.serving.scoring.predictor import Predictor
 from swrec_prod.strict import parse
 from swrec_prod.train.run import train
 

@@ -28,11 +28,11 @@ from runs import wait_for
 from tiny_world import ITEMS, USER, launch
 
 from swrec_prod.errors import ConfigError, PackageError
-from swrec_prod.serving import ranking_pb2, wire
 from swrec_prod.serving.client import Client
-from swrec_prod.serving.predictor import Predictor, Scored
-from swrec_prod.serving.router import Router
-from swrec_prod.serving.server import Options, serve, start
+from swrec_prod.serving.process.server import Options, serve, start
+from swrec_prod.serving.protocol import ranking_pb2, wire
+from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.scoring.predictor import Predictor, Scored
 
 # Faults of our own
 
@@ -45,7 +45,16 @@ class Broken:
     def __init__(self, outcome) -> None:
         self.outcome = outcome
 
-    def score(self, request):
+    def scenario(self, value):
+        return 0, False
+
+    def scenario_name(self, index):
+        return "x"
+
+    def strength(self, call, scenario):
+        return 0.0
+
+    def score(self, call, scenario, strength):
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
@@ -86,10 +95,10 @@ class Blocked(Broken):
         super().__init__(outcome)
         self.entered, self.released = threading.Event(), threading.Event()
 
-    def score(self, request):
+    def score(self, call, scenario, strength):
         self.entered.set()
         assert self.released.wait(60)
-        return super().score(request)
+        return super().score(call, scenario, strength)
 
 
 def test_health_is_told_while_a_long_forward_runs():
@@ -115,7 +124,7 @@ def test_health_is_told_while_a_long_forward_runs():
 
 def test_a_predictor_is_quick_when_its_largest_forward_is(tiny_repo, monkeypatch):
     for bound, quick in ((1e3, True), (0.0, False)):
-        monkeypatch.setattr("swrec_prod.serving.predictor.QUICK", bound)
+        monkeypatch.setattr("swrec_prod.serving.scoring.predictor.QUICK", bound)
         assert Predictor.load(tiny_repo / "mscan" / "1").quick is quick
 
 
@@ -168,7 +177,10 @@ def test_sigterm_says_not_serving_then_ends_well(tiny_repo, tmp_path):
 
 @pytest.mark.process
 def test_serving_needs_no_torchrec():
-    code = "import swrec_prod.serving.server, sys; print('torchrec' in sys.modules, 'swrec_prod.ranker' in sys.modules)"
+    code = (
+        "import swrec_prod.serving.process.server, sys; "
+        "print('torchrec' in sys.modules, 'swrec_prod.ranker' in sys.modules)"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert ran.stdout.split() == ["False", "False"]
@@ -205,7 +217,7 @@ def test_a_choice_that_is_not_there_is_named(tiny_repo, chosen, message):
 
 def test_an_older_version_can_be_chosen_beside_the_latest(tiny_repo):
     router = Router.load(tiny_repo, ["mscan/1", "mscan"])
-    assert [router.route("", version).version for version in ("", "1", "2")] == ["2", "1", "2"]
+    assert [router.predictor("", version).version for version in ("", "1", "2")] == ["2", "1", "2"]
 
 
 def test_a_package_without_c_for_a_scenario_is_not_served(tiny_repo, tmp_path):
@@ -259,7 +271,9 @@ def test_generated_files_are_current(tmp_path):
     [recipe] = re.findall(r"^\t@\$\(RUN\) (grpc_tools\.protoc .*)$", (root / "Makefile").read_text(), re.MULTILINE)
     words = shlex.split(recipe.replace("_out=.", f"_out={tmp_path}"))
     subprocess.run([sys.executable, "-m", *words], check=True, cwd=root)
-    made = sorted((tmp_path / "swrec_prod" / "serving").iterdir())
+    made = sorted((tmp_path / "swrec_prod" / "serving" / "protocol").iterdir())
     assert [path.name for path in made] == ["ranking_pb2.py", "ranking_pb2.pyi", "ranking_pb2_grpc.py"]
     for path in made:
-        assert path.read_bytes() == (root / "serving" / path.name).read_bytes(), f"{path.name} is stale: run make proto"
+        assert path.read_bytes() == (root / "serving" / "protocol" / path.name).read_bytes(), (
+            f"{path.name} is stale: run make proto"
+        )

@@ -25,11 +25,12 @@ from tiny_world import (
 
 from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
 from swrec_prod.schema import FeatureSchema
-from swrec_prod.serving import ranking_pb2, ranking_pb2_grpc
+from swrec_prod.serving.callers.rows import compare, requests_from_table, score_table
 from swrec_prod.serving.client import Client, make_request
-from swrec_prod.serving.router import Router
-from swrec_prod.serving.rows import compare, requests_from_table, score_table
-from swrec_prod.serving.service import RankingService, answer, status_of
+from swrec_prod.serving.protocol import ranking_pb2, ranking_pb2_grpc
+from swrec_prod.serving.protocol.call import call_of
+from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.service.ranking import RankingService, answer, parse, status_of
 
 
 @pytest.fixture(scope="module")
@@ -301,13 +302,13 @@ def test_malformed_requests_are_invalid_arguments(case, tiny_server):
 def test_a_request_cannot_ask_for_boundless_memory(service, monkeypatch):
     user = {**USER, "history.item": [1] * 3000, "history.scenario": ["home"] * 3000}
     request = make_request("home", user, {"item_id": [1] * 1000, "tags": [[]] * 1000, "price": [1.0] * 1000})
-    encoder = service.router.route("mscan", "").encoder
-    assert len(encoder.encode(request, 0).behaviour_scenario) == 1000 * MAX_LENGTH  # cut before it is repeated
-    monkeypatch.setattr("swrec_prod.serving.features.MAX_VALUES", 2 * 1000 * MAX_LENGTH - 1)
+    encoder = service.router.predictor("mscan", "").encoder
+    assert len(encoder.encode(call_of(request), 0).behaviour_scenario) == 1000 * MAX_LENGTH  # cut before it is repeated
+    monkeypatch.setattr("swrec_prod.serving.scoring.features.MAX_VALUES", 2 * 1000 * MAX_LENGTH - 1)
     with pytest.raises(
         RequestError, match=r"user: 12 values in bags and sequences times 1000 candidates, allowed are 11999"
     ):
-        encoder.encode(request, 0)
+        encoder.encode(call_of(request), 0)
 
 
 def test_a_difference_to_nothing_is_not_small():
@@ -325,7 +326,8 @@ def test_mutated_requests_never_shake_the_server(service, data):
         if not message:
             return
     try:
-        answer(*service.parse(bytes(message)))
+        call = parse(bytes(message))
+        answer(call, service.router.route(call))
     except (SwrecError, FloatingPointError) as failure:
         code, _ = status_of(failure)
         assert code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)

@@ -62,7 +62,7 @@ def test_examples() -> None:
 @pytest.mark.process
 def test_files_that_pages_link_to_are_pages(site: Path) -> None:
     assert "source: parquet" in text_of(site / "source" / "configs" / "data" / "parquet_logs.yaml.html")
-    assert 'href="source/serving/client.py.html"' in (site / "index.html").read_text()
+    assert 'href="source/serving/client/sync.py.html"' in (site / "index.html").read_text()
     found = {
         place["location"].partition("#")[0]
         for place in json.loads((site / "search/search_index.json").read_text())["docs"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swrec_prod.encoding.pack import Ragged
-from swrec_prod.serving.unknown import UnknownIds
+from swrec_prod.serving.scoring.unknown import UnknownIds
 
 TRAINING = {"item": 0.01, "user": 0.3, "tags": 0.0}
 

@@ -56,7 +56,7 @@ def sources(package: str, ending: str) -> set[str]:
 def test_the_wheel_installs_one_name_with_everything_below_it(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
-        for name in ("serving/ranking.proto", "configs/run/movielens_mscan.yaml"):
+        for name in ("serving/protocol/ranking.proto", "configs/run/movielens_mscan.yaml"):
             assert archive.read(f"swrec_prod/{name}") == (ROOT / name).read_bytes()
     assert {name.split("/")[0] for name in names} == {"swrec_prod", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
     linked = [
@@ -74,7 +74,12 @@ def test_a_source_distribution_has_files_in_place_of_links(source_tree: Path, tm
     with tarfile.open(path) as archive:
         members = {member.name.partition("/")[2]: member for member in archive}
     assert not [name for name, member in members.items() if member.issym() or member.islnk()]
-    for name in ("serving/server.py", "serving/ranking.proto", "launch/components.py", "configs/data/mind.yaml"):
+    for name in (
+        "serving/process/server.py",
+        "serving/protocol/ranking.proto",
+        "launch/components.py",
+        "configs/data/mind.yaml",
+    ):
         assert members[f"swrec_prod/{name}"].size == (ROOT / name).stat().st_size
 
 

@@ -142,7 +142,7 @@ ITEMS = {"item_id": [4, 5], "tags": [["t1", "t2"], []], "price": [1.5, None]}
 SERVE = """
 import sys
 from pathlib import Path
-from swrec_prod.serving.server import Options, serve
+from swrec_prod.serving.process.server import Options, serve
 serve(Options(Path(sys.argv[1]), port=0, port_file=Path(sys.argv[2]), notice=float(sys.argv[3])))
 """
 

@@ -21,7 +21,7 @@ import grpc
 import numpy as np
 
 from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
-from swrec_prod.serving import wire
+from swrec_prod.serving.protocol import wire
 
 Row = Mapping[str, Any]
 
@@ -41,6 +41,8 @@ class ScoredItems(NamedTuple):
     version: str
     debias_strength: float
     request_id: str
+    scored_scenario: str
+    fallback: bool
 
 
 class Client:
@@ -200,6 +202,8 @@ def _scored(data: bytes) -> ScoredItems:
         version=reply.version,
         debias_strength=reply.debias_strength,
         request_id=reply.request_id,
+        scored_scenario=reply.scored_scenario,
+        fallback=reply.fallback,
     )
 
 

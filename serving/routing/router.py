@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from swrec_prod.errors import NotFoundError, PackageError, nearest
 from swrec_prod.export.package import is_version, ready_versions
-from swrec_prod.serving.predictor import Predictor
+from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.serving.scoring.predictor import Predictor
+
+
+class Routed(NamedTuple):
+    """Who scores a call, and how.
+
+    scenario: the predictor's index of the scenario that scores; scored_as: its name; fallback: whether that is not the
+    scenario of the call; strength: c of the ranking score; reasons: the rules that decided, in plain English.
+    """
+
+    predictor: Predictor
+    scenario: int
+    scored_as: str
+    fallback: bool
+    strength: float
+    reasons: tuple[str, ...] = ()
 
 
 class Router:
@@ -24,7 +41,14 @@ class Router:
             predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, max_candidates)
         return cls(predictors)
 
-    def route(self, model: str, version: str) -> Predictor:
+    def route(self, call: ScoreCall) -> Routed:
+        """Who scores a call. Raises NotFoundError naming what is served, RequestError for its c."""
+        predictor = self.predictor(call.model, call.version)
+        scenario, fallback = predictor.scenario(call.scenario)
+        strength = predictor.strength(call, scenario)
+        return Routed(predictor, scenario, predictor.scenario_name(scenario), fallback, strength)
+
+    def predictor(self, model: str, version: str) -> Predictor:
         """The package of that name and version; an empty name means the only one, an empty version the latest.
 
         Raises NotFoundError naming what is served.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ import torch
 from swrec_prod.encoding.pack import Packed
 from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest
 from swrec_prod.export.loaded import Package
-from swrec_prod.serving.features import RequestEncoder
-from swrec_prod.serving.unknown import UnknownIds
+from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.serving.scoring.features import RequestEncoder
+from swrec_prod.serving.scoring.unknown import UnknownIds
 
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
@@ -46,6 +47,7 @@ class Predictor:
         self._programs = package.programs
         self._after = package.layout.after
         self.quick = False
+        self._ms_call, self._ms_row = 0.3, 0.002
         self._scenario = package.encoders.schema.scenario
         self._index = {value: i for i, value in enumerate(self._scenario.values)}
         self._strength_S = _strengths(package)
@@ -59,43 +61,54 @@ class Predictor:
         predictor._warm_up(package, max_candidates)
         return predictor
 
-    def score(self, request: Any) -> Scored:
-        """The scores of a wire.ScoreRequest. Raises RequestError or DataError for what is wrong with it."""
-        scenario = self.scenario(request.scenario)
-        strength = self._strength(request, scenario)
-        packed = self.encoder.encode(request, scenario)
+    def score(self, call: ScoreCall, scenario: int, strength: float) -> Scored:
+        """The scores of a call's candidates as this scenario, with this c.
+
+        Raises RequestError or DataError for what is wrong with it.
+        """
+        packed = self.encoder.encode(call, scenario)
         logits = self._programs.one(packed, scenario)
         with torch.inference_mode():
             probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
         interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
         return Scored(probability, score, interest, logits.scenario_BT.numpy(), strength)
 
-    def scenario(self, value: str) -> int:
-        """The index of a scenario. Raises NotFoundError naming the nearest one."""
+    def milliseconds(self, rows: int) -> float:
+        """What scoring so many candidates is expected to take."""
+        return self._ms_call + self._ms_row * rows
+
+    def scenario(self, value: str) -> tuple[int, bool]:
+        """The index of a scenario, and whether it is the fallback's. Raises NotFoundError naming the nearest one."""
         index = self._index.get(value)
-        if index is None:
-            index = self._scenario.index(value)  # the fallback's, where there is one
+        if index is not None:
+            return index, False
+        index = self._scenario.index(value)  # the fallback's, where there is one
         if index is None:
             raise NotFoundError(
                 f"scenario {value!r} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}"
             )
-        return index
+        return index, True
 
-    def _strength(self, request: Any, scenario: int) -> float:
-        """c: the request's, else the package's for the scenario. Without a causal split there is none."""
+    def scenario_name(self, index: int) -> str:
+        """As schema.Scenario.names has it."""
+        return self._scenario.names[index]
+
+    def strength(self, call: ScoreCall, scenario: int) -> float:
+        """c: the call's, else the package's for the scenario. Without a causal split there is none."""
         if not self.manifest.causal:
             return 0.0
-        if not request.HasField("debias_strength"):
+        if call.debias_strength is None:
             return self._strength_S[scenario]
-        if not math.isfinite(request.debias_strength):
-            raise RequestError(f"debias_strength is {request.debias_strength}, expected a finite number")
-        return request.debias_strength
+        if not math.isfinite(call.debias_strength):
+            raise RequestError(f"debias_strength is {call.debias_strength}, expected a finite number")
+        return call.debias_strength
 
     def _warm_up(self, package: Package, max_candidates: int) -> None:
         """Score golden rows in several batch sizes, so that no request waits for a compiler; time the largest."""
         for rows in (*WARM_ROWS, max_candidates):
             packed = package.sample(rows)
             seconds = [self._seconds(packed) for _ in range(WARM_CALLS)]
+        self._ms_row = 1e3 * min(seconds) / max_candidates
         self.quick = min(seconds) < QUICK
 
     def _seconds(self, packed: Packed) -> float:

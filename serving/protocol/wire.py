@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-import swrec_prod.serving.ranking_pb2 as ranking_pb2
+import swrec_prod.serving.protocol.ranking_pb2 as ranking_pb2
 
 SERVICE = ranking_pb2.DESCRIPTOR.services_by_name["Ranking"].full_name
 

@@ -6,16 +6,16 @@ import asyncio
 import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from swrec_prod.errors import DataError, NotFoundError, RequestError
-from swrec_prod.serving import wire
-from swrec_prod.serving.predictor import Predictor, Scored
-from swrec_prod.serving.router import Router
+from swrec_prod.serving.protocol import wire
+from swrec_prod.serving.protocol.call import ScoreCall, call_of
+from swrec_prod.serving.routing.router import Routed, Router
+from swrec_prod.serving.scoring.predictor import Scored
 
 # The first class that fits decides. Everything else is INTERNAL, and its text stays in the log.
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
@@ -51,31 +51,33 @@ class RankingService:
     async def score(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one serialised ScoreRequest."""
         try:
-            request, predictor = self.parse(data)
-            if predictor.quick:
-                return answer(request, predictor)
-            return await asyncio.get_running_loop().run_in_executor(self._thread, answer, request, predictor)
+            call = parse(data)
+            routed = self.router.route(call)
+            if routed.predictor.quick:
+                return answer(call, routed)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, answer, call, routed)
         except Exception as failure:
             code, details = status_of(failure)
         return await context.abort(code, details)
 
-    def parse(self, data: bytes) -> tuple[Any, Predictor]:
-        """The wire.ScoreRequest and the predictor that answers it. Raises RequestError, NotFoundError."""
-        try:
-            request = wire.ScoreRequest.FromString(data)
-        except DecodeError:
-            raise RequestError(f"the {len(data)} bytes are no swrec.v1.ScoreRequest") from None
-        return request, self.router.route(request.model, request.version)
+
+def parse(data: bytes) -> ScoreCall:
+    """The call of a serialised ScoreRequest. Raises RequestError."""
+    try:
+        return call_of(wire.ScoreRequest.FromString(data))
+    except DecodeError:
+        raise RequestError(f"the {len(data)} bytes are no swrec.v1.ScoreRequest") from None
 
 
-def answer(request: Any, predictor: Predictor) -> bytes:
+def answer(call: ScoreCall, routed: Routed) -> bytes:
     """A serialised ScoreResponse. Raises our errors, FloatingPointError when a score is not finite."""
-    scored = predictor.score(request)
+    predictor = routed.predictor
+    scored = predictor.score(call, routed.scenario, routed.strength)
     if not (np.isfinite(scored.score).all() and np.isfinite(scored.probability).all()):
         raise FloatingPointError(
-            f"{predictor.name}/{predictor.version}: a score of request {request.request_id!r} is not finite"
+            f"{predictor.name}/{predictor.version}: a score of request {call.request_id!r} is not finite"
         )
-    return _response(request, scored, predictor.name, predictor.version, predictor.tasks)
+    return _response(call, routed, scored)
 
 
 def status_of(failure: Exception) -> tuple[grpc.StatusCode, str]:
@@ -88,13 +90,16 @@ def status_of(failure: Exception) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.INTERNAL, f"internal error {error_id}; the server's log says more"
 
 
-def _response(request: Any, scored: Scored, model: str, version: str, tasks: tuple[str, ...]) -> bytes:
+def _response(call: ScoreCall, routed: Routed, scored: Scored) -> bytes:
+    predictor = routed.predictor
     return wire.ScoreResponse(
-        request_id=request.request_id,
-        model=model,
-        version=version,
+        request_id=call.request_id,
+        model=predictor.name,
+        version=predictor.version,
         debias_strength=scored.strength,
-        tasks=tasks,
+        tasks=predictor.tasks,
+        scored_scenario=routed.scored_as,
+        fallback=routed.fallback,
         probability=_bytes(scored.probability),
         score=_bytes(scored.score),
         interest_logit=_bytes(scored.interest_logit),

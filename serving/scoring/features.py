@@ -16,9 +16,19 @@ from swrec_prod.encoding.raw_values import integers
 from swrec_prod.encoding.sequences import RawLists, encode_sequence, needs_moment, raw_names
 from swrec_prod.errors import RequestError, nearest
 from swrec_prod.schema.layout import Layout, SequenceLayout
-from swrec_prod.serving.columns import ITEMS, MOMENT, USER, lengths_name, one_each, raw_behaviours, raw_values, slots_of
-from swrec_prod.serving.derived import DerivedFeatures
-from swrec_prod.serving.unknown import UnknownIds
+from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.serving.scoring.columns import (
+    ITEMS,
+    MOMENT,
+    USER,
+    lengths_name,
+    one_each,
+    raw_behaviours,
+    raw_values,
+    slots_of,
+)
+from swrec_prod.serving.scoring.derived import DerivedFeatures
+from swrec_prod.serving.scoring.unknown import UnknownIds
 
 MAX_VALUES = 2_000_000  # ids of a request once the user's rows are repeated: bounds its memory
 
@@ -38,8 +48,8 @@ class RequestEncoder:
         self._derived = DerivedFeatures(encoders, self.slots, self._features)
         self._needed = self._derived.needed | _of_sequences(layout)
 
-    def encode(self, request: Any, scenario: int) -> Packed:
-        """The candidates of a wire.ScoreRequest, all of the scenario with this index.
+    def encode(self, request: ScoreCall, scenario: int) -> Packed:
+        """The candidates of a call, all of the scenario with this index.
 
         Raises RequestError, or the encoders' DataError, naming the feature and what would be right.
         """
@@ -57,7 +67,7 @@ class RequestEncoder:
         repeated = {name: _repeat(column, rows) for name, column in user.items()}
         return pack(self.layout, repeated | items, np.full(rows, scenario, np.int64))
 
-    def _by_name(self, request: Any) -> dict[str, Any]:
+    def _by_name(self, request: ScoreCall) -> dict[str, Any]:
         given: dict[str, Any] = {}
         for part, columns in ((USER, request.user), (ITEMS, request.items)):
             for column in columns:

@@ -11,7 +11,8 @@ import pyarrow as pa
 from swrec_prod.encoding.sequences import RawLists
 from swrec_prod.errors import RequestError
 from swrec_prod.schema import Feature, FeatureSchema
-from swrec_prod.serving.wire import FLOATS, INTS, LENGTHS
+from swrec_prod.serving.protocol.call import Column
+from swrec_prod.serving.protocol.wire import FLOATS
 
 ITEMS, USER = "items", "user"
 MOMENT = "time"  # the row's moment, microseconds since 1970
@@ -69,31 +70,31 @@ def _columns(schema: FeatureSchema, feature: Feature) -> Iterator[tuple[str, tup
             yield lengths_name(name), ("several", False)
 
 
-def raw_values(name: str, slot: Slot, column: Any) -> Any:
+def raw_values(name: str, slot: Slot, column: Column) -> Any:
     """A column's values, one entry a row: an array or list, an Arrow list array where a row holds several.
 
     Raises RequestError naming it.
     """
     where = f"{slot.part}: feature {name!r}"
-    values = _values(where, column)
+    values = column.values
     if slot.number:
         _check_finite(where, values)
     if slot.shape == "one":
-        return values if not column.lengths else _with_unknown(where, values, _lengths(where, slot, column, values))
+        return values if column.lengths is None else _with_unknown(where, values, _lengths(where, slot, column, values))
     offsets = np.concatenate(([0], np.cumsum(_lengths(where, slot, column, values))))
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), _arrow(values))
 
 
-def raw_behaviours(name: str, slot: Slot, column: Any, counts: Any | None) -> RawLists:
+def raw_behaviours(name: str, slot: Slot, column: Column, counts: Column | None) -> RawLists:
     """A column of behaviours. counts: the column `lengths_name`, where the request has it."""
     where = f"{slot.part}: feature {name!r}"
-    values = _values(where, column)
+    values = column.values
     if slot.number:
         _check_finite(where, values)
     if counts is None:
         lengths = _lengths(where, slot, column, values)
         return RawLists(_arrow(values), np.concatenate(([0], np.cumsum(lengths))))
-    each = _values(f"{where}, lengths", counts)
+    each = counts.values
     if (isinstance(each, list) and each) or any(each < 0 if isinstance(each, np.ndarray) else ()):
         raise RequestError(f"{slot.part}: feature {lengths_name(name)!r} holds counts, whole numbers >= 0")
     each = np.asarray(each, np.int64)
@@ -117,35 +118,18 @@ def one_each(name: str, lists: RawLists) -> RawLists:
     return RawLists(lists.values.flatten().take(pa.array(at, mask=at < 0)), lists.offsets)
 
 
-def _lengths(where: str, slot: Slot, column: Any, values: np.ndarray | list[str]) -> np.ndarray:
+def _lengths(where: str, slot: Slot, column: Column, values: np.ndarray | list[str]) -> np.ndarray:
     """How many values each row has, int64; all of them are those of a user's one row where that is not said."""
-    if not column.lengths:
+    if column.lengths is None:
         if slot.part == ITEMS and len(values):
             raise RequestError(f"{where} holds several values a row and needs lengths, one a candidate")
         return np.array([len(values)] if slot.part == USER else [], np.int64)
-    lengths = _numbers(where, "lengths", column.lengths, LENGTHS).astype(np.int64)
+    lengths = column.lengths.astype(np.int64)
     if lengths.min(initial=0) < 0 or lengths.sum() != len(values):
         raise RequestError(
             f"{where}: lengths must be >= 0 and sum to the number of values, {len(values)}, not {int(lengths.sum())}"
         )
     return lengths
-
-
-def _values(where: str, column: Any) -> np.ndarray | list[str]:
-    filled = [field for field in ("ints", "floats", "strings") if getattr(column, field)]
-    if len(filled) > 1:
-        raise RequestError(f"{where} has {' and '.join(filled)}; fill one of ints, floats, strings")
-    if column.strings:
-        return list(column.strings)
-    if column.floats:
-        return _numbers(where, "floats", column.floats, FLOATS)
-    return _numbers(where, "ints", column.ints, INTS) if column.ints else []
-
-
-def _numbers(where: str, field: str, data: bytes, kind: np.dtype) -> np.ndarray:
-    if len(data) % kind.itemsize:
-        raise RequestError(f"{where}: {field} has {len(data)} bytes, which is no multiple of {kind.itemsize}")
-    return np.frombuffer(data, kind)
 
 
 def _check_finite(where: str, values: np.ndarray | list[str]) -> None:

@@ -19,9 +19,9 @@ from grpc_reflection.v1alpha import reflection
 
 from swrec_prod.errors import ConfigError
 from swrec_prod.files import replaced
-from swrec_prod.serving import wire
-from swrec_prod.serving.router import Router
-from swrec_prod.serving.service import RankingService
+from swrec_prod.serving.protocol import wire
+from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.service.ranking import RankingService
 
 MEBI = 1 << 20
 OPTIONS = (

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.schema import Feature
-from swrec_prod.serving.columns import ITEMS, USER, Slot
+from swrec_prod.serving.scoring.columns import ITEMS, USER, Slot
 
 
 class DerivedFeatures:

@@ -1,0 +1,1 @@
+"""Commands that ask a server: the held-out rows of a prepared folder, and load."""

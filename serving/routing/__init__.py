@@ -1,0 +1,1 @@
+"""Which package scores a request, as which scenario, and with which c."""
