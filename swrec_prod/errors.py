@@ -9,8 +9,12 @@
     |- MetricError        a figure that cannot be computed
     |  '- SingleClassError   all labels are equal, so a ranking metric has no value
     |- RequestError       a scoring request: gRPC INVALID_ARGUMENT
-    |  '- NotFoundError      an unknown scenario, model or version: gRPC NOT_FOUND
-    '- ServerError        no server, a slow one, or a fault of its own: gRPC UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL
+    |  |- NotFoundError      an unknown scenario, model or version: gRPC NOT_FOUND
+    |  '- CallerError        a caller that is not known, or may not do this: gRPC UNAUTHENTICATED, PERMISSION_DENIED
+    '- ServerError        a fault of the server's own: gRPC INTERNAL; the request may be right
+       |- BusyError          too much to do, or a quota is used up: gRPC RESOURCE_EXHAUSTED
+       |- ExpiredError       no answer within the deadline: gRPC DEADLINE_EXCEEDED
+       '- UnavailableError   no server there, or one that is about to end: gRPC UNAVAILABLE
 
 A message names the thing, the offending value and what would be right, on one line.
 """
@@ -61,8 +65,34 @@ class NotFoundError(RequestError):
     """A request names a scenario, model or version that is not served."""
 
 
+class CallerError(RequestError):
+    """A caller is not known to the server, or may not do what it asks for."""
+
+
 class ServerError(SwrecError):
     """A server is not there, too slow, or has failed; the request may be right."""
+
+
+class BusyError(ServerError):
+    """A request was refused because it could not be answered in time, or a quota is used up.
+
+    pushback_ms: when to ask again, milliseconds; -1: not at all.
+    """
+
+    def __init__(self, message: str, pushback_ms: int = -1) -> None:
+        super().__init__(message)
+        self.pushback_ms = pushback_ms
+
+
+class ExpiredError(ServerError):
+    """A deadline passed before there was an answer."""
+
+
+class UnavailableError(ServerError):
+    """No server is there, or it is about to end."""
+
+
+LONGEST_WORD = 100  # characters; comparing takes time in proportion to them, and a client may send millions
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -74,6 +104,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     'known: num_experts, expert'
     """
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6) if len(word) <= LONGEST_WORD else []
     shown = ", ".join(names[:20]) + (f", ... {len(names) - 20} more" if len(names) > 20 else "")
     return f"did you mean {close[0]}? (known: {shown})" if close else f"known: {shown or 'none'}"
