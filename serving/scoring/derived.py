@@ -23,9 +23,9 @@ class DerivedFeatures:
         self.slots = slots
         schema = encoders.schema
         made = {derived.name for derived in schema.derived}
-        part_of = {given.column: slots[given.name].part for given in schema.inputs if given.is_raw}
+        of_item = schema.item_columns
         self.parts = {
-            name: ITEMS if ITEMS in (part_of.get(raw) for raw in schema.raw_of(column)) else USER
+            name: ITEMS if name in of_item else USER
             for feature in schema.features
             for name, column in feature.raw_columns.items()
             if column in made
