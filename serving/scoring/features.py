@@ -1,7 +1,4 @@
-"""A request's columns -> packed arrays: the border at which every value is checked.
-
-User and context columns hold one row, repeated here for the N candidates, since packed arrays have one row each.
-"""
+"""A request's columns -> packed arrays, the user's once: the border at which every value is checked."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
+from swrec_prod.encoding.pack import Column, PackedRequest, Ragged, pack_halves
 from swrec_prod.encoding.raw_values import integers
 from swrec_prod.encoding.sequences import RawLists, encode_sequence, needs_moment, raw_names
 from swrec_prod.errors import RequestError, nearest
@@ -30,11 +27,14 @@ from swrec_prod.serving.scoring.columns import (
 from swrec_prod.serving.scoring.derived import DerivedFeatures
 from swrec_prod.serving.scoring.unknown import UnknownIds
 
-MAX_VALUES = 2_000_000  # ids of a request once the user's rows are repeated: bounds its memory
+MAX_VALUES = 2_000_000  # of a user's bags and behaviours, times the candidates beside them: bounds a request's memory
 
 
 class RequestEncoder:
-    """Requests -> Packed, for one package. Nothing but its counts of unknown ids changes, so threads may share it."""
+    """Requests -> PackedRequest, for one package.
+
+    Nothing but its counts of unknown ids changes, so threads may share it.
+    """
 
     def __init__(
         self, layout: Layout, encoders: Encoders, max_candidates: int = 1000, unknown: UnknownIds | None = None
@@ -48,7 +48,7 @@ class RequestEncoder:
         self._derived = DerivedFeatures(encoders, self.slots, self._features)
         self._needed = self._derived.needed | _of_sequences(layout)
 
-    def encode(self, request: ScoreCall, scenario: int) -> Packed:
+    def encode(self, request: ScoreCall, scenario: int) -> PackedRequest:
         """The candidates of a call, all of the scenario with this index.
 
         Raises RequestError, or the encoders' DataError, naming the feature and what would be right.
@@ -58,14 +58,13 @@ class RequestEncoder:
         rows = self._candidates(raw)
         columns = self._encoded(self._derived.added_to(raw, rows, request.scenario))
         self.unknown.add(columns)
-        user, items = ({n: c for n, c in columns.items() if self._part_of(n) == part} for part in (USER, ITEMS))
-        several = sum(len(c.values) for c in user.values() if isinstance(c, Ragged))
+        user = (columns[name] for name in self.layout.user_half.columns)
+        several = sum(len(column.values) for column in user if isinstance(column, Ragged))
         if several * rows > MAX_VALUES:
             raise RequestError(
                 f"user: {several} values in bags and sequences times {rows} candidates, allowed are {MAX_VALUES}"
             )
-        repeated = {name: _repeat(column, rows) for name, column in user.items()}
-        return pack(self.layout, repeated | items, np.full(rows, scenario, np.int64))
+        return pack_halves(self.layout, columns, np.full(rows, scenario, np.int64), user_rows=1)
 
     def _by_name(self, request: ScoreCall) -> dict[str, Any]:
         given: dict[str, Any] = {}
@@ -123,12 +122,6 @@ class RequestEncoder:
             columns |= encode_sequence(self.encoders, sequence, lists, _moment(sequence, raw))
         return columns
 
-    def _part_of(self, column: str) -> str:
-        """USER or ITEMS, by the feature that a prepared column is of."""
-        if column in self._derived.parts:
-            return self._derived.parts[column]
-        return self.slots[column].part if column in self.slots else self._part_of(column.rpartition(".")[0] or MOMENT)
-
 
 def _of_sequences(layout: Layout) -> dict[str, str]:
     """The columns of behaviours that a request must have, and of what kind they are."""
@@ -152,10 +145,3 @@ def _moment(sequence: SequenceLayout, raw: Mapping[str, Any]) -> np.ndarray | No
 
 def _rows(values: Any) -> int:
     return len(values.offsets) - 1 if isinstance(values, RawLists) else len(values)
-
-
-def _repeat(column: Column, rows: int) -> Column:
-    """The one row of `column`, `rows` times."""
-    if isinstance(column, Ragged):
-        return Ragged(np.tile(column.values, rows), np.arange(rows + 1) * len(column.values))
-    return np.repeat(column, rows, axis=0)
