@@ -67,7 +67,7 @@ class SparseProgram(nn.Module):
         embedded, behaviours = self.assembly(pooled_BD, rows, lengths, scenario, bag_lengths, numbers, weights)
         tensors = [embedded]
         for b in behaviours:
-            tensors += [b.target_Bd, b.history_BNd, b.mask_BN, b.scenario_BN]
+            tensors += [b.target_Bd, b.history_UNd, b.mask_UN, b.scenario_UN]
         return tensors
 
 
