@@ -89,6 +89,11 @@ class Predictor:
             )
         return index, True
 
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios that it scores, in the order of their indices."""
+        return tuple(self._scenario.names)
+
     def scenario_name(self, index: int) -> str:
         """As schema.Scenario.names has it."""
         return self._scenario.names[index]
