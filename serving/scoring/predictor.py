@@ -13,7 +13,7 @@ import torch
 from swrec_prod.encoding.pack import Packed, PackedRequest, Ragged, pack
 from swrec_prod.encoding.unpack import unpack
 from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest, shown
-from swrec_prod.export.loaded import Package
+from swrec_prod.export.loaded import Logits, Package
 from swrec_prod.schema.layout import Layout
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.scoring.features import RequestEncoder
@@ -68,12 +68,15 @@ class Predictor:
 
         Raises RequestError or DataError for what is wrong with it.
         """
-        packed = self.encoder.encode(call, scenario)
-        logits = self._programs.one(_as_rows(self.encoder.layout, packed), scenario)
+        logits = self.forward(self.encoder.encode(call, scenario), scenario)
         with torch.inference_mode():
             probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
         interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
         return Scored(probability, score, interest, logits.scenario_BT.numpy(), strength)
+
+    def forward(self, packed: PackedRequest, scenario: int) -> Logits:
+        """What the package's program says of an encoded request, as this scenario."""
+        return self._programs.one(_as_rows(self.encoder.layout, packed), scenario)
 
     def milliseconds(self, rows: int) -> float:
         """What scoring so many candidates is expected to take."""
