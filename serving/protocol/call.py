@@ -10,7 +10,6 @@ import numpy as np
 from swrec_prod.errors import RequestError, shown
 from swrec_prod.serving.protocol.wire import FLOATS, INTS, LENGTHS
 
-
 MOST_COLUMNS = 10_000  # of one part of a request, whatever the package knows: each costs a microsecond to look at
 
 
@@ -86,7 +85,9 @@ def _column(part: str, column: Any) -> Column:
     name, ints, floats, strings = column.name, column.ints, column.floats, column.strings
     if bool(ints) + bool(floats) + bool(strings) > 1:
         filled = [field for field in ("ints", "floats", "strings") if getattr(column, field)]
-        raise RequestError(f"{part}: feature {shown(name)} has {' and '.join(filled)}; fill one of ints, floats, strings")
+        raise RequestError(
+            f"{part}: feature {shown(name)} has {' and '.join(filled)}; fill one of ints, floats, strings"
+        )
     values: np.ndarray | list[str] = []
     if strings:
         values = list(strings)

@@ -29,9 +29,7 @@ class BehaviourEncoder:
         self._sequence, self._encoders, self._readers = sequence, encoders, readers
         self._numbers = [part.name for part in sequence.of_kind("dense")]
 
-    def encoded(
-        self, given: Mapping[str, Given], moment: int, rows: int
-    ) -> dict[str, Column]:
+    def encoded(self, given: Mapping[str, Given], moment: int, rows: int) -> dict[str, Column]:
         """The encoded columns of `rows` rows. given: the request's columns by name; moment: of the request,
         microseconds since 1970.
 

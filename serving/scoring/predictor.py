@@ -10,11 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from swrec_prod.encoding.pack import Packed, PackedRequest, Ragged, pack
-from swrec_prod.encoding.unpack import unpack
+from swrec_prod.encoding.pack import PackedRequest
 from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest, shown
-from swrec_prod.export.loaded import Logits, Package
-from swrec_prod.schema.layout import Layout
+from swrec_prod.export.loaded import Package
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.scoring.features import RequestEncoder
 from swrec_prod.serving.scoring.unknown import UnknownIds
@@ -68,15 +66,12 @@ class Predictor:
 
         Raises RequestError or DataError for what is wrong with it.
         """
-        logits = self.forward(self.encoder.encode(call, scenario), scenario)
+        packed = self.encoder.encode(call, scenario)
+        logits = self._programs.request(packed, scenario)
         with torch.inference_mode():
             probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
         interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
         return Scored(probability, score, interest, logits.scenario_BT.numpy(), strength)
-
-    def forward(self, packed: PackedRequest, scenario: int) -> Logits:
-        """What the package's program says of an encoded request, as this scenario."""
-        return self._programs.one(_as_rows(self.encoder.layout, packed), scenario)
 
     def milliseconds(self, rows: int) -> float:
         """What scoring so many candidates is expected to take."""
@@ -93,6 +88,11 @@ class Predictor:
                 f"scenario {shown(value)} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}"
             )
         return index, True
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios that it scores, in the order of their indices."""
+        return tuple(self._scenario.names)
 
     def scenario_name(self, index: int) -> str:
         """As schema.Scenario.names has it."""
@@ -116,9 +116,9 @@ class Predictor:
         self._ms_row = 1e3 * min(seconds) / max_candidates
         self.quick = min(seconds) < QUICK
 
-    def _seconds(self, packed: Packed) -> float:
+    def _seconds(self, packed: PackedRequest) -> float:
         start = time.perf_counter()
-        self._programs.one(packed, 0)
+        self._programs.request(packed, 0)
         return time.perf_counter() - start
 
 
@@ -133,12 +133,3 @@ def _strengths(package: Package) -> list[float]:
                 f"{package.path / 'manifest.json'}: debias_strength lacks scenario {name!r}; export the package again"
             )
     return [given[name] for name in names]
-
-
-def _as_rows(layout: Layout, packed: PackedRequest) -> Packed:
-    """Rows of the whole layout, for programs that take no halves: the user's row, once for each candidate."""
-    columns, rows = unpack(layout.user_half, packed.user), len(packed.items.scenario_B)
-    for name, column in columns.items():
-        once = np.zeros(rows, np.int64)
-        columns[name] = column.take(once) if isinstance(column, Ragged) else column[once]
-    return pack(layout, columns | unpack(layout.item_half, packed.items), packed.items.scenario_B)

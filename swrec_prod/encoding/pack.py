@@ -31,6 +31,11 @@ class Ragged(NamedTuple):
 Column = np.ndarray | Ragged
 
 
+def take(columns: Mapping[str, Column], rows: np.ndarray) -> dict[str, Column]:
+    """The given rows of encoded columns."""
+    return {name: column.take(rows) if isinstance(column, Ragged) else column[rows] for name, column in columns.items()}
+
+
 class Packed(NamedTuple):
     """A batch as flat arrays, features one after the other (the order of a KeyedJaggedTensor).
 

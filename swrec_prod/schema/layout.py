@@ -198,6 +198,25 @@ class Layout:
             names += [*sequence.columns, *(part.name for part in sequence.of_kind("bag"))]
         return tuple(names)
 
+    @cached_property
+    def arrays(self) -> tuple[str, ...]:
+        """The arrays of encoding.pack.Packed that say something about this layout, in their order: what programs of
+        packages take. dense_BF is always there, as it also says how many rows there are.
+        """
+        parts = {part.kind for sequence in self.sequences for part in sequence.parts}
+        looked_up, behaviours = bool(self.looked_up or self.sequences), bool(self.sequences)
+        says = {
+            "ids_values": bool(self.pooled),
+            "ids_lengths": any(f.kind == "bag" for f in self.pooled),
+            "sequence_values": looked_up,
+            "sequence_lengths": looked_up,
+            "behaviour_scenario": behaviours,
+            "bag_lengths": "bag" in parts,
+            "behaviour_numbers": "dense" in parts,
+            "weights": any(f.weights for f in self.looked_up),
+        }
+        return (*(name for name, wanted in says.items() if wanted), "dense_BF")
+
     @property
     def width(self) -> int:
         """The width of x without summaries of further sequences."""
