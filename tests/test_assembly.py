@@ -184,7 +184,7 @@ def test_a_further_sequence_is_summed_up_by_how_well_it_fits_or_by_its_mean() ->
     given = behaviours()
     attention, mean = AttentionSummary(5), MeanSummary(5)
     for row, count in enumerate((0, 2, 4)):
-        own = given.history_BNd[row, :count]
+        own = given.history_UNd[row, :count]
         fit = own @ attention.query(given.target_Bd[row]) / 5**0.5
         expected = (fit.softmax(0)[:, None] * own).sum(0) if count else torch.zeros(5)
         torch.testing.assert_close(attention(given)[row], expected)

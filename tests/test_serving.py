@@ -211,10 +211,6 @@ REFUSED = {
         {"user": {**USER, "history.item": [1]}},
         r"history.item has 1 behaviours and history.scenario 3; give one for each",
     ),
-    "an unknown scenario in the history": (
-        {"user": {**USER, "history.scenario": ["home", "cart", "hom"]}},
-        r"scenario 'hom' is unknown; did you mean home\?",
-    ),
     "several values for one": (
         {"user": {**USER, "age": [30, 31]}},
         r"user: feature 'age' has one value a row, but lengths say 2",

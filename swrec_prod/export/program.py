@@ -188,25 +188,14 @@ class ScoreProgram(nn.Module):
             history = of_user[taken[0]] if half == 0 else of_items[taken[1]]
             taken[half] += 1
             target_Bd = target(user_UD, items_BD)
-            behaviours.append(beside(target_Bd, history))
+            behaviours.append(Behaviours(target_Bd, history.history_BNd, history.mask_BN, history.scenario_BN))
         x_BD = self.x(user_UD, items_BD)
         for k, summary in enumerate(self.summaries):
             x_BD = torch.cat([x_BD, summary(behaviours[k + 1])], 1)
-        history = behaviours[0] if len(behaviours) > 0 else no_behaviours(x_BD)
+        first = behaviours[0] if len(behaviours) > 0 else no_behaviours(x_BD)
         none = torch.zeros(0, dtype=torch.int64)
         route = Route(none, [0], none)  # replaced in FoldedScorer
-        return Inputs(x_BD, route, history.target_Bd, history.history_BNd, history.mask_BN, history.scenario_BN)
-
-
-def beside(target_Bd: Tensor, history: History) -> Behaviours:
-    """The history of a row's user, or of the only one, beside every candidate."""
-    rows, longest, d = target_Bd.shape[0], history.history_BNd.shape[1], history.history_BNd.shape[2]
-    return Behaviours(
-        target_Bd,
-        history.history_BNd.expand(rows, longest, d),
-        history.mask_BN.expand(rows, longest),
-        history.scenario_BN.expand(rows, longest),
-    )
+        return Inputs(x_BD, route, first.target_Bd, first.history_UNd, first.mask_UN, first.scenario_UN)
 
 
 def _places(layout: Layout) -> dict[str, Place]:
