@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from swrec_prod.serving.scoring.unknown import UnknownIds
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
 QUICK = 2e-3  # seconds; see Predictor.quick
+MAX_FLOAT = float(np.finfo(np.float32).max)
 
 
 class Scored(NamedTuple):
@@ -99,13 +99,18 @@ class Predictor:
         return self._scenario.names[index]
 
     def strength(self, call: ScoreCall, scenario: int) -> float:
-        """c: the call's, else the package's for the scenario. Without a causal split there is none."""
+        """c: the call's, else the package's for the scenario. Without a causal split there is none.
+
+        Raises RequestError for a c outside of the package's range.
+        """
         if not self.manifest.causal:
             return 0.0
         if call.debias_strength is None:
             return self._strength_S[scenario]
-        if not math.isfinite(call.debias_strength):
-            raise RequestError(f"debias_strength is {call.debias_strength}, expected a finite number")
+        low, high = self.manifest.strength_range or (-MAX_FLOAT, MAX_FLOAT)
+        if not low <= call.debias_strength <= high:
+            allowed = f"expected {low:.4g} to {high:.4g}, the range of {self.name}/{self.version}"
+            raise RequestError(f"debias_strength is {call.debias_strength:.4g}; {allowed}")
         return call.debias_strength
 
     def _warm_up(self, package: Package, max_candidates: int) -> None:
