@@ -23,7 +23,7 @@ from swrec_prod.errors import SwrecError
 from swrec_prod.serving.process.link import Link, Message, pair
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.routing.router import Router, find_packages
-from swrec_prod.serving.service.counts import Counts, Layout, Served
+from swrec_prod.serving.service.counts import Counts, Layout, served_by
 
 LASTING = 10.0  # seconds; a worker that lived longer did not die at once
 FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds before a worker that died at once is forked again
@@ -175,12 +175,6 @@ def load(options: Options, link: Link) -> Router:
     paths = find_packages(options.models, options.chosen)
     link.send("loading", packages=[f"{path.parent.name}/{path.name}" for path in paths])
     return Router.load(options.models, options.chosen, options.max_candidates)
-
-
-def served_by(router: Router) -> list[Served]:
-    """The packages as counts need them."""
-    predictors = [predictor for versions in router.predictors.values() for predictor in versions.values()]
-    return [Served(p.name, p.version, p.scenarios, tuple(p.manifest.row_0)) for p in predictors]
 
 
 def cause(status: int) -> str:

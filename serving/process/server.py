@@ -14,7 +14,7 @@ from swrec_prod.serving.process.gate import Gate
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.protocol import wire
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.service.counts import Counts
+from swrec_prod.serving.service.counts import Counts, served_by
 from swrec_prod.serving.service.ranking import RankingService
 
 MEBI = 1 << 20
@@ -22,7 +22,7 @@ MEBI = 1 << 20
 
 def services(router: Router, options: Options, counts: Counts) -> dict[str, grpc.GenericRpcHandler]:
     """By full name, the services that score."""
-    return {wire.SERVICE: RankingService(router).handlers()}
+    return {wire.SERVICE: RankingService(router, counts).handlers()}
 
 
 async def start(
@@ -32,7 +32,7 @@ async def start(
 
     Another server may listen on the same port, and gets its share of the connections; see process/address.py.
     """
-    scoring = services(router, options, counts or Counts.alone())
+    scoring = services(router, options, counts or Counts.alone(served_by(router)))
     server = grpc.aio.server(options=_channel_options(options))
     server.add_generic_rpc_handlers(((gate or Gate()).guarded(list(scoring.values())),))
     checks = health.aio.HealthServicer()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from swrec_prod.serving.routing.router import Routed
+    from swrec_prod.serving.routing.router import Routed, Router
 
 CODES = (
     "OK",
@@ -169,6 +169,12 @@ class Counts:
     def _observe(self, at: int, seconds: float) -> None:
         self._slot[at + bisect_left(SECONDS, seconds)] += 1
         self._slot[at + len(SECONDS) + 1] += seconds
+
+
+def served_by(router: Router) -> list[Served]:
+    """The packages of a router, as counts need them."""
+    predictors = [predictor for versions in router.predictors.values() for predictor in versions.values()]
+    return [Served(p.name, p.version, p.scenarios, tuple(p.manifest.row_0)) for p in predictors]
 
 
 def total(slots: Sequence[memoryview], series: Series) -> list[float]:
