@@ -46,7 +46,7 @@ class Options:
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     max_message_mb: float = 4.0
-    max_streams: int = 2048
+    max_streams: int = 4096
 
     def checked(self) -> Options:
         """Itself, with the number of workers. Raises ConfigError for what cannot be served."""

@@ -44,11 +44,22 @@ async def _work(router: Router, options: Options, link: Link, counts: Counts) ->
     own = {"what": "drain", "notice": options.notice, "grace": options.grace}
     loop.add_signal_handler(signal.SIGTERM, orders.put_nowait, own)
     link.send("serving", pid=os.getpid())
-    order = await orders.get()
-    await _drain(gate, checks, order["notice"], order["grace"])
+    await _follow(orders, gate, checks)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # without gRPC's own farewell, which would cancel calls; see process/gate.py
+
+
+async def _follow(orders: asyncio.Queue[Message], gate: Gate, checks: health.aio.HealthServicer) -> None:
+    """Drain as told last; whoever hears while it waits that its generation is gone waits no longer."""
+    following = asyncio.ensure_future(orders.get())
+    draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    while not draining.done():
+        await asyncio.wait((draining, following), return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            order, following = following.result(), asyncio.ensure_future(orders.get())
+            draining.cancel()
+            draining = asyncio.ensure_future(_drain(gate, checks, order["notice"], order["grace"]))
 
 
 def _hear(link: Link, orders: asyncio.Queue[Message]) -> None:
