@@ -343,11 +343,11 @@ def test_target_attention_is_an_mlp_of_target_behaviour_difference_and_product(w
 def test_extraction_weighs_behaviours_by_item_and_scenario(renorm: bool) -> None:
     torch.manual_seed(0)
     block, inputs = shaken(BehaviourExtraction(3, 4, 8, (6,), renorm)), sorted_rows(30).inputs(3)
-    got, logits = block(inputs), block.item(inputs.target_Bd, inputs.history_BNd)
+    got, logits = block(inputs), block.item(inputs.target_Bd, inputs.history_UNd)
     pairs = block.scenario
     for b, s in enumerate(inputs.route.scenario_B.tolist()):
-        n = int(inputs.mask_BN[b].sum())
-        history, where = inputs.history_BNd[b, :n], inputs.history_scenario_BN[b, :n]
+        n = int(inputs.mask_UN[b].sum())
+        history, where = inputs.history_UNd[b, :n], inputs.history_scenario_UN[b, :n]
         scenario = torch.stack(
             [pairs.query(pairs.weight[s]) @ pairs.key(pairs.weight[k]) / 2 for k in where] or [torch.zeros(())]
         )[:n]
@@ -363,9 +363,9 @@ def test_scenario_pairs_fold_to_their_table() -> None:
     folded = fold_blocks(nn.ModuleList([pairs]))[0]
     inputs = rows.of(1).inputs(3)
     one = one_scenario(inputs, torch.tensor(1))
-    expected = pairs(inputs.route, inputs.history_scenario_BN)
-    torch.testing.assert_close(torch.jit.script(folded)(one.route, one.history_scenario_BN), expected)
-    assert count_flops(lambda: folded(one.route, one.history_scenario_BN)) == 0
+    expected = pairs(inputs.route, inputs.history_scenario_UN)
+    torch.testing.assert_close(torch.jit.script(folded)(one.route, one.history_scenario_UN), expected)
+    assert count_flops(lambda: folded(one.route, one.history_scenario_UN)) == 0
 
 
 # Several ranks

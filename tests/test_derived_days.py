@@ -22,10 +22,10 @@ from dated_log import data_file, day, write_day, write_log
 from swrec_prod.encoding.derived import DerivedColumns
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.lookup_table import LookupTable
-from swrec_prod.encoding.pack import pack
+from swrec_prod.encoding.pack import pack, take
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, RequestError
-from swrec_prod.export.loaded import encode_rows, take
+from swrec_prod.export.loaded import encode_rows
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare

@@ -188,13 +188,13 @@ def test_without_pruning_there_is_no_regulariser() -> None:
 
 def attention_row(block: nn.Module, inputs: Inputs, b: int, s: int) -> Tensor:
     """v of one row: the softmax of the sum of both logits."""
-    n, t, pairs = int(inputs.mask_BN[b].sum()), inputs.target_Bd[b], block.scenario
+    n, t, pairs = int(inputs.mask_UN[b].sum()), inputs.target_Bd[b], block.scenario
     logits = []
-    for h, where in zip(inputs.history_BNd[b, :n], inputs.history_scenario_BN[b, :n], strict=True):
+    for h, where in zip(inputs.history_UNd[b, :n], inputs.history_scenario_UN[b, :n], strict=True):
         hidden = block.item.target(t) + block.item.behaviour(torch.cat([h, t * h]))
         q, k = pairs.query(pairs.weight[s]), pairs.key(pairs.weight[where])
         logits.append(block.item.rest(hidden)[0] + q @ k / len(q) ** 0.5)
-    return torch.stack(logits).softmax(0) @ inputs.history_BNd[b, :n] if n else torch.zeros_like(t)
+    return torch.stack(logits).softmax(0) @ inputs.history_UNd[b, :n] if n else torch.zeros_like(t)
 
 
 def sar_net_row(model: nn.Module, inputs: Inputs, b: int, s: int) -> Tensor:

@@ -166,7 +166,7 @@ def tailored(block: nn.Module, x: Tensor, history: Tensor, target: Tensor, s: in
 
 
 def sfpnet_row(model: nn.Module, inputs: Inputs, b: int, s: int) -> Tensor:
-    x, history, target = inputs.x_BD[b], inputs.history_BNd[b][inputs.mask_BN[b]], inputs.target_Bd[b]
+    x, history, target = inputs.x_BD[b], inputs.history_UNd[b][inputs.mask_UN[b]], inputs.target_Bd[b]
     for block in model.blocks:
         x, history = tailored(block, x, history, target, s)
     if model.attention is None:
@@ -200,7 +200,7 @@ def test_gates_of_sfpnet_lie_in_0_2_and_pass_no_gradient_to_what_they_read() -> 
         for parameter in block.context.parameters():
             parameter.zero_()
     ones = torch.ones_like(x_BD)
-    given, _ = block(x_BD, inputs.history_BNd, inputs.mask_BN, inputs.target_Bd, inputs.route)
+    given, _ = block(x_BD, inputs.history_UNd, inputs.mask_UN, inputs.target_Bd, inputs.route)
     gate_BD = given.detach() / x_BD.detach()
     assert ((gate_BD > 0) & (gate_BD < 2)).all()
     given.backward(ones)

@@ -137,7 +137,7 @@ def test_dropout_leaves_out_embedded_numbers_of_x_alone() -> None:
     whole, kept = seen
     dense = layout.width - len(layout.dense)
     assert torch.equal(kept.x_BD[:, dense:], whole.x_BD[:, dense:])
-    assert torch.equal(kept.target_Bd, whole.target_Bd) and torch.equal(kept.history_BNd, whole.history_BNd)
+    assert torch.equal(kept.target_Bd, whole.target_Bd) and torch.equal(kept.history_UNd, whole.history_UNd)
     there = kept.x_BD[:, :dense] != 0
     torch.testing.assert_close(kept.x_BD[:, :dense][there], whole.x_BD[:, :dense][there] / 0.75)
     assert 0.7 < there.sum() / (whole.x_BD[:, :dense] != 0).sum() < 0.8

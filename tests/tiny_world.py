@@ -22,8 +22,8 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import make_batch
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Packed, pack
-from swrec_prod.export.loaded import encode_rows, take
+from swrec_prod.encoding.pack import Packed, pack, take
+from swrec_prod.export.loaded import encode_rows
 from swrec_prod.export.run import export_package
 from swrec_prod.ranker import Ranker, build_ranker, resolve_run
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario

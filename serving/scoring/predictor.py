@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from swrec_prod.encoding.pack import Packed
-from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest
+from swrec_prod.encoding.pack import PackedRequest
+from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest, shown
 from swrec_prod.export.loaded import Package
-from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.scoring.features import RequestEncoder
 from swrec_prod.serving.scoring.unknown import UnknownIds
 
@@ -35,15 +35,15 @@ class Scored(NamedTuple):
 class Predictor:
     """A package behind one call. It does not change once it is loaded, so threads may share it.
 
-    quick: whether a forward of `max_candidates` rows took less than QUICK seconds at warm-up.
+    quick: whether a forward of `Limits.candidates` rows took less than QUICK seconds at warm-up.
     """
 
-    def __init__(self, package: Package, max_candidates: int = 1000) -> None:
+    def __init__(self, package: Package, limits: Limits | None = None) -> None:
         self.name, self.version = package.path.parent.name, package.path.name
         self.manifest = package.manifest
         self.tasks = package.manifest.tasks
         unknown = UnknownIds(f"{self.name}/{self.version}", package.manifest.row_0)
-        self.encoder = RequestEncoder(package.layout, package.encoders, max_candidates, unknown)
+        self.encoder = RequestEncoder(package.layout, package.encoders, limits, unknown)
         self._programs = package.programs
         self._after = package.layout.after
         self.quick = False
@@ -53,12 +53,12 @@ class Predictor:
         self._strength_S = _strengths(package)
 
     @classmethod
-    def load(cls, path: Path, max_candidates: int = 1000) -> Predictor:
+    def load(cls, path: Path, limits: Limits | None = None) -> Predictor:
         """Load, check against the golden rows and warm up. Raises PackageError saying what is wrong."""
         package = Package.load(path)
         package.replay()
-        predictor = cls(package, max_candidates)
-        predictor._warm_up(package, max_candidates)
+        predictor = cls(package, limits)
+        predictor._warm_up(package, predictor.encoder.limits.candidates)
         return predictor
 
     def score(self, call: ScoreCall, scenario: int, strength: float) -> Scored:
@@ -67,7 +67,7 @@ class Predictor:
         Raises RequestError or DataError for what is wrong with it.
         """
         packed = self.encoder.encode(call, scenario)
-        logits = self._programs.one(packed, scenario)
+        logits = self._programs.request(packed, scenario)
         with torch.inference_mode():
             probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
         interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
@@ -85,7 +85,7 @@ class Predictor:
         index = self._scenario.index(value)  # the fallback's, where there is one
         if index is None:
             raise NotFoundError(
-                f"scenario {value!r} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}"
+                f"scenario {shown(value)} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}"
             )
         return index, True
 
@@ -116,9 +116,9 @@ class Predictor:
         self._ms_row = 1e3 * min(seconds) / max_candidates
         self.quick = min(seconds) < QUICK
 
-    def _seconds(self, packed: Packed) -> float:
+    def _seconds(self, packed: PackedRequest) -> float:
         start = time.perf_counter()
-        self._programs.one(packed, 0)
+        self._programs.request(packed, 0)
         return time.perf_counter() - start
 
 

@@ -1,43 +1,45 @@
 """M-scan's scenario-aware co-attention, and the behaviours of the row's own scenario that it needs.
 
-Shapes: B rows, N behaviours in all scenarios, K behaviours in the row's scenario, d their width, A attention width.
-Sequences are padded on the right, oldest first; masks are True at real behaviours.
+Shapes: B rows, U rows of users (B or 1), G rows of users in a scenario (1 where both are one, else B), N behaviours in
+all scenarios, K behaviours in the row's scenario, d their width, A attention width. Sequences are padded on the right,
+oldest first; masks are True at real behaviours.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from swrec_prod.layers.pooling import masked_softmax
+from swrec_prod.layers.pooling import masked_softmax, weighted_sum
 
 
 def same_scenario(
-    history_BNd: Tensor, mask_BN: Tensor, history_scenario_BN: Tensor, scenario_B: Tensor, limit: int
+    history_UNd: Tensor, mask_UN: Tensor, history_scenario_UN: Tensor, scenario_B: Tensor, limit: int
 ) -> tuple[Tensor, Tensor]:
-    """The latest `limit` behaviours of each row's own scenario, moved together: S_u [B, K, d] and its mask [B, K].
+    """The latest `limit` behaviours of each row's own scenario, moved together: S_u [G, K, d] and its mask [G, K].
 
     K is the longest one in the batch, at least 1. scenario_B: [B], or [1] for a batch of one scenario.
     """
-    rows, length = mask_BN.shape
+    same_GN = mask_UN & (history_scenario_UN == scenario_B.unsqueeze(1))
+    rows, length = same_GN.shape
     if length == 0:
-        return history_BNd.new_zeros([rows, 1, history_BNd.shape[2]]), mask_BN.new_zeros([rows, 1])
-    same_BN = mask_BN & (history_scenario_BN == scenario_B.unsqueeze(1))
-    rank_BN = same_BN.cumsum(1)
-    count_B1 = rank_BN[:, -1:]
-    slot_BN = rank_BN - 1 - (count_B1 - limit).clamp(min=0)
-    size = max(1, int(count_B1.clamp(max=limit).max())) if rows > 0 else 1
+        return history_UNd.new_zeros([rows, 1, history_UNd.shape[2]]), same_GN.new_zeros([rows, 1])
+    rank_GN = same_GN.cumsum(1)
+    count_G1 = rank_GN[:, -1:]
+    slot_GN = rank_GN - 1 - (count_G1 - limit).clamp(min=0)
+    size = max(1, int(count_G1.clamp(max=limit).max())) if rows > 0 else 1
     # What is not kept goes to a slot behind the last one, which is cut off.
-    slot_BN = torch.where(same_BN & (slot_BN >= 0), slot_BN, size)
-    position_N = torch.arange(length, device=mask_BN.device).expand(rows, length)
-    position_BK = torch.zeros([rows, size + 1], dtype=torch.int64, device=mask_BN.device).scatter(
-        1, slot_BN, position_N
+    slot_GN = torch.where(same_GN & (slot_GN >= 0), slot_GN, size)
+    position_N = torch.arange(length, device=same_GN.device).expand(rows, length)
+    position_GK = torch.zeros([rows, size + 1], dtype=torch.int64, device=same_GN.device).scatter(
+        1, slot_GN, position_N
     )[:, :size]
-    own_BK = torch.arange(size, device=mask_BN.device).unsqueeze(0) < count_B1
-    return _take(history_BNd, position_BK), own_BK
+    own_GK = torch.arange(size, device=same_GN.device).unsqueeze(0) < count_G1
+    return _take(history_UNd, position_GK), own_GK
 
 
 class CoAttention(nn.Module):
@@ -59,21 +61,86 @@ class CoAttention(nn.Module):
         self.null = nn.Parameter(torch.randn(d) * 0.1)
 
     def forward(
-        self, history_BNd: Tensor, mask_BN: Tensor, same_BKd: Tensor, same_mask_BK: Tensor, target_Bd: Tensor
+        self, history_UNd: Tensor, mask_UN: Tensor, same_GKd: Tensor, same_mask_GK: Tensor, target_Bd: Tensor
     ) -> Tensor:
         """R_h: [B, d]"""
-        empty_B1 = ~same_mask_BK.any(1, keepdim=True)
-        same_BKd = torch.where(empty_B1.unsqueeze(2), self.null, same_BKd)
+        rows = target_Bd.shape[0]
+        empty_G1 = ~same_mask_GK.any(1, keepdim=True)
+        same_GKd = torch.where(empty_G1.unsqueeze(2), self.null, same_GKd)
         c_BN = best_match(
-            history_BNd,
+            history_UNd.expand(rows, -1, -1),
             self.history.weight,
             self.target(target_Bd),
-            self.same(same_BKd),
-            same_mask_BK | empty_B1,
+            self.same(same_GKd).expand(rows, -1, -1),
+            (same_mask_GK | empty_G1).expand(rows, -1),
             self.out.weight[0],
         )
-        beta_BN = masked_softmax(c_BN, mask_BN)
-        return torch.bmm(beta_BN.unsqueeze(1), history_BNd).squeeze(1)
+        return weighted_sum(masked_softmax(c_BN, mask_UN), history_UNd)
+
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """The form that searches the pairs of one user for all candidates at once."""
+        return OneUserCoAttention(self)
+
+
+class OneUserCoAttention(nn.Module):
+    """CoAttention for scoring; when all rows are one user's, in a form whose cost is that of its arithmetic.
+
+    c_jk = w ReLU(p_jk + i) with p_jk = W_h h_j + W_s s_k, and ReLU(p + i) = max(p, -i) + i. The last i does not depend
+    on j and k, so that the softmax cancels it, and what remains is a sum of maxima of w p and -w i, or of minima where
+    w is negative. Hidden units are the first dimension, so that vectors are long, those with w >= 0 first.
+    """
+
+    def __init__(self, attention: CoAttention) -> None:
+        super().__init__()
+        self.of_rows = copy.deepcopy(attention)
+        w_A = attention.out.weight[0]
+        order_A = (w_A < 0).to(torch.int64).argsort(stable=True)
+        w_A1 = w_A[order_A].unsqueeze(1)
+        self.history = nn.Buffer(w_A1 * attention.history.weight[order_A])
+        self.same = nn.Buffer(w_A1 * attention.same.weight[order_A])
+        self.target = nn.Buffer(-w_A1 * attention.target.weight[order_A])
+        self.target_bias = nn.Buffer(-w_A1 * attention.target.bias[order_A].unsqueeze(1))
+        self.null = nn.Buffer(attention.null.detach().clone())
+        self.positive = int((w_A >= 0).sum())
+
+    def forward(
+        self, history_UNd: Tensor, mask_UN: Tensor, same_GKd: Tensor, same_mask_GK: Tensor, target_Bd: Tensor
+    ) -> Tensor:
+        """R_h: [B, d]"""
+        if history_UNd.shape[0] > 1 or same_GKd.shape[0] > 1 or history_UNd.shape[1] == 0:
+            return self.of_rows(history_UNd, mask_UN, same_GKd, same_mask_GK, target_Bd)
+        same_Kd = same_GKd[0] if bool(same_mask_GK[0, 0]) else self.null.unsqueeze(0)
+        p_AKN = (self.same @ same_Kd.t()).unsqueeze(2) + (self.history @ history_UNd[0].t()).unsqueeze(1)
+        t_AB = torch.addmm(self.target_bias, self.target, target_Bd.t())
+        c_BKN = sums_of_extremes(p_AKN.flatten(1), t_AB, self.positive).view(-1, same_Kd.shape[0], mask_UN.shape[1])
+        return weighted_sum(masked_softmax(c_BKN.amax(1), mask_UN), history_UNd)
+
+
+def sums_of_extremes(p_AM: Tensor, t_AB: Tensor, positive: int) -> Tensor:
+    """sum_a max(p_am, t_ab) over the first `positive` a, plus the sum of the minima over the others: [B, M].
+
+    In chunks that stay in cache, over vectors of whichever of M and B is larger.
+    """
+    if p_AM.shape[1] < t_AB.shape[1]:
+        return sums_of_extremes_along(t_AB, p_AM, positive).t()
+    return sums_of_extremes_along(p_AM, t_AB, positive)
+
+
+def sums_of_extremes_along(long_AL: Tensor, short_AS: Tensor, positive: int) -> Tensor:
+    """The same over vectors of L: [S, L]."""
+    width, length = long_AL.shape
+    total_SL = long_AL.new_empty([short_AS.shape[1], length])
+    chunk = min(_chunk_rows(long_AL, width * length), short_AS.shape[1])
+    buffer = long_AL.new_empty([width, chunk, length])
+    long_A1L = long_AL.unsqueeze(1)
+    for start in range(0, short_AS.shape[1], chunk):
+        short_AC1 = short_AS[:, start : start + chunk].unsqueeze(2)
+        pairs = buffer[:, : short_AC1.shape[1]]
+        torch.maximum(long_A1L[:positive], short_AC1[:positive], out=pairs[:positive])
+        torch.minimum(long_A1L[positive:], short_AC1[positive:], out=pairs[positive:])
+        torch.sum(pairs, [0], out=total_SL[start : start + chunk])
+    return total_SL
 
 
 def best_match(history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, mask_BK: Tensor, w_A: Tensor) -> Tensor:
@@ -110,7 +177,7 @@ class _BestMatch(torch.autograd.Function):
         chunk = _chunk_rows(history_BNd, n * width)
         for start in range(0, rows if n > 0 else 0, chunk):
             at = slice(start, start + chunk)
-            flat = _flat_index(best_BN[at], k)
+            flat = _flat_index(best_BN[at], best_BN[at].shape[0], k)
             hidden = _project(history_BNd[at], W_Ad, i_BA[at]).view(-1, width)
             hidden.add_(s_BKA[at].reshape(-1, width).index_select(0, flat)).relu_()
             grad_w.addmv_(hidden.t(), grad_BN[at].reshape(-1))
@@ -153,14 +220,17 @@ def _chunk_rows(x: Tensor, floats_a_row: int) -> int:
     return max(1, floats // max(1, floats_a_row))
 
 
-def _take(x_BKD: Tensor, index_BN: Tensor) -> Tensor:
-    """x[b, index[b, n]]: [B, N, D]. A gather of whole rows, whose backward is much faster than that of torch.gather."""
-    rows, size, width = x_BKD.shape
-    flat = x_BKD.reshape(rows * size, width).index_select(0, _flat_index(index_BN, size))
-    return flat.view(rows, index_BN.shape[1], width)
+def _take(x_UND: Tensor, index_GK: Tensor) -> Tensor:
+    """x[g, index[g, k]], or x[0, index[g, k]] of one user: [G, K, D].
+
+    A gather of whole rows, whose backward is much faster than that of torch.gather.
+    """
+    users, size, width = x_UND.shape
+    flat = x_UND.reshape(users * size, width).index_select(0, _flat_index(index_GK, users, size))
+    return flat.view(index_GK.shape[0], index_GK.shape[1], width)
 
 
-def _flat_index(index_BN: Tensor, size: int) -> Tensor:
-    """Positions in [B, size] flattened: [B N]."""
-    first_B1 = torch.arange(index_BN.shape[0], device=index_BN.device).unsqueeze(1) * size
+def _flat_index(index_BN: Tensor, rows: int, size: int) -> Tensor:
+    """Positions in [rows, size] flattened, with rows B or 1: [B N]."""
+    first_B1 = torch.arange(rows, device=index_BN.device).unsqueeze(1) * size
     return (index_BN + first_B1).reshape(-1)

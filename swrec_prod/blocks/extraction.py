@@ -1,8 +1,8 @@
 """SAR-Net's cross-scenario behaviour extraction:
 behaviours weighted by how well their item and their scenario fit the row's.
 
-Shapes: B rows, N behaviours, d their width, A attention width, S scenarios, E width of a scenario's embedding.
-Sequences are padded on the right; masks are True at real behaviours.
+Shapes: B rows, U rows of users (B or 1), N behaviours, d their width, A attention width, S scenarios, E width of a
+scenario's embedding. Sequences are padded on the right; masks are True at real behaviours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from swrec_prod.layers.inputs import Inputs, Route
 from swrec_prod.layers.mlp import MLP
-from swrec_prod.layers.pooling import masked_softmax
+from swrec_prod.layers.pooling import masked_softmax, weighted_sum
 
 
 class BehaviourExtraction(nn.Module):
@@ -34,18 +34,21 @@ class BehaviourExtraction(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """v: [B, d]"""
-        item_BN = self.item(inputs.target_Bd, inputs.history_BNd)
-        scenario_BN = self.scenario(inputs.route, inputs.history_scenario_BN)
+        item_BN = self.item(inputs.target_Bd, inputs.history_UNd)
+        scenario_BN = self.scenario(inputs.route, inputs.history_scenario_UN)
         if self.renorm:
-            a_BN = masked_softmax(item_BN + scenario_BN, inputs.mask_BN)
+            a_BN = masked_softmax(item_BN + scenario_BN, inputs.mask_UN)
         else:
-            a_BN = masked_softmax(item_BN, inputs.mask_BN) * masked_softmax(scenario_BN, inputs.mask_BN)
-        return torch.bmm(a_BN.unsqueeze(1), inputs.history_BNd).squeeze(1)
+            a_BN = masked_softmax(item_BN, inputs.mask_UN) * masked_softmax(scenario_BN, inputs.mask_UN)
+        return weighted_sum(a_BN, inputs.history_UNd)
 
 
 class TargetAttention(nn.Module):
-    """MLP([t ; h ; t - h ; t * h]), a logit for each behaviour. The part of t is computed once a row, and t - h adds no
-    weights: what is linear in t and h is in theirs already."""
+    """MLP([t ; h ; t - h ; t * h]), a logit for each behaviour.
+
+    The part of t is computed once a row, and t - h adds no weights: what is linear in t and h is in theirs already. Of
+    one user the part of h is computed once: the first layer is then linear in t, W_t t + (W_th diag(h_n)) t + W_h h_n.
+    """
 
     def __init__(self, d: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -54,11 +57,21 @@ class TargetAttention(nn.Module):
         self.behaviour = nn.Linear(2 * d, first, bias=False)
         self.rest = nn.Sequential(nn.ReLU(inplace=True), MLP(first, widths[1:], 1)) if widths else nn.Identity()
 
-    def forward(self, target_Bd: Tensor, history_BNd: Tensor) -> Tensor:
+    def forward(self, target_Bd: Tensor, history_UNd: Tensor) -> Tensor:
         """[B, N]"""
+        if history_UNd.shape[0] != target_Bd.shape[0]:
+            return self.rest(self.first_of_one(target_Bd, history_UNd[0])).squeeze(2)
         t_B1d = target_Bd.unsqueeze(1)
-        both_BNd = torch.cat([history_BNd, t_B1d * history_BNd], 2)
+        both_BNd = torch.cat([history_UNd, t_B1d * history_UNd], 2)
         return self.rest(self.behaviour(both_BNd) + self.target(t_B1d)).squeeze(2)
+
+    def first_of_one(self, target_Bd: Tensor, history_Nd: Tensor) -> Tensor:
+        """What the first layer gives for the behaviours of one user, as one product: [B, N, A]"""
+        own_Ad, both_Ad = self.behaviour.weight.chunk(2, 1)
+        weight_NAd = both_Ad * history_Nd.unsqueeze(1) + self.target.weight
+        bias_NA = F.linear(history_Nd, own_Ad, self.target.bias)
+        first = F.linear(target_Bd, weight_NAd.flatten(0, 1), bias_NA.flatten())
+        return first.view(target_Bd.shape[0], bias_NA.shape[0], bias_NA.shape[1])
 
 
 class ScenarioPairs(nn.Module):
@@ -77,9 +90,9 @@ class ScenarioPairs(nn.Module):
         """[S, S]"""
         return self.query(self.weight) @ self.key(self.weight).t() / self.weight.shape[1] ** 0.5
 
-    def forward(self, route: Route, history_scenario_BN: Tensor) -> Tensor:
-        """[B, N]"""
-        return look_up(self.table(), route, history_scenario_BN)
+    def forward(self, route: Route, history_scenario_UN: Tensor) -> Tensor:
+        """[B, N], or [1, N] where user and scenario are one"""
+        return look_up(self.table(), route, history_scenario_UN)
 
     @torch.no_grad()
     def folded(self) -> nn.Module:
@@ -94,15 +107,15 @@ class PairTable(nn.Module):
         super().__init__()
         self.table = nn.Buffer(table_SS.detach().clone())
 
-    def forward(self, route: Route, history_scenario_BN: Tensor) -> Tensor:
-        """[B, N]"""
-        return look_up(self.table, route, history_scenario_BN)
+    def forward(self, route: Route, history_scenario_UN: Tensor) -> Tensor:
+        """[B, N], or [1, N] where user and scenario are one"""
+        return look_up(self.table, route, history_scenario_UN)
 
 
-def look_up(table_SS: Tensor, route: Route, history_scenario_BN: Tensor) -> Tensor:
+def look_up(table_SS: Tensor, route: Route, history_scenario_UN: Tensor) -> Tensor:
     """table[s, s'] for the row's scenario s and each behaviour's s': [B, N]. A behaviour whose scenario is not known
     (index S) counts as the mean of all.
     """
     with_unknown = torch.cat([table_SS, table_SS.mean(1, keepdim=True)], 1)
-    pair_BN = route.scenario_B.unsqueeze(1) * with_unknown.shape[1] + history_scenario_BN
+    pair_BN = route.scenario_B.unsqueeze(1) * with_unknown.shape[1] + history_scenario_UN
     return F.embedding(pair_BN, with_unknown.reshape(-1, 1)).squeeze(2)

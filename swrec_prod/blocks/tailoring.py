@@ -1,6 +1,7 @@
 """SFPNet's scenario-tailoring block: gates of the scenario on features and behaviours, then residuals of the context.
 
-Shapes: B rows, D width of the features, N behaviours, d their width, Q width of a pooled sequence, A hidden width.
+Shapes: B rows, U rows of users (B or 1), D width of the features, N behaviours, d their width, Q width of a pooled
+sequence, A hidden width.
 Sequences are padded on the right; masks are True at real behaviours.
 """
 
@@ -30,17 +31,17 @@ class DistributionPooling(nn.Module):
         self.stat: str = stat
         self.times = 1 if stat == "none" else 2
 
-    def forward(self, history_BNd: Tensor, mask_BN: Tensor) -> Tensor:
-        """[B, Q]"""
-        real_BN = mask_BN.to(history_BNd.dtype)
-        count_B1 = real_BN.sum(1, keepdim=True)
-        share_B1N = (real_BN / count_B1.clamp(min=1)).unsqueeze(1)
+    def forward(self, history_BNd: Tensor, mask_UN: Tensor) -> Tensor:
+        """[B, Q]. One row where the behaviours have one."""
+        real_UN = mask_UN.to(history_BNd.dtype)
+        count_U1 = real_UN.sum(1, keepdim=True)
+        share_B1N = (real_UN / count_U1.clamp(min=1)).unsqueeze(1).expand(history_BNd.shape[0], -1, -1)
         mean_B1d = torch.bmm(share_B1N, history_BNd)
         if self.stat == "none":
             return mean_B1d.squeeze(1)
         spread_Bd = torch.bmm(share_B1N, (history_BNd - mean_B1d).square()).squeeze(1)
         if self.stat == "std":
-            spread_Bd = (spread_Bd + 1e-6).sqrt() * count_B1.clamp(max=1)
+            spread_Bd = (spread_Bd + 1e-6).sqrt() * count_U1.clamp(max=1)
         return torch.cat([mean_B1d.squeeze(1), spread_Bd], 1)
 
     def scaled(self, pooled_BQ: Tensor, gate_Bd: Tensor) -> Tensor:
@@ -86,12 +87,12 @@ class TailoringBlock(nn.Module):
         self.gate_widths, self.context_widths = [width, d], [width, behaviour]
 
     def forward(
-        self, x_BD: Tensor, b_BNd: Tensor, mask_BN: Tensor, target_Bd: Tensor, route: Route
+        self, x_BD: Tensor, b_UNd: Tensor, mask_UN: Tensor, target_Bd: Tensor, route: Route
     ) -> tuple[Tensor, Tensor]:
-        """x' [B, D] and b' [B, N, d]."""
-        p_BQ = self.pool(b_BNd, mask_BN)
+        """x' [B, D] and b' [B, N, d]: x and t tailor the behaviours of one user for every row anew."""
+        p_BQ = self.pool(b_UNd, mask_UN).expand(x_BD.shape[0], -1)
         gates = (2 * self.gate(torch.cat([x_BD, p_BQ], 1).detach(), route).sigmoid()).split(self.gate_widths, 1)
-        x_BD, b_BNd = gates[0] * x_BD, gates[1].unsqueeze(1) * b_BNd
+        x_BD, b_BNd = gates[0] * x_BD, gates[1].unsqueeze(1) * b_UNd
         context = self.context(torch.cat([x_BD, self.pool.scaled(p_BQ, gates[1])], 1)).split(self.context_widths, 1)
         hidden_BNA = (self.behaviour(b_BNd) + (context[1] + self.target(target_Bd)).unsqueeze(1)).relu_()
         return self.norm_x(x_BD + context[0]), self.norm_b(b_BNd + self.residual(hidden_BNA))

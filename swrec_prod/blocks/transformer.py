@@ -1,6 +1,7 @@
 """Transformers: tokens of the same row, be they fields or behaviours, that attend to each other.
 
-Shapes: B rows, D input width, N tokens (behaviours, or P fields), d their width, I width of an item's embedding.
+Shapes: B rows, U rows of users (B or 1), D input width, N tokens (behaviours, or P fields), d their width, H heads, h
+width of a head, I width of an item's embedding.
 Sequences are padded on the right, oldest first; masks are True at real behaviours.
 """
 
@@ -103,30 +104,39 @@ class BehaviourTransformer(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """v: [B, d]"""
-        mask_BN = inputs.mask_BN
-        b_BNd = self.tokens(inputs)
-        seen_BN = mask_BN | ~mask_BN.any(1, keepdim=True)  # not every kernel knows a softmax over nothing
+        mask_UN = inputs.mask_UN
+        b_UNd = self.tokens(inputs)
+        seen_UN = mask_UN | ~mask_UN.any(1, keepdim=True)  # not every kernel knows a softmax over nothing
         for layer in self.layers:
-            b_BNd = layer(b_BNd, seen_BN)
-        return self.aggregate(self.norm(b_BNd), mask_BN, inputs.target_Bd, inputs.route)
+            b_UNd = layer(b_UNd, seen_UN)
+        return self.aggregate(self.norm(b_UNd), mask_UN, inputs.target_Bd, inputs.route)
 
     def tokens(self, inputs: Inputs) -> Tensor:
-        """W h_n + p_n + c_n: [B, N, d]"""
-        age_BN = (inputs.mask_BN.flip(1).cumsum(1).flip(1) - 1).clamp(0, self.position.shape[0] - 1)
+        """W h_n + p_n + c_n: [U, N, d]"""
+        age_UN = (inputs.mask_UN.flip(1).cumsum(1).flip(1) - 1).clamp(0, self.position.shape[0] - 1)
         # of a behaviour whose scenario is not known (index S) the mean of all
         happened_in = torch.cat([self.happened_in, self.happened_in.mean(0, keepdim=True)])
-        place_BNd = F.embedding(age_BN, self.position) + F.embedding(inputs.history_scenario_BN, happened_in)
-        return self.token(inputs.history_BNd) + place_BNd
+        place_UNd = F.embedding(age_UN, self.position) + F.embedding(inputs.history_scenario_UN, happened_in)
+        return self.token(inputs.history_UNd) + place_UNd
 
-    def aggregate(self, b_BNd: Tensor, mask_BN: Tensor, target_BI: Tensor, route: Route) -> Tensor:
+    def aggregate(self, b_UNd: Tensor, mask_UN: Tensor, target_BI: Tensor, route: Route) -> Tensor:
         """Multi-head attention of one query a row: [B, d]"""
-        rows, length, width = b_BNd.shape
-        each = width // self.heads
-        q = self.query(target_BI, route).view(rows, self.heads, each, 1)
-        k, v = self.key_value(b_BNd).view(rows, length, 2, self.heads, each).permute(2, 0, 3, 1, 4).unbind(0)
-        logit = (k @ q).squeeze(3) / each**0.5
-        a = masked_softmax(logit, mask_BN.unsqueeze(1))
-        return (a.unsqueeze(2) @ v).reshape(rows, width)
+        users, length, width = b_UNd.shape
+        rows, each = target_BI.shape[0], width // self.heads
+        q_BHh = self.query(target_BI, route).view(rows, self.heads, each)
+        pairs = self.key_value(b_UNd).view(users, length, 2, self.heads, each).permute(2, 0, 3, 1, 4)
+        k_UHNh, v_UHNh = pairs.unbind(0)
+        if users != rows:
+            return mixed_of_one(q_BHh, k_UHNh[0], v_UHNh[0], mask_UN)
+        logit = (k_UHNh @ q_BHh.unsqueeze(3)).squeeze(3) / each**0.5
+        a = masked_softmax(logit, mask_UN.unsqueeze(1))
+        return (a.unsqueeze(2) @ v_UHNh).reshape(rows, width)
+
+
+def mixed_of_one(q_BHh: Tensor, k_HNh: Tensor, v_HNh: Tensor, mask_1N: Tensor) -> Tensor:
+    """Multi-head attention of all rows to the behaviours of one user, a product a head: [B, H h]"""
+    logit_HBN = q_BHh.transpose(0, 1) @ k_HNh.transpose(1, 2) / k_HNh.shape[2] ** 0.5
+    return (masked_softmax(logit_HBN, mask_1N) @ v_HNh).transpose(0, 1).flatten(1)
 
 
 class Backbone(nn.Module):

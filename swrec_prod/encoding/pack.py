@@ -31,6 +31,11 @@ class Ragged(NamedTuple):
 Column = np.ndarray | Ragged
 
 
+def take(columns: Mapping[str, Column], rows: np.ndarray) -> dict[str, Column]:
+    """The given rows of encoded columns."""
+    return {name: column.take(rows) if isinstance(column, Ragged) else column[rows] for name, column in columns.items()}
+
+
 class Packed(NamedTuple):
     """A batch as flat arrays, features one after the other (the order of a KeyedJaggedTensor).
 
@@ -55,6 +60,16 @@ class Packed(NamedTuple):
     weights: np.ndarray
     dense_BF: np.ndarray
     scenario_B: np.ndarray
+
+
+class PackedRequest(NamedTuple):
+    """Rows in the two halves of a layout: U user rows, of Layout.user_half, and B candidates, of Layout.item_half.
+
+    U is 1 in a request, whose user stands beside every candidate, and B offline, where each row has a user of its own.
+    """
+
+    user: Packed
+    items: Packed
 
 
 def spread(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +106,14 @@ def pack(layout: Layout, columns: Mapping[str, Column], scenario_B: np.ndarray) 
         dense_BF=_side_by_side(layout, columns, rows),
         scenario_B=scenario_B,
     )
+
+
+def pack_halves(
+    layout: Layout, columns: Mapping[str, Column], scenario_B: np.ndarray, *, user_rows: int
+) -> PackedRequest:
+    """Columns of B candidates, and of 1 or B user rows, as the halves of `layout`. Otherwise as `pack`."""
+    user, items = layout.user_half, layout.item_half
+    return PackedRequest(pack(user, columns, scenario_B[:user_rows]), pack(items, columns, scenario_B))
 
 
 def _counted(layout: Layout, columns: Mapping[str, Column]) -> list[Column]:

@@ -61,7 +61,7 @@ def fold_blocks(module: nn.Module) -> nn.Module:
 def one_scenario(inputs: Inputs, scenario: Tensor) -> Inputs:
     """`inputs` with a route that names one scenario for the whole batch, as folded blocks expect it."""
     route = Route(scenario.reshape(1), [inputs.x_BD.shape[0]], inputs.route.ends_S)
-    return Inputs(inputs.x_BD, route, inputs.target_Bd, inputs.history_BNd, inputs.mask_BN, inputs.history_scenario_BN)
+    return Inputs(inputs.x_BD, route, inputs.target_Bd, inputs.history_UNd, inputs.mask_UN, inputs.history_scenario_UN)
 
 
 def _fold_children(module: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """InputLayer: embedded features, numbers and behaviours as what a model reads.
 
-Shapes: B rows, F numbers, E embedded numbers, D width of x, d width of a behaviour, N behaviours.
+Shapes: B rows, U rows of users (B or 1), F numbers, E embedded numbers, D width of x, d width of a
+behaviour, N behaviours.
 """
 
 # Without `from __future__ import annotations`: TorchScript reads the annotations.
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from swrec_prod.layers.inputs import Behaviours, Inputs, Route
-from swrec_prod.layers.pooling import masked_softmax
+from swrec_prod.layers.pooling import dot, masked_softmax, weighted_sum
 
 Summary = Literal["attention", "mean", "none"]
 
@@ -38,10 +39,10 @@ class InputLayer(nn.Module):
         if self.embed is not None:
             parts.append(self.embed(dense_BF[:, self.numbers :]))
         for i, summary in enumerate(self.summaries):
-            parts.append(summary(behaviours[i + 1]))
+            parts.append(summary(behaviours[i + 1]).expand(embedded_BD.shape[0], -1))
         x_BD = torch.cat(parts, 1)
         history = behaviours[0] if len(behaviours) > 0 else no_behaviours(x_BD)
-        return Inputs(x_BD, route, history.target_Bd, history.history_BNd, history.mask_BN, history.scenario_BN)
+        return Inputs(x_BD, route, history.target_Bd, history.history_UNd, history.mask_UN, history.scenario_UN)
 
 
 class EmbeddedNumbers(nn.Module):
@@ -68,10 +69,9 @@ class AttentionSummary(nn.Module):
 
     def forward(self, behaviours: Behaviours) -> Tensor:
         """[B, d]"""
-        query_Bd1 = self.query(behaviours.target_Bd).unsqueeze(2)
-        logit_BN = torch.bmm(behaviours.history_BNd, query_Bd1).squeeze(2) / query_Bd1.shape[1] ** 0.5
-        a_BN = masked_softmax(logit_BN, behaviours.mask_BN)
-        return torch.bmm(a_BN.unsqueeze(1), behaviours.history_BNd).squeeze(1)
+        query_Bd = self.query(behaviours.target_Bd)
+        logit_BN = dot(query_Bd, behaviours.history_UNd) / query_Bd.shape[1] ** 0.5
+        return weighted_sum(masked_softmax(logit_BN, behaviours.mask_UN), behaviours.history_UNd)
 
 
 class MeanSummary(nn.Module):
@@ -81,9 +81,9 @@ class MeanSummary(nn.Module):
         super().__init__()
 
     def forward(self, behaviours: Behaviours) -> Tensor:
-        """[B, d]"""
-        counts_B1 = behaviours.mask_BN.sum(1, keepdim=True).clamp(min=1)
-        return (behaviours.history_BNd * behaviours.mask_BN.unsqueeze(2)).sum(1) / counts_B1
+        """[U, d]"""
+        counts_U1 = behaviours.mask_UN.sum(1, keepdim=True).clamp(min=1)
+        return (behaviours.history_UNd * behaviours.mask_UN.unsqueeze(2)).sum(1) / counts_U1
 
 
 def no_behaviours(x_BD: Tensor) -> Behaviours:

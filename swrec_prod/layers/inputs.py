@@ -1,6 +1,9 @@
 """What a model sees: one batch as tensors, and the widths it is built from.
 
-Shapes: B rows, D input width, d width of an item embedding, N behaviours, S scenarios, T tasks.
+Shapes: B rows, U rows of users, D input width, d width of an item embedding, N behaviours, S scenarios, T tasks.
+
+One rule makes a request cheap: what depends on the user alone has U rows. In training and offline U = B; in a request
+all candidates are one user's, U = 1, and the row broadcasts. Nothing repeats it before it meets what differs by row.
 """
 
 # Without `from __future__ import annotations`: TorchScript resolves the fields of a nested NamedTuple only when their
@@ -29,29 +32,29 @@ class Route(NamedTuple):
 class Behaviours(NamedTuple):
     """One sequence, embedded. target_Bd: the candidate, in the parts that a behaviour has too, zeros in others.
 
-    Padded on the right, oldest first; mask_BN is True at real behaviours; scenario_BN is int64, 0 at padding and S
+    Padded on the right, oldest first; mask_UN is True at real behaviours; scenario_UN is int64, 0 at padding and S
     where the scenario of a behaviour is not known.
     """
 
     target_Bd: Tensor
-    history_BNd: Tensor
-    mask_BN: Tensor
-    scenario_BN: Tensor
+    history_UNd: Tensor
+    mask_UN: Tensor
+    scenario_UN: Tensor
 
 
 class Inputs(NamedTuple):
     """One batch. x_BD holds every feature side by side, in the order of Dims.fields.
 
-    The other tensors are those of the model's history (see Behaviours), and empty ([B, 0, ...]) for models that read
+    The other tensors are those of the model's history (see Behaviours), and empty ([U, 0, ...]) for models that read
     none.
     """
 
     x_BD: Tensor
     route: Route
     target_Bd: Tensor
-    history_BNd: Tensor
-    mask_BN: Tensor
-    history_scenario_BN: Tensor
+    history_UNd: Tensor
+    mask_UN: Tensor
+    history_scenario_UN: Tensor
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """From a padded sequence to one vector a row.
 
-Shapes: B rows, N behaviours (K of the row's own scenario), d width of a behaviour, G width of the state.
+Shapes: B rows, U rows of users (B or 1), N behaviours (K of the row's own scenario), d width of a behaviour, G width
+of the state.
 Sequences are padded on the right, oldest first; masks are True at real behaviours.
 """
 
@@ -28,6 +29,23 @@ class LastState(nn.Module):
 
 
 def masked_softmax(logit_BN: Tensor, mask_BN: Tensor) -> Tensor:
-    """Softmax over the True positions of the last dimension; all zeros, never NaN, where there are none."""
+    """Softmax over the True positions of the last dimension; all zeros, never NaN, where there are none.
+
+    A mask of one row is that of all.
+    """
     padding_BN = ~mask_BN
     return logit_BN.masked_fill(padding_BN, -float("inf")).softmax(-1).masked_fill(padding_BN, 0.0)
+
+
+def dot(query_Bd: Tensor, history_UNd: Tensor) -> Tensor:
+    """q . h_n for every behaviour of the row's user: [B, N]"""
+    if history_UNd.shape[0] == query_Bd.shape[0]:
+        return torch.bmm(history_UNd, query_Bd.unsqueeze(2)).squeeze(2)
+    return query_Bd @ history_UNd[0].t()
+
+
+def weighted_sum(weight_BN: Tensor, history_UNd: Tensor) -> Tensor:
+    """sum_n a_n h_n: [B, d]"""
+    if history_UNd.shape[0] == weight_BN.shape[0]:
+        return torch.bmm(weight_BN.unsqueeze(1), history_UNd).squeeze(1)
+    return weight_BN @ history_UNd[0]

@@ -5,7 +5,8 @@
 
 The bias eliminator, the other half of the paper, is blocks/debias.py and serves every model.
 
-Shapes: B rows, D input width (x = [u ; i ; context]), N behaviours, K of them in S_u, d their width, T tasks.
+Shapes: B rows, U rows of users (B or 1), G rows of users in a scenario (1 where both are one, else B), D input width
+(x = [u ; i ; context]), N behaviours, K of them in S_u, d their width, T tasks.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ class MScan(ScenarioModel):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """The interest logits y_m: [B, T]."""
-        history_BNd, mask_BN = inputs.history_BNd, inputs.mask_BN
-        same_BKd, same_mask_BK = same_scenario(
-            history_BNd, mask_BN, inputs.history_scenario_BN, inputs.route.scenario_B, self.max_same
+        history_UNd, mask_UN = inputs.history_UNd, inputs.mask_UN
+        same_GKd, same_mask_GK = same_scenario(
+            history_UNd, mask_UN, inputs.history_scenario_UN, inputs.route.scenario_B, self.max_same
         )
-        parts = [inputs.x_BD, self.encoder(same_BKd, same_mask_BK)]
+        parts = [inputs.x_BD, self.encoder(same_GKd, same_mask_GK).expand(inputs.x_BD.shape[0], -1)]
         if self.co_attention is not None:
-            parts.append(self.co_attention(history_BNd, mask_BN, same_BKd, same_mask_BK, inputs.target_Bd))
+            parts.append(self.co_attention(history_UNd, mask_UN, same_GKd, same_mask_GK, inputs.target_Bd))
         return self.ffn(torch.cat(parts, 1), inputs.route)

@@ -4,7 +4,7 @@
     v = sum_n softmax_n(MLP([t ; b_n])) b_n                behaviours that fit the target item t
     z = MLP([x ; v])
 
-Shapes: B rows, D input width, N behaviours, d their width, T tasks.
+Shapes: B rows, U rows of users (B or 1), D input width, N behaviours, d their width, T tasks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swrec_prod.layers.folding import ScenarioModel
 from swrec_prod.layers.inputs import Dims, Inputs
 from swrec_prod.layers.mlp import MLP
 from swrec_prod.layers.options import Rate, Width, Widths
-from swrec_prod.layers.pooling import masked_softmax
+from swrec_prod.layers.pooling import masked_softmax, weighted_sum
 
 
 class SFPNet(ScenarioModel):
@@ -71,14 +71,13 @@ class SFPNet(ScenarioModel):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits [B, T]."""
-        x_BD, b_BNd, mask_BN = inputs.x_BD, inputs.history_BNd, inputs.mask_BN
+        x_BD, b_BNd, mask_UN = inputs.x_BD, inputs.history_UNd, inputs.mask_UN
         for block in self.blocks:
-            x_BD, b_BNd = block(x_BD, b_BNd, mask_BN, inputs.target_Bd, inputs.route)
-        return self.head(torch.cat([x_BD, self.read(b_BNd, mask_BN, inputs.target_Bd)], 1))
+            x_BD, b_BNd = block(x_BD, b_BNd, mask_UN, inputs.target_Bd, inputs.route)
+        return self.head(torch.cat([x_BD, self.read(b_BNd, mask_UN, inputs.target_Bd)], 1))
 
-    def read(self, b_BNd: Tensor, mask_BN: Tensor, target_Bd: Tensor) -> Tensor:
+    def read(self, b_BNd: Tensor, mask_UN: Tensor, target_Bd: Tensor) -> Tensor:
         """v, or the pooled behaviours: [B, d] or wider."""
         if self.attention is None:
-            return self.pool(b_BNd, mask_BN)
-        a_BN = masked_softmax(self.attention(target_Bd, b_BNd), mask_BN)
-        return torch.bmm(a_BN.unsqueeze(1), b_BNd).squeeze(1)
+            return self.pool(b_BNd, mask_UN)
+        return weighted_sum(masked_softmax(self.attention(target_Bd, b_BNd), mask_UN), b_BNd)

@@ -1,0 +1,146 @@
+"""What depends on the user alone may have one row: the scores are those of that row repeated for every candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import pytest
+import torch
+from batches import ITEM, WIDTH, Rows, dims
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from swrec_prod.blocks.attention import CoAttention, sums_of_extremes
+from swrec_prod.layers.folding import fold_blocks
+from swrec_prod.layers.input_layer import InputLayer
+from swrec_prod.layers.inputs import Behaviours, Inputs, make_route
+from swrec_prod.models import MODELS, build
+
+S = 3
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+VARIANTS = {
+    **{name: (name, {}) for name in MODELS},
+    "mscan without co-attention": ("mscan", {"use_saca": False}),
+    "mscan, three of the same": ("mscan", {"max_same": 3, "attention": 5}),
+    "m2m with fields": ("m2m", {"backbone": "field_transformer", "cond": "scenario_user"}),
+    "sar_net, two softmaxes": ("sar_net", {"renorm_attention": False, "attention": (6, 4)}),
+    "sar_net, linear attention": ("sar_net", {"attention": ()}),
+    "sfpnet, pooled": ("sfpnet", {"readout": "dap", "dap_stat": "var"}),
+    "sfpnet, one block": ("sfpnet", {"blocks": 1, "dap_stat": "none"}),
+}
+
+
+@cache
+def graphs(variant: str) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """A model that no parameter of is at its start, its folded graph, and that scripted."""
+    torch.manual_seed(0)
+    name, options = VARIANTS[variant]
+    model = build(name, options, dims(S)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    folded = model.fold()
+    return model, folded, torch.jit.freeze(torch.jit.script(folded))
+
+
+@dataclass(frozen=True)
+class Request:
+    """A user's behaviours, one row, and the candidates, sorted by scenario."""
+
+    scenario_B: Tensor
+    x_BD: Tensor
+    history: tuple[Tensor, Tensor, Tensor]
+
+    def inputs(self, users: int) -> Inputs:
+        """With the user's row as it is (1), or once for every candidate."""
+        return Rows(self.scenario_B, self.x_BD, *(each.expand(users, *each.shape[1:]) for each in self.history)).inputs(
+            S
+        )
+
+    def of(self, scenario: int) -> Request:
+        return replace(self, scenario_B=torch.full_like(self.scenario_B, scenario))
+
+
+def request_of(rows: int, length: int, share: float, seed: int) -> Request:
+    g = torch.Generator().manual_seed(seed)
+    mask_1N = torch.arange(length).unsqueeze(0) < round(share * length)
+    user, items = torch.randn(1, ITEM, generator=g), torch.randn(rows, WIDTH - ITEM, generator=g)
+    history = torch.randn(1, length, ITEM, generator=g) * mask_1N.unsqueeze(2)
+    where = torch.randint(0, S + 1, (1, length), generator=g) * mask_1N  # S: in a scenario that is not known
+    scenario_B = torch.randint(0, S, (rows,), generator=g).sort().values
+    return Request(scenario_B, torch.cat([user.expand(rows, -1), items], 1), (history, mask_1N, where))
+
+
+requests = st.builds(
+    request_of,
+    rows=st.integers(1, 40),
+    length=st.integers(0, 9),
+    share=st.sampled_from([0.0, 0.3, 1.0]),
+    seed=st.integers(0, 999),
+)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@settings(max_examples=20, deadline=None)
+@given(request=requests, scenario=st.integers(0, S - 1))
+@torch.no_grad()
+def test_one_row_of_the_user_is_that_row_repeated(variant: str, request: Request, scenario: int) -> None:
+    model, folded, script = graphs(variant)
+    rows, index = len(request.x_BD), torch.tensor([scenario])
+    torch.testing.assert_close(model(request.inputs(1)), model(request.inputs(rows)), **CLOSE)
+    request = request.of(scenario)
+    expected = model(request.inputs(rows))
+    for graph in (folded, script):
+        torch.testing.assert_close(graph(request.inputs(1), index), expected, **CLOSE)
+        torch.testing.assert_close(graph(request.inputs(rows), index), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("how", ["attention", "mean"])
+@settings(max_examples=20, deadline=None)
+@given(request=requests)
+def test_summaries_of_further_sequences_too(how: str, request: Request) -> None:
+    torch.manual_seed(0)
+    layer, rows = InputLayer(1, [], [ITEM], how), len(request.x_BD)
+    route = make_route(request.scenario_B, S)
+    given_x, dense_B1 = request.x_BD[:, :-1], request.x_BD[:, -1:]
+
+    def x_of(users: int) -> Tensor:
+        behaviours = Behaviours(*request.inputs(users)[2:])
+        return layer(given_x, [behaviours, behaviours], dense_B1, route).x_BD
+
+    assert x_of(1).shape == (rows, WIDTH + ITEM)
+    torch.testing.assert_close(x_of(1), x_of(rows), **CLOSE)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    pairs=st.integers(1, 30),
+    rows=st.integers(1, 30),
+    width=st.integers(1, 9),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_sums_of_extremes_are_those_of_the_whole_tensor(
+    pairs: int, rows: int, width: int, share: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    p_AM, t_AB, positive = torch.randn(width, pairs), torch.randn(width, rows), round(share * width)
+    largest, smallest = (f(p_AM.unsqueeze(1), t_AB.unsqueeze(2)) for f in (torch.maximum, torch.minimum))
+    expected = largest[:positive].sum(0) + smallest[positive:].sum(0)
+    torch.testing.assert_close(sums_of_extremes(p_AM, t_AB, positive), expected)
+
+
+@pytest.mark.parametrize("sign", [-1.0, 0.0, 1.0])
+def test_the_search_for_one_user_is_exact_for_large_requests_and_weights_of_any_sign(sign: float) -> None:
+    torch.manual_seed(0)
+    block, rows, n, k = CoAttention(16, 64), 700, 50, 10
+    with torch.no_grad():
+        block.out.weight.copy_(sign * block.out.weight.abs() if sign else block.out.weight)
+        history, same, target = torch.randn(1, n, 16), torch.randn(1, k, 16), torch.randn(rows, 16)
+        masks = torch.ones(1, n, dtype=torch.bool), torch.ones(1, k, dtype=torch.bool)
+        expected = block.double()(history.double(), masks[0], same.double(), masks[1], target.double())
+        folded = fold_blocks(nn.ModuleList([block.float()]))[0]
+        got = folded(history, masks[0], same, masks[1], target)
+    torch.testing.assert_close(got, expected.float(), atol=1e-5, rtol=1e-5)
