@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -20,6 +20,8 @@ from typing import Any
 
 import grpc
 import pytest
+from commands import refused as wrong
+from commands import succeeds, swrec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from runs import wait_for
@@ -31,6 +33,7 @@ from swrec_prod.serving.client.sync import make_request
 from swrec_prod.serving.process.address import reserved
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.supervisor import serve
+from swrec_prod.serving.protocol.call import Limits
 
 pytestmark = pytest.mark.process
 REQUEST = make_request("home", USER, ITEMS)
@@ -292,3 +295,107 @@ def test_a_host_that_is_not_here_is_named(tiny_repo):
 def test_errors_of_packages_reach_the_caller(tmp_path):
     with pytest.raises(PackageError, match="holds no complete package"):
         serve(Options(tmp_path, port=0))
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ca.pem, and server.pem and client.pem that it has signed, each with its key; and other.pem."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("ca", "other"):
+        openssl(folder, "req", "-x509", *new_key(name), "-out", f"{name}.pem", "-subj", f"/CN={name}", "-days", "2")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    for name in ("server", "client"):
+        openssl(folder, "req", *new_key(name), "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signer = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2")
+        openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signer)
+    return folder
+
+
+def new_key(name: str) -> tuple[str, ...]:
+    return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key")
+
+
+def openssl(folder: Path, *words: str) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl, which makes the certificates")
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
+def trusting(folder: Path, authority: str = "ca", client: str = "") -> grpc.ChannelCredentials:
+    """Of a client that trusts this authority, and shows this certificate."""
+    own = [(folder / f"{client}.{kind}").read_bytes() for kind in ("key", "pem")] if client else [None, None]
+    return grpc.ssl_channel_credentials((folder / f"{authority}.pem").read_bytes(), *own)
+
+
+def refused(target: str, credentials: grpc.ChannelCredentials | None) -> str:
+    with channel(target, 1, credentials) as one, pytest.raises(grpc.RpcError) as failure:
+        one.unary_unary("/swrec.v1.Ranking/Score")(DATA, timeout=PATIENCE)
+    return failure.value.code().name
+
+
+def test_tls_and_certificates_of_clients(tiny_repo, tmp_path, certificates):
+    files = {"tls_cert": certificates / "server.pem", "tls_key": certificates / "server.key"}
+    with served(tiny_repo, tmp_path, workers=1, **files, tls_client_ca=certificates / "ca.pem") as server:
+        assert answers(server.target, trusting(certificates, client="client"))
+        assert refused(server.target, trusting(certificates)) == "UNAVAILABLE"  # shows no certificate
+        assert refused(server.target, trusting(certificates, client="other")) == "UNAVAILABLE"
+        assert refused(server.target, trusting(certificates, "other", "client")) == "UNAVAILABLE"
+        assert refused(server.target, None) == "UNAVAILABLE"
+
+
+def test_health_is_asked_over_tls(tiny_repo, tmp_path, certificates):
+    files = {"tls_cert": certificates / "server.pem", "tls_key": certificates / "server.key"}
+    with served(tiny_repo, tmp_path, workers=1, **files) as server:
+        to_server = ("health", "--target", server.target, "--tls-ca", certificates / "ca.pem")
+        assert succeeds(*to_server, "--service", "model/mscan") == "SERVING\n"
+        wrong(swrec(*to_server, "--service", "model/other"), f"{server.target}: NOT_FOUND")
+    wrong(swrec(*to_server), f"UnavailableError: {server.target}: UNAVAILABLE")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"tls_cert": "server.pem"}, "give both --tls-cert and --tls-key"),
+        ({"tls_client_ca": "ca.pem"}, "--tls-client-ca needs --tls-cert"),
+        ({"tls_cert": "names", "tls_key": "server.key"}, "names: no PEM file"),
+        ({"tls_cert": "server.pem", "tls_key": "client.key"}, "server.pem and its key"),
+    ],
+)
+def test_wrong_files_of_tls_are_named(tiny_repo, certificates, files, message):
+    with pytest.raises(ConfigError, match=message):
+        serve(Options(tiny_repo, port=0, workers=1, **{name: certificates / file for name, file in files.items()}))
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"workers": -1}, "workers is -1, expected 1 or more, or 0"),
+        ({"threads": 0}, "threads is 0, expected more than 0"),
+        ({"max_message_mb": 0.0}, "max message mb is 0.0"),
+        ({"limits": Limits(text=0)}, "most text is 0"),
+        ({"notice": -1.0}, "notice is -1.0, expected seconds from 0 on"),
+        ({"host": "0.0.0.0"}, "host '0.0.0.0': other machines reach it"),
+    ],
+)
+def test_options_that_cannot_be_are_named(tmp_path, option, message):
+    with pytest.raises(ConfigError, match=message):
+        Options(tmp_path, **option).checked()
+
+
+def test_options_travel_to_other_processes():
+    options = Options(Path("m"), chosen=("a", "b/2"), tls_cert=Path("c"), limits=Limits(text=7), metrics_port=0)
+    assert Options.from_json(options.to_json()) == options
+
+
+@pytest.mark.parametrize(("cores", "limit", "workers"), [(1, "max 1", 1), (2, "max 1", 2), (8, "max 1", 7), (8, "3 1", 3)])
+def test_workers_are_as_many_as_the_cores_that_it_may_use(monkeypatch, tmp_path, cores, limit, workers):
+    (tmp_path / "cpu.max").write_text(limit)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores))
+    monkeypatch.setattr("swrec_prod.serving.process.options.QUOTA", tmp_path / "cpu.max")
+    assert Options(tmp_path).checked().workers == workers
