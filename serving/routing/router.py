@@ -34,11 +34,11 @@ class Router:
         self.predictors = predictors
 
     @classmethod
-    def load(cls, repo: Path, chosen: Sequence[str] = (), max_candidates: int = 1000) -> Router:
+    def load(cls, repo: Path, chosen: Sequence[str] = (), limits: Limits | None = None) -> Router:
         """Load the packages that `find_packages` names. Raises PackageError when one is damaged."""
         predictors: dict[str, dict[int, Predictor]] = {}
         for path in find_packages(repo, chosen):
-            predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, Limits(max_candidates))
+            predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, limits)
         return cls(predictors)
 
     def route(self, call: ScoreCall) -> Routed:
