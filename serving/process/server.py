@@ -14,15 +14,16 @@ from swrec_prod.serving.process.gate import Gate
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.protocol import wire
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.service.counts import Counts
+from swrec_prod.serving.service.counts import Counts, served_by
 from swrec_prod.serving.service.ranking import RankingService
 
 MEBI = 1 << 20
+ANY = (1 << 31) - 1
 
 
 def services(router: Router, options: Options, counts: Counts) -> dict[str, grpc.GenericRpcHandler]:
     """By full name, the services that score."""
-    return {wire.SERVICE: RankingService(router).handlers()}
+    return {wire.SERVICE: RankingService(router, counts).handlers()}
 
 
 async def start(
@@ -32,7 +33,7 @@ async def start(
 
     Another server may listen on the same port, and gets its share of the connections; see process/address.py.
     """
-    scoring = services(router, options, counts or Counts.alone())
+    scoring = services(router, options, counts or Counts.alone(served_by(router)))
     server = grpc.aio.server(options=_channel_options(options))
     server.add_generic_rpc_handlers(((gate or Gate()).guarded(list(scoring.values())),))
     checks = health.aio.HealthServicer()
@@ -52,6 +53,9 @@ def _channel_options(options: Options) -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", int(options.max_message_mb * MEBI)),
         ("grpc.max_send_message_length", int(options.max_message_mb * MEBI)),
         ("grpc.max_concurrent_streams", options.max_streams),
+        # the defaults, 1,000 and 3,000, end calls as CANCELLED; admission decides what is too much
+        ("grpc.server.max_pending_requests", ANY),
+        ("grpc.server.max_pending_requests_hard_limit", ANY),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -16,6 +17,7 @@ from swrec_prod.serving.protocol import wire
 from swrec_prod.serving.protocol.call import ScoreCall, call_of
 from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.predictor import Scored
+from swrec_prod.serving.service.counts import Counts
 
 # The first class that fits decides. Everything else is INTERNAL, and its text stays in the log.
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
@@ -38,8 +40,8 @@ class RankingService:
     queue for the cores anyway.
     """
 
-    def __init__(self, router: Router) -> None:
-        self.router = router
+    def __init__(self, router: Router, counts: Counts) -> None:
+        self.router, self.counts = router, counts
         self._thread = ThreadPoolExecutor(1, "forward")
 
     def handlers(self) -> grpc.GenericRpcHandler:
@@ -49,15 +51,22 @@ class RankingService:
         )
 
     async def score(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        """Answer one serialised ScoreRequest."""
+        """Answer one serialised ScoreRequest, and count it."""
+        begin, routed, rows, code = time.perf_counter(), None, 0, grpc.StatusCode.CANCELLED
+        self.counts.begun()
         try:
             call = parse(data)
             routed = self.router.route(call)
             if routed.predictor.quick:
-                return answer(call, routed)
-            return await asyncio.get_running_loop().run_in_executor(self._thread, answer, call, routed)
+                reply = answer(call, routed)
+            else:
+                reply = await asyncio.get_running_loop().run_in_executor(self._thread, answer, call, routed)
+            rows, code = call.rows, grpc.StatusCode.OK
+            return reply
         except Exception as failure:
             code, details = status_of(failure)
+        finally:
+            self.counts.request(routed, code.name, time.perf_counter() - begin, rows)
         return await context.abort(code, details)
 
 
