@@ -24,6 +24,7 @@ from swrec_prod.serving.protocol.wire import FLOATS, INTS, LENGTHS
 
 WHOLE = {int, bool}
 NUMBERS = {int, bool, float}
+KNOWN = {int, bool, str}
 SINGLE = {int, bool, float, str, type(None)}
 TEXT = (str, bytes, bytearray, memoryview)
 
@@ -76,6 +77,11 @@ def _of_array(name: str, array: np.ndarray) -> Column:
 
 def _single(name: str, rows: list[Any]) -> Column:
     """Rows of one value each."""
+    kinds = set(map(type, rows))
+    if kinds <= KNOWN:
+        return Column(name, _flat(name, rows), None)
+    if float in kinds and kinds <= {*NUMBERS, type(None)}:
+        return _of_array(name, _array(name, rows, FLOATS))  # None becomes NaN
     known = [row for row in rows if not _is_unknown(row)]
     lengths = None if len(known) == len(rows) else _lengths([not _is_unknown(row) for row in rows])
     return Column(name, _flat(name, known), lengths)
@@ -89,7 +95,7 @@ def _rows_of_lists(name: str, rows: list[Any]) -> list[Column]:
             raise RequestError(f"feature {shown(name)}: row {i} is {shown(row)}, but others are lists; give a list")
     lengths = _lengths([len(row) for row in lists])
     values = [value for row in lists for value in row]
-    if "." not in name or set(map(type, values)) <= {str, int, bool}:
+    if "." not in name or set(map(type, values)) <= KNOWN:
         return [Column(name, _flat(name, values), lengths)]
     values = [_python(name, value) for value in values]
     if not any(isinstance(value, list) or _is_unknown(value) for value in values):
@@ -161,7 +167,7 @@ def _array(name: str, values: list[Any], kind: np.dtype) -> np.ndarray:
     try:
         return np.array(values, kind)
     except OverflowError:
-        raise _too_large(name, max(values, key=abs)) from None
+        raise _too_large(name, max((value for value in values if value is not None), key=abs)) from None
 
 
 def _scalar(name: str, value: Any) -> Any:
