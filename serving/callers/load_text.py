@@ -17,7 +17,8 @@ def line(step: Step) -> str:
     p50, p99 = (1e3 * result.answered.quantile(q) for q in (0.5, 0.99))
     good = result.within / max(1, result.calls)
     verdict = "holds" if step.met else "fails"
-    return f"{verdict}: {step.rate:,.0f} requests/s offered, {good:.1%} good, p50 {p50:.2f} ms, p99 {p99:.2f} ms{hint(result)}"
+    latency = f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+    return f"{verdict}: {step.rate:,.0f} requests/s offered, {good:.1%} good, {latency}{hint(result)}"
 
 
 def hint(result: LoadResult) -> str:

@@ -85,7 +85,6 @@ class Connection:
         return [
             ("grpc.use_local_subchannel_pool", 1),
             ("swrec.channel", i),
-            ("grpc.enable_retries", 0),  # client/retry.py does that
             ("grpc.max_receive_message_length", MAX_MESSAGE),
             ("grpc.keepalive_time_ms", int(1e3 * self.keepalive)),
             ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
