@@ -19,9 +19,9 @@ from swrec_prod.schema.layout import Layout, width_of
 class History(NamedTuple):
     """The behaviours of one sequence, padded: layers.inputs.Behaviours without the candidate."""
 
-    history_BNd: Tensor
-    mask_BN: Tensor
-    scenario_BN: Tensor
+    history_UNd: Tensor
+    mask_UN: Tensor
+    scenario_UN: Tensor
 
 
 class Assembly(nn.Module):
@@ -79,7 +79,7 @@ class Assembly(nn.Module):
         behaviours: list[Behaviours] = []
         for k, history in enumerate(self.histories(runs, lengths, behaviour_scenario, bag_lengths, numbers)):
             target_Bd = self._target(k, looked_up, pooled_BD)
-            behaviours.append(Behaviours(target_Bd, history.history_BNd, history.mask_BN, history.scenario_BN))
+            behaviours.append(Behaviours(target_Bd, history.history_UNd, history.mask_UN, history.scenario_UN))
         features = [pooled_BD]
         features.extend(looked_up)
         return torch.cat(features, 1), behaviours
@@ -167,10 +167,10 @@ def pad(values: Tensor, lengths_B: Tensor, scenario: Tensor) -> History:
     """Jagged behaviours as dense tensors. values: [behaviours, d]; lengths_B: [B]; scenario: [behaviours]."""
     offsets = torch.ops.fbgemm.asynchronous_complete_cumsum(lengths_B.to(torch.int64))
     longest = max(1, int(lengths_B.max().item()))  # at least one, masked: fbgemm refuses a width of 0
-    history_BNd = torch.ops.fbgemm.jagged_to_padded_dense(values, [offsets], [longest], 0.0)
-    scenario_BN = torch.ops.fbgemm.jagged_1d_to_dense(scenario, offsets, longest, 0)
-    mask_BN = torch.arange(longest, device=lengths_B.device).unsqueeze(0) < lengths_B.unsqueeze(1)
-    return History(history_BNd, mask_BN, scenario_BN)
+    history_UNd = torch.ops.fbgemm.jagged_to_padded_dense(values, [offsets], [longest], 0.0)
+    scenario_UN = torch.ops.fbgemm.jagged_1d_to_dense(scenario, offsets, longest, 0)
+    mask_UN = torch.arange(longest, device=lengths_B.device).unsqueeze(0) < lengths_B.unsqueeze(1)
+    return History(history_UNd, mask_UN, scenario_UN)
 
 
 def alone(values: Tensor, scenario: Tensor) -> History:
@@ -178,5 +178,5 @@ def alone(values: Tensor, scenario: Tensor) -> History:
     if values.shape[0] == 0:
         none = torch.zeros([1, 1], dtype=torch.int64, device=values.device)
         return History(values.new_zeros([1, 1, values.shape[1]]), none.to(torch.bool), none)
-    mask_BN = torch.ones([1, values.shape[0]], dtype=torch.bool, device=values.device)
-    return History(values.unsqueeze(0), mask_BN, scenario.unsqueeze(0))
+    mask_UN = torch.ones([1, values.shape[0]], dtype=torch.bool, device=values.device)
+    return History(values.unsqueeze(0), mask_UN, scenario.unsqueeze(0))

@@ -168,7 +168,10 @@ def test_requests_are_packed_as_rows_are(names: tuple[str, ...], prepared: Path)
     for one in asked:
         scenario = encoders.schema.scenario.index(one.request.scenario)
         packed = encoder.encode(call_of(one.request), scenario)
-        for served, offline in zip(packed, pack(layout, take(columns, one.rows), scenario_N[one.rows]), strict=True):
+        own = take(columns, one.rows)
+        user = pack(layout.user_half, take(own, np.array([0])), scenario_N[one.rows[:1]])
+        items = pack(layout.item_half, own, scenario_N[one.rows])
+        for served, offline in zip((*packed.user, *packed.items), (*user, *items), strict=True):
             np.testing.assert_array_equal(served, offline)
 
 
@@ -243,8 +246,8 @@ def test_unknown_inputs_of_a_request_are_missing_values(prepared: Path) -> None:
     layout = Layout.of(encoders.schema, history=False)
     request = make_request("home", {"time": None}, {"item": ["a", None], "price": [None, 1.0], "visits": [3, 0]})
     packed = RequestEncoder(layout, encoders).encode(call_of(request), 0)
-    assert not packed.ids_values.any(), "row 0"
-    np.testing.assert_allclose(packed.dense_BF, 0, atol=1e-6, err_msg="the mean")
+    assert not packed.user.ids_values.any() and not packed.items.ids_values.any(), "row 0"
+    np.testing.assert_allclose(packed.items.dense_BF, 0, atol=1e-6, err_msg="the mean")
 
 
 @pytest.mark.engine

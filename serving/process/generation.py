@@ -151,7 +151,11 @@ def main() -> None:
     """The process: arguments are file descriptors of the link and of the counts' memory, and the options as JSON."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the supervisor tells what to do, also where a group gets a signal
-    link, memory, options = Link(socket.socket(fileno=int(sys.argv[1]))), int(sys.argv[2]), Options.from_json(sys.argv[3])
+    link, memory, options = (
+        Link(socket.socket(fileno=int(sys.argv[1]))),
+        int(sys.argv[2]),
+        Options.from_json(sys.argv[3]),
+    )
     try:
         router = load(options, link)
     except (SwrecError, OSError) as failure:

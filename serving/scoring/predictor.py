@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import torch
 
 from swrec_prod.encoding.pack import PackedRequest
 from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest, shown
-from swrec_prod.export.loaded import Package
+from swrec_prod.export.loaded import Logits, Package
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.scoring.features import RequestEncoder
 from swrec_prod.serving.scoring.unknown import UnknownIds
@@ -20,6 +19,7 @@ from swrec_prod.serving.scoring.unknown import UnknownIds
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
 QUICK = 2e-3  # seconds; see Predictor.quick
+MAX_FLOAT = float(np.finfo(np.float32).max)
 
 
 class Scored(NamedTuple):
@@ -66,12 +66,15 @@ class Predictor:
 
         Raises RequestError or DataError for what is wrong with it.
         """
-        packed = self.encoder.encode(call, scenario)
-        logits = self._programs.request(packed, scenario)
+        logits = self.forward(self.encoder.encode(call, scenario), scenario)
         with torch.inference_mode():
             probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
         interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
         return Scored(probability, score, interest, logits.scenario_BT.numpy(), strength)
+
+    def forward(self, packed: PackedRequest, scenario: int) -> Logits:
+        """What the package's program says of an encoded request, as this scenario."""
+        return self._programs.request(packed, scenario)
 
     def milliseconds(self, rows: int) -> float:
         """What scoring so many candidates is expected to take."""
@@ -99,13 +102,18 @@ class Predictor:
         return self._scenario.names[index]
 
     def strength(self, call: ScoreCall, scenario: int) -> float:
-        """c: the call's, else the package's for the scenario. Without a causal split there is none."""
+        """c: the call's, else the package's for the scenario. Without a causal split there is none.
+
+        Raises RequestError for a c outside of the package's range.
+        """
         if not self.manifest.causal:
             return 0.0
         if call.debias_strength is None:
             return self._strength_S[scenario]
-        if not math.isfinite(call.debias_strength):
-            raise RequestError(f"debias_strength is {call.debias_strength}, expected a finite number")
+        low, high = self.manifest.strength_range or (-MAX_FLOAT, MAX_FLOAT)
+        if not low <= call.debias_strength <= high:
+            allowed = f"expected {low:.4g} to {high:.4g}, the range of {self.name}/{self.version}"
+            raise RequestError(f"debias_strength is {call.debias_strength:.4g}; {allowed}")
         return call.debias_strength
 
     def _warm_up(self, package: Package, max_candidates: int) -> None:
@@ -118,7 +126,7 @@ class Predictor:
 
     def _seconds(self, packed: PackedRequest) -> float:
         start = time.perf_counter()
-        self._programs.request(packed, 0)
+        self.forward(packed, 0)
         return time.perf_counter() - start
 
 

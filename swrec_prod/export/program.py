@@ -188,10 +188,10 @@ class ScoreProgram(nn.Module):
             history = of_user[taken[0]] if half == 0 else of_items[taken[1]]
             taken[half] += 1
             target_Bd = target(user_UD, items_BD)
-            behaviours.append(Behaviours(target_Bd, history.history_BNd, history.mask_BN, history.scenario_BN))
+            behaviours.append(Behaviours(target_Bd, history.history_UNd, history.mask_UN, history.scenario_UN))
         x_BD = self.x(user_UD, items_BD)
         for k, summary in enumerate(self.summaries):
-            x_BD = torch.cat([x_BD, summary(behaviours[k + 1])], 1)
+            x_BD = torch.cat([x_BD, summary(behaviours[k + 1]).expand(x_BD.shape[0], -1)], 1)
         first = behaviours[0] if len(behaviours) > 0 else no_behaviours(x_BD)
         none = torch.zeros(0, dtype=torch.int64)
         route = Route(none, [0], none)  # replaced in FoldedScorer

@@ -34,6 +34,22 @@ class Number(NamedTuple):
     feature: Feature
 
 
+class ArrayColumns(NamedTuple):
+    """The prepared columns that each array of encoding.pack.Packed is made of, in their order.
+
+    ids, sequence, scenarios, bag_lengths, numbers, weights: one after the other. counted: columns that say how many
+    values each row has in each looked-up feature and sequence.
+    """
+
+    ids: tuple[str, ...]
+    sequence: tuple[str, ...]
+    counted: tuple[str, ...]
+    scenarios: tuple[str, ...]
+    bag_lengths: tuple[str, ...]
+    numbers: tuple[str, ...]
+    weights: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class SequenceLayout:
     """The behaviours of one sequence feature.
@@ -156,6 +172,21 @@ class Layout:
         for feature in (*self.looked_up, *parts):
             tables.setdefault(feature.table, feature)
         return tables
+
+    @cached_property
+    def array_columns(self) -> ArrayColumns:
+        """What arrays of packed rows are made of; decided once, since a request is packed in microseconds."""
+        parts = [part for sequence in self.sequences for part in sequence.parts]
+        looked_up = tuple(f.name for f in self.looked_up)
+        return ArrayColumns(
+            ids=tuple(f.name for f in self.pooled),
+            sequence=(*looked_up, *(part.name for part in parts if part.kind in ("id", "bag"))),
+            counted=(*looked_up, *(sequence.parts[0].name for sequence in self.sequences)),
+            scenarios=tuple(f"{sequence.name}.scenario" for sequence in self.sequences),
+            bag_lengths=tuple(lengths_column(part) for part in parts if part.kind == "bag"),
+            numbers=tuple(part.name for part in parts if part.kind == "dense"),
+            weights=tuple(weights_column(f) for f in self.looked_up if f.weights),
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:
