@@ -9,8 +9,7 @@ bytes and returns as many bytes as an answer has. What Score takes beyond it is 
 
 from __future__ import annotations
 
-import functools
-import json
+import socket
 import subprocess
 import sys
 import time
@@ -27,8 +26,7 @@ from swrec_prod.serving.process import supervisor
 from swrec_prod.serving.process.options import Options
 
 MODULE = "benchmarks.served_echo"
-ECHO = "/swrec.bench.Echo/Echo"
-SIZE_HEADER = "reply-bytes"
+SERVICE = "swrec.bench.Echo"
 STARTING = 120.0  # seconds
 
 
@@ -81,8 +79,6 @@ def _wait(process: subprocess.Popen[bytes], port_file: Path) -> None:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -100,24 +96,30 @@ def _proportional_kib(process: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def _echo() -> grpc.GenericRpcHandler:
-    """Its replies are as long as the header says."""
+def echo(reply: int) -> str:
+    """The method that returns so many bytes."""
+    return f"/{SERVICE}/{reply}"
 
-    @functools.cache
-    def reply(size: int) -> bytes:
-        return bytes(size)
 
-    async def echo(_: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        sizes = (value for key, value in context.invocation_metadata() or () if key == SIZE_HEADER)
-        return reply(int(next(sizes, "0")))
+class Echo(grpc.GenericRpcHandler):
+    """Methods are numbers: how many bytes to return."""
 
-    method = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
-    return grpc.method_handlers_generic_handler(ECHO.split("/")[1], method)
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The handler of a call's method."""
+        service, _, size = details.method[1:].partition("/")
+        if service != SERVICE:
+            return None
+        reply = bytes(int(size))
+
+        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            return reply
+
+        return grpc.unary_unary_rpc_method_handler(answer)
 
 
 def _with_echo(services: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def more(*arguments: Any) -> dict[str, Any]:
-        return {**services(*arguments), ECHO.split("/")[1]: _echo()}
+        return {**services(*arguments), SERVICE: Echo()}
 
     return more
 

@@ -1,83 +1,77 @@
-"""Load from a process of its own: closed loop (so many clients, each with one call at a time), or open loop (calls come
-when they come, by a Poisson process, whatever the server does).
+"""Load from a process of its own, so that the client's Python takes no time of the benchmark's or of the server's.
 
     python -m benchmarks.served_load < PLAN_AS_JSON > LOADED_AS_JSON
 
-Requests are serialised before the clock starts, and answers are not parsed: the client has half of the cores to share
-with the server, and should take little of them. A latency counts from the moment when the call was due.
+The loops are those of `swrec loadtest` (serving/callers/load.py): requests are serialised before, answers are not parsed,
+and an open loop charges the server with every wait from the moment when a call was due.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
-import random
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import numpy as np
 
-SCORE = "/swrec.v1.Ranking/Score"
+from swrec_prod.serving.callers.load import SCORE, LoadResult, closed_loop, open_loop
+
 PUSHBACK = "grpc-retry-pushback-ms"
-AFTER = 3.0  # seconds that an overloaded server has to be as before
+AFTER = 3.0  # seconds that a server gets after an overload to be as before
 ENOUGH = 10  # answers in a row that make it so
+BURST = 300  # calls at once, of which an overloaded server refuses some
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to send.
+class Plan(NamedTuple):
+    """What to send. bodies: a file of `write_bodies`.
 
-    bodies: a file of `write_bodies`. clients: calls at a time, of a closed loop. rate: calls a second, of an open loop;
-    0 for a closed one. deadline: seconds of each call, 0 for none. hasty, fickle: shares of calls with 1 ms, and of
-    calls that are cancelled after a moment. headers: of each call.
+    clients: calls at a time, of a closed loop. rate: calls a second, of an open one; 0 for a closed one. deadline_ms: of
+    each call; 0 for none.
     """
 
     target: str
     bodies: str
     method: str = SCORE
     seconds: float = 6.0
-    warm_up: float = 1.5
+    warmup: float = 1.5
     clients: int = 16
     channels: int = 4
     rate: float = 0.0
-    deadline: float = 0.0
-    hasty: float = 0.0
-    fickle: float = 0.0
-    headers: tuple[tuple[str, str], ...] = ()
+    deadline_ms: float = 0.0
 
     def run(self) -> Loaded:
         """Send it from another process."""
-        command = [sys.executable, "-m", "benchmarks.served_load"]
-        given = json.dumps(dataclasses.asdict(self))
-        timeout = 60 + self.warm_up + self.seconds
+        command, given = [sys.executable, "-m", "benchmarks.served_load"], json.dumps(self._asdict())
+        timeout = 60 + self.warmup + 2 * self.seconds
         done = subprocess.run(command, input=given, text=True, stdout=subprocess.PIPE, check=True, timeout=timeout)
         return Loaded(**json.loads(done.stdout))
 
 
-@dataclass
-class Loaded:
-    """What came back, after the warm-up.
+class Loaded(NamedTuple):
+    """What came back.
 
-    codes: answers by gRPC code. ok: answers a second with OK. p50_ms, p99_ms: of latencies, by code. pushback: share of
-    RESOURCE_EXHAUSTED that say when to ask again. recovered: seconds after an open loop until ENOUGH calls in a row are
-    answered within 5 times p50 of an idle server; None where it took more than AFTER. cpu: cores that the client took.
+    rate: answers a second; goodput: those within the deadline. p50_ms, p99_ms: of answers; refused_p99_ms: of
+    RESOURCE_EXHAUSTED. cpu: share of a core that the client took. Of an open loop also:
+    recovered: seconds from its end until ENOUGH calls in a row took at most 5 times what they take an idle server; None
+    where that was more than AFTER. pushed_back: share of the refusals of a BURST that say when to ask again; None where
+    none was refused.
     """
 
-    seconds: float = 0.0
-    codes: dict[str, int] = field(default_factory=dict)
-    ok: float = 0.0
-    p50_ms: dict[str, float] = field(default_factory=dict)
-    p99_ms: dict[str, float] = field(default_factory=dict)
-    pushback: float = 1.0
-    recovered: float | None = 0.0
-    cpu: float = 0.0
+    rate: float
+    goodput: float
+    codes: dict[str, int]
+    p50_ms: float
+    p99_ms: float
+    refused_p99_ms: float
+    cpu: float
+    recovered: float | None = None
+    pushed_back: float | None = None
 
 
 def write_bodies(path: Path, messages: Sequence[bytes]) -> str:
@@ -89,136 +83,75 @@ def write_bodies(path: Path, messages: Sequence[bytes]) -> str:
 
 def _read_bodies(path: str) -> list[bytes]:
     with np.load(path) as stored:
-        data, ends = stored["data"].tobytes(), np.cumsum(stored["lengths"])
-    return [data[end - length : end] for end, length in zip(ends, np.diff(ends, prepend=0), strict=True)]
+        data, lengths = stored["data"].tobytes(), stored["lengths"]
+    ends = np.cumsum(lengths)
+    return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
-class Load:
-    """A plan under way. A call's outcome is kept when it began after `since`."""
+def in_turns(plans: Sequence[Plan], rounds: int) -> list[Loaded]:
+    """Each plan `rounds` times, in turns; of each the run of the median rate."""
+    runs = [[plan.run() for plan in plans] for _ in range(rounds)]
+    return [sorted(of, key=lambda loaded: loaded.rate)[rounds // 2] for of in zip(*runs, strict=True)]
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.bodies = _read_bodies(plan.bodies)
-        options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
-        self.channels = [grpc.aio.insecure_channel(plan.target, options) for _ in range(plan.channels)]
-        self.methods = [channel.unary_unary(plan.method) for channel in self.channels]
-        self.draw = random.Random(1)
-        self.sent = 0
-        self.since = float("inf")
-        self.latencies = defaultdict[str, list[float]](list)
-        self.pushed = Counter[bool]()
 
-    async def call(self, due: float, channel: int) -> str:
-        """One call, which was due at that moment; its code."""
-        plan, self.sent = self.plan, self.sent + 1
-        kind = self.draw.random()
-        timeout = 0.001 if kind < plan.hasty else plan.deadline or None
-        method = self.methods[channel % len(self.methods)]
-        calling = method(self.bodies[self.sent % len(self.bodies)], timeout=timeout, metadata=plan.headers)
-        if plan.hasty <= kind < plan.hasty + plan.fickle:
-            asyncio.get_running_loop().call_later(self.draw.random() * 0.005, calling.cancel)
-        code = await self._outcome(calling)
-        if due >= self.since:
-            self.latencies[code].append(time.perf_counter() - due)
-        return code
+def _run(plan: Plan) -> Loaded:
+    bodies = _read_bodies(plan.bodies)
+    if not plan.rate:
+        deadline = plan.deadline_ms or None
+        more = {"warmup": plan.warmup, "deadline_ms": deadline, "channels": plan.channels, "method": plan.method}
+        return _loaded(closed_loop(plan.target, bodies, plan.clients, plan.seconds, **more))  # type: ignore[arg-type]
+    idle = asyncio.run(_one_by_one(plan, bodies, ENOUGH * 3))
+    more = {"warmup": plan.warmup, "deadline_ms": plan.deadline_ms, "channels": plan.channels, "method": plan.method}
+    result = open_loop(plan.target, bodies, plan.rate, plan.seconds, **more)  # type: ignore[arg-type]
+    recovered = asyncio.run(_recovery(plan, bodies, 5 * idle))
+    pushed_back = asyncio.run(_pushed_back(plan, bodies))
+    return _loaded(result)._replace(recovered=recovered, pushed_back=pushed_back)
 
-    async def _outcome(self, calling: Awaitable[bytes]) -> str:
-        try:
-            await calling
-            return "OK"
-        except grpc.aio.AioRpcError as failure:
-            if failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                self.pushed[any(key == PUSHBACK for key, _ in failure.trailing_metadata() or ())] += 1
-            return failure.code().name
-        except asyncio.CancelledError:
-            return "CANCELLED"
 
-    async def closed(self) -> float:
-        """The seconds that it took."""
-        start = time.perf_counter()
-        self.since, until = start + self.plan.warm_up, start + self.plan.warm_up + self.plan.seconds
+def _loaded(result: LoadResult) -> Loaded:
+    def milliseconds(histogram: object, share: float) -> float:
+        return 1e3 * histogram.quantile(share)  # type: ignore[attr-defined]
 
-        async def client(number: int) -> None:
-            while (now := time.perf_counter()) < until:
-                await self.call(now, number)
+    p50, p99 = (milliseconds(result.answered, share) if result.codes["OK"] else 0.0 for share in (0.5, 0.99))
+    refused = milliseconds(result.refused, 0.99) if result.codes["RESOURCE_EXHAUSTED"] else 0.0
+    return Loaded(result.rate, result.goodput, dict(result.codes), p50, p99, refused, result.cpu_share)
 
-        await asyncio.gather(*map(client, range(self.plan.clients)))
-        return time.perf_counter() - self.since
 
-    async def open(self) -> float:
-        """The seconds in which calls were due."""
-        due = time.perf_counter()
-        self.since, until = due + self.plan.warm_up, due + self.plan.warm_up + self.plan.seconds
-        under_way: set[asyncio.Task[str]] = set()
-        while due < until:
-            if (wait := due - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
-            task = asyncio.ensure_future(self.call(due, self.sent))
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
-            due += self.draw.expovariate(self.plan.rate)
-            if self.sent % 64 == 0:
-                await asyncio.sleep(0)  # so that a client that is late still reads its answers
-        await asyncio.gather(*under_way)
-        return self.plan.seconds
+async def _one_by_one(plan: Plan, bodies: Sequence[bytes], calls: int) -> float:
+    """Seconds of a call, the median."""
+    taken = []
+    async with grpc.aio.insecure_channel(plan.target) as channel:
+        for i in range(calls):
+            began = time.perf_counter()
+            await channel.unary_unary(plan.method)(bodies[i % len(bodies)])
+            taken.append(time.perf_counter() - began)
+    return float(np.median(taken))
 
-    async def recovery(self, usual: float) -> float | None:
-        """Seconds until calls are answered as they are by an idle server, in `usual` seconds."""
-        self.since, start, row = float("inf"), time.perf_counter(), 0
+
+async def _recovery(plan: Plan, bodies: Sequence[bytes], usual: float) -> float | None:
+    start, row = time.perf_counter(), 0
+    async with grpc.aio.insecure_channel(plan.target) as channel:
         while (began := time.perf_counter()) < start + AFTER:
-            code = await self.call(began, self.sent)
-            row = row + 1 if code == "OK" and time.perf_counter() - began < 5 * usual else 0
+            code = await channel.unary_unary(plan.method)(bodies[0], timeout=AFTER).code()
+            row = row + 1 if code is grpc.StatusCode.OK and time.perf_counter() - began <= usual else 0
             if row == ENOUGH:
                 return began - start
-        return None
-
-    async def alone(self) -> float:
-        """Seconds of one call at a time, the median."""
-        taken = []
-        for number in range(30):
-            began = time.perf_counter()
-            await self.call(began, number)
-            taken.append(time.perf_counter() - began)
-        return float(np.median(taken))
+    return None
 
 
-async def _run(plan: Plan) -> Loaded:
-    load = Load(plan)
-    usual = await load.alone() if plan.rate else 0.0
-    cpu, wall = time.process_time(), time.perf_counter()
-    seconds = await (load.open() if plan.rate else load.closed())
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    recovered = await load.recovery(usual) if plan.rate else 0.0
-    for channel in load.channels:
-        await channel.close()
-    return _summary(load, seconds, recovered, cpu / wall)
-
-
-def _summary(load: Load, seconds: float, recovered: float | None, cpu: float) -> Loaded:
-    def percentile(share: float) -> dict[str, float]:
-        return {code: 1e3 * float(np.percentile(taken, share)) for code, taken in load.latencies.items()}
-
-    codes = {code: len(taken) for code, taken in load.latencies.items()}
-    pushed = load.pushed[True] / max(1, load.pushed.total()) if load.pushed else 1.0
-    return Loaded(
-        seconds, codes, codes.get("OK", 0) / seconds, percentile(50), percentile(99), pushed, recovered, cpu
-    )
-
-
-def in_turns(plans: Sequence[Plan], rounds: int, progress: Callable[[str], None] = lambda _: None) -> list[Loaded]:
-    """Each plan `rounds` times, in turns; of each the run whose throughput is the median."""
-    runs = [[plan.run() for plan in plans] for _ in range(rounds)]
-    chosen = [sorted(of, key=lambda loaded: loaded.ok)[rounds // 2] for of in zip(*runs, strict=True)]
-    for plan, loaded in zip(plans, chosen, strict=True):
-        progress(f"{plan.method} {loaded.ok:.0f}/s p99 {loaded.p99_ms.get('OK', 0):.1f} ms {loaded.codes}")
-    return chosen
+async def _pushed_back(plan: Plan, bodies: Sequence[bytes]) -> float | None:
+    async with grpc.aio.insecure_channel(plan.target) as channel:
+        method = channel.unary_unary(plan.method)
+        calls = [method(bodies[i % len(bodies)], timeout=plan.deadline_ms / 1e3) for i in range(BURST)]
+        codes = await asyncio.gather(*(call.code() for call in calls))
+        refused = [c for c, code in zip(calls, codes, strict=True) if code is grpc.StatusCode.RESOURCE_EXHAUSTED]
+        said = [any(key == PUSHBACK for key, _ in await call.trailing_metadata() or ()) for call in refused]
+    return sum(said) / len(said) if said else None
 
 
 def main() -> None:
     """Read a plan, send it, print what came back."""
-    given = json.loads(sys.stdin.read())
-    plan = Plan(**{**given, "headers": tuple(map(tuple, given["headers"]))})
-    print(json.dumps(dataclasses.asdict(asyncio.run(_run(plan)))))
+    print(json.dumps(_run(Plan(**json.loads(sys.stdin.read())))._asdict()))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ SCENARIOS = tuple(f"place_{i}" for i in range(10))
 USER_IDS = ("user_id", "city", "device")
 ITEM_IDS = ("item_id", "author", "category", "brand", "music")
 SPACING = 3  # known ids are its multiples: catalogs have gaps
+READS_HISTORY = ("mscan",)
 GOLDEN_REQUESTS, GOLDEN_CANDIDATES = 20, 4
 
 SCHEMA = FeatureSchema(
@@ -77,16 +78,17 @@ def asked(candidates: int, seed: int) -> Asked:
     return Asked(str(draw.choice(SCENARIOS)), {**user, **history}, items)
 
 
-def bodies(model: str, candidates: int, number: int, with_history: bool) -> list[bytes]:
-    """Serialised requests for a model."""
-    return [_body(model, asked(candidates, seed), with_history) for seed in range(number)]
-
-
-def _body(model: str, request: Asked, with_history: bool) -> bytes:
-    user = {name: value for name, value in request.user.items() if with_history or "." not in name}
+def request_of(model: str, request: Asked) -> Any:
+    """The wire.ScoreRequest, with the history where the model reads it."""
+    user = {name: value for name, value in request.user.items() if model in READS_HISTORY or "." not in name}
     message = make_request(request.scenario, user, request.items)
     message.model = model
-    return message.SerializeToString()
+    return message
+
+
+def bodies(model: str, candidates: int, number: int) -> list[bytes]:
+    """Serialised requests for a model."""
+    return [request_of(model, asked(candidates, seed)).SerializeToString() for seed in range(number)]
 
 
 def _ids(draw: np.random.Generator, number: int) -> np.ndarray:
