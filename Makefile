@@ -65,8 +65,8 @@ bench-serving: setup ## the server under load and overload, against its own no-o
 soak: setup ## the server under load with cancelled and hasty calls for MINUTES (30): throughput, memory, files
 	@$(RUN) benchmarks.soak --minutes $(or $(MINUTES),30)
 
-fuzz: setup ## malformed messages in both protocols for MINUTES (10)
-	@$(RUN) benchmarks.fuzz --minutes $(or $(MINUTES),10)
+fuzz: setup ## malformed messages, others each time, in each protocol and with sockets and without for MINUTES (10) each
+	@FUZZ_MINUTES=$(or $(MINUTES),10) $(RUN) pytest tests/test_fuzz_serving.py -k malformed_messages
 
 results: setup ## every model on every protocol of configs/results.yaml (hours; goes on where it stopped), then docs/results.md
 	@$(RUN) benchmarks.results
