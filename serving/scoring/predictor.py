@@ -18,6 +18,7 @@ from swrec_prod.serving.scoring.unknown import UnknownIds
 
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
+MAX_FLOAT = float(np.finfo(np.float32).max)
 QUICK = 2e-3  # seconds; see Predictor.quick
 MAX_FLOAT = float(np.finfo(np.float32).max)
 
