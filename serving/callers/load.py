@@ -22,9 +22,13 @@ import grpc
 import numpy as np
 
 from swrec_prod.serving.callers.histogram import Histogram
+from swrec_prod.serving.client.channels import Connection, Tls
+from swrec_prod.serving.client.retry import error_of, failure_of
 from swrec_prod.serving.protocol import wire
 
 SCORE = f"/{wire.SERVICE}/Score"
+CONNECT = 10.0  # seconds
+PASSING = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)  # that a loaded server may answer
 EARLY = 0.0005  # seconds: timers of an event loop tick in milliseconds, so a request may leave half of one early
 
 Ask = Callable[[bytes], Awaitable[grpc.StatusCode]]
@@ -64,6 +68,11 @@ class LoadResult:
         return self.codes.total()
 
     @property
+    def offered(self) -> float:
+        """Calls, however they ended, a second."""
+        return self.calls / self.seconds
+
+    @property
     def cpu_share(self) -> float:
         """CPU time of a client process over the time that passed. Near 1 the client is what is slow."""
         return self.cpu_seconds / self.seconds / self.processes
@@ -93,17 +102,16 @@ class Plan:
 
     clients: callers of a closed loop, 0 for an open one; rate: requests a second of an open loop; poisson: whether
     their distances are exponential, as those of many independent users are, or all alike; deadline: seconds that a call
-    gets; channels: connections that the requests are dealt out to.
+    gets.
     """
 
-    target: str
+    connection: Connection
     seconds: float
     warmup: float = 1.0
     clients: int = 0
     rate: float = 0.0
     poisson: bool = True
     deadline: float | None = None
-    channels: int = 4
     method: str = SCORE
     seed: int = 0
 
@@ -117,14 +125,18 @@ def closed_loop(
     warmup: float = 1.0,
     deadline_ms: float | None = None,
     channels: int = 4,
+    tls: Tls | None = None,
+    token: str | None = None,
     method: str = SCORE,
 ) -> LoadResult:
     """So many callers, each of which asks again as soon as it has its answer.
 
-    bodies: serialised requests, sent in turn. Calls count whose answers come in the measured seconds.
+    bodies: serialised requests, sent in turn. Calls count whose answers come in the measured seconds. Raises our own
+    errors, as Client.score does, where the first request is not answered.
     """
     deadline = None if deadline_ms is None else deadline_ms / 1e3
-    plan = Plan(target, seconds, warmup, clients=clients, deadline=deadline, channels=channels, method=method)
+    connection = Connection(target, channels, tls=tls, token=token)
+    plan = Plan(connection, seconds, warmup, clients=clients, deadline=deadline, method=method)
     return asyncio.run(run_plan(plan, bodies))
 
 
@@ -138,33 +150,49 @@ def open_loop(
     warmup: float = 1.0,
     deadline_ms: float | None = 1000.0,
     channels: int = 4,
+    tls: Tls | None = None,
+    token: str | None = None,
     method: str = SCORE,
     seed: int = 0,
 ) -> LoadResult:
     """So many requests a second, whatever comes back.
 
     bodies: serialised requests, sent in turn. Calls count that were to be sent in the measured seconds, however late
-    their answers come.
+    their answers come. Raises our own errors, as Client.score does, where the first request is not answered.
     """
     deadline = None if deadline_ms is None else deadline_ms / 1e3
-    plan = Plan(target, seconds, warmup, 0, rate, poisson, deadline, channels, method, seed)
+    connection = Connection(target, channels, tls=tls, token=token)
+    plan = Plan(connection, seconds, warmup, 0, rate, poisson, deadline, method, seed)
     return asyncio.run(run_plan(plan, bodies))
 
 
 async def run_plan(plan: Plan, bodies: Sequence[bytes]) -> LoadResult:
-    """Load a server from this process."""
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    channels = [grpc.aio.insecure_channel(plan.target, options=options) for _ in range(plan.channels)]
+    """Load a server from this process. Raises what `connect` does."""
+    channels = plan.connection.open(grpc.aio)
     methods = itertools.cycle([channel.unary_unary(plan.method) for channel in channels])
+    metadata = plan.connection.metadata
 
     async def ask(body: bytes) -> grpc.StatusCode:
-        return await next(methods)(body, timeout=plan.deadline).code()  # an exception would cost as much as the call
+        call = next(methods)(body, timeout=plan.deadline, metadata=metadata)
+        return await call.code()  # an exception would cost as much as the call
 
     try:
-        await asyncio.gather(*(ask(bodies[0]) for _ in channels))  # connect
+        await asyncio.gather(*(connect(channel, plan, bodies[0]) for channel in channels))
         return await (_closed if plan.clients else _open)(plan, bodies, ask)
     finally:
         await asyncio.gather(*(channel.close() for channel in channels))
+
+
+async def connect(channel: grpc.aio.Channel, plan: Plan, body: bytes) -> None:
+    """Ask once, so that no measured call waits for the connection.
+
+    Raises our own errors where no request will be answered: there is no server, or it refuses this one for good.
+    """
+    try:
+        await channel.unary_unary(plan.method)(body, timeout=CONNECT, metadata=plan.connection.metadata)
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in PASSING:
+            raise error_of(failure_of(error), plan.connection.target, CONNECT) from None
 
 
 async def _closed(plan: Plan, bodies: Sequence[bytes], ask: Ask) -> LoadResult:
@@ -201,7 +229,7 @@ async def _open(plan: Plan, bodies: Sequence[bytes], ask: Ask) -> LoadResult:
             result.late.add(max(0.0, sent - due))
 
     measured = asyncio.create_task(_cpu_seconds(begin, begin + plan.seconds))
-    for due in start + moments(plan):
+    for due in (start + moments(plan)).tolist():
         if (wait := due - EARLY - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
         task = asyncio.create_task(call(due))
