@@ -35,6 +35,7 @@ from swrec_prod.schema import FeatureSchema
 from swrec_prod.serving.client import make_request
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.scoring.predictor import Predictor
+from swrec_prod.serving.scoring.unknown import UnknownIds
 from swrec_prod.serving.service.ranking import answer, parse
 
 SIZES = (10, 100, 1000)
@@ -101,6 +102,7 @@ def _parts(router: Router, data: bytes, *, with_history: bool) -> dict[str, floa
     """Milliseconds of parse, encode, forward, reply (with routing), and of the whole."""
     data = data if with_history else _without_history(data)
     predictor: Predictor = router.route(parse(data)).predictor
+    predictor.encoder.unknown = UnknownIds("path", dict.fromkeys((*OF_USER, *OF_ITEM), 0.0))
     timed = {"encode": _Timed(predictor.encoder.encode), "forward": _Timed(predictor.forward)}
     whole, parsed = _Timed(answer), _Timed(parse)
     with ExitStack() as patches:
