@@ -296,7 +296,7 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow an address that other machines reach, without TLS.")
     ] = False,
-    reflection: Annotated[bool, typer.Option(help="Tell clients that ask which services and messages there are.")] = True,
+    reflection: Annotated[bool, typer.Option(help="Tell clients which services there are.")] = True,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port for Prometheus, over HTTP; 0 takes a free one; default: none.")
     ] = None,
@@ -312,7 +312,7 @@ def serve(
     max_message_mb: Annotated[float, typer.Option(help="MiB of a request or an answer.")] = 4.0,
     max_streams: Annotated[int, typer.Option(help="Calls in flight on one connection.")] = 4096,
 ) -> None:
-    """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C; a second one ends at once.
+    """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C; a second ends at once.
 
     Example: `swrec serve --models build/models --port 8500 --workers 2 --metrics-port 9090`
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -27,8 +28,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from runs import wait_for
 from tiny_world import ITEMS, SCHEMA, USER, launch, prepare, publish
 
-from swrec_prod.errors import ConfigError, PackageError
+from swrec_prod.errors import ConfigError, NotFoundError, PackageError
 from swrec_prod.schema import Feature
+from swrec_prod.serving.client import Client
 from swrec_prod.serving.client.sync import make_request
 from swrec_prod.serving.process.address import reserved
 from swrec_prod.serving.process.options import Options
@@ -162,8 +164,33 @@ def test_two_workers_answer_on_one_port_and_their_counts_are_added_up(pair: Serv
     assert pair.metric("scorer_workers") == 2
 
 
+def test_refusals_and_unknown_ids_are_counted(pair: Server):
+    def unknown_items() -> float:
+        return pair.metric("scorer_oov_ids_total", model="shared_bottom", version="1", feature="item_id")
+
+    def refused() -> float:
+        return pair.metric("scorer_requests_total", scenario="", model="", version="", code="NOT_FOUND")
+
+    before = unknown_items(), refused()
+    with Client(pair.target, timeout=PATIENCE) as client:
+        client.score("home", USER, {**ITEMS, "item_id": [4, 10**6]}, model="shared_bottom")
+        with pytest.raises(NotFoundError):
+            client.score("nowhere", USER, ITEMS, model="shared_bottom")
+    assert refused() - before[1] == 1
+    until(lambda: unknown_items() - before[0] == 1, "unknown ids are counted, once a second")
+
+
+def test_more_calls_than_anybody_expects_on_one_connection_are_answered(pair: Server):
+    async def ask(calls: int) -> list[bytes]:
+        async with grpc.aio.insecure_channel(pair.target) as one:
+            score = one.unary_unary("/swrec.v1.Ranking/Score")
+            return await asyncio.gather(*(score(DATA, timeout=PATIENCE) for _ in range(calls)))
+
+    assert all(asyncio.run(ask(2000)))
+
+
 def connections(target: str) -> set[int]:
-    """Processes with a connection on the server's port: see proc(5), /proc/net/tcp. gRPC's sockets are of both kinds."""
+    """Processes with a connection on the server's port: see proc(5), /proc/net/tcp. gRPC's sockets may be tcp6."""
     port = f":{int(target.rpartition(':')[2]):04X}"
     rows = [line.split() for kind in ("tcp", "tcp6") for line in Path("/proc/net", kind).read_text().splitlines()[1:]]
     inodes = {row[9] for row in rows if row[1].endswith(port) and row[3] == "01"}
@@ -393,7 +420,9 @@ def test_options_travel_to_other_processes():
     assert Options.from_json(options.to_json()) == options
 
 
-@pytest.mark.parametrize(("cores", "limit", "workers"), [(1, "max 1", 1), (2, "max 1", 2), (8, "max 1", 7), (8, "3 1", 3)])
+@pytest.mark.parametrize(
+    ("cores", "limit", "workers"), [(1, "max 1", 1), (2, "max 1", 2), (8, "max 1", 7), (8, "3 1", 3)]
+)
 def test_workers_are_as_many_as_the_cores_that_it_may_use(monkeypatch, tmp_path, cores, limit, workers):
     (tmp_path / "cpu.max").write_text(limit)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores))

@@ -6,7 +6,7 @@ import dataclasses
 import ipaddress
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ class Options:
     many as `default_workers` says; threads: of one forward. notice: seconds between NOT_SERVING and refusing calls at
     SIGTERM; grace: seconds that calls in flight then get. insecure: allow an address that other machines reach without
     TLS. tls_cert, tls_key: PEM files of the server; tls_client_ca: PEM file of the authority whose certificates clients
-    must show. metrics_port: where Prometheus may read over HTTP, None for nowhere. limits: of a request; max_message_mb: of
-    its bytes, MiB; max_streams: calls in flight on one connection.
+    must show. metrics_port: where Prometheus may read over HTTP, None for nowhere. limits: of a request;
+    max_message_mb: of its bytes, MiB; max_streams: calls in flight on one connection.
     """
 
     models: Path
@@ -45,12 +45,12 @@ class Options:
     tls_client_ca: Path | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     max_message_mb: float = 4.0
     max_streams: int = 4096
 
     def checked(self) -> Options:
-        """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a file that is not there."""
+        """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""
         self._check_numbers()
         self._check_tls()
         if not (self.tls_cert or self.insecure or is_loopback(self.host)):
@@ -90,9 +90,9 @@ class Options:
         """What `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         paths = {
-            field.name: Path(values[field.name])
-            for field in dataclasses.fields(cls)
-            if "Path" in str(field.type) and values[field.name] is not None
+            option.name: Path(values[option.name])
+            for option in dataclasses.fields(cls)
+            if "Path" in str(option.type) and values[option.name] is not None
         }
         rest = {"chosen": tuple(values["chosen"]), "limits": Limits(**values["limits"])}
         return cls(**{**values, **paths, **rest})

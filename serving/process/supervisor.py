@@ -46,7 +46,7 @@ def serve(options: Options) -> None:
 
 
 class Child:
-    """A generation, seen from the supervisor. counts: a file in memory, which the generation makes as large as needed."""
+    """A generation, seen from the supervisor. counts: a file in memory, as large as the generation makes it."""
 
     def __init__(self, options: Options) -> None:
         self.link, theirs = pair()
@@ -147,7 +147,7 @@ class Supervisor:
         raise getattr(errors, error, OSError)(message)
 
     def _on_signal(self, number: int) -> None:
-        """The first signal drains; the second one, or one that comes before there is anything to drain, ends at once."""
+        """The first signal drains; the second one, or one that comes before there is what to drain, ends at once."""
         if not self._ready:
             self._child.process.kill()  # it is loading, and hears nothing
             if number == signal.SIGINT:
