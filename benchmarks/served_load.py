@@ -9,6 +9,7 @@ and an open loop charges the server with every wait from the moment when a call 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from swrec_prod.serving.callers.load import SCORE, LoadResult, closed_loop, open
 PUSHBACK = "grpc-retry-pushback-ms"
 AFTER = 3.0  # seconds that a server gets after an overload to be as before
 ENOUGH = 10  # answers in a row that make it so
+CHANNELS_OPENED = 1  # calls with which an open loop opens each of its channels
 BURST = 300  # calls at once, of which an overloaded server refuses some
 
 
@@ -60,7 +62,7 @@ class Loaded(NamedTuple):
     RESOURCE_EXHAUSTED. cpu: share of a core that the client took. Of an open loop also:
     recovered: seconds from its end until ENOUGH calls in a row took at most 5 times what they take an idle server; None
     where that was more than AFTER. pushed_back: share of the refusals of a BURST that say when to ask again; None where
-    none was refused.
+    none was refused. in_time: all answers in time, those before and after the open loop included.
     """
 
     rate: float
@@ -72,6 +74,7 @@ class Loaded(NamedTuple):
     cpu: float
     recovered: float | None = None
     pushed_back: float | None = None
+    in_time: int = 0
 
 
 def write_bodies(path: Path, messages: Sequence[bytes]) -> str:
@@ -100,12 +103,14 @@ def _run(plan: Plan) -> Loaded:
         deadline = plan.deadline_ms or None
         more = {"warmup": plan.warmup, "deadline_ms": deadline, "channels": plan.channels, "method": plan.method}
         return _loaded(closed_loop(plan.target, bodies, plan.clients, plan.seconds, **more))  # type: ignore[arg-type]
-    idle = asyncio.run(_one_by_one(plan, bodies, ENOUGH * 3))
-    more = {"warmup": plan.warmup, "deadline_ms": plan.deadline_ms, "channels": plan.channels, "method": plan.method}
+    around = Around(plan, bodies)
+    idle = asyncio.run(around.idle())
+    more = {"warmup": 0.0, "deadline_ms": plan.deadline_ms, "channels": plan.channels, "method": plan.method}
     result = open_loop(plan.target, bodies, plan.rate, plan.seconds, **more)  # type: ignore[arg-type]
-    recovered = asyncio.run(_recovery(plan, bodies, 5 * idle))
-    pushed_back = asyncio.run(_pushed_back(plan, bodies))
-    return _loaded(result)._replace(recovered=recovered, pushed_back=pushed_back)
+    recovered = asyncio.run(around.recovery(5 * idle))
+    pushed_back = asyncio.run(around.burst())
+    in_time = round(result.goodput * result.seconds) + around.in_time
+    return _loaded(result)._replace(recovered=recovered, pushed_back=pushed_back, in_time=in_time)
 
 
 def _loaded(result: LoadResult) -> Loaded:
@@ -117,36 +122,45 @@ def _loaded(result: LoadResult) -> Loaded:
     return Loaded(result.rate, result.goodput, dict(result.codes), p50, p99, refused, result.cpu_share)
 
 
-async def _one_by_one(plan: Plan, bodies: Sequence[bytes], calls: int) -> float:
-    """Seconds of a call, the median."""
-    taken = []
-    async with grpc.aio.insecure_channel(plan.target) as channel:
-        for i in range(calls):
-            began = time.perf_counter()
-            await channel.unary_unary(plan.method)(bodies[i % len(bodies)])
-            taken.append(time.perf_counter() - began)
-    return float(np.median(taken))
+class Around:
+    """What is asked before and after an open loop. in_time: how many answers."""
 
+    def __init__(self, plan: Plan, bodies: Sequence[bytes]) -> None:
+        self._plan, self._turn = plan, itertools.cycle(bodies)
+        self.in_time = CHANNELS_OPENED * plan.channels
 
-async def _recovery(plan: Plan, bodies: Sequence[bytes], usual: float) -> float | None:
-    start, row = time.perf_counter(), 0
-    async with grpc.aio.insecure_channel(plan.target) as channel:
-        while (began := time.perf_counter()) < start + AFTER:
-            code = await channel.unary_unary(plan.method)(bodies[0], timeout=AFTER).code()
-            row = row + 1 if code is grpc.StatusCode.OK and time.perf_counter() - began <= usual else 0
-            if row == ENOUGH:
-                return began - start
-    return None
+    async def idle(self) -> float:
+        """Seconds of a call, the median of some, one by one."""
+        async with grpc.aio.insecure_channel(self._plan.target) as channel:
+            return float(np.median([await self._seconds(channel) for _ in range(3 * ENOUGH)]))
 
+    async def recovery(self, usual: float) -> float | None:
+        """Loaded.recovered. usual: seconds that a call may take."""
+        start, row = time.perf_counter(), 0
+        async with grpc.aio.insecure_channel(self._plan.target) as channel:
+            while (began := time.perf_counter()) < start + AFTER:
+                row = row + 1 if await self._seconds(channel) <= usual else 0
+                if row == ENOUGH:
+                    return began - start
+        return None
 
-async def _pushed_back(plan: Plan, bodies: Sequence[bytes]) -> float | None:
-    async with grpc.aio.insecure_channel(plan.target) as channel:
-        method = channel.unary_unary(plan.method)
-        calls = [method(bodies[i % len(bodies)], timeout=plan.deadline_ms / 1e3) for i in range(BURST)]
-        codes = await asyncio.gather(*(call.code() for call in calls))
-        refused = [c for c, code in zip(calls, codes, strict=True) if code is grpc.StatusCode.RESOURCE_EXHAUSTED]
-        said = [any(key == PUSHBACK for key, _ in await call.trailing_metadata() or ()) for call in refused]
-    return sum(said) / len(said) if said else None
+    async def burst(self) -> float | None:
+        """Loaded.pushed_back."""
+        async with grpc.aio.insecure_channel(self._plan.target) as channel:
+            method, timeout = channel.unary_unary(self._plan.method), self._plan.deadline_ms / 1e3
+            calls = [method(next(self._turn), timeout=timeout) for _ in range(BURST)]
+            by_code = [(await call.code(), call) for call in calls]
+            self.in_time += sum(code is grpc.StatusCode.OK for code, _ in by_code)
+            refused = [call for code, call in by_code if code is grpc.StatusCode.RESOURCE_EXHAUSTED]
+            said = [any(key == PUSHBACK for key, _ in await call.trailing_metadata() or ()) for call in refused]
+        return sum(said) / len(said) if said else None
+
+    async def _seconds(self, channel: grpc.aio.Channel) -> float:
+        """Of a call that is answered; endless for another."""
+        began = time.perf_counter()
+        code = await channel.unary_unary(self._plan.method)(next(self._turn), timeout=AFTER).code()
+        self.in_time += code is grpc.StatusCode.OK
+        return time.perf_counter() - began if code is grpc.StatusCode.OK else float("inf")
 
 
 def main() -> None:

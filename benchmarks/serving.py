@@ -22,6 +22,7 @@ against the package before anything is measured. What is compared is measured in
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -152,16 +153,12 @@ def overload(bench: Bench) -> Iterator[Figure]:
         plan = bench.plan(server, "mscan", 500)
         able = in_turns([plan], bench.length.rounds)[0].rate
         for times, name in OVERLOADS.items():
-            before = server.memory(), _forwards(server)
+            memory, forwards = server.memory(), server.counted("forward_seconds_count")
             loaded = plan._replace(rate=times * able, deadline_ms=DEADLINE_MS).run()
-            forwards, answers = (b - a for a, b in zip(before[1], _forwards(server), strict=True))
+            forwards = server.counted("forward_seconds_count") - forwards
+            wasted = 1 - loaded.in_time / (forwards or math.nan)
             yield _overloaded(name, loaded, able, times)
-            yield from _under_overload(name, loaded, 1 - answers / max(1.0, forwards), server.memory() - before[0])
-
-
-def _forwards(server: Running) -> tuple[float, float]:
-    """Forwards done, and answers given, since the server began."""
-    return server.counted("forward_seconds_count"), server.counted("requests_total", code="OK")
+            yield from _under_overload(name, loaded, wasted, server.memory() - memory)
 
 
 def _overloaded(name: str, loaded: Loaded, able: float, times: int) -> Figure:

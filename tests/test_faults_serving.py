@@ -8,6 +8,7 @@ import random
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,11 @@ class Server(NamedTuple):
     def files(self) -> int:
         """Open file descriptors, sockets too, of all its processes."""
         return sum(len(list(Path(f"/proc/{process}/fd").iterdir())) for process in family(self.process))
+
+    def memory_mib(self) -> float:
+        """What its processes hold, what they share counted for each."""
+        statuses = [Path(f"/proc/{process}/status").read_text() for process in family(self.process)]
+        return sum(int(status.partition("VmRSS:")[2].split()[0]) for status in statuses) / 1024
 
     def settles(self, files: int) -> bool:
         """Whether it soon has no more of them than it had."""
@@ -162,6 +168,33 @@ def test_clients_that_leave_in_the_middle_leave_nothing(server):
     asyncio.run(leave_all())
     assert score(server.target, request_of(1)) == as_before
     assert server.settles(files)
+
+
+def test_cancelled_and_hasty_calls_leave_nothing(server):
+    """6,000 calls, one in ten cancelled and one in ten with a deadline of a millisecond; `make soak` has millions."""
+    as_before, files = score(server.target, request_of(1)), server.files()
+    draw, codes = random.Random(1), Counter[str]()
+
+    async def client(call: grpc.aio.UnaryUnaryMultiCallable) -> None:
+        for _ in range(190):
+            kind = draw.random()
+            asked = call(request_of(draw.randrange(100), candidates=100), timeout=0.001 if kind < 0.1 else 60)
+            if kind > 0.9:
+                asyncio.get_running_loop().call_later(draw.random() * 0.01, asked.cancel)
+            codes[(await asked.code()).name] += 1
+
+    async def soak() -> None:
+        async with grpc.aio.insecure_channel(server.target) as channel:
+            await asyncio.gather(*(client(channel.unary_unary(SCORE)) for _ in range(16)))
+
+    asyncio.run(soak())
+    before = server.memory_mib()
+    asyncio.run(soak())
+    assert set(codes) <= {"OK", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
+    assert codes["OK"] > 0.6 * codes.total()
+    assert score(server.target, request_of(1)) == as_before
+    assert server.settles(files)
+    assert server.memory_mib() < before + 20
 
 
 def test_hundreds_of_connections_that_say_nothing_are_no_burden(server):
