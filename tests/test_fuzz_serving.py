@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import re
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutated_messages import decoded, encoded, mutated
@@ -25,7 +27,7 @@ from tiny_world import ITEMS, SCENARIOS, USER
 from swrec_prod.serving.client import make_request
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.server import services
-from swrec_prod.serving.protocol import wire
+from swrec_prod.serving.protocol import inference, wire
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.service.counts import Counts, served_by
 
@@ -92,7 +94,8 @@ class Direct:
 
     def __init__(self, repo: Path) -> None:
         router = Router.load(repo)
-        self._services = services(router, Options(repo), Counts.alone(served_by(router)))
+        counts, checks = Counts.alone(served_by(router)), health.aio.HealthServicer()
+        self._services = services(router, Options(repo), counts, checks)
         self._runner = asyncio.Runner()
 
     def has(self, method: str) -> bool:
@@ -135,7 +138,49 @@ def valid_scores() -> list[bytes]:
     return messages
 
 
-VALID = {SCORE: valid_scores}
+def valid_infers() -> list[bytes]:
+    """The same in the Open Inference Protocol: values as bytes and as numbers, of one row and of several."""
+    user = {
+        "user_id": ("BYTES", [1], packed_texts("u1")),
+        "age": ("INT64", [1], struct.pack("<q", 30)),
+        "invited_by": ("BYTES", [1], packed_texts("u2")),
+        "hour": ("FP64", [1], struct.pack("<d", 5.0)),
+        "history.item": ("INT64", [1, 3], struct.pack("<3q", 1, 2, 3)),
+        "history.scenario": ("BYTES", [1, 3], packed_texts("home", "cart", "home")),
+    }
+    items = {
+        "item_id": ("INT64", [2], struct.pack("<2q", 4, 5)),
+        "tags": ("BYTES", [2], packed_texts("t1", "t2")),
+        "tags.lengths": ("INT32", [2], struct.pack("<2i", 2, 0)),
+        "price": ("FP32", [1], struct.pack("<f", 1.5)),
+        "price.lengths": ("INT32", [2], struct.pack("<2i", 1, 0)),
+    }
+    return [
+        infer_request(model, {**user, **items}, parameters)
+        for model in ("mscan", "shared_bottom")
+        for parameters in ({"scenario": "home"}, {"scenario": "cart", "debias_strength": 0.1, "timeout": 10_000_000})
+    ]
+
+
+def packed_texts(*texts: str) -> bytes:
+    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
+
+
+def infer_request(
+    model: str, tensors: dict[str, tuple[str, list[int], bytes]], parameters: dict[str, Any] | None = None
+) -> bytes:
+    """A ModelInferRequest."""
+    request = inference.ModelInferRequest(model_name=model, id="r-1")
+    for name, (datatype, shape, data) in tensors.items():
+        request.inputs.add(name=name, datatype=datatype, shape=shape)
+        request.raw_input_contents.append(data)
+    for name, value in (parameters or {}).items():
+        field = {str: "string_param", float: "double_param", int: "int64_param"}[type(value)]
+        setattr(request.parameters[name], field, value)
+    return request.SerializeToString()
+
+
+VALID = {SCORE: valid_scores, INFER: valid_infers}
 
 
 def check_outcome(message: bytes, code: str, details: str, allowed: set[str]) -> None:
