@@ -7,11 +7,21 @@ Shapes: B rows, D width of all looked-up features, d width of a behaviour, N beh
 
 # Without `from __future__ import annotations`: TorchScript reads the annotations.
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from swrec_prod.layers.inputs import Behaviours
 from swrec_prod.schema.layout import Layout, width_of
+
+
+class History(NamedTuple):
+    """The behaviours of one sequence, padded: layers.inputs.Behaviours without the candidate."""
+
+    history_UNd: Tensor
+    mask_UN: Tensor
+    scenario_UN: Tensor
 
 
 class Assembly(nn.Module):
@@ -29,7 +39,7 @@ class Assembly(nn.Module):
         self.singles = [f.pooling if f.kind == "bag" else "one" for f in layout.looked_up]
         self.weighted = [f.weights is not None for f in layout.looked_up]
         self.parts = [[part.kind for part in s.parts] for s in layout.sequences]
-        self.compared = [[-1 if c is None else names.index(c) for c in s.compared] for s in layout.sequences]
+        self.compared = [[names.index(c) if c in names else -1 for c in s.compared] for s in layout.sequences]
         self.widths = [[width_of(part) for part in s.parts] for s in layout.sequences]
 
     def sizes(self, lengths: Tensor, bag_lengths: Tensor) -> list[int]:
@@ -65,8 +75,21 @@ class Assembly(nn.Module):
         runs: the rows of tables, [n, width] for each of `sizes`. The others are arrays of Packed.
         """
         rows = pooled_BD.shape[0]
-        looked_up = self._looked_up(runs, lengths, weights, rows)
+        looked_up = self.looked_up(runs, lengths, weights, rows)
         behaviours: list[Behaviours] = []
+        for k, history in enumerate(self.histories(runs, lengths, behaviour_scenario, bag_lengths, numbers)):
+            target_Bd = self._target(k, looked_up, pooled_BD)
+            behaviours.append(Behaviours(target_Bd, history.history_UNd, history.mask_UN, history.scenario_UN))
+        features = [pooled_BD]
+        features.extend(looked_up)
+        return torch.cat(features, 1), behaviours
+
+    def histories(
+        self, runs: list[Tensor], lengths: Tensor, behaviour_scenario: Tensor, bag_lengths: Tensor, numbers: Tensor
+    ) -> list[History]:
+        """The behaviours of each sequence; see forward."""
+        rows = lengths.numel() // (len(self.singles) + len(self.parts))
+        histories: list[History] = []
         run, bags, number, start = len(self.singles), 0, 0, 0
         for k, parts in enumerate(self.parts):
             at = len(self.singles) + k
@@ -85,15 +108,13 @@ class Assembly(nn.Module):
                     columns.append(runs[run])
                     run += 1
             values = columns[0] if len(columns) == 1 else torch.cat(columns, 1)
-            target_Bd = self._target(k, looked_up, pooled_BD)
-            behaviours.append(pad(target_Bd, values, lengths_B, behaviour_scenario[start : start + count]))
+            scenario = behaviour_scenario[start : start + count]
+            histories.append(alone(values, scenario) if rows == 1 else pad(values, lengths_B, scenario))
             start += count
-        features = [pooled_BD]
-        features.extend(looked_up)
-        return torch.cat(features, 1), behaviours
+        return histories
 
-    def _looked_up(self, runs: list[Tensor], lengths: Tensor, weights: Tensor, rows: int) -> list[Tensor]:
-        """[B, width] of each looked-up feature."""
+    def looked_up(self, runs: list[Tensor], lengths: Tensor, weights: Tensor, rows: int) -> list[Tensor]:
+        """[B, width] of each looked-up feature; see forward."""
         looked_up: list[Tensor] = []
         start = 0
         for i, how in enumerate(self.singles):
@@ -142,11 +163,20 @@ def weighted(values: Tensor, weights: Tensor, lengths: Tensor, how: str) -> Tens
     return total / sums.masked_fill(sums == 0, 1.0)
 
 
-def pad(target_Bd: Tensor, values: Tensor, lengths_B: Tensor, scenario: Tensor) -> Behaviours:
+def pad(values: Tensor, lengths_B: Tensor, scenario: Tensor) -> History:
     """Jagged behaviours as dense tensors. values: [behaviours, d]; lengths_B: [B]; scenario: [behaviours]."""
     offsets = torch.ops.fbgemm.asynchronous_complete_cumsum(lengths_B.to(torch.int64))
     longest = max(1, int(lengths_B.max().item()))  # at least one, masked: fbgemm refuses a width of 0
-    history_BNd = torch.ops.fbgemm.jagged_to_padded_dense(values, [offsets], [longest], 0.0)
-    scenario_BN = torch.ops.fbgemm.jagged_1d_to_dense(scenario, offsets, longest, 0)
-    mask_BN = torch.arange(longest, device=lengths_B.device).unsqueeze(0) < lengths_B.unsqueeze(1)
-    return Behaviours(target_Bd, history_BNd, mask_BN, scenario_BN)
+    history_UNd = torch.ops.fbgemm.jagged_to_padded_dense(values, [offsets], [longest], 0.0)
+    scenario_UN = torch.ops.fbgemm.jagged_1d_to_dense(scenario, offsets, longest, 0)
+    mask_UN = torch.arange(longest, device=lengths_B.device).unsqueeze(0) < lengths_B.unsqueeze(1)
+    return History(history_UNd, mask_UN, scenario_UN)
+
+
+def alone(values: Tensor, scenario: Tensor) -> History:
+    """`pad` for one row: nothing is moved."""
+    if values.shape[0] == 0:
+        none = torch.zeros([1, 1], dtype=torch.int64, device=values.device)
+        return History(values.new_zeros([1, 1, values.shape[1]]), none.to(torch.bool), none)
+    mask_UN = torch.ones([1, values.shape[0]], dtype=torch.bool, device=values.device)
+    return History(values.unsqueeze(0), mask_UN, scenario.unsqueeze(0))

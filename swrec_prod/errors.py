@@ -95,6 +95,16 @@ class UnavailableError(ServerError):
 LONGEST_WORD = 100  # characters; comparing takes time in proportion to them, and a client may send millions
 
 
+def shown(value: object) -> str:
+    """A value as a message quotes it, of a long text its beginning.
+
+    >>> shown("home"), shown("x" * 5000) == repr("x" * 100) + "..."
+    ("'home'", True)
+    """
+    is_long = isinstance(value, (str, bytes)) and len(value) > LONGEST_WORD
+    return f"{value[:LONGEST_WORD]!r}..." if is_long else repr(value)  # type: ignore[index]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint that ends an error message: the nearest known word, and all of them.
 

@@ -116,7 +116,7 @@ def _layout(schema: FeatureSchema, config: RunConfig) -> Layout:
 def dims_of(run: ResolvedRun) -> Dims:
     """The widths that a run's model is built from."""
     layout = run.layout
-    fields = tuple(_side_by_side(_slices(layout, run.summary)))
+    fields = tuple(_side_by_side(slices_of(layout, run.summary)))
     ids = [f for f in (*layout.pooled, *layout.looked_up) if f.kind == "id"]
     return Dims(
         x=sum(field.width for field in fields),
@@ -129,7 +129,7 @@ def dims_of(run: ResolvedRun) -> Dims:
     )
 
 
-def _slices(layout: Layout, summary: Summary) -> Iterator[tuple[str, int, Feature]]:
+def slices_of(layout: Layout, summary: Summary) -> Iterator[tuple[str, int, Feature]]:
     """Name and width of every slice of x, in the order of InputLayer, and the feature that it is of."""
     yield from ((f.name, f.dim, f) for f in (*layout.pooled, *layout.looked_up))
     plain = layout.numbers[: len(layout.numbers) - len(layout.embedded)]

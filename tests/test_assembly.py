@@ -13,9 +13,9 @@ from rich_layout import rich_columns, rich_schema
 
 from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import Batch, make_batch
-from swrec_prod.encoding.pack import Column, Ragged, pack
+from swrec_prod.encoding.pack import Column, Ragged, pack, pack_halves, take
 from swrec_prod.export.loaded import Programs
-from swrec_prod.export.program import compile_programs
+from swrec_prod.export.program import ScoreProgram, compile_program
 from swrec_prod.layers.input_layer import AttentionSummary, EmbeddedNumbers, MeanSummary
 from swrec_prod.layers.inputs import Behaviours
 from swrec_prod.ranker import Ranker, build_ranker, dims_of, resolve_run
@@ -114,14 +114,11 @@ def test_a_candidate_is_compared_in_what_it_shares_with_behaviours() -> None:
 
 
 def scripted(ranker: Ranker) -> Programs:
-    """The programs of a package, saved and loaded."""
-    loaded = {}
-    for name, program in compile_programs(ranker, "none").items():
-        stream = io.BytesIO()
-        torch.jit.save(program, stream)
-        stream.seek(0)
-        loaded[name] = torch.jit.load(stream)
-    return Programs(loaded)
+    """The program of a package, saved and loaded."""
+    stream = io.BytesIO()
+    torch.jit.save(compile_program(ScoreProgram(ranker, "none")), stream)
+    stream.seek(0)
+    return Programs(torch.jit.load(stream), ranker.sparse.layout)
 
 
 @pytest.mark.slow
@@ -143,9 +140,17 @@ def test_packages_score_every_kind_of_input_as_training_does(model: str, data: d
             expected = ranker(batch_of(layout, columns, scenario_B))[1].logit_BT
         torch.testing.assert_close(programs.mixed(packed).logit_BT, expected, atol=1e-5, rtol=1e-5)
         for row in range(rows):
-            own = {n: c.take(np.array([row])) if isinstance(c, Ragged) else c[[row]] for n, c in columns.items()}
-            one = programs.one(pack(layout, own, scenario_B[[row]]), int(scenario_B[row]))
+            own = pack_halves(layout, take(columns, np.array([row])), scenario_B[[row]], user_rows=1)
+            one = programs.request(own, int(scenario_B[row]))
             torch.testing.assert_close(one.logit_BT[0], expected[row], atol=1e-5, rtol=1e-5)
+        user = take({name: columns[name] for name in layout.user_half.columns}, np.array([0]))
+        request = pack_halves(layout, columns | user, scenario_B, user_rows=1)
+        beside = columns | take(user, np.zeros(rows, np.int64))
+        for scenario in range(layout.num_scenarios):
+            place = np.full(rows, scenario)
+            with torch.no_grad():
+                expected = ranker(batch_of(layout, beside, place))[1].logit_BT
+            torch.testing.assert_close(programs.request(request, scenario).logit_BT, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("model", ["mscan", "sar_net", "sfpnet", "m2m", "shared_bottom", "mmoe"])

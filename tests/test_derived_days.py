@@ -22,10 +22,10 @@ from dated_log import data_file, day, write_day, write_log
 from swrec_prod.encoding.derived import DerivedColumns
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.lookup_table import LookupTable
-from swrec_prod.encoding.pack import pack
+from swrec_prod.encoding.pack import pack, take
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, RequestError
-from swrec_prod.export.loaded import encode_rows, take
+from swrec_prod.export.loaded import encode_rows
 from swrec_prod.prepare import etl
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
@@ -168,7 +168,10 @@ def test_requests_are_packed_as_rows_are(names: tuple[str, ...], prepared: Path)
     for one in asked:
         scenario = encoders.schema.scenario.index(one.request.scenario)
         packed = encoder.encode(call_of(one.request), scenario)
-        for served, offline in zip(packed, pack(layout, take(columns, one.rows), scenario_N[one.rows]), strict=True):
+        own = take(columns, one.rows)
+        user = pack(layout.user_half, take(own, np.array([0])), scenario_N[one.rows[:1]])
+        items = pack(layout.item_half, own, scenario_N[one.rows])
+        for served, offline in zip((*packed.user, *packed.items), (*user, *items), strict=True):
             np.testing.assert_array_equal(served, offline)
 
 
@@ -243,8 +246,8 @@ def test_unknown_inputs_of_a_request_are_missing_values(prepared: Path) -> None:
     layout = Layout.of(encoders.schema, history=False)
     request = make_request("home", {"time": None}, {"item": ["a", None], "price": [None, 1.0], "visits": [3, 0]})
     packed = RequestEncoder(layout, encoders).encode(call_of(request), 0)
-    assert not packed.ids_values.any(), "row 0"
-    np.testing.assert_allclose(packed.dense_BF, 0, atol=1e-6, err_msg="the mean")
+    assert not packed.user.ids_values.any() and not packed.items.ids_values.any(), "row 0"
+    np.testing.assert_allclose(packed.items.dense_BF, 0, atol=1e-6, err_msg="the mean")
 
 
 @pytest.mark.engine

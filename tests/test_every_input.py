@@ -19,7 +19,7 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.export.loaded import Programs
-from swrec_prod.export.program import compile_programs
+from swrec_prod.export.program import ScoreProgram, compile_program
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.ranker import Ranker, build_ranker, resolve_run
@@ -160,13 +160,15 @@ def served(prepared: Path, ranker: Ranker) -> dict[int, float]:
     """Logits by row of the held-out requests, as the bytes of a request give them to a package."""
     encoders = Encoders.load(prepared)
     table, schema = pq.read_table(prepared / "requests.parquet"), encoders.schema
-    encoder, programs = RequestEncoder(ranker.sparse.layout, encoders), Programs(compile_programs(ranker, "none"))
+    layout = ranker.sparse.layout
+    encoder = RequestEncoder(layout, encoders)
+    programs = Programs(compile_program(ScoreProgram(ranker, "none")), layout)
     numbers, logits = table["row"].to_pylist(), {}
     for rows, request in requests_from_table(table, schema):
         scenario = schema.scenario.index(request.scenario)
         assert scenario is not None
         packed = encoder.encode(call_of(wire.ScoreRequest.FromString(request.SerializeToString())), scenario)
-        scored = programs.one(packed, scenario).logit_BT[:, 0].tolist()
+        scored = programs.request(packed, scenario).logit_BT[:, 0].tolist()
         logits |= dict(zip([numbers[i] for i in rows], scored, strict=True))
     return logits
 

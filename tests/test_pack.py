@@ -8,9 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from prepared_folder import SCHEMA
+from rich_layout import rich_columns, rich_schema
 
 from swrec_prod.data.batch import make_batch
-from swrec_prod.encoding.pack import Column, Ragged, pack, spread
+from swrec_prod.encoding.pack import Column, Packed, Ragged, pack, pack_halves, spread
+from swrec_prod.encoding.unpack import unpack
+from swrec_prod.schema import FeatureSchema
 from swrec_prod.schema.layout import Layout
 
 Lists = list[list[int]]
@@ -87,3 +90,66 @@ def test_lengths_per_key_are_what_torchrec_would_compute() -> None:
     ids = batch.ids
     assert ids.length_per_key() == ids.lengths().view(len(ids.keys()), -1).sum(1).tolist() == [3, 3, 3]
     assert ids.offset_per_key() == [0, 3, 6, 9]
+
+
+def assert_same(found: Packed, expected: Packed) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@given(rows=st.integers(0, 9), seed=st.integers(0, 99), history=st.booleans())
+def test_unpacking_a_batch_and_packing_it_again_gives_it_back(rows: int, seed: int, history: bool) -> None:
+    layout = Layout.of(rich_schema(), history=history)
+    packed = pack(layout, *rich_columns(layout, rows, seed))
+    assert_same(pack(layout, unpack(layout, packed), packed.scenario_B), packed)
+
+
+def test_halves_have_every_feature_once_on_its_side() -> None:
+    layout = Layout.of(rich_schema(), history=True)
+    user, items = layout.user_half, layout.item_half
+    assert [f.name for f in user.pooled] == ["person", "city"]
+    assert [f.name for f in user.looked_up] == ["liked", "wishes"]
+    assert [s.name for s in user.sequences] == ["clicks", "skips"]
+    assert [f.name for f in user.dense] == ["age"]
+    assert [f.name for f in items.pooled] == ["item", "category"]
+    assert [f.name for f in items.looked_up] == ["tags"]
+    assert [f.name for f in items.dense] == ["price", "content"]
+    assert set(user.columns) | set(items.columns) == set(layout.columns)
+    assert not items.sequences
+    assert not set(user.columns) & set(items.columns)
+    assert layout.target is not None
+    assert layout.target.name == "item"
+    assert user.target is items.target is None
+
+
+def test_a_request_has_its_user_once_and_all_candidates() -> None:
+    layout = Layout.of(rich_schema(), history=True)
+    (columns, _), place = rich_columns(layout, 1, seed=1), np.full(5, 2)
+    candidates = rich_columns(layout, 5, seed=2)[0]
+    request = pack_halves(layout, columns | {n: candidates[n] for n in layout.item_half.columns}, place, user_rows=1)
+    assert_same(request.user, pack(layout.user_half, columns, place[:1]))
+    assert_same(request.items, pack(layout.item_half, candidates, place))
+    assert (len(request.user.dense_BF), len(request.items.dense_BF)) == (1, 5)
+
+
+def test_derived_features_are_of_the_half_of_what_they_are_computed_of() -> None:
+    derived = [
+        {"name": "hour", "function": "hour", "of": "time"},
+        {"name": "pair", "function": "cross", "of": ["user_id", "item"]},
+    ]
+    features = [
+        {"name": "item", "kind": "id", "side": "item", "encoder": "vocab"},
+        {"name": "user_id", "kind": "id", "side": "user", "encoder": "vocab"},
+        {"name": "hour", "kind": "id", "side": "item", "encoder": "vocab"},  # its moment is the request's
+        {"name": "pair", "kind": "id", "side": "user", "encoder": {"kind": "hash", "buckets": 9}},
+    ]
+    schema = FeatureSchema.model_validate(
+        {
+            "name": "derived", "time": "time", "user": "user_id", "labels": [{"name": "click", "column": "click"}],
+            "features": features, "derived": derived,
+        }
+    )  # fmt: skip
+    layout = Layout.of(schema, history=False)
+    assert [f.name for f in layout.user_half.pooled] == ["user_id", "hour"]
+    assert [f.name for f in layout.item_half.pooled] == ["item", "pair"]

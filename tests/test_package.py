@@ -21,7 +21,8 @@ from tiny_world import MODELS, STRENGTHS, catalog_of, eager_logits, make_config,
 from swrec_prod.errors import DataError, PackageError
 from swrec_prod.export.loaded import EXPECTED, Package, Programs
 from swrec_prod.export.package import destination, installed, ready_versions, staged, verify_package
-from swrec_prod.export.run import EAGER_BOUND, export_package
+from swrec_prod.export.parity import EAGER_BOUND
+from swrec_prod.export.run import export_package
 
 pytestmark = pytest.mark.slow  # compiles programs
 
@@ -75,6 +76,8 @@ def test_export_publishes_what_it_measured(model, quantize, prepared, tmp_path):
     assert manifest.debias_strength == (STRENGTHS if model == "mscan" else {})
     assert manifest.libraries == installed()
     assert 0 <= manifest.parity.one_mixed <= 1e-5
+    assert manifest.parity.user_once is not None
+    assert 0 <= manifest.parity.user_once <= 1e-5
     assert manifest.parity.mixed_eager <= (1e-5 if quantize == "none" else 0.5)
     assert Package.load(path).replay() <= 1e-5
     assert [p.name for p in path.parent.iterdir()] == ["1"]  # nothing temporary is left
@@ -107,7 +110,7 @@ def test_a_name_that_cannot_be_served_is_refused(tmp_path):
 def test_an_export_that_disagrees_publishes_nothing(prepared, tmp_path, monkeypatch):
     monkeypatch.setitem(EAGER_BOUND, "int4", 1e-9)
     with pytest.raises(
-        PackageError, match=r"dense.pt differs from the trained ranker by .* nothing was published; int4 loses too much"
+        PackageError, match=r"score.pt differs from the trained ranker by .* nothing was published; int4 loses too much"
     ):
         export(prepared, tmp_path / "bottom", quantize="int4")
     assert not list(tmp_path.rglob("*.pt"))
@@ -115,7 +118,7 @@ def test_an_export_that_disagrees_publishes_nothing(prepared, tmp_path, monkeypa
 
 def test_an_export_that_breaks_off_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), staged(tmp_path / "bottom" / "1") as folder:
-        (folder / "sparse.pt").write_bytes(b"half")
+        (folder / "score.pt").write_bytes(b"half")
         raise KeyboardInterrupt
     assert list((tmp_path / "bottom").iterdir()) == []
 
@@ -161,11 +164,11 @@ def test_every_scenario_is_compared_whatever_the_golden_rows_are_of(prepared, tm
     rows = pq.read_table(folder / "requests.parquet")
     pq.write_table(rows.filter(pc.equal(rows["scenario"], "home")), folder / "requests.parquet")
     assert export(folder, tmp_path / "bottom").name == "1"
-    right = Programs.one
+    right = Programs.request
     monkeypatch.setattr(
-        Programs, "one", lambda self, packed, scenario: right(self, packed, 0 if scenario == 2 else scenario)
+        Programs, "request", lambda self, packed, scenario: right(self, packed, 0 if scenario == 2 else scenario)
     )
-    with pytest.raises(PackageError, match=r"dense_one.pt differs from dense.pt"):
+    with pytest.raises(PackageError, match=r"score.pt differs from its unfolded scorer"):
         export(folder, tmp_path / "bottom")
 
 
@@ -205,7 +208,7 @@ def test_damaged_encoders_are_a_package_error(package, name, content, message):
 
 def test_every_flipped_byte_is_found(published, tmp_path):
     names = [p.relative_to(published).as_posix() for p in published.rglob("*") if p.is_file() and p.name != "READY"]
-    assert len(names) >= 8
+    assert len(names) >= 6
     for name in names:
         package = shutil.copytree(published, tmp_path / name.replace("/", "-") / "1")
         data = bytearray((package / name).read_bytes())
@@ -221,7 +224,7 @@ def test_every_flipped_byte_is_found(published, tmp_path):
     ("name", "message"),
     [
         ("READY", "READY: missing; the export or copy did not finish"),
-        ("dense.pt", "dense.pt: missing"),
+        ("score.pt", "score.pt: missing"),
         ("vocab/encoders.json", "encoders.json: missing"),
     ],
 )
@@ -239,26 +242,26 @@ def test_a_file_too_many_is_named(package):
 
 def test_a_required_file_must_be_listed(package):
     manifest = json.loads((package / "manifest.json").read_text())
-    del manifest["files"]["sparse.pt"]
+    del manifest["files"]["score.pt"]
     (package / "manifest.json").write_text(json.dumps(manifest))
     seal(package)
-    with pytest.raises(PackageError, match=r"sparse.pt: not listed in manifest.json"):
+    with pytest.raises(PackageError, match=r"score.pt: not listed in manifest.json"):
         verify_package(package)
 
 
 def test_a_link_out_of_the_package_is_refused(package, tmp_path):
     outside = tmp_path / "elsewhere.pt"
-    shutil.move(package / "dense.pt", outside)
-    (package / "dense.pt").symlink_to(outside)
-    with pytest.raises(PackageError, match=r"dense.pt: a link that leads out of the package, to .*elsewhere.pt"):
+    shutil.move(package / "score.pt", outside)
+    (package / "score.pt").symlink_to(outside)
+    with pytest.raises(PackageError, match=r"score.pt: a link that leads out of the package, to .*elsewhere.pt"):
         verify_package(package)
 
 
 def test_another_format_is_named(package):
     manifest = json.loads((package / "manifest.json").read_text())
-    (package / "manifest.json").write_text(json.dumps({**manifest, "format": 3}))
+    (package / "manifest.json").write_text(json.dumps({**manifest, "format": 4}))
     seal(package)
-    with pytest.raises(PackageError, match=r"manifest.json: format version 3; this program reads 1 to 2"):
+    with pytest.raises(PackageError, match=r"manifest.json: format version 4; this program reads 1 to 3"):
         verify_package(package)
 
 
@@ -280,12 +283,12 @@ def test_golden_rows_decide(package):
         golden.set_column(at, EXPECTED[0], pa.array(logits, pa.list_(pa.float32()))), package / "golden.parquet"
     )
     sign_again(package)
-    with pytest.raises(PackageError, match=r"dense.pt: golden rows differ by 0\.\d+, allowed are 0.0001"):
+    with pytest.raises(PackageError, match=r"1: golden rows differ by 0\.\d+, allowed are 0.0001"):
         Package.load(package).replay()
 
 
 def test_a_program_that_torch_cannot_load_is_named(package):
-    (package / "sparse.pt").write_bytes(b"not a program")
+    (package / "score.pt").write_bytes(b"not a program")
     sign_again(package)
-    with pytest.raises(PackageError, match=r"sparse.pt: torch \S+ cannot load it"):
+    with pytest.raises(PackageError, match=r"score.pt: torch \S+ cannot load it"):
         Package.load(package)

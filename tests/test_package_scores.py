@@ -88,5 +88,5 @@ def test_what_a_package_does_not_know_is_asked_for(way: Path, tmp_path: Path) ->
     words = ("evaluate", package, "--data", tmp_path / "other", "--days", TEST_DAYS)
     refused(swrec(*words), "score the folder that it was trained on, or prepare with that data file")
     less = Path(shutil.copytree(package, tmp_path / "repo" / "mscan" / "1"))
-    (less / "dense.pt").write_bytes(b"half")
+    (less / "score.pt").write_bytes(b"half")
     refused(swrec("evaluate", less, *words[2:4], *words[4:]), "the file is damaged, copy or export again")

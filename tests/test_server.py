@@ -29,7 +29,9 @@ from tiny_world import ITEMS, USER, launch
 
 from swrec_prod.errors import ConfigError, PackageError
 from swrec_prod.serving.client import Client
-from swrec_prod.serving.process.server import Options, serve, start
+from swrec_prod.serving.process.options import Options
+from swrec_prod.serving.process.server import start
+from swrec_prod.serving.process.supervisor import serve
 from swrec_prod.serving.protocol import ranking_pb2, wire
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.scoring.predictor import Predictor, Scored
@@ -170,6 +172,7 @@ def test_sigterm_says_not_serving_then_ends_well(tiny_repo, tmp_path):
             watch.cancel()
         assert process.wait(60) == 0
         assert process.stdout.read().splitlines() == [
+            "loading mscan/2, shared_bottom/1",
             f"serving mscan/2 on {target}",
             f"serving shared_bottom/1 on {target}",
         ]

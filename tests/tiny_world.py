@@ -4,10 +4,12 @@ for the tests of program, package and server.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +21,8 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data.batch import make_batch
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Packed, pack
-from swrec_prod.export.loaded import encode_rows, take
+from swrec_prod.encoding.pack import Packed, pack, take
+from swrec_prod.export.loaded import encode_rows
 from swrec_prod.export.run import export_package
 from swrec_prod.ranker import Ranker, build_ranker, resolve_run
 from swrec_prod.schema import Feature, FeatureSchema, Label, Scenario
@@ -140,10 +142,13 @@ USER = {
 ITEMS = {"item_id": [4, 5], "tags": [["t1", "t2"], []], "price": [1.5, None]}
 
 SERVE = """
-import sys
+import json, sys
 from pathlib import Path
-from swrec_prod.serving.process.server import Options, serve
-serve(Options(Path(sys.argv[1]), port=0, port_file=Path(sys.argv[2]), notice=float(sys.argv[3])))
+from swrec_prod.serving.process.options import Options
+from swrec_prod.serving.process.supervisor import serve
+more = json.loads(sys.argv[3])
+paths = {name: Path(more[name]) for name in ("tls_cert", "tls_key", "tls_client_ca") if name in more}
+serve(Options(Path(sys.argv[1]), port_file=Path(sys.argv[2]), **{"port": 0, "workers": 1, "notice": 0.0, **more, **paths}))
 """
 
 
@@ -154,8 +159,11 @@ def publish(folder: Path, repo: Path) -> Path:
     return repo
 
 
-def launch(repo: Path, port_file: Path, notice: float = 0.0) -> subprocess.Popen[str]:
-    """A server process on a free port, which it writes to `port_file` once it serves."""
+def launch(repo: Path, port_file: Path, **options: Any) -> subprocess.Popen[str]:
+    """A server on a free port, which it writes to `port_file` once it serves: one worker, and no notice at SIGTERM.
+
+    options: other fields of its Options.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", SERVE, str(repo), str(port_file), str(notice)]
+    command = [sys.executable, "-c", SERVE, str(repo), str(port_file), json.dumps(options, default=str)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)

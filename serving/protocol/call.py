@@ -7,8 +7,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swrec_prod.errors import RequestError
+from swrec_prod.errors import RequestError, shown
 from swrec_prod.serving.protocol.wire import FLOATS, INTS, LENGTHS
+
+MOST_COLUMNS = 10_000  # of one part of a request, whatever the package knows: each costs a microsecond to look at
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may hold at most; one above a limit is refused with an error that names the column.
+
+    candidates: rows of items. behaviours: of one sequence, before it is cut to the latest that the model reads. values:
+    of one row, or one behaviour, in a bag. text: characters of one string.
+    """
+
+    candidates: int = 1_000
+    behaviours: int = 10_000
+    values: int = 1_000
+    text: int = 1_024
 
 
 class Column(NamedTuple):
@@ -53,24 +69,32 @@ def call_of(request: Any) -> ScoreCall:
         request.scenario,
         request.request_id,
         request.unit,
-        [_column("user", column) for column in request.user],
-        [_column("items", column) for column in request.items],
+        _columns("user", request.user),
+        _columns("items", request.items),
         request.debias_strength if request.HasField("debias_strength") else None,
     )
+
+
+def _columns(part: str, columns: Any) -> list[Column]:
+    if len(columns) > MOST_COLUMNS:
+        raise RequestError(f"{part}: {len(columns)} columns, allowed are {MOST_COLUMNS}; send one a feature")
+    return [_column(part, column) for column in columns]
 
 
 def _column(part: str, column: Any) -> Column:
     name, ints, floats, strings = column.name, column.ints, column.floats, column.strings
     if bool(ints) + bool(floats) + bool(strings) > 1:
         filled = [field for field in ("ints", "floats", "strings") if getattr(column, field)]
-        raise RequestError(f"{part}: feature {name!r} has {' and '.join(filled)}; fill one of ints, floats, strings")
-    values: np.ndarray | list[str]
+        raise RequestError(
+            f"{part}: feature {shown(name)} has {' and '.join(filled)}; fill one of ints, floats, strings"
+        )
+    values: np.ndarray | list[str] = []
     if strings:
         values = list(strings)
     elif floats:
         values = _numbers(part, name, "floats", floats, FLOATS)
-    else:
-        values = _numbers(part, name, "ints", ints, INTS) if ints else []
+    elif ints:
+        values = _numbers(part, name, "ints", ints, INTS)
     lengths = column.lengths
     return Column(name, values, _numbers(part, name, "lengths", lengths, LENGTHS) if lengths else None)
 
@@ -78,6 +102,6 @@ def _column(part: str, column: Any) -> Column:
 def _numbers(part: str, name: str, field: str, data: bytes, kind: np.dtype) -> np.ndarray:
     if len(data) % kind.itemsize:
         raise RequestError(
-            f"{part}: feature {name!r}: {field} has {len(data)} bytes, which is no multiple of {kind.itemsize}"
+            f"{part}: feature {shown(name)}: {field} has {len(data)} bytes, which is no multiple of {kind.itemsize}"
         )
     return np.frombuffer(data, kind)

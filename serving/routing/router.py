@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from swrec_prod.errors import NotFoundError, PackageError, nearest
 from swrec_prod.export.package import is_version, ready_versions
-from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.scoring.predictor import Predictor
 
 
@@ -38,7 +38,7 @@ class Router:
         """Load the packages that `find_packages` names. Raises PackageError when one is damaged."""
         predictors: dict[str, dict[int, Predictor]] = {}
         for path in find_packages(repo, chosen):
-            predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, max_candidates)
+            predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, Limits(max_candidates))
         return cls(predictors)
 
     def route(self, call: ScoreCall) -> Routed:

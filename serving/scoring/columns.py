@@ -1,18 +1,13 @@
-"""The columns that a request may hold, and a column's bytes as raw values: the form in which they are encoded."""
+"""The columns that a request may hold: which part they belong to, and how many values a row has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Literal, NamedTuple, NoReturn
 
-import numpy as np
-import pyarrow as pa
-
-from swrec_prod.encoding.sequences import RawLists
-from swrec_prod.errors import RequestError
+from swrec_prod.errors import RequestError, nearest, shown
 from swrec_prod.schema import Feature, FeatureSchema
 from swrec_prod.serving.protocol.call import Column
-from swrec_prod.serving.protocol.wire import FLOATS
 
 ITEMS, USER = "items", "user"
 MOMENT = "time"  # the row's moment, microseconds since 1970
@@ -70,91 +65,39 @@ def _columns(schema: FeatureSchema, feature: Feature) -> Iterator[tuple[str, tup
             yield lengths_name(name), ("several", False)
 
 
-def raw_values(name: str, slot: Slot, column: Column) -> Any:
-    """A column's values, one entry a row: an array or list, an Arrow list array where a row holds several.
-
-    Raises RequestError naming it.
+class PartColumns:
+    """The columns of one part, `user` or `items`. slots: of both parts; needed: those that a request must have, of both
+    parts; derived: names of features that are computed, and not sent.
     """
-    where = f"{slot.part}: feature {name!r}"
-    values = column.values
-    if slot.number:
-        _check_finite(where, values)
-    if slot.shape == "one":
-        return values if column.lengths is None else _with_unknown(where, values, _lengths(where, slot, column, values))
-    offsets = np.concatenate(([0], np.cumsum(_lengths(where, slot, column, values))))
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), _arrow(values))
 
+    def __init__(self, part: str, slots: Mapping[str, Slot], needed: Sequence[str], derived: Set[str]) -> None:
+        self.part, self._slots, self._derived = part, slots, derived
+        self._known = frozenset(name for name, slot in slots.items() if slot.part == part) - derived
+        self.needed = tuple(name for name in needed if slots[name].part == part)
 
-def raw_behaviours(name: str, slot: Slot, column: Column, counts: Column | None) -> RawLists:
-    """A column of behaviours. counts: the column `lengths_name`, where the request has it."""
-    where = f"{slot.part}: feature {name!r}"
-    values = column.values
-    if slot.number:
-        _check_finite(where, values)
-    if counts is None:
-        lengths = _lengths(where, slot, column, values)
-        return RawLists(_arrow(values), np.concatenate(([0], np.cumsum(lengths))))
-    each = counts.values
-    if (isinstance(each, list) and each) or any(each < 0 if isinstance(each, np.ndarray) else ()):
-        raise RequestError(f"{slot.part}: feature {lengths_name(name)!r} holds counts, whole numbers >= 0")
-    each = np.asarray(each, np.int64)
-    if each.sum() != len(values):
-        raise RequestError(f"{where} has {len(values)} values, but {lengths_name(name)} counts {int(each.sum())}")
-    rows = np.concatenate(([0], np.cumsum(_lengths(where, slot, counts, each))))
-    inner = np.concatenate(([0], np.cumsum(each))).astype(np.int32)
-    return RawLists(pa.ListArray.from_arrays(pa.array(inner), _arrow(values)), rows)
+    def by_name(self, columns: Sequence[Column]) -> dict[str, Column]:
+        """The columns that are given. Raises RequestError for one that is unknown, of the other part, given twice or
+        missing.
+        """
+        given = {column.name: column for column in columns}
+        if len(given) < len(columns) or not self._known.issuperset(given):
+            self._refuse(columns)
+        for name in self.needed:
+            if name not in given:
+                side = self._slots[name].side
+                raise RequestError(f"{self.part}: feature {name!r} (side {side}) is missing")
+        return given
 
-
-def one_each(name: str, lists: RawLists) -> RawLists:
-    """Behaviours with at most one value each: missing where they have none. Raises RequestError for several."""
-    if not (isinstance(lists.values, pa.Array) and pa.types.is_list(lists.values.type)):
-        return lists
-    counts = np.diff(lists.values.offsets.to_numpy())
-    if counts.max(initial=0) > 1:
-        raise RequestError(
-            f"user: feature {name!r} has one value for each behaviour, but {int(counts.max())} are given"
-        )
-    at = np.where(counts > 0, np.cumsum(counts) - 1, -1)
-    return RawLists(lists.values.flatten().take(pa.array(at, mask=at < 0)), lists.offsets)
-
-
-def _lengths(where: str, slot: Slot, column: Column, values: np.ndarray | list[str]) -> np.ndarray:
-    """How many values each row has, int64; all of them are those of a user's one row where that is not said."""
-    if column.lengths is None:
-        if slot.part == ITEMS and len(values):
-            raise RequestError(f"{where} holds several values a row and needs lengths, one a candidate")
-        return np.array([len(values)] if slot.part == USER else [], np.int64)
-    lengths = column.lengths.astype(np.int64)
-    if lengths.min(initial=0) < 0 or lengths.sum() != len(values):
-        raise RequestError(
-            f"{where}: lengths must be >= 0 and sum to the number of values, {len(values)}, not {int(lengths.sum())}"
-        )
-    return lengths
-
-
-def _check_finite(where: str, values: np.ndarray | list[str]) -> None:
-    if isinstance(values, list):
-        if values:
-            raise RequestError(f"{where} is dense and takes floats or ints, not strings such as {values[0]!r}")
-    elif values.dtype == FLOATS and not np.isfinite(values).all():
-        bad = values[~np.isfinite(values)][0]
-        raise RequestError(
-            f"{where} has the value {bad}; a dense value is finite, and left out (lengths 0) where it is unknown"
-        )
-
-
-def _with_unknown(where: str, values: np.ndarray | list[str], lengths: np.ndarray) -> Any:
-    """One entry a row, missing where the length is 0."""
-    if lengths.max(initial=0) > 1:
-        raise RequestError(f"{where} has one value a row, but lengths say {int(lengths.max())}")
-    if lengths.all():
-        return values
-    at = np.where(lengths > 0, np.cumsum(lengths) - 1, -1)
-    return _arrow(values).take(pa.array(at, mask=at < 0))
-
-
-def _arrow(values: np.ndarray | list[str]) -> pa.Array:
-    """As an Arrow array, of type null when empty. Strings get their type here: letting Arrow infer it costs 50 us."""
-    if not len(values):
-        return pa.nulls(0)
-    return pa.array(values, pa.string()) if isinstance(values, list) else pa.array(values)
+    def _refuse(self, columns: Sequence[Column]) -> NoReturn:
+        """Say of the first wrong column what is wrong with it."""
+        names = [column.name for column in columns]
+        at = next(i for i, name in enumerate(names) if name not in self._known or name in names[:i])
+        what, slot = f"{self.part}: feature {shown(names[at])}", self._slots.get(names[at])
+        if names[at] in self._derived:
+            raise RequestError(f"{what} is derived; send the columns it is made of")
+        if slot is None:
+            known = nearest(names[at], self._slots)
+            raise RequestError(f"{self.part}: unknown feature {shown(names[at])}; {known}")
+        if slot.part != self.part:
+            raise RequestError(f"{what} has side {slot.side} and belongs in {slot.part}")
+        raise RequestError(f"{what} is given twice")

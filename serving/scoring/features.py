@@ -1,161 +1,108 @@
 """A request's columns -> packed arrays: the border at which every value is checked.
 
-User and context columns hold one row, repeated here for the N candidates, since packed arrays have one row each.
+What depends on the package alone is decided when it is loaded: which columns a request must have, and which encoder
+takes each (halves, behaviours, derived). User and context columns hold one row, which stays one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
-from swrec_prod.encoding.raw_values import integers
-from swrec_prod.encoding.sequences import RawLists, encode_sequence, needs_moment, raw_names
-from swrec_prod.errors import RequestError, nearest
-from swrec_prod.schema.layout import Layout, SequenceLayout
-from swrec_prod.serving.protocol.call import ScoreCall
-from swrec_prod.serving.scoring.columns import (
-    ITEMS,
-    MOMENT,
-    USER,
-    lengths_name,
-    one_each,
-    raw_behaviours,
-    raw_values,
-    slots_of,
-)
+from swrec_prod.encoding.pack import Column, PackedRequest, pack_halves
+from swrec_prod.errors import RequestError
+from swrec_prod.schema.layout import Layout
+from swrec_prod.serving.protocol.call import Column as Given
+from swrec_prod.serving.protocol.call import Limits, ScoreCall
+from swrec_prod.serving.scoring.behaviours import BehaviourEncoder, moment_of
+from swrec_prod.serving.scoring.columns import ITEMS, MOMENT, USER, PartColumns, slots_of
 from swrec_prod.serving.scoring.derived import DerivedFeatures
+from swrec_prod.serving.scoring.halves import HalfEncoder
 from swrec_prod.serving.scoring.unknown import UnknownIds
+from swrec_prod.serving.scoring.values import ColumnReader
 
-MAX_VALUES = 2_000_000  # ids of a request once the user's rows are repeated: bounds its memory
+MAX_VALUES = 2_000_000  # the user's values times candidates, which models compare: bounds a forward's memory
 
 
 class RequestEncoder:
-    """Requests -> Packed, for one package. Nothing but its counts of unknown ids changes, so threads may share it."""
+    """Requests -> PackedRequest, for one package. Nothing but its counts of unknown ids changes, so threads may share
+    it.
+    """
 
     def __init__(
-        self, layout: Layout, encoders: Encoders, max_candidates: int = 1000, unknown: UnknownIds | None = None
+        self, layout: Layout, encoders: Encoders, limits: Limits | None = None, unknown: UnknownIds | None = None
     ) -> None:
         self.layout = layout
+        self.limits = limits or Limits()
         self.unknown = unknown or UnknownIds("", {})
-        self.encoders = encoders
-        self.max_candidates = max_candidates
-        self.slots = slots_of(encoders.schema)
-        self._features = [*layout.pooled, *layout.looked_up, *layout.dense]
-        self._derived = DerivedFeatures(encoders, self.slots, self._features)
-        self._needed = self._derived.needed | _of_sequences(layout)
+        slots = slots_of(encoders.schema)
+        readers = {name: ColumnReader(name, slot, self.limits) for name, slot in slots.items()}
+        self._readers, self._known_scenarios = readers, len(encoders.schema.scenario.values)
+        self._derived = DerivedFeatures(encoders, layout, readers)
+        halves = (layout.user_half, layout.item_half)
+        self._halves = [HalfEncoder(h, encoders, readers, self._derived.names, self.limits.values) for h in halves]
+        self._behaviours = [
+            [BehaviourEncoder(sequence, encoders, readers) for sequence in half.sequences] for half in halves
+        ]
+        sequences = [sequence for of_half in self._behaviours for sequence in of_half]
+        self._scenarios = [sequence.scenario for sequence in sequences]
+        self._needs_moment = any(sequence.needs_moment for sequence in sequences)
+        plain = [*self._derived.inputs, *self._halves[0].names, *self._halves[1].names]
+        needed = list(dict.fromkeys([*plain, *(name for sequence in sequences for name in sequence.names)]))
+        self._user, self._items = (PartColumns(part, slots, needed, self._derived.names) for part in (USER, ITEMS))
+        several = {name for sequence in sequences for name in sequence.names}
+        self._rows = [[readers[n] for n in part.needed if n not in several] for part in (self._user, self._items)]
 
-    def encode(self, request: ScoreCall, scenario: int) -> Packed:
-        """The candidates of a call, all of the scenario with this index.
+    def encode(self, call: ScoreCall, scenario: int) -> PackedRequest:
+        """The user and the candidates of a call, all of the scenario with this index.
 
         Raises RequestError, or the encoders' DataError, naming the feature and what would be right.
         """
-        given = self._by_name(request)
-        raw = {name: self._raw(name, given) for name in given if name in self._needed}
-        rows = self._candidates(raw)
-        columns = self._encoded(self._derived.added_to(raw, rows, request.scenario))
-        self.unknown.add(columns)
-        user, items = ({n: c for n, c in columns.items() if self._part_of(n) == part} for part in (USER, ITEMS))
-        several = sum(len(c.values) for c in user.values() if isinstance(c, Ragged))
+        user, items = self._user.by_name(call.user), self._items.by_name(call.items)
+        rows = self._candidates(user, items)
+        columns = self._halves[0].encoded(user, 1) | self._halves[1].encoded(items, rows)
+        columns |= self._derived.encoded(user, items, rows, call.scenario)
+        moment = moment_of(user[MOMENT], self._readers[MOMENT]) if self._needs_moment else 0
+        for of_half, given, count in zip(self._behaviours, (user, items), (1, rows), strict=True):
+            for sequence in of_half:
+                columns |= sequence.encoded(given, moment, count)
+        self._count(columns)
+        packed = pack_halves(self.layout, columns, np.full(rows, scenario, np.int64), user_rows=1)
+        several = len(packed.user.ids_values) + len(packed.user.sequence_values)
         if several * rows > MAX_VALUES:
-            raise RequestError(
-                f"user: {several} values in bags and sequences times {rows} candidates, allowed are {MAX_VALUES}"
-            )
-        repeated = {name: _repeat(column, rows) for name, column in user.items()}
-        return pack(self.layout, repeated | items, np.full(rows, scenario, np.int64))
+            what = f"{several} ids times {rows} candidates"
+            raise RequestError(f"user: {what}, allowed are {MAX_VALUES}; send fewer candidates a request")
+        return packed
 
-    def _by_name(self, request: ScoreCall) -> dict[str, Any]:
-        given: dict[str, Any] = {}
-        for part, columns in ((USER, request.user), (ITEMS, request.items)):
-            for column in columns:
-                slot = self.slots.get(column.name)
-                if column.name in self._derived.parts:
-                    raise RequestError(f"{part}: feature {column.name!r} is derived; send the columns it is made of")
-                if slot is None:
-                    raise RequestError(f"{part}: unknown feature {column.name!r}; {nearest(column.name, self.slots)}")
-                if slot.part != part:
-                    raise RequestError(
-                        f"{part}: feature {column.name!r} has side {slot.side} and belongs in {slot.part}"
-                    )
-                if column.name in given:
-                    raise RequestError(f"{part}: feature {column.name!r} is given twice")
-                given[column.name] = column
-        for name in self._needed:
-            if name not in given:
-                slot = self.slots[name]
-                raise RequestError(f"{slot.part}: feature {name!r} (side {slot.side}) is missing")
-        return given
-
-    def _raw(self, name: str, given: Mapping[str, Any]) -> Any:
-        slot, kind = self.slots[name], self._needed[name]
-        if slot.shape != "behaviours":
-            return raw_values(name, slot, given[name])
-        behaviours = raw_behaviours(name, slot, given[name], given.get(lengths_name(name)))
-        return behaviours if kind == "bag" else one_each(name, behaviours)
-
-    def _candidates(self, raw: Mapping[str, Any]) -> int:
+    def _candidates(self, user: Mapping[str, Given], items: Mapping[str, Given]) -> int:
         """N, after checking the number of rows of every column."""
-        counts = {name: _rows(values) for name, values in raw.items() if self.slots[name].part == ITEMS}
-        first, rows = next(iter(counts.items()), ("", 1))
-        for name, count in counts.items():
-            if count != rows:
-                raise RequestError(
-                    f"items: feature {name!r} has {count} rows, but {first!r} has {rows}; "
-                    "a column has one row a candidate"
-                )
-        if not 1 <= rows <= self.max_candidates:
-            raise RequestError(f"items: {rows} candidates, expected 1 to {self.max_candidates}")
-        for name, values in raw.items():
-            if name not in counts and _rows(values) != 1:
-                raise RequestError(f"user: feature {name!r} has {_rows(values)} rows, expected one")
+        of_user, of_items = self._rows
+        counts = [reader.rows(items[reader.name]) for reader in of_items]
+        rows, allowed = counts[0] if counts else 1, self.limits.candidates
+        if counts.count(rows) != len(counts):
+            self._refuse_rows(items)
+        if not 1 <= rows <= allowed:
+            split = "; send the others in further requests" if rows else ""
+            raise RequestError(f"items: {rows} candidates, expected 1 to {allowed}{split}")
+        for reader in of_user:
+            if (count := reader.rows(user[reader.name])) != 1:
+                raise RequestError(f"{reader.where} has {count} rows, expected one")
         return rows
 
-    def _encoded(self, raw: Mapping[str, Any]) -> dict[str, Column]:
-        """All columns of the layout, of one row each where they are the user's."""
-        columns: dict[str, Column] = {}
-        for feature in self._features:
-            columns |= self.encoders.columns_of(feature.name, raw)
-        for sequence in self.layout.sequences:
-            lists = {name: raw[name] for name in raw_names(sequence)}
-            columns |= encode_sequence(self.encoders, sequence, lists, _moment(sequence, raw))
-        return columns
+    def _refuse_rows(self, items: Mapping[str, Given]) -> NoReturn:
+        """Say which column has not as many rows as the first that is given."""
+        rows = {reader.name: reader.rows(items[reader.name]) for reader in self._rows[1]}
+        first = next(name for name in items if name in rows)
+        other = next(name for name, count in rows.items() if count != rows[first])
+        has = f"has {rows[other]} rows, but {first!r} has {rows[first]}"
+        raise RequestError(f"{self._readers[other].where} {has}; a column has one row a candidate")
 
-    def _part_of(self, column: str) -> str:
-        """USER or ITEMS, by the feature that a prepared column is of."""
-        if column in self._derived.parts:
-            return self._derived.parts[column]
-        return self.slots[column].part if column in self.slots else self._part_of(column.rpartition(".")[0] or MOMENT)
-
-
-def _of_sequences(layout: Layout) -> dict[str, str]:
-    """The columns of behaviours that a request must have, and of what kind they are."""
-    needed: dict[str, str] = {}
-    for sequence in layout.sequences:
-        kinds = {part.name: part.kind for part in sequence.parts}
-        needed |= {name: kinds.get(name, "id") for name in raw_names(sequence)}
-        if needs_moment(sequence):
-            needed[MOMENT] = "dense"
-    return needed
-
-
-def _moment(sequence: SequenceLayout, raw: Mapping[str, Any]) -> np.ndarray | None:
-    if not needs_moment(sequence):
-        return None
-    moment, missing = integers(raw[MOMENT], MOMENT)
-    if missing is not None and missing.any():
-        raise RequestError(f"user: {MOMENT!r} is unknown; it is the moment of the request, microseconds since 1970")
-    return moment
-
-
-def _rows(values: Any) -> int:
-    return len(values.offsets) - 1 if isinstance(values, RawLists) else len(values)
-
-
-def _repeat(column: Column, rows: int) -> Column:
-    """The one row of `column`, `rows` times."""
-    if isinstance(column, Ragged):
-        return Ragged(np.tile(column.values, rows), np.arange(rows + 1) * len(column.values))
-    return np.repeat(column, rows, axis=0)
+    def _count(self, columns: Mapping[str, Column]) -> None:
+        """Count values that are unknown, those of a user once."""
+        elsewhere = 0
+        for name in self._scenarios:
+            elsewhere += int(np.count_nonzero(columns[name].values >= self._known_scenarios))  # type: ignore[union-attr]
+        self.unknown.add(columns, elsewhere)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -10,16 +9,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from swrec_prod.encoding.pack import Packed
-from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest
-from swrec_prod.export.loaded import Package
-from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.encoding.pack import PackedRequest
+from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest, shown
+from swrec_prod.export.loaded import Logits, Package
+from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.scoring.features import RequestEncoder
 from swrec_prod.serving.scoring.unknown import UnknownIds
 
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
+MAX_FLOAT = float(np.finfo(np.float32).max)
 QUICK = 2e-3  # seconds; see Predictor.quick
+MAX_FLOAT = float(np.finfo(np.float32).max)
 
 
 class Scored(NamedTuple):
@@ -35,15 +36,15 @@ class Scored(NamedTuple):
 class Predictor:
     """A package behind one call. It does not change once it is loaded, so threads may share it.
 
-    quick: whether a forward of `max_candidates` rows took less than QUICK seconds at warm-up.
+    quick: whether a forward of `Limits.candidates` rows took less than QUICK seconds at warm-up.
     """
 
-    def __init__(self, package: Package, max_candidates: int = 1000) -> None:
+    def __init__(self, package: Package, limits: Limits | None = None) -> None:
         self.name, self.version = package.path.parent.name, package.path.name
         self.manifest = package.manifest
         self.tasks = package.manifest.tasks
         unknown = UnknownIds(f"{self.name}/{self.version}", package.manifest.row_0)
-        self.encoder = RequestEncoder(package.layout, package.encoders, max_candidates, unknown)
+        self.encoder = RequestEncoder(package.layout, package.encoders, limits, unknown)
         self._programs = package.programs
         self._after = package.layout.after
         self.quick = False
@@ -53,12 +54,12 @@ class Predictor:
         self._strength_S = _strengths(package)
 
     @classmethod
-    def load(cls, path: Path, max_candidates: int = 1000) -> Predictor:
+    def load(cls, path: Path, limits: Limits | None = None) -> Predictor:
         """Load, check against the golden rows and warm up. Raises PackageError saying what is wrong."""
         package = Package.load(path)
         package.replay()
-        predictor = cls(package, max_candidates)
-        predictor._warm_up(package, max_candidates)
+        predictor = cls(package, limits)
+        predictor._warm_up(package, predictor.encoder.limits.candidates)
         return predictor
 
     def score(self, call: ScoreCall, scenario: int, strength: float) -> Scored:
@@ -66,12 +67,15 @@ class Predictor:
 
         Raises RequestError or DataError for what is wrong with it.
         """
-        packed = self.encoder.encode(call, scenario)
-        logits = self._programs.one(packed, scenario)
+        logits = self.forward(self.encoder.encode(call, scenario), scenario)
         with torch.inference_mode():
             probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
         interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
         return Scored(probability, score, interest, logits.scenario_BT.numpy(), strength)
+
+    def forward(self, packed: PackedRequest, scenario: int) -> Logits:
+        """What the package's program says of an encoded request, as this scenario."""
+        return self._programs.request(packed, scenario)
 
     def milliseconds(self, rows: int) -> float:
         """What scoring so many candidates is expected to take."""
@@ -85,22 +89,32 @@ class Predictor:
         index = self._scenario.index(value)  # the fallback's, where there is one
         if index is None:
             raise NotFoundError(
-                f"scenario {value!r} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}"
+                f"scenario {shown(value)} is unknown to {self.name}/{self.version}; {nearest(value, self._index)}"
             )
         return index, True
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios that it scores, in the order of their indices."""
+        return tuple(self._scenario.names)
 
     def scenario_name(self, index: int) -> str:
         """As schema.Scenario.names has it."""
         return self._scenario.names[index]
 
     def strength(self, call: ScoreCall, scenario: int) -> float:
-        """c: the call's, else the package's for the scenario. Without a causal split there is none."""
+        """c: the call's, else the package's for the scenario. Without a causal split there is none.
+
+        Raises RequestError for a c outside of the package's range.
+        """
         if not self.manifest.causal:
             return 0.0
         if call.debias_strength is None:
             return self._strength_S[scenario]
-        if not math.isfinite(call.debias_strength):
-            raise RequestError(f"debias_strength is {call.debias_strength}, expected a finite number")
+        low, high = self.manifest.strength_range or (-MAX_FLOAT, MAX_FLOAT)
+        if not low <= call.debias_strength <= high:
+            allowed = f"expected {low:.4g} to {high:.4g}, the range of {self.name}/{self.version}"
+            raise RequestError(f"debias_strength is {call.debias_strength:.4g}; {allowed}")
         return call.debias_strength
 
     def _warm_up(self, package: Package, max_candidates: int) -> None:
@@ -111,9 +125,9 @@ class Predictor:
         self._ms_row = 1e3 * min(seconds) / max_candidates
         self.quick = min(seconds) < QUICK
 
-    def _seconds(self, packed: Packed) -> float:
+    def _seconds(self, packed: PackedRequest) -> float:
         start = time.perf_counter()
-        self._programs.one(packed, 0)
+        self.forward(packed, 0)
         return time.perf_counter() - start
 
 

@@ -28,6 +28,13 @@ class Table(Protocol):
         """int32 [N]. Raises DataError for values of another type than the table was fitted on."""
 
 
+class _Ids(dict[str, int]):
+    """Ids by value; 0 for what is not there."""
+
+    def __missing__(self, value: object) -> int:
+        return 0
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """values: string or int64 [V]; the value at position i has id i + 1. counts: int64 [V], as seen when fitted."""
@@ -60,17 +67,18 @@ class Vocabulary:
         """int32 [N]: the ids; 0 for unknown and missing values."""
         return (
             self._ids_of_strings(strings(values, feature), feature)
-            if self._is_text
+            if self.is_text
             else self._ids_of_integers(values, feature)
         )
 
     @cached_property
-    def _is_text(self) -> bool:
+    def is_text(self) -> bool:
+        """Whether the values are strings."""
         return is_string(self.values.type)
 
     @cached_property
-    def _id_of(self) -> dict[str, int]:
-        return {value: i for i, value in enumerate(self.values.to_pylist(), 1)}
+    def _id_of(self) -> _Ids:
+        return _Ids((value, i) for i, value in enumerate(self.values.to_pylist(), 1))
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +88,7 @@ class Vocabulary:
         return known[order], (order + 1).astype(np.int32)
 
     @cached_property
-    def _ids_from(self) -> tuple[int, np.ndarray] | None:
+    def ids_from(self) -> tuple[int, np.ndarray] | None:
         """The smallest known integer, and the ids of all integers from it to the largest, 0 for unknown ones.
 
         None where that array would be too long.
@@ -100,9 +108,8 @@ class Vocabulary:
                 ids = self._ids_of_strings(coded.dictionary.to_pylist(), feature)
                 return np.append(ids, np.int32(0))[coded.indices.fill_null(len(ids)).to_numpy()]
             values = values.to_pylist()
-        get = self._id_of.get
         try:
-            ids = np.array([get(value, 0) for value in values], np.int32)  # type: ignore[arg-type]
+            ids = np.fromiter(map(self._id_of.__getitem__, values), np.int32, len(values))  # type: ignore[arg-type]
         except TypeError:  # a value that cannot be hashed, so no string
             check_strings(values, feature)
             raise
@@ -112,10 +119,11 @@ class Vocabulary:
 
     def _ids_of_integers(self, values: Values, feature: str) -> np.ndarray:
         numbers, missing = integers(values, feature)
-        if self._ids_from is not None:
-            low, ids = self._ids_from
-            inside = (numbers >= low) & (numbers < low + len(ids) - 1)
-            looked_up = ids[np.where(inside, numbers - low, len(ids) - 1)]
+        if self.ids_from is not None:
+            low, ids = self.ids_from
+            # as unsigned numbers, those below `low` are above the last one
+            places = np.minimum((numbers - low).view(np.uint64), np.uint64(len(ids) - 1))
+            looked_up = ids[places]
             return looked_up if missing is None else np.where(missing, np.int32(0), looked_up)
         known, ids = self._sorted
         if not len(known):

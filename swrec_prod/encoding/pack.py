@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swrec_prod.schema.layout import Layout, lengths_column, weights_column
+from swrec_prod.schema.layout import Layout
 
 
 class Ragged(NamedTuple):
@@ -29,6 +29,11 @@ class Ragged(NamedTuple):
 
 
 Column = np.ndarray | Ragged
+
+
+def take(columns: Mapping[str, Column], rows: np.ndarray) -> dict[str, Column]:
+    """The given rows of encoded columns."""
+    return {name: column.take(rows) if isinstance(column, Ragged) else column[rows] for name, column in columns.items()}
 
 
 class Packed(NamedTuple):
@@ -57,6 +62,16 @@ class Packed(NamedTuple):
     scenario_B: np.ndarray
 
 
+class PackedRequest(NamedTuple):
+    """Rows in the two halves of a layout: U user rows, of Layout.user_half, and B candidates, of Layout.item_half.
+
+    U is 1 in a request, whose user stands beside every candidate, and B offline, where each row has a user of its own.
+    """
+
+    user: Packed
+    items: Packed
+
+
 def spread(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the values of some rows lie: row i owns [starts[i], starts[i] + lengths[i]). Both int64 [B], in any order.
 
@@ -75,44 +90,43 @@ def pack(layout: Layout, columns: Mapping[str, Column], scenario_B: np.ndarray) 
     columns: encoded columns by name (Layout.columns), each [B] or Ragged over B rows, a vector [B, width]; scenario_B:
     int64 [B].
     """
-    rows = len(scenario_B)
-    parts = [part for sequence in layout.sequences for part in sequence.parts]
-    ids, bags = [p for p in parts if p.kind in ("id", "bag")], [p for p in parts if p.kind == "bag"]
-    numbers = [p for p in parts if p.kind == "dense"]
+    rows, names = len(scenario_B), layout.array_columns
     return Packed(
-        ids_values=_flat([columns[f.name] for f in layout.pooled], np.int64),
-        ids_lengths=_lengths([columns[f.name] for f in layout.pooled], rows),
-        sequence_values=_flat([columns[f.name] for f in (*layout.looked_up, *ids)], np.int64),
-        sequence_lengths=_lengths(_counted(layout, columns), rows),
-        behaviour_scenario=_flat([columns[f"{s.name}.scenario"] for s in layout.sequences], np.int64),
-        bag_lengths=_flat([columns[lengths_column(bag)] for bag in bags], np.int32),
-        behaviour_numbers=_flat([columns[part.name] for part in numbers], np.float32),
-        weights=_flat([columns[weights_column(f)] for f in layout.looked_up if f.weights], np.float32),
+        ids_values=_flat(columns, names.ids, np.int64),
+        ids_lengths=_lengths(columns, names.ids, rows),
+        sequence_values=_flat(columns, names.sequence, np.int64),
+        sequence_lengths=_lengths(columns, names.counted, rows),
+        behaviour_scenario=_flat(columns, names.scenarios, np.int64),
+        bag_lengths=_flat(columns, names.bag_lengths, np.int32),
+        behaviour_numbers=_flat(columns, names.numbers, np.float32),
+        weights=_flat(columns, names.weights, np.float32),
         dense_BF=_side_by_side(layout, columns, rows),
         scenario_B=scenario_B,
     )
 
 
-def _counted(layout: Layout, columns: Mapping[str, Column]) -> list[Column]:
-    """One column for each looked-up feature and each sequence, as long as that is in every row."""
-    return [*(columns[f.name] for f in layout.looked_up), *(columns[s.parts[0].name] for s in layout.sequences)]
+def pack_halves(
+    layout: Layout, columns: Mapping[str, Column], scenario_B: np.ndarray, *, user_rows: int
+) -> PackedRequest:
+    """Columns of B candidates, and of 1 or B user rows, as the halves of `layout`. Otherwise as `pack`."""
+    user, items = layout.user_half, layout.item_half
+    return PackedRequest(pack(user, columns, scenario_B[:user_rows]), pack(items, columns, scenario_B))
 
 
-def _flat(columns: Sequence[Column], kind: type) -> np.ndarray:
-    """The values of `columns`, one after the other."""
-    flat = [column.values if isinstance(column, Ragged) else column for column in columns]
-    values: np.ndarray = np.empty(sum(map(len, flat)), kind)
-    start = 0
-    for column in flat:
-        values[start : start + len(column)] = column
-        start += len(column)
-    return values
+def _flat(columns: Mapping[str, Column], names: Sequence[str], kind: type) -> np.ndarray:
+    """The values of some columns, one after the other."""
+    if not names:
+        return np.empty(0, kind)
+    chosen = [columns[name] for name in names]
+    flat = [column.values if isinstance(column, Ragged) else column for column in chosen]
+    return np.concatenate(flat, dtype=kind, casting="same_kind")
 
 
-def _lengths(columns: Sequence[Column], rows: int) -> np.ndarray:
-    """How many values each row has in each column: int32 [columns * B]."""
-    lengths = np.ones(len(columns) * rows, np.int32)
-    for i, column in enumerate(columns):
+def _lengths(columns: Mapping[str, Column], names: Sequence[str], rows: int) -> np.ndarray:
+    """How many values each row has in some columns: int32 [columns * B]."""
+    lengths = np.ones(len(names) * rows, np.int32)
+    for i, name in enumerate(names):
+        column = columns[name]
         if isinstance(column, Ragged):
             lengths[i * rows : (i + 1) * rows] = np.diff(column.offsets)
     return lengths

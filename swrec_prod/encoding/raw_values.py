@@ -8,18 +8,58 @@ from __future__ import annotations
 
 import numbers
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swrec_prod.errors import DataError
+from swrec_prod.encoding.pack import spread
+from swrec_prod.errors import DataError, shown
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 WHOLE_FLOATS = 2**53  # smaller whole numbers are exact as floating numbers
 AS_TEXT = "; write it as a string"
 Values: TypeAlias = pa.Array | pa.ChunkedArray | np.ndarray | list[Any]
+
+
+class RawLists(NamedTuple):
+    """Raw lists that are taken apart already. elements: those of all rows, one after the other, or RawLists where they
+    are lists themselves; offsets: int64 [B + 1], which elements are those of a row.
+    """
+
+    elements: Values | RawLists
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, column: Values, name: str) -> RawLists:
+        """A list a row."""
+        return cls(*lists(column, name))
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.offsets) - 1
+
+    def latest(self, longest: int) -> RawLists:
+        """The last `longest` elements of each row."""
+        if self.offsets[-1] <= longest:
+            return self
+        lengths = np.minimum(np.diff(self.offsets), longest)
+        if self.rows == 1:  # a request's user
+            return RawLists(_last(self.elements, longest), np.array([0, longest]))
+        return self.chosen(self.offsets[1:] - lengths, lengths)
+
+    def chosen(self, starts: np.ndarray, lengths: np.ndarray) -> RawLists:
+        """Rows that begin at these elements and have so many of them; both int64 [rows]."""
+        index, offsets = spread(starts, lengths)
+        elements = self.elements
+        if isinstance(elements, RawLists):
+            begins = elements.offsets[index]
+            return RawLists(elements.chosen(begins, elements.offsets[index + 1] - begins), offsets)
+        if isinstance(elements, list):
+            return RawLists([elements[i] for i in index], offsets)
+        return RawLists(elements.take(pa.array(index)) if isinstance(elements, pa.Array) else elements[index], offsets)
 
 
 def integers(values: Values, feature: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -91,8 +131,10 @@ def check_strings(values: list[Any], feature: str) -> None:
             raise wrong_type(feature, value, "string")
 
 
-def lists(values: Values, feature: str) -> tuple[Values, np.ndarray]:
+def lists(values: Values | RawLists, feature: str) -> tuple[Values, np.ndarray]:
     """The elements of all rows one after the other, and int64 offsets [N + 1]. A missing list is empty."""
+    if isinstance(values, RawLists):
+        return values
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
         if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
@@ -127,7 +169,7 @@ def is_binary(kind: pa.DataType) -> bool:
 def wrong_type(feature: str, given: Any, expected: str) -> DataError:
     """The error for a value, or an array, of the wrong type."""
     if not isinstance(given, pa.Array):
-        return DataError(f"feature {feature!r}: value {given!r} is {type(given).__name__}, expected {expected}")
+        return DataError(f"feature {feature!r}: value {shown(given)} is {type(given).__name__}, expected {expected}")
     known = given.drop_null()
     example = f" (for example {known[0].as_py()!r})" if len(known) else ""
     return DataError(f"feature {feature!r}: values are {given.type}{example}, expected {expected}")
@@ -208,6 +250,14 @@ def _floats_one_by_one(values: list[Any], feature: str) -> np.ndarray:
         if not (value is None or isinstance(value, numbers.Real)):
             raise wrong_type(feature, value, "a number")
     return np.array([np.nan if value is None else float(value) for value in values], np.float64)
+
+
+def _last(values: Values | RawLists, count: int) -> Values | RawLists:
+    """The last `count` of several values or lists."""
+    if not isinstance(values, RawLists):
+        return values[len(values) - count :]
+    offsets = values.offsets[values.rows - count :]
+    return RawLists(_last(values.elements, int(offsets[-1] - offsets[0])), offsets - offsets[0])
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:

@@ -6,44 +6,18 @@ Shapes: B rows, N behaviours of all rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Column, Ragged, spread
-from swrec_prod.encoding.raw_values import Values, flat, integers, lists
+from swrec_prod.encoding.pack import Column, Ragged
+from swrec_prod.encoding.raw_values import RawLists, Values, flat, integers
 from swrec_prod.errors import DataError
 from swrec_prod.schema import Feature
 from swrec_prod.schema.layout import SequenceLayout, lengths_column
 
 SECOND = 1e6  # in microseconds
-
-
-class RawLists(NamedTuple):
-    """One raw column of a sequence. values: of all behaviours [N], or, where each has several, lists of them [N];
-    offsets: int64 [B + 1], which behaviours are those of a row.
-    """
-
-    values: Values
-    offsets: np.ndarray
-
-    @classmethod
-    def of(cls, column: Values, name: str) -> RawLists:
-        """A list a row."""
-        return cls(*lists(column, name))
-
-    def latest(self, longest: int) -> RawLists:
-        """The last `longest` behaviours of each row."""
-        lengths = np.minimum(np.diff(self.offsets), longest)
-        index, offsets = spread(self.offsets[1:] - lengths, lengths)
-        if len(index) == self.offsets[-1]:
-            return self
-        values = self.values
-        if isinstance(values, list):
-            return RawLists([values[i] for i in index], offsets)
-        return RawLists(values.take(pa.array(index)) if isinstance(values, pa.Array) else values[index], offsets)
 
 
 def raw_names(sequence: SequenceLayout) -> tuple[str, ...]:
@@ -58,12 +32,20 @@ def needs_moment(sequence: SequenceLayout) -> bool:
 
 
 def encode_sequence(
-    encoders: Encoders, sequence: SequenceLayout, raw: Mapping[str, RawLists], moment_B: np.ndarray | None
+    encoders: Encoders,
+    sequence: SequenceLayout,
+    raw: Mapping[str, RawLists],
+    moment_B: np.ndarray | None,
+    *,
+    elsewhere: bool = False,
 ) -> dict[str, Column]:
     """The columns SequenceLayout.columns, and those of bags, for B rows.
 
     raw: by `raw_names`; of more behaviours than max_length the latest are kept. moment_B: microseconds since 1970,
-    where `needs_moment`. Raises DataError naming a column whose lists are of other lengths, or a wrong value.
+    where `needs_moment`. elsewhere: a behaviour in a scenario that the schema does not list counts as one without a
+    scenario, or as the fallback's; it does anyway where the log brings the behaviours, from wherever.
+
+    Raises DataError naming a column whose lists are of other lengths, or a wrong value.
     """
     _check_lengths(sequence.name, raw)
     longest = sequence.feature.max_length
@@ -75,13 +57,13 @@ def encode_sequence(
         else:
             columns |= _part(encoders, part, cut[part.name])
     where = cut[f"{sequence.name}.scenario"]
-    elsewhere = sequence.feature.columns is not None  # the log brings them, from wherever
-    index = encoders.encode_behaviour_scenario(where.values, elsewhere=elsewhere)
+    elsewhere = elsewhere or sequence.feature.columns is not None
+    index = encoders.encode_behaviour_scenario(where.elements, elsewhere=elsewhere)
     return columns | {f"{sequence.name}.scenario": Ragged(index, where.offsets)}
 
 
 def _part(encoders: Encoders, part: Feature, raw: RawLists) -> dict[str, Column]:
-    encoded = encoders.encode(part.name, raw.values)
+    encoded = encoders.encode(part.name, raw.elements)
     if isinstance(encoded, Ragged):  # a bag: its offsets are those of behaviours
         lengths = np.diff(encoded.offsets).astype(np.int32)
         bag = Ragged(encoded.values, encoded.offsets[raw.offsets])
@@ -93,7 +75,7 @@ def _ages(encoders: Encoders, part: Feature, raw: RawLists, moment_B: np.ndarray
     """Buckets of the seconds from each behaviour to its row's moment; row 0 where the time is not known."""
     if moment_B is None:
         raise DataError(f"{part.name}: the age of behaviours needs the row's `time`")
-    time, missing = integers(_as_integers(raw.values), f"{part.name.rpartition('.')[0]}.time")
+    time, missing = integers(_as_integers(raw.elements), f"{part.name.rpartition('.')[0]}.time")
     unknown = (time == 0) if missing is None else missing | (time == 0)
     seconds = (np.repeat(moment_B, np.diff(raw.offsets)) - time) / SECOND
     return Ragged(encoders.encode(part.name, np.where(unknown, np.nan, seconds)), raw.offsets)  # type: ignore[arg-type]
@@ -109,8 +91,9 @@ def _check_lengths(name: str, raw: Mapping[str, RawLists]) -> None:
     """Every column has one value for each behaviour of a row."""
     first, *others = raw
     for other in others:
-        if not np.array_equal(raw[first].offsets, raw[other].offsets):
-            a, b = len(raw[first].values), len(raw[other].values)
+        here, there = raw[first].offsets, raw[other].offsets
+        if here is not there and not np.array_equal(here, there):
+            a, b = int(here[-1]), int(there[-1])
             raise DataError(f"{first} has {a} behaviours and {other} {b}; give one for each")
 
 

@@ -14,18 +14,20 @@ from swrec_prod.data.reader import Reader
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.errors import ConfigError, DataError, SchemaError
 from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.export.loaded import Logits, Package, Programs
+from swrec_prod.export.loaded import Package
+from swrec_prod.export.logits import Logits
 from swrec_prod.export.package import PROGRAMS
 
-BATCH_SIZE = 4096  # rows of one forward; a package does not say how it was trained
+BATCH_SIZE = 65_536  # rows that are sorted by scenario and scored a scenario at a time: with hundreds of scenarios a
+# call of 4,096 / S rows would be mostly overhead
 
 
 class PackageRanker(nn.Module):
     """A package's programs, called as a Ranker is. There is no loss."""
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, package: Package) -> None:
         super().__init__()
-        self.programs = programs
+        self.programs = package.programs
 
     def forward(self, batch: Batch) -> tuple[None, Logits]:
         """The logits of rows of any scenarios."""
@@ -34,7 +36,7 @@ class PackageRanker(nn.Module):
 
 def is_package(path: Path) -> bool:
     """Whether `path` is a package, also one that is not whole."""
-    return any((path / name).is_file() for name in PROGRAMS)
+    return any((path / name).is_file() for names in PROGRAMS.values() for name in names)
 
 
 def data_of_package(path: Path, data: Path | None, part: SplitName | None) -> DataConfig:
@@ -54,7 +56,7 @@ def score_package(package: Package, catalog: Catalog, data: DataConfig, part: Sp
     """What the package says of every row: see `score_rows`. Raises DataError when the rows were encoded otherwise."""
     check_encoders(package, catalog.root)
     reader = Reader(catalog, package.layout, part, data, BATCH_SIZE, shuffle=False)
-    return score_rows(PackageRanker(package.programs), reader.epoch(0))
+    return score_rows(PackageRanker(package), reader.epoch(0))
 
 
 def check_encoders(package: Package, folder: Path) -> None:

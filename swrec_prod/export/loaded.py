@@ -1,4 +1,4 @@
-"""A package in memory: its encoders and its three programs, and the golden rows that they must reproduce.
+"""A package in memory: its encoders and its programs, and the golden rows that they must reproduce.
 
 Server and export use this one way of loading and calling the programs.
 
@@ -7,23 +7,24 @@ Shapes: B rows, T tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import fbgemm_gpu  # noqa: F401  registers the table operators that sparse.pt calls
+import fbgemm_gpu  # noqa: F401  registers the table operators that programs call
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from swrec_prod.blocks import debias
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Column, Packed, Ragged, pack
+from swrec_prod.encoding.pack import Column, Packed, PackedRequest, pack, pack_halves, take
 from swrec_prod.encoding.sequences import RawLists, encode_sequence, raw_names
+from swrec_prod.encoding.unpack import unpack
 from swrec_prod.errors import DataError, PackageError, SchemaError
+from swrec_prod.export.earlier_formats import EarlierPrograms
+from swrec_prod.export.logits import Logits, difference, in_calls, together
 from swrec_prod.export.package import FORMAT, PROGRAMS, Manifest, verify_package
 from swrec_prod.schema.layout import Layout
 
@@ -31,44 +32,33 @@ REPLAY_BOUND = 1e-4  # wider than at export: another processor may add in anothe
 EXPECTED = ("expected.logit", "expected.interest_logit", "expected.scenario_logit")
 
 
-class Logits(NamedTuple):
-    """logit_BT: of the label (y_uis); interest_BT: y_m; scenario_BT: y_s, [B, 0] for a model without causal split."""
-
-    logit_BT: Tensor
-    interest_BT: Tensor
-    scenario_BT: Tensor
-
-    def ranking_score(self, c: float, after: Sequence[int]) -> Tensor:
-        """What to rank by, [B, T], as blocks.debias.ranking_score defines it. after: of the package's layout."""
-        return debias.ranking_score(debias.Scores(*self), c, after)
-
-
-@dataclass(frozen=True)
 class Programs:
-    """sparse, dense and dense_one of a package.
+    """What a package says of rows. module: its score.pt."""
 
-    Call them in inference mode only: tables cache tensors at the first call. format: the package's; programs of format
-    1 take one sequence of bare items, each array by itself.
-    """
+    def __init__(self, module: nn.Module, layout: Layout) -> None:
+        self._module, self._layout = module, layout
+        self._scenarios = torch.arange(layout.num_scenarios).split(1)
 
-    modules: Mapping[str, torch.nn.Module]
-    format: int = FORMAT
+    def request(self, packed: PackedRequest, scenario: int) -> Logits:
+        """Candidates of one scenario, given by its index; scenario_B of the arrays is not read."""
+        with torch.inference_mode():
+            return Logits(*self._module(*tensors_of(self._layout, packed), self._scenarios[scenario]))
 
     def mixed(self, packed: Packed) -> Logits:
-        """Rows of any scenarios, in any order."""
-        return self._run("dense.pt", packed, torch.from_numpy(packed.scenario_B))
+        """Rows of any scenarios, in any order, each with its own user: a call for each scenario."""
+        columns, order, scored = unpack(self._layout, packed), [], []
+        for scenario, of_scenario in by_scenario(packed.scenario_B):
+            for rows in in_calls(of_scenario):
+                halves = pack_halves(self._layout, take(columns, rows), packed.scenario_B[rows], user_rows=len(rows))
+                scored.append(self.request(halves, scenario))
+                order.append(rows)
+        return together(scored).take(np.argsort(np.concatenate(order)))
 
-    def one(self, packed: Packed, scenario: int) -> Logits:
-        """Rows of one scenario, given by its index; packed.scenario_B is not read."""
-        return self._run("dense_one.pt", packed, torch.tensor([scenario]))
 
-    def _run(self, name: str, packed: Packed, scenario: Tensor) -> Logits:
-        with torch.inference_mode():
-            arrays = [torch.from_numpy(array) for array in packed[:-1]]
-            if self.format == 1:
-                embedded = self.modules["sparse.pt"](*arrays[:5])
-                return Logits(*self.modules[name](*embedded, arrays[-1], scenario))
-            return Logits(*self.modules[name](self.modules["sparse.pt"](arrays), arrays[-1], scenario))
+def tensors_of(layout: Layout, packed: PackedRequest) -> tuple[list[Tensor], list[Tensor]]:
+    """What score.pt takes of the user and of the candidates. Nothing is copied."""
+    user = [torch.from_numpy(getattr(packed.user, name)) for name in layout.user_half.arrays]
+    return user, [torch.from_numpy(getattr(packed.items, name)) for name in layout.item_half.arrays]
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,7 @@ class Package:
     manifest: Manifest
     encoders: Encoders
     layout: Layout
-    programs: Programs
+    programs: Programs | EarlierPrograms
     golden: pa.Table
 
     @classmethod
@@ -88,35 +78,40 @@ class Package:
         manifest = verify_package(path)
         encoders = _load_encoders(path)
         layout = Layout.of(encoders.schema, history=manifest.history, first=manifest.sequence)
-        programs = Programs({name: _load_program(path / name) for name in PROGRAMS}, manifest.format)
-        return cls(path, manifest, encoders, layout, programs, pq.read_table(path / "golden.parquet"))
+        return cls(path, manifest, encoders, layout, _load_programs(path, manifest, layout), _golden(path))
 
-    def sample(self, rows: int) -> Packed:
-        """Golden rows, repeated up to `rows`, as programs take them."""
-        columns, scenario_B = encode_rows(
-            self.encoders, self.layout, self.golden.take(np.resize(np.arange(len(self.golden)), rows))
-        )
-        return pack(self.layout, columns, scenario_B)
+    def sample(self, rows: int) -> PackedRequest:
+        """A request of `rows` candidates: golden rows, repeated, for the user of them with most behaviours."""
+        columns, scenario_N = encode_rows(self.encoders, self.layout, self.golden)
+        lengths = [np.diff(columns[s.parts[0].name].offsets) for s in self.layout.sequences]  # type: ignore[union-attr]
+        user = np.argmax(np.sum(lengths, axis=0)) if lengths else 0
+        return request_of(self.layout, columns, int(user), np.resize(np.arange(len(scenario_N)), rows))
 
     def replay(self) -> float:
-        """The largest difference between the golden rows' expected logits and those of the loaded programs.
+        """The largest difference between the golden rows' expected logits and those of the loaded programs, offline
+        and, for the first row of each scenario, as a request.
 
         Raises PackageError when it is above REPLAY_BOUND: this machine or these libraries compute something else.
         """
         columns, scenario_N = encode_rows(self.encoders, self.layout, self.golden)
         expected = _expected(self.golden)
-        mixed = self.programs.mixed(pack(self.layout, columns, scenario_N))
-        differences = [("dense.pt", difference(mixed, expected))]
+        differences = [difference(self.programs.mixed(pack(self.layout, columns, scenario_N)), expected)]
         for scenario, rows in by_scenario(scenario_N):
-            one = self.programs.one(pack(self.layout, take(columns, rows), scenario_N[rows]), scenario)
-            differences.append(("dense_one.pt", difference(one, [array[rows] for array in expected])))
-        for name, far in differences:
-            if not far <= REPLAY_BOUND:
-                hint = "export again with the libraries that are installed here"
-                raise PackageError(
-                    f"{self.path / name}: golden rows differ by {far:.2g}, allowed are {REPLAY_BOUND:g}; {hint}"
-                )
-        return max(far for _, far in differences)
+            answer = self.programs.request(request_of(self.layout, columns, rows[0], rows), scenario)
+            differences.append(difference(answer.take(np.zeros(1, np.int64)), [array[rows[:1]] for array in expected]))
+        worst = float(np.max(differences))
+        if not worst <= REPLAY_BOUND:
+            hint = "export again with the libraries that are installed here"
+            raise PackageError(f"{self.path}: golden rows differ by {worst:.2g}, allowed are {REPLAY_BOUND:g}; {hint}")
+        return worst
+
+
+def request_of(layout: Layout, columns: Mapping[str, Column], user: int, candidates: np.ndarray) -> PackedRequest:
+    """Some of the rows of `columns` as candidates for the user of the row `user`."""
+    once = {name: columns[name] for name in layout.user_half.columns}
+    each = {name: columns[name] for name in layout.item_half.columns}
+    rows = take(each, candidates) | take(once, np.array([user]))
+    return pack_halves(layout, rows, np.zeros(len(candidates), np.int64), user_rows=1)
 
 
 def encode_rows(encoders: Encoders, layout: Layout, table: pa.Table) -> tuple[dict[str, Column], np.ndarray]:
@@ -132,26 +127,11 @@ def encode_rows(encoders: Encoders, layout: Layout, table: pa.Table) -> tuple[di
     return columns, encoders.encode_scenario(table["scenario"])
 
 
-def take(columns: Mapping[str, Column], rows: np.ndarray) -> dict[str, Column]:
-    """The given rows of encoded columns."""
-    return {name: column.take(rows) if isinstance(column, Ragged) else column[rows] for name, column in columns.items()}
-
-
 def by_scenario(scenario_N: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(index, its row numbers) for every scenario that occurs."""
-    for scenario in np.unique(scenario_N):
-        yield int(scenario), np.flatnonzero(scenario_N == scenario)
-
-
-def difference(logits: Logits, expected: list[np.ndarray]) -> float:
-    """The largest |a - b| / max(1, |b|); NaN when a value is not finite."""
-    worst = 0.0
-    for scored, wanted in zip(logits, expected, strict=True):
-        far = np.abs(scored.numpy() - wanted) / np.maximum(1.0, np.abs(wanted))
-        if not np.isfinite(far).all():
-            return float("nan")
-        worst = max(worst, float(far.max(initial=0.0)))
-    return worst
+    order = np.argsort(scenario_N, kind="stable")
+    present, starts = np.unique(scenario_N[order], return_index=True)
+    yield from zip(present.tolist(), np.split(order, starts[1:]), strict=True)
 
 
 def with_expected(table: pa.Table, logits: Logits) -> pa.Table:
@@ -172,7 +152,18 @@ def _load_encoders(path: Path) -> Encoders:
         raise PackageError(f"{failure}; export the package again") from None
 
 
-def _load_program(path: Path) -> torch.nn.Module:
+def _load_programs(path: Path, manifest: Manifest, layout: Layout) -> Programs | EarlierPrograms:
+    modules = {name: _load_program(path / name) for name in PROGRAMS[manifest.format]}
+    if manifest.format == FORMAT:
+        return Programs(modules["score.pt"], layout)
+    return EarlierPrograms(modules, layout, manifest.format)
+
+
+def _golden(path: Path) -> pa.Table:
+    return pq.read_table(path / "golden.parquet")
+
+
+def _load_program(path: Path) -> nn.Module:
     try:
         return torch.jit.load(str(path), map_location="cpu").eval()
     except RuntimeError as failure:

@@ -1,14 +1,13 @@
 """The package: what a server needs to score, in one folder `REPO/NAME/VERSION/`. This file is the format's definition.
 
-    sparse.pt        TorchScript: ids -> embeddings (tables in the chosen precision)
-    dense.pt         TorchScript: embeddings -> scores, rows of any scenarios mixed
-    dense_one.pt     TorchScript: embeddings -> scores, all rows of one scenario, given as an index
+    score.pt         TorchScript: a user, candidates and the index of a scenario -> scores
     schema.yaml      the features, with the heights of their tables
     vocab/           what the encoders were fitted on
     golden.parquet   held-out requests and the logits that they must get
     manifest.json    what it is, how it was measured, and the SHA-256 of every file above
     READY            the SHA-256 of manifest.json; written last
 
+That is format 3; export/earlier_formats.py has the programs of those before, which are still opened.
 A version is written once and never changed. TorchScript is code: serve packages of people you trust.
 """
 
@@ -20,12 +19,13 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
@@ -37,19 +37,22 @@ from swrec_prod.errors import PackageError
 from swrec_prod.files import remove_leftovers, temporary
 from swrec_prod.strict import Strict, parse
 
-FORMAT, READABLE = 2, (1, 2)  # written; opened
-PROGRAMS = ("sparse.pt", "dense.pt", "dense_one.pt")
-REQUIRED = (*PROGRAMS, "schema.yaml", f"vocab/{STATE}", "golden.parquet")
+EARLIER = ("sparse.pt", "dense.pt", "dense_one.pt")
+FORMAT = 3  # that is written
+PROGRAMS = {1: EARLIER, 2: EARLIER, FORMAT: ("score.pt",)}  # of every format that is opened
+REQUIRED = ("schema.yaml", f"vocab/{STATE}", "golden.parquet")
 LIBRARIES = ("torch", "fbgemm-gpu-cpu", "fbgemm-gpu", "torchrec")
 
 _log = logging.getLogger(__name__)
 
 
 class Parity(Strict):
-    """How far the three programs are apart on the golden rows: the largest difference of a logit, relative above 1.
+    """How far a program is from what it must be on the golden rows: the largest difference of a logit, relative above
+    1. Each with the bound that it was held to.
 
-    mixed_eager: dense.pt against the trained ranker (this is what quantising costs); one_mixed: dense_one.pt against
-    dense.pt. Each with the bound that it was held to.
+    mixed_eager: from the trained ranker (this is what quantising costs). one_mixed: from the trained scorer on the same
+    embeddings, under every scenario (this is what folding costs); before format 3, of dense_one.pt from dense.pt.
+    user_once: as requests, whose user is one row, from the same rows each with its user.
     """
 
     rows: int
@@ -57,6 +60,8 @@ class Parity(Strict):
     mixed_eager_bound: float
     one_mixed: float
     one_mixed_bound: float
+    user_once: float | None = None
+    user_once_bound: float | None = None
 
 
 class FileEntry(Strict):
@@ -71,11 +76,13 @@ class Manifest(Strict):
     sequence: those of which feature (None: the first one of the schema).
 
     debias_strength: default c of the ranking score, for every scenario (schema.Scenario.names); {} for a model that is
-    not causal. row_0: of the training rows' ids, which share is 0, by feature with a vocabulary; {} where it was not
-    counted.
+    not causal. strength_range: the lowest and highest c that a request may ask for, see strength_range(); None: any.
+    calibration: of the test rows, by task and scenario, the mean probability over the mean label: 1 is right; {} where
+    it is not known. row_0: of the training rows' ids, which share is 0, by feature with a vocabulary; {} where it was
+    not counted.
     """
 
-    format: Literal[1, 2] = 2
+    format: Literal[1, 2, 3] = 3
     model: str
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
     tasks: tuple[str, ...]
@@ -83,6 +90,8 @@ class Manifest(Strict):
     history: bool
     sequence: str | None = None
     debias_strength: dict[str, float] = pydantic.Field(default_factory=dict)
+    strength_range: tuple[float, float] | None = None
+    calibration: dict[str, dict[str, float]] = pydantic.Field(default_factory=dict)
     row_0: dict[str, float] = pydantic.Field(default_factory=dict)
     quantize: Quantize
     parity: Parity
@@ -100,6 +109,29 @@ def installed() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return libraries
+
+
+def strength_range(interest_NT: np.ndarray, strengths: Mapping[str, float]) -> tuple[float, float]:
+    """The range of c: from the lowest to the highest of y_m of the golden rows, of all default c and of 0, and as much
+    again on both sides.
+
+    c is compared with y_m (score = sigmoid(y_s) (y_m - c)): far outside it only says how much y_s counts.
+    """
+    known = [0.0, *strengths.values(), *interest_NT.ravel().tolist()]
+    width = max(known) - min(known)
+    return min(known) - width, max(known) + width
+
+
+def calibration_of(metrics: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Manifest.calibration, out of metrics.json; scenarios without a value are left out."""
+    if not metrics:
+        return {}
+    by_task = metrics.get("tasks", {tasks[0]: metrics})
+    values = {
+        task: {name: of["calibration"] for name, of in record.get("scenarios", {}).items() if of.get("calibration")}
+        for task, record in by_task.items()
+    }
+    return {task: of_scenarios for task, of_scenarios in values.items() if of_scenarios}
 
 
 def destination(to: Path) -> Path:
@@ -162,16 +194,15 @@ def staged(path: Path) -> Iterator[Path]:
 
 def write_files(
     folder: Path,
-    programs: Mapping[str, torch.jit.ScriptModule],
+    program: torch.jit.ScriptModule,
     encoders: Encoders,
     golden: pa.Table,
     manifest: Manifest,
 ) -> None:
-    """Fill `folder`: the programs, schema.yaml and vocab/ of the encoders,
+    """Fill `folder`: the program, schema.yaml and vocab/ of the encoders,
     the golden rows, the manifest, and READY last.
     """
-    for name in PROGRAMS:
-        torch.jit.save(programs[name], str(folder / name))
+    torch.jit.save(program, str(folder / "score.pt"))
     encoders.save(folder)
     pq.write_table(golden, folder / "golden.parquet", compression="zstd")
     entries = {
@@ -193,7 +224,7 @@ def verify_package(path: Path) -> Manifest:
     """
     manifest = _read_manifest(path)
     files = _files(path)
-    for name in (*REQUIRED, *manifest.files):
+    for name in (*PROGRAMS[manifest.format], *REQUIRED, *manifest.files):
         if name not in files:
             raise PackageError(f"{path / name}: missing; export or copy the package again")
     for name, file in files.items():
@@ -219,9 +250,9 @@ def _read_manifest(path: Path) -> Manifest:
     except ValueError as failure:
         raise PackageError(f"{file}: not valid JSON: {failure}") from None
     number = data.get("format") if isinstance(data, dict) else None
-    if number not in READABLE:
+    if number not in PROGRAMS:
         raise PackageError(
-            f"{file}: format version {number!r}; this program reads {READABLE[0]} to {FORMAT}. "
+            f"{file}: format version {number!r}; this program reads {min(PROGRAMS)} to {FORMAT}. "
             "Export again, or update the server"
         )
     return parse(Manifest, data, str(file), PackageError)

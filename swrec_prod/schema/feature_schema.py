@@ -13,7 +13,7 @@ from swrec_prod.errors import SchemaError, nearest
 from swrec_prod.schema.derived import Derived
 from swrec_prod.schema.encoder import Encoder
 from swrec_prod.schema.feature import Feature, Kind, SequenceField
-from swrec_prod.schema.inputs import Input, check_inputs, inputs_of, made_of, raw_of
+from swrec_prod.schema.inputs import Input, check_inputs, inputs_of, item_columns, made_of, raw_of
 from swrec_prod.schema.label import Label
 from swrec_prod.schema.records import SchemaRecord
 from swrec_prod.strict import Strict, dump, load
@@ -212,6 +212,11 @@ class FeatureSchema(SchemaRecord):
     def inputs(self) -> tuple[Input, ...]:
         """What a request carries of each row beside its behaviours; see schema/inputs.py."""
         return inputs_of(self.features, self.derived, self.time, self.scenario.column)
+
+    @property
+    def item_columns(self) -> frozenset[str]:
+        """The columns of features, and the sequences, that have a value for each candidate; see schema/inputs.py."""
+        return item_columns(self.features, self.derived, self.inputs, self.time)
 
     def of_kind(self, *kinds: Kind) -> tuple[Feature, ...]:
         """The features of the given kinds, in file order."""

@@ -63,6 +63,23 @@ def inputs_of(features: Sequence[Feature], derived: Sequence[Derived], time: str
     return (*plain, *more.values())
 
 
+def item_columns(
+    features: Sequence[Feature], derived: Sequence[Derived], inputs: Sequence[Input], time: str
+) -> frozenset[str]:
+    """The columns of features that have a value for each candidate; all others have one a request.
+
+    Those of side item, but a derived one by what it is computed of: any input of side item. inputs: as inputs_of says.
+    """
+    names = {d.name for d in derived}
+    of_item = {given.column for given in inputs if given.is_raw and given.side == "item"}
+    read = [(name, column, f.side) for f in features for name, column in (f.raw_columns or {f.name: f.name}).items()]
+    return frozenset(
+        name
+        for name, column, side in read
+        if (of_item.intersection(raw_of(column, derived, time)) if column in names else side == "item")
+    )
+
+
 def check_inputs(inputs: Sequence[Input], features: Sequence[Feature]) -> None:
     """Raises ValueError where a raw column that requests carry has the name of something else in them."""
     taken = {feature.name for feature in features}

@@ -8,12 +8,16 @@
     numbers      the columns of dense_BF: numbers and vectors that stand in x as they are, then those that are embedded
 
 A model's input x is [pooled ; looked_up ; numbers ; embedded numbers ; summaries of further sequences].
+
+A request has its user once and N candidates. So a layout has two halves, each a layout itself: `user_half`, of which a
+request has one row, and `item_half`, of which it has N. What a half has of looked-up features stands behind its pooled
+ones, but for bags that are pooled otherwise: programs read all tables alike (export/program.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -28,6 +32,22 @@ class Number(NamedTuple):
     column: str
     width: int
     feature: Feature
+
+
+class ArrayColumns(NamedTuple):
+    """The prepared columns that each array of encoding.pack.Packed is made of, in their order.
+
+    ids, sequence, scenarios, bag_lengths, numbers, weights: one after the other. counted: columns that say how many
+    values each row has in each looked-up feature and sequence.
+    """
+
+    ids: tuple[str, ...]
+    sequence: tuple[str, ...]
+    counted: tuple[str, ...]
+    scenarios: tuple[str, ...]
+    bag_lengths: tuple[str, ...]
+    numbers: tuple[str, ...]
+    weights: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,9 @@ class SequenceLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """The order of features in a batch. tasks: label names; num_scenarios: S; after: FeatureSchema.after."""
+    """The order of features in a batch. tasks: label names; num_scenarios: S; after: FeatureSchema.after; of_item: the
+    columns that have a value for each candidate (FeatureSchema.item_columns).
+    """
 
     pooled: tuple[Feature, ...]
     looked_up: tuple[Feature, ...]
@@ -74,6 +96,7 @@ class Layout:
     tasks: tuple[str, ...]
     num_scenarios: int
     after: tuple[int, ...]
+    of_item: frozenset[str]
 
     @classmethod
     def of(cls, schema: FeatureSchema, *, history: bool, first: str | None = None) -> Layout:
@@ -94,7 +117,7 @@ class Layout:
         sequences = tuple(_sequence(f, parts[f.name], names) for f in features)
         pooled = tuple(f for f in singles if f.name not in names)
         dense, tasks = schema.of_kind("dense", "vector"), schema.tasks
-        return cls(pooled, looked_up, sequences, dense, tasks, schema.scenario.size, schema.after)
+        return cls(pooled, looked_up, sequences, dense, tasks, schema.scenario.size, schema.after, schema.item_columns)
 
     @property
     def history(self) -> SequenceLayout | None:
@@ -103,8 +126,32 @@ class Layout:
 
     @property
     def target(self) -> Feature | None:
-        """The item that the history is compared with."""
-        return self.looked_up[0] if self.sequences else None
+        """The item that the history is compared with; None in a half, which has one of both at most."""
+        return next((f for f in self.looked_up if self.sequences and f.name == self.sequences[0].compared[0]), None)
+
+    @cached_property
+    def user_half(self) -> Layout:
+        """What a request has of its user and context: their features, those derived of nothing else, and sequences."""
+        return self._half(of_item=False)
+
+    @cached_property
+    def item_half(self) -> Layout:
+        """What a request has of each candidate."""
+        return self._half(of_item=True)
+
+    def _half(self, *, of_item: bool) -> Layout:
+        pooled, looked_up, dense = (
+            tuple(f for f in features if (f.name in self.of_item) == of_item)
+            for features in (self.pooled, self.looked_up, self.dense)
+        )
+        special = tuple(f for f in looked_up if is_special(f))
+        return replace(
+            self,
+            pooled=(*pooled, *(f for f in looked_up if f not in special)),
+            looked_up=special,
+            sequences=tuple(s for s in self.sequences if (s.name in self.of_item) == of_item),
+            dense=dense,
+        )
 
     @cached_property
     def numbers(self) -> tuple[Number, ...]:
@@ -126,6 +173,21 @@ class Layout:
             tables.setdefault(feature.table, feature)
         return tables
 
+    @cached_property
+    def array_columns(self) -> ArrayColumns:
+        """What arrays of packed rows are made of; decided once, since a request is packed in microseconds."""
+        parts = [part for sequence in self.sequences for part in sequence.parts]
+        looked_up = tuple(f.name for f in self.looked_up)
+        return ArrayColumns(
+            ids=tuple(f.name for f in self.pooled),
+            sequence=(*looked_up, *(part.name for part in parts if part.kind in ("id", "bag"))),
+            counted=(*looked_up, *(sequence.parts[0].name for sequence in self.sequences)),
+            scenarios=tuple(f"{sequence.name}.scenario" for sequence in self.sequences),
+            bag_lengths=tuple(lengths_column(part) for part in parts if part.kind == "bag"),
+            numbers=tuple(part.name for part in parts if part.kind == "dense"),
+            weights=tuple(weights_column(f) for f in self.looked_up if f.weights),
+        )
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The feature columns of a prepared day that the batch is made of (column projection)."""
@@ -135,6 +197,25 @@ class Layout:
         for sequence in self.sequences:
             names += [*sequence.columns, *(part.name for part in sequence.of_kind("bag"))]
         return tuple(names)
+
+    @cached_property
+    def arrays(self) -> tuple[str, ...]:
+        """The arrays of encoding.pack.Packed that say something about this layout, in their order: what programs of
+        packages take. dense_BF is always there, as it also says how many rows there are.
+        """
+        parts = {part.kind for sequence in self.sequences for part in sequence.parts}
+        looked_up, behaviours = bool(self.looked_up or self.sequences), bool(self.sequences)
+        says = {
+            "ids_values": bool(self.pooled),
+            "ids_lengths": any(f.kind == "bag" for f in self.pooled),
+            "sequence_values": looked_up,
+            "sequence_lengths": looked_up,
+            "behaviour_scenario": behaviours,
+            "bag_lengths": "bag" in parts,
+            "behaviour_numbers": "dense" in parts,
+            "weights": any(f.weights for f in self.looked_up),
+        }
+        return (*(name for name, wanted in says.items() if wanted), "dense_BF")
 
     @property
     def width(self) -> int:

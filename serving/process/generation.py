@@ -1,0 +1,199 @@
+"""A generation: packages in memory, and the workers that share them.
+
+It loads, verifies, replays and warms up the packages, and forks the workers; it never starts gRPC nor a second thread.
+To serve other packages, the supervisor starts another generation beside it and drains this one.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+
+import torch
+
+from swrec_prod.errors import SwrecError
+from swrec_prod.serving.process.link import Link, Message, pair
+from swrec_prod.serving.process.options import Options
+from swrec_prod.serving.routing.router import Router, find_packages
+from swrec_prod.serving.service.counts import Counts, Layout, Served
+
+LASTING = 10.0  # seconds; a worker that lived longer did not die at once
+FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds before a worker that died at once is forked again
+
+
+@dataclass
+class Worker:
+    """A worker of a place, or the wait for it. pid: 0 while there is none. due: when it is to be forked.
+
+    short: how many in a row have died at once.
+    """
+
+    place: int
+    pid: int = 0
+    link: Link | None = None
+    begun: float = 0.0
+    due: float = 0.0
+    short: int = 0
+
+
+class Generation:
+    """Keeps one worker in each place. memory: of the workers' counts, shared with the supervisor."""
+
+    def __init__(self, router: Router, options: Options, supervisor: Link, layout: Layout, memory: memoryview) -> None:
+        self._router, self._options, self._supervisor = router, options, supervisor
+        self._layout, self._slots = layout, layout.slots(memory)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(supervisor, selectors.EVENT_READ)
+        self._workers = [Worker(place) for place in range(options.workers)]
+        self._ending = False
+
+    def run(self) -> None:
+        """Until the supervisor says that it is enough and the last worker has ended."""
+        while not self._ending or any(worker.pid for worker in self._workers):
+            self._fork_due()
+            for key, _ in self._selector.select(self._wait()):
+                self._supervisor_says() if key.data is None else self._worker_says(key.data)
+
+    def _wait(self) -> float | None:
+        """Seconds until the next worker is due; None where none is missing."""
+        due = [worker.due for worker in self._workers if not worker.pid]
+        return max(0.0, min(due) - time.monotonic()) if due and not self._ending else None
+
+    def _fork_due(self) -> None:
+        for worker in self._workers:
+            if not (worker.pid or self._ending) and worker.due <= time.monotonic():
+                self._fork(worker)
+
+    def _fork(self, worker: Worker) -> None:
+        worker.link, theirs = pair()
+        worker.begun = time.monotonic()
+        worker.pid = os.fork()
+        if worker.pid == 0:
+            self._become_worker(worker, theirs)
+        theirs.close()
+        self._selector.register(worker.link, selectors.EVENT_READ, worker)
+
+    def _become_worker(self, worker: Worker, end: socket.socket) -> None:
+        """In the child, which never returns from here."""
+        code = 1
+        try:
+            self._close_inherited()
+            from swrec_prod.serving.process.worker import work
+
+            work(self._router, self._options, Link(end), Counts(self._layout, self._slots[worker.place]))
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _close_inherited(self) -> None:
+        """Ends of links that are the parent's: a worker that held them would hide that another process has ended."""
+        self._selector.close()
+        self._supervisor.close()
+        for other in self._workers:
+            if other.link is not None:
+                other.link.close()
+
+    def _supervisor_says(self) -> None:
+        heard = self._supervisor.receive()
+        if heard is None:
+            self._selector.unregister(self._supervisor)
+            heard = [{"what": "drain", "notice": 0.0, "grace": self._options.grace}]
+        self._ending = True
+        for order in heard:
+            for worker in self._workers:
+                self._pass_on(order, worker)
+
+    def _pass_on(self, order: Message, worker: Worker) -> None:
+        if worker.link is None:
+            return
+        if order["what"] == "end":
+            os.kill(worker.pid, signal.SIGKILL)
+        else:
+            worker.link.send(**order)
+
+    def _worker_says(self, worker: Worker) -> None:
+        assert worker.link is not None
+        heard = worker.link.receive()
+        if heard is None:
+            return self._bury(worker)
+        for message in heard:
+            self._supervisor.send(**message, worker=worker.place)
+            self._ending |= message["what"] == "failed"
+
+    def _bury(self, worker: Worker) -> None:
+        """A worker's link is closed: it has ended. Unless this was meant, say why, and when there will be another."""
+        assert worker.link is not None
+        self._selector.unregister(worker.link)
+        worker.link.close()
+        _, status = os.waitpid(worker.pid, 0)
+        pid, worker.pid, worker.link = worker.pid, 0, None
+        if self._ending:
+            return
+        now = time.monotonic()
+        worker.short = worker.short + 1 if now - worker.begun < LASTING else 0
+        wait = min(FIRST_WAIT * 2 ** (worker.short - 2), LONGEST_WAIT) if worker.short > 1 else 0.0
+        worker.due = now + wait
+        self._supervisor.send("died", worker=worker.place, pid=pid, why=cause(status), wait=wait)
+
+
+def main() -> None:
+    """The process: arguments are file descriptors of the link and of the counts' memory, and the options as JSON."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor tells what to do, also where a group gets a signal
+    link, memory, options = (
+        Link(socket.socket(fileno=int(sys.argv[1]))),
+        int(sys.argv[2]),
+        Options.from_json(sys.argv[3]),
+    )
+    try:
+        router = load(options, link)
+    except (SwrecError, OSError) as failure:
+        return link.send("failed", error=type(failure).__name__, message=str(failure))
+    layout = Layout(served := served_by(router))
+    os.ftruncate(memory, layout.bytes(options.workers))
+    shared = memoryview(mmap.mmap(memory, layout.bytes(options.workers)))
+    link.send("loaded", served=served)
+    gc.collect()
+    gc.freeze()  # a collection in a worker would write to all of the shared memory
+    Generation(router, options, link, layout, shared).run()
+
+
+def load(options: Options, link: Link) -> Router:
+    """The packages, warm. Raises PackageError.
+
+    With one thread, whatever workers use: OpenMP's threads do not live on in a fork.
+    """
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    paths = find_packages(options.models, options.chosen)
+    link.send("loading", packages=[f"{path.parent.name}/{path.name}" for path in paths])
+    return Router.load(options.models, options.chosen, options.max_candidates)
+
+
+def served_by(router: Router) -> list[Served]:
+    """The packages as counts need them."""
+    predictors = [predictor for versions in router.predictors.values() for predictor in versions.values()]
+    return [Served(p.name, p.version, p.scenarios, tuple(p.manifest.row_0)) for p in predictors]
+
+
+def cause(status: int) -> str:
+    """Why a process ended, of its wait status: `exit code 1`, `signal 9 (SIGKILL)`."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    return f"signal {-code} ({signal.Signals(-code).name})"
+
+
+if __name__ == "__main__":
+    main()

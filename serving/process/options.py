@@ -1,0 +1,102 @@
+"""How to serve: what the command line says, checked, and as JSON for the processes that the supervisor starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swrec_prod.errors import ConfigError
+
+SPARE_FROM = 4  # cores from which on one is left to others
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container: microseconds of CPU time a period, and the period
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to serve. port 0: any free one; port_file: where the real one is written, for scripts and tests.
+
+    chosen: packages, NAME or NAME/VERSION; none: the latest of every name. workers: processes that answer, 0 for as
+    many as `default_workers` says; threads: of one forward. notice: seconds between NOT_SERVING and refusing calls at
+    SIGTERM; grace: seconds that calls in flight then get. insecure: allow an address that other machines reach without
+    TLS. tls_cert, tls_key: PEM files of the server; tls_client_ca: PEM file of the authority whose certificates clients
+    must show. metrics_port: where Prometheus may read over HTTP, None for nowhere. max_message_mb: of a request, MiB;
+    max_streams: calls in flight on one connection.
+    """
+
+    models: Path
+    port: int = 8500
+    host: str = "127.0.0.1"
+    chosen: tuple[str, ...] = ()
+    workers: int = 0
+    max_candidates: int = 1000
+    threads: int = 1
+    reflection: bool = True
+    insecure: bool = False
+    port_file: Path | None = None
+    notice: float = 5.0
+    grace: float = 25.0
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    max_message_mb: float = 4.0
+    max_streams: int = 2048
+
+    def checked(self) -> Options:
+        """Itself, with the number of workers. Raises ConfigError for what cannot be served."""
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}, expected 1 or more, or 0 for one per core")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("a certificate and its key belong together: give both --tls-cert and --tls-key")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ConfigError("--tls-client-ca needs --tls-cert and --tls-key: clients are asked over TLS only")
+        if not (self.tls_cert or self.insecure or is_loopback(self.host)):
+            raise ConfigError(
+                f"host {self.host!r}: other machines reach it, and there is no TLS; "
+                "use 127.0.0.1, give --tls-cert and --tls-key, or allow it with --insecure"
+            )
+        return dataclasses.replace(self, workers=self.workers or default_workers())
+
+    def to_json(self) -> str:
+        """For `from_json`."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Options:
+        """What `to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        paths = {
+            field.name: Path(values[field.name])
+            for field in dataclasses.fields(cls)
+            if "Path" in str(field.type) and values[field.name] is not None
+        }
+        return cls(**{**values, **paths, "chosen": tuple(values["chosen"])})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def default_workers() -> int:
+    """One per core that this process may use; from SPARE_FROM cores on, one is left to others."""
+    cores = min(len(os.sched_getaffinity(0)), _quota())
+    return cores if cores < SPARE_FROM else cores - 1
+
+
+def _quota() -> int:
+    """Cores that the container may use at a time."""
+    try:
+        limit, period = QUOTA.read_text().split()
+        return max(1, int(limit) // int(period))
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return 1 << 20

@@ -1,0 +1,66 @@
+"""A worker: one event loop and one gRPC server over packages that are in memory already.
+
+Its generation forks it, so that the packages' tables are in memory once; only here gRPC is imported, since a process that
+has started gRPC cannot be forked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import torch
+from grpc_health.v1 import health
+
+from swrec_prod.errors import SwrecError
+from swrec_prod.serving.process.gate import Gate
+from swrec_prod.serving.process.link import Link, Message
+from swrec_prod.serving.process.options import Options
+from swrec_prod.serving.process.server import start
+from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.service.counts import Counts
+
+ORPHANED = 5.0  # seconds that calls get which have begun when the generation is gone
+
+
+def work(router: Router, options: Options, link: Link, counts: Counts) -> None:
+    """Serve until told to drain, by the generation or by SIGTERM, or until the generation is gone."""
+    torch.set_num_threads(options.threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
+    try:
+        asyncio.run(_work(router, options, link, counts))
+    except (SwrecError, OSError) as failure:
+        link.send("failed", error=type(failure).__name__, message=str(failure))
+
+
+async def _work(router: Router, options: Options, link: Link, counts: Counts) -> None:
+    gate = Gate()
+    server, checks, _ = await start(router, options, gate, counts)  # it ends when nothing refers to it
+    orders = asyncio.Queue[Message]()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(link.fileno(), _hear, link, orders)
+    own = {"what": "drain", "notice": options.notice, "grace": options.grace}
+    loop.add_signal_handler(signal.SIGTERM, orders.put_nowait, own)
+    link.send("serving", pid=os.getpid())
+    order = await orders.get()
+    await _drain(gate, checks, order["notice"], order["grace"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # without gRPC's own farewell, which would cancel calls; see process/gate.py
+
+
+def _hear(link: Link, orders: asyncio.Queue[Message]) -> None:
+    heard = link.receive()
+    if heard is None:
+        asyncio.get_running_loop().remove_reader(link.fileno())
+        heard = [{"what": "drain", "notice": 0.0, "grace": ORPHANED}]
+    for order in heard:
+        orders.put_nowait(order)
+
+
+async def _drain(gate: Gate, checks: health.aio.HealthServicer, notice: float, grace: float) -> None:
+    await checks.enter_graceful_shutdown()
+    await asyncio.sleep(notice)
+    await gate.drain(grace)

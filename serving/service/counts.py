@@ -1,0 +1,194 @@
+"""What the server counts, in memory that its processes share.
+
+Every worker has a slot: an array of float64 in shared memory, which it alone writes, with plain additions and without a
+lock. The supervisor reads all slots and adds them up. What can be counted is known once the packages are loaded, so a
+count is an index of the array. A worker that takes a dead one's place goes on in its slot: counters never fall.
+
+This module needs nothing but the standard library, so that the supervisor can read what workers write.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from swrec_prod.serving.routing.router import Routed
+
+CODES = (
+    "OK",
+    "CANCELLED",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+)
+# Why admission refused a call: the queue is full, its deadline cannot be met, its deadline has passed while it waited,
+# its scenario's or its caller's share is used up, the server is about to end.
+REASONS = ("queue", "deadline", "expired", "scenario", "caller", "draining", "other")
+SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+FLOAT64 = 8  # bytes
+
+
+class Family(NamedTuple):
+    """A metric: its name without the prefix, counter, gauge or histogram, what it says, and its labels."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Numbers of one series. A histogram has its buckets, the one above them, and the sum."""
+        return len(SECONDS) + 2 if self.kind == "histogram" else 1
+
+
+PACKAGE = ("model", "version")
+REQUESTS = Family("requests", "counter", "Requests answered, by gRPC code.", ("scenario", *PACKAGE, "code"))
+FALLBACKS = Family("fallbacks", "counter", "Requests scored as another scenario than their own.", PACKAGE)
+CANDIDATES = Family("candidates", "counter", "Candidates scored.", PACKAGE)
+REQUEST_SECONDS = Family("request_seconds", "histogram", "From a request's bytes to its answer's.", PACKAGE)
+QUEUE_SECONDS = Family("queue_seconds", "histogram", "Time that an admitted request waited for its turn.")
+FORWARD_SECONDS = Family("forward_seconds", "histogram", "Time of encoding and scoring.", PACKAGE)
+REJECTED = Family("rejected", "counter", "Requests refused at admission.", ("reason",))
+INFLIGHT = Family("inflight", "gauge", "Requests begun and not yet answered.")
+QUEUE_MS = Family("queue_milliseconds", "gauge", "Estimated work of the requests that wait.")
+IDS = Family("ids", "counter", "Ids looked up in vocabularies.", (*PACKAGE, "feature"))
+UNKNOWN_IDS = Family("oov_ids", "counter", "Ids of values that no vocabulary knows, or that are missing.", IDS.labels)
+
+
+class Served(NamedTuple):
+    """A package as its counts need it. scenarios: names in the order of their indices; features: with a vocabulary."""
+
+    model: str
+    version: str
+    scenarios: Sequence[str]
+    features: Sequence[str] = ()
+
+
+class Series(NamedTuple):
+    """The numbers of a metric for one combination of labels. at: the index of the first one."""
+
+    family: Family
+    labels: tuple[str, ...]
+    at: int
+
+
+class Layout:
+    """Where in a slot every series lies. The same packages give the same layout in every process."""
+
+    def __init__(self, served: Sequence[Served]) -> None:
+        self.series: list[Series] = []
+        self.size = 0
+        for family, labels in _combinations(served):
+            self.series.append(Series(family, labels, self.size))
+            self.size += family.width
+        self.at = {(series.family, series.labels): series.at for series in self.series}
+
+    def slots(self, memory: memoryview) -> list[memoryview]:
+        """The slots in a memory of `bytes(workers)` bytes, as arrays of float64."""
+        numbers = memory.cast("d")
+        return [numbers[start : start + self.size] for start in range(0, len(numbers) - self.size + 1, self.size)]
+
+    def bytes(self, workers: int) -> int:
+        """How much memory the slots of so many workers take."""
+        return workers * self.size * FLOAT64
+
+
+class Counts:
+    """One worker's counts. Only its event loop may call this, as additions of two threads could be lost.
+
+    A call costs less than 2 us.
+    """
+
+    def __init__(self, layout: Layout, slot: memoryview) -> None:
+        self._slot, self._at = slot, layout.at
+        self._requests = {
+            series.labels[1:3]: series.at for series in reversed(layout.series) if series.family is REQUESTS
+        }
+        self._code = {code: i for i, code in enumerate(CODES)}
+        self._inflight, self._queue_ms = layout.at[INFLIGHT, ()], layout.at[QUEUE_MS, ()]
+        slot[self._inflight] = slot[self._queue_ms] = 0.0  # whoever had the slot before has ended
+
+    @classmethod
+    def alone(cls, served: Sequence[Served] = ()) -> Counts:
+        """Counts that no other process reads."""
+        layout = Layout(served)
+        return cls(layout, layout.slots(memoryview(bytearray(layout.bytes(1))))[0])
+
+    def begun(self) -> None:
+        """A request has come; `request` will say how it ended."""
+        self._slot[self._inflight] += 1
+
+    def request(self, routed: Routed | None, code: str, seconds: float, candidates: int = 0) -> None:
+        """A request that had `begun` is over.
+
+        routed: None where it ended before a package was found; code: of the answer, a name of CODES; seconds: since it
+        had come; candidates: that were scored.
+        """
+        slot, position = self._slot, self._code.get(code, len(CODES) - 1)
+        slot[self._inflight] -= 1
+        if routed is None:
+            slot[self._requests["", ""] + position] += 1
+            return
+        package = routed.predictor.name, routed.predictor.version
+        slot[self._requests[package] + routed.scenario * len(CODES) + position] += 1
+        slot[self._at[CANDIDATES, package]] += candidates
+        if routed.fallback:
+            slot[self._at[FALLBACKS, package]] += 1
+        self._observe(self._at[REQUEST_SECONDS, package], seconds)
+
+    def rejected(self, reason: str) -> None:
+        """Admission has refused a request, for a reason of REASONS."""
+        self._slot[self._at[REJECTED, (reason if reason in REASONS else "other",)]] += 1
+
+    def waited(self, seconds: float) -> None:
+        """A request has waited so long for its turn."""
+        self._observe(self._at[QUEUE_SECONDS, ()], seconds)
+
+    def forward(self, routed: Routed, seconds: float) -> None:
+        """Encoding and scoring a request took so long."""
+        self._observe(self._at[FORWARD_SECONDS, (routed.predictor.name, routed.predictor.version)], seconds)
+
+    def queue(self, milliseconds: float) -> None:
+        """The work that waits now."""
+        self._slot[self._queue_ms] = milliseconds
+
+    def unknown(self, package: tuple[str, str], feature: str, ids: int, unknown: int) -> None:
+        """So many ids of a feature were looked up since the last call, of which so many are unknown."""
+        self._slot[self._at[IDS, (*package, feature)]] += ids
+        self._slot[self._at[UNKNOWN_IDS, (*package, feature)]] += unknown
+
+    def _observe(self, at: int, seconds: float) -> None:
+        self._slot[at + bisect_left(SECONDS, seconds)] += 1
+        self._slot[at + len(SECONDS) + 1] += seconds
+
+
+def total(slots: Sequence[memoryview], series: Series) -> list[float]:
+    """The numbers of a series, added up over workers."""
+    return [sum(slot[series.at + i] for slot in slots) for i in range(series.family.width)]
+
+
+def _combinations(served: Sequence[Served]) -> Iterator[tuple[Family, tuple[str, ...]]]:
+    """All series. A request that ended before a package was found has no scenario, model and version."""
+    for package in (Served("", "", ("",)), *served):
+        for scenario in package.scenarios:
+            for code in CODES:
+                yield REQUESTS, (scenario, package.model, package.version, code)
+    for package in served:
+        for family in (FALLBACKS, CANDIDATES, REQUEST_SECONDS, FORWARD_SECONDS):
+            yield family, (package.model, package.version)
+        for feature in package.features:
+            for family in (IDS, UNKNOWN_IDS):
+                yield family, (package.model, package.version, feature)
+    for reason in REASONS:
+        yield REJECTED, (reason,)
+    for family in (INFLIGHT, QUEUE_MS, QUEUE_SECONDS):
+        yield family, ()
