@@ -42,9 +42,7 @@ def told(tally: Tally) -> CollectorRegistry:
 
 
 def routed(model: str = "m", version: str = "1", scenario: int = 0, fallback: bool = False) -> Any:
-    return SimpleNamespace(
-        predictor=SimpleNamespace(name=model, version=version), scenario=scenario, fallback=fallback
-    )
+    return SimpleNamespace(predictor=SimpleNamespace(name=model, version=version), scenario=scenario, fallback=fallback)
 
 
 def test_every_series_has_numbers_of_its_own():
