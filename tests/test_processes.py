@@ -30,7 +30,7 @@ from tiny_world import ITEMS, SCHEMA, USER, launch, prepare, publish
 
 from swrec_prod.errors import ConfigError, PackageError
 from swrec_prod.schema import Feature
-from swrec_prod.serving.client.sync import make_request
+from swrec_prod.serving.client.request import make_request
 from swrec_prod.serving.process.address import reserved
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.supervisor import serve
@@ -213,6 +213,24 @@ def test_a_worker_that_dies_again_and_again_is_waited_for_longer_and_its_end_is_
 
 def ends(log: Path) -> int:
     return log.read_text().count("another one begins")
+
+
+def test_packages_are_loaded_again_when_their_process_is_killed(tiny_repo, tmp_path):
+    with served(tiny_repo, tmp_path, workers=1) as server:
+        assert answers(server.target)
+        [generation], [worker] = children(server.process.pid), server.workers()
+        os.kill(generation, signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{worker}").exists(), "its worker ends")
+        assert answers(server.target)
+        until(lambda: server.scored() == 2, "what the first one had counted is kept")
+
+
+def test_a_process_that_cannot_load_packages_ends_the_server(tiny_repo, tmp_path):
+    with (tmp_path / "err").open("w") as err, launch(tiny_repo, tmp_path / "port", stderr=err) as process:
+        [generation] = until(lambda: children(process.pid), "a process that loads")
+        os.kill(generation, signal.SIGKILL)
+        assert process.wait(PATIENCE) != 0
+    assert "ended: signal 9 (SIGKILL); is there memory for them?" in (tmp_path / "err").read_text()
 
 
 def test_without_its_supervisor_nothing_is_left(tiny_repo, tmp_path):
