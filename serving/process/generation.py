@@ -187,7 +187,7 @@ def load(options: Options, link: Link) -> Router:
     torch.set_num_interop_threads(1)
     paths = find_packages(options.models, options.chosen)
     link.send("loading", packages=[f"{path.parent.name}/{path.name}" for path in paths])
-    return Router.load(options.models, options.chosen, options.limits)
+    return Router.load(options.models, options.chosen, options.limits, options.routes)
 
 
 def cause(status: int) -> str:
