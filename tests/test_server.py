@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -42,7 +43,8 @@ from swrec_prod.serving.scoring.predictor import Predictor, Scored
 class Broken:
     """Stands where a predictor stands, and fails as told."""
 
-    name, version, tasks, quick = "broken", "1", ("click",), True
+    name, version, tasks, quick, scenarios = "broken", "1", ("click",), True, ("x",)
+    manifest = SimpleNamespace(row_0={})
 
     def __init__(self, outcome) -> None:
         self.outcome = outcome
@@ -181,24 +183,12 @@ def test_sigterm_says_not_serving_then_ends_well(tiny_repo, tmp_path):
 @pytest.mark.process
 def test_serving_needs_no_torchrec():
     code = (
-        "import swrec_prod.serving.process.server, sys; "
+        "import swrec_prod.serving.process.worker, swrec_prod.serving.process.generation, sys; "
         "print('torchrec' in sys.modules, 'swrec_prod.ranker' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert ran.stdout.split() == ["False", "False"]
-
-
-def test_a_taken_port_is_an_error():
-    async def twice() -> None:
-        server, _, port = await start(Router({}), Options(Path(), port=0))
-        try:
-            await start(Router({}), Options(Path(), port=port))
-        finally:
-            await server.stop(None)
-
-    with pytest.raises(ConfigError, match=r"cannot listen on 127.0.0.1:\d+; is the port taken\?"):
-        asyncio.run(twice())
 
 
 def test_an_open_address_must_be_meant(tiny_repo):

@@ -18,11 +18,12 @@ from swrec_prod.serving.protocol import inference, ranking_pb2, wire
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering
-from swrec_prod.serving.service.counts import Counts
+from swrec_prod.serving.service.counts import Counts, served_by
 from swrec_prod.serving.service.oip import InferenceService
 from swrec_prod.serving.service.ranking import RankingService
 
 MEBI = 1 << 20
+ANY = (1 << 31) - 1
 
 
 def services(
@@ -44,7 +45,7 @@ async def start(
     Another server may listen on the same port, and gets its share of the connections; see process/address.py.
     """
     checks = health.aio.HealthServicer()
-    scoring = services(router, options, counts or Counts.alone(), checks)
+    scoring = services(router, options, counts or Counts.alone(served_by(router)), checks)
     server = grpc.aio.server(options=_channel_options(options))
     server.add_generic_rpc_handlers(((gate or Gate()).guarded(list(scoring.values())),))
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -79,6 +80,9 @@ def _channel_options(options: Options) -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", int(options.max_message_mb * MEBI)),
         ("grpc.max_send_message_length", int(options.max_message_mb * MEBI)),
         ("grpc.max_concurrent_streams", options.max_streams),
+        # the defaults, 1,000 and 3,000, end calls as CANCELLED; admission decides what is too much
+        ("grpc.server.max_pending_requests", ANY),
+        ("grpc.server.max_pending_requests_hard_limit", ANY),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -11,6 +11,7 @@ import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -100,7 +101,7 @@ class OneUserCoAttention(nn.Module):
         self.history = nn.Buffer(w_A1 * attention.history.weight[order_A])
         self.same = nn.Buffer(w_A1 * attention.same.weight[order_A])
         self.target = nn.Buffer(-w_A1 * attention.target.weight[order_A])
-        self.target_bias = nn.Buffer(-w_A1 * attention.target.bias[order_A].unsqueeze(1))
+        self.target_bias = nn.Buffer(-w_A1.squeeze(1) * attention.target.bias[order_A])
         self.null = nn.Buffer(attention.null.detach().clone())
         self.positive = int((w_A >= 0).sum())
 
@@ -112,7 +113,7 @@ class OneUserCoAttention(nn.Module):
             return self.of_rows(history_UNd, mask_UN, same_GKd, same_mask_GK, target_Bd)
         same_Kd = same_GKd[0] if bool(same_mask_GK[0, 0]) else self.null.unsqueeze(0)
         p_AKN = (self.same @ same_Kd.t()).unsqueeze(2) + (self.history @ history_UNd[0].t()).unsqueeze(1)
-        t_AB = torch.addmm(self.target_bias, self.target, target_Bd.t())
+        t_AB = F.linear(target_Bd, self.target, self.target_bias).t().contiguous()
         c_BKN = sums_of_extremes(p_AKN.flatten(1), t_AB, self.positive).view(-1, same_Kd.shape[0], mask_UN.shape[1])
         return weighted_sum(masked_softmax(c_BKN.amax(1), mask_UN), history_UNd)
 
