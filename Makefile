@@ -8,12 +8,13 @@ FLAVOUR ?=
 WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python -m
+TRITON := .venv-triton
 
 # OpenMP threads that spin while they wait make a step many times slower on a busy machine.
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster demo test test-quick lint docs docs-serve bench bench-data bench-train bench-models results proto lock wheel clean
+.PHONY: help setup cluster triton demo test test-quick lint docs docs-serve bench bench-data bench-train bench-models results proto lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,10 +28,16 @@ cluster: setup ## PySpark, for `swrec prepare --engine cluster` and its tests; n
 		echo "set-up: PySpark (450 MB)" && $(RUN) pip install --quiet --disable-pip-version-check --no-deps -r requirements/cluster.txt \
 		&& cp requirements/cluster.txt $(VENV)/.cluster.stamp; }
 
+triton: setup ## .venv-triton: the compiler of our .proto files, and Triton's client for the tests of its protocol
+	@cmp -s requirements/triton.txt $(TRITON)/.triton.stamp || { \
+		echo "set-up: $(TRITON)" && $(RUN) venv --clear $(TRITON) \
+		&& $(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/triton.txt \
+		&& cp requirements/triton.txt $(TRITON)/.triton.stamp; }
+
 demo: setup ## one way through on real data: prepare, train, evaluate, export, serve, score
 	@$(RUN) swrec_prod.launch.demo
 
-test: setup cluster ## all tests
+test: setup cluster triton ## all tests
 	@$(RUN) pytest -n $(WORKERS)
 
 test-quick: setup ## the tests that start no process, prepare no data and need no Java
@@ -62,8 +69,9 @@ bench-models: setup ## what a row costs with 3, 30, 100 and 355 scenarios, for e
 results: setup ## every model on every protocol of configs/results.yaml (hours; goes on where it stopped), then docs/results.md
 	@$(RUN) benchmarks.results
 
-proto: setup ## serving/protocol/ranking_pb2*.py from serving/protocol/ranking.proto
-	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. swrec_prod/serving/protocol/ranking.proto
+proto: triton ## serving/protocol/ranking_pb2*.py from ranking.proto, and inference.binpb from inference.proto
+	@$(TRITON)/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. swrec_prod/serving/protocol/ranking.proto
+	@$(TRITON)/bin/python -m grpc_tools.protoc -I . --descriptor_set_out=swrec_prod/serving/protocol/inference.binpb swrec_prod/serving/protocol/inference.proto
 
 lock: setup ## requirements/shared.txt from pyproject.toml; versions stay unless UPGRADE=1
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --extra dev --extra docs --extra gpu $(if $(UPGRADE),--upgrade) \
@@ -76,4 +84,4 @@ wheel: setup ## dist/swrec_prod-VERSION-py3-none-any.whl, to install elsewhere
 	@rm -rf build/lib build/bdist.* *.egg-info
 
 clean: ## remove what can be made again: environment, caches, build/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRITON) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest
 from swrec_prod.export.loaded import Logits, Package
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.scoring.features import RequestEncoder
+from swrec_prod.serving.scoring.inputs import inputs_of
 from swrec_prod.serving.scoring.unknown import UnknownIds
 
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
@@ -36,7 +37,7 @@ class Scored(NamedTuple):
 class Predictor:
     """A package behind one call. It does not change once it is loaded, so threads may share it.
 
-    quick: whether a forward of `Limits.candidates` rows took less than QUICK seconds at warm-up.
+    inputs: the columns that a request must have; quick: whether a forward of `Limits.candidates` rows took less than QUICK seconds at warm-up.
     """
 
     def __init__(self, package: Package, limits: Limits | None = None) -> None:
@@ -45,6 +46,7 @@ class Predictor:
         self.tasks = package.manifest.tasks
         unknown = UnknownIds(f"{self.name}/{self.version}", package.manifest.row_0)
         self.encoder = RequestEncoder(package.layout, package.encoders, limits, unknown)
+        self.inputs = inputs_of(package.golden.schema, self.encoder)
         self._programs = package.programs
         self._after = package.layout.after
         self.quick = False
@@ -97,6 +99,11 @@ class Predictor:
     def scenarios(self) -> tuple[str, ...]:
         """Names of the scenarios that it scores, in the order of their indices."""
         return tuple(self._scenario.names)
+
+    @property
+    def fallback(self) -> str:
+        """The name of the scenario that scores those that it does not know; empty where it refuses them."""
+        return self._scenario.names[-1] if self._scenario.unseen == "fallback" else ""
 
     def scenario_name(self, index: int) -> str:
         """As schema.Scenario.names has it."""
