@@ -33,9 +33,10 @@ from swrec_prod.export.run import export_package
 from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.serving.client import make_request
-from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.predictor import Predictor
-from swrec_prod.serving.service.ranking import answer, parse
+from swrec_prod.serving.service.ranking import parse, response
 
 SIZES = (10, 100, 1000)
 HEIGHT, BEHAVIOURS = 10_000, 50
@@ -102,7 +103,7 @@ def _parts(router: Router, data: bytes, *, with_history: bool) -> dict[str, floa
     data = data if with_history else _without_history(data)
     predictor: Predictor = router.route(parse(data)).predictor
     timed = {"encode": _Timed(predictor.encoder.encode), "forward": _Timed(predictor.forward)}
-    whole, parsed = _Timed(answer), _Timed(parse)
+    whole, parsed = _Timed(_answer), _Timed(parse)
     with ExitStack() as patches:
         patches.enter_context(patch.object(predictor.encoder, "encode", timed["encode"]))
         patches.enter_context(patch.object(predictor, "forward", timed["forward"]))
@@ -112,6 +113,10 @@ def _parts(router: Router, data: bytes, *, with_history: bool) -> dict[str, floa
     parts = {"parse": parsed.milliseconds(), **{name: part.milliseconds() for name, part in timed.items()}}
     reply = whole.milliseconds() - parts["encode"] - parts["forward"]
     return parts | {"reply": reply, "whole": parts["parse"] + whole.milliseconds()}
+
+
+def _answer(call: ScoreCall, routed: Routed) -> bytes:
+    return response(call, routed, routed.predictor.score(call, routed.scenario, routed.strength))
 
 
 class _Timed:

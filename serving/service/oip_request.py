@@ -5,8 +5,8 @@ Tensors have the names of the request's columns. N candidates, of which the user
     [N] or [N, 1]       one value a candidate; of the user [1] or [1, 1]
     [N, k]              k values each, of a feature that may have several (bags, vectors); of the user [1, k], which is
                         how behaviours are given
-    `<name>.lengths`    how many values each row has, integers [N] (of the user [1]): then `<name>` has the shape [V], the
-                        values of all rows one after the other; 0 where a value is unknown
+    `<name>.lengths`    how many values each row has, integers [N] (of the user [1]), 0 where it is unknown; then the shape of
+                        `<name>` is [V], the values of all rows one after the other
 
 What is no feature stands in the request's parameters:
 

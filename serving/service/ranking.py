@@ -151,9 +151,7 @@ def streamed(outcome: Outcome) -> bytes:
 
 def described(predictor: Predictor, *, is_default: bool) -> Message:
     """A ranking_pb2.Model."""
-    columns = [
-        (i.part, ranking_pb2.Input(name=i.name, type=i.type, several=i.several)) for i in predictor.inputs
-    ]
+    columns = [(i.part, ranking_pb2.Input(name=i.name, type=i.type, several=i.several)) for i in predictor.inputs]
     return ranking_pb2.Model(
         name=predictor.name,
         version=predictor.version,
