@@ -29,5 +29,11 @@ class Server:
         self._answering = Answering(router, counts, Admission(counts))
         self._runner = asyncio.Runner()
 
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.close()
+
     def ask(self, form: Form, data: bytes) -> Outcome:
         return self._runner.run(self._answering.outcome(form, data, Context()))

@@ -24,7 +24,7 @@ from tiny_world import (
     make_ranker,
 )
 
-from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
+from swrec_prod.errors import NotFoundError, RequestError, ServerError
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.serving.callers.rows import compare, requests_from_table, score_table
 from swrec_prod.serving.client import Client, make_request
@@ -41,8 +41,9 @@ def client(tiny_server) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def service(tiny_repo) -> Server:
-    return Server(Router.load(tiny_repo))
+def service(tiny_repo) -> Iterator[Server]:
+    with Server(Router.load(tiny_repo)) as opened:
+        yield opened
 
 
 # Scores
