@@ -320,7 +320,8 @@ def score(
     """
     from swrec_prod.serving.callers.rows import score_folder
 
-    summary = score_folder(data, target, model=model, features=tuple(feature or ()), limit=rows, expect=expect, out=out)
+    chosen, say = tuple(feature or ()), partial(typer.echo, err=True)
+    summary = score_folder(data, target, model=model, features=chosen, limit=rows, expect=expect, out=out, say=say)
     if as_json:
         _print_json(summary)
     else:

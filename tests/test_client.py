@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import textwrap
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from swrec_prod.errors import (
     ServerError,
     UnavailableError,
 )
-from swrec_prod.serving.client import AsyncClient, Client, Retries, ScoredItems, Tls
+from swrec_prod.serving.client import AsyncClient, Client, Retries, ScoredItems, Tls, aio, sync
 from swrec_prod.serving.client.channels import Lines
 from swrec_prod.serving.client.retry import FULL_CHANCES, Attempts, Budget, Failure
 from swrec_prod.serving.protocol import ranking_pb2
@@ -387,3 +388,17 @@ def test_both_clients_and_parts_score_alike(tiny_server):
 def test_a_version_may_be_a_number(version, tiny_server):
     question = {"scenario": "home", "user": USER, "items": ITEMS, "model": "mscan", "timeout": 30}
     assert ask("sync", tiny_server, version=version, **question).version == "2"
+
+
+@pytest.mark.parametrize(("module", "kind"), [(sync, "sync"), (aio, "aio")])
+def test_the_examples_run(module, kind):
+    lines = [line for line in module.__doc__.splitlines() if line.startswith("    ") or not line]
+    code = textwrap.dedent("\n".join(lines))
+    with serving({"Score": scores}) as asked:
+        code = code.replace("127.0.0.1:8500", asked.target)
+        found: dict = {}
+        if kind == "aio":
+            body = textwrap.indent(code, "  ")
+            code = f"import asyncio\nasync def f():\n{body}\n  return scored\nscored = asyncio.run(f())"
+        exec(code, found)
+    assert found["scored"].score[:, 0].tolist() == [1, 2, 3] and found.get("best", 2) == 2
