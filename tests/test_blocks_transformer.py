@@ -84,8 +84,8 @@ def of_one_row(block: BehaviourTransformer, history_Nd: Tensor, scenarios: list[
         b = layer(b)
     k, v = block.key_value(block.norm(b[0])).split(width, 1)
     q = block.query.first(target) + block.query.scenario.net(block.query.scenario.weight[s])
-    each = width // block.heads
-    parts = [slice(h * each, (h + 1) * each) for h in range(block.heads)]
+    each = width // block.in_heads[0]
+    parts = [slice(h * each, (h + 1) * each) for h in range(block.in_heads[0])]
     return torch.cat([(k[:, at] @ q[at] / each**0.5).softmax(0) @ v[:, at] for at in parts])
 
 

@@ -303,9 +303,9 @@ def test_a_request_cannot_ask_for_boundless_memory(service, monkeypatch):
     request = make_request("home", user, {"item_id": [1] * 1000, "tags": [[]] * 1000, "price": [1.0] * 1000})
     encoder = service.router.predictor("mscan", "").encoder
     assert len(encoder.encode(call_of(request), 0).user.behaviour_scenario) == MAX_LENGTH  # once, and cut
-    monkeypatch.setattr("swrec_prod.serving.scoring.features.MAX_VALUES", 2 * 1000 * MAX_LENGTH - 1)
+    monkeypatch.setattr("swrec_prod.serving.scoring.features.MAX_VALUES", 1000 * (3 + MAX_LENGTH) - 1)
     with pytest.raises(
-        RequestError, match=r"user: 12 values in bags and sequences times 1000 candidates, allowed are 11999"
+        RequestError, match=r"user: 9 ids times 1000 candidates, allowed are 8999; send fewer candidates a request"
     ):
         encoder.encode(call_of(request), 0)
 

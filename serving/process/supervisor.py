@@ -46,7 +46,7 @@ def serve(options: Options) -> None:
 
 
 class Child:
-    """A generation, seen from the supervisor. counts: a file in memory, which the generation makes as large as needed."""
+    """A generation, seen from the supervisor. counts: a file in memory, as large as the generation makes it."""
 
     def __init__(self, options: Options) -> None:
         self.link, theirs = pair()
@@ -147,17 +147,18 @@ class Supervisor:
         raise getattr(errors, error, OSError)(message)
 
     def _on_signal(self, number: int) -> None:
-        """The first signal drains; where there is nothing to drain yet, and at the second one, it ends at once."""
-        if self._stopping or not self._ready:
-            self._stopping = True
-            self._child.process.kill()
-            if number == signal.SIGINT and not self._ready:
+        """The first signal drains; the second one, or one that comes before there is what to drain, ends at once."""
+        if not self._ready:
+            self._child.process.kill()  # it is loading, and hears nothing
+            if number == signal.SIGINT:
                 raise KeyboardInterrupt
-            return
+        elif self._stopping:
+            self._put("gone")
+        else:
+            notice = self.options.notice if number == signal.SIGTERM else 0.0
+            self._child.link.send("drain", notice=notice, grace=self.options.grace)
+            asyncio.get_running_loop().call_later(notice + self.options.grace + SPARE, self._put, "gone")
         self._stopping = True
-        notice = self.options.notice if number == signal.SIGTERM else 0.0
-        self._child.link.send("drain", notice=notice, grace=self.options.grace)
-        asyncio.get_running_loop().call_later(notice + self.options.grace + SPARE, self._child.process.kill)
 
     def _announce(self) -> None:
         self._ready = True

@@ -15,10 +15,10 @@ from swrec_prod.serving.scoring.columns import ITEMS, Slot, lengths_name
 
 
 class ColumnReader:
-    """The raw values of one column. name, slot: its own; limits: what it may hold."""
+    """The raw values of one column. name, slot: its own; part: of the request; limits: what it may hold."""
 
     def __init__(self, name: str, slot: Slot, limits: Limits) -> None:
-        self.name, self._slot, self._limits = name, slot, limits
+        self.name, self.part, self._slot, self._limits = name, slot.part, slot, limits
         self.where = f"{slot.part}: feature {name!r}"
 
     def rows(self, column: Column) -> int:
@@ -27,7 +27,7 @@ class ColumnReader:
             return len(column.lengths)
         if self._slot.shape == "one":
             return len(column.values)
-        if self._slot.part == ITEMS:
+        if self.part == ITEMS:
             if len(column.values):
                 raise RequestError(f"{self.where} holds several values a row and needs lengths, one a candidate")
             return 0
@@ -79,10 +79,8 @@ class ColumnReader:
                 raise RequestError(f"{self.where} is dense and {wrong}")
             return np.zeros(0)
         if values.dtype == FLOATS and not (finite := np.isfinite(values)).all():
-            bad = values[~finite][0]
-            raise RequestError(
-                f"{self.where} has the value {bad}; a dense value is finite, and left out (lengths 0) where it is unknown"
-            )
+            rule = "a dense value is finite, and left out (lengths 0) where it is unknown"
+            raise RequestError(f"{self.where} has the value {values[~finite][0]}; {rule}")
         return values
 
     def whole(self, column: Column) -> Any:
@@ -127,7 +125,7 @@ class ColumnReader:
         if isinstance(each, list) and not each:
             each = np.zeros(0, np.int64)
         if isinstance(each, list) or each.dtype != INTS or each.min(initial=0) < 0:
-            raise RequestError(f"{self._slot.part}: feature {name!r} holds counts, whole numbers >= 0")
+            raise RequestError(f"{self.part}: feature {name!r} holds counts, whole numbers >= 0")
         most = int(each.max(initial=0))
         if most > total or int(each.sum()) != total:
             raise RequestError(f"{self.where} has {total} values, but {name} counts {sum(each.tolist())}")
@@ -141,10 +139,12 @@ class ColumnReader:
 
     def _offsets(self, column: Column, total: int) -> np.ndarray:
         """Which values are those of a row: int64 [B + 1]; all of them are a user's one row's where that is not said."""
-        if column.lengths is None:
-            self.rows(column)
-            return np.array([0, total] if self._slot.part != ITEMS else [0], np.int64)
-        return _cumulated(self._lengths(column.lengths, total))
+        lengths = column.lengths
+        if lengths is None:
+            return np.array([0, total][: self.rows(column) + 1], np.int64)
+        if len(lengths) == 1 and lengths[0] == total:
+            return np.array([0, total], np.int64)
+        return _cumulated(self._lengths(lengths, total))
 
     def _lengths(self, lengths: np.ndarray, total: int) -> np.ndarray:
         """`lengths` as int64. Raises RequestError where they do not fit the number of values."""

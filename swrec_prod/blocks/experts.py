@@ -110,6 +110,7 @@ class ScenarioExperts(nn.Module):
         linear = GroupedLinear if own_weights == "full" else RankOneLinear
         first = _ScenarioLayer(num_scenarios, 1, num_experts, d_in, widths[0], norm, dropout, linear)
         later = itertools.pairwise(widths)
+        self.num_experts = num_experts
         self.layers = nn.ModuleList(
             [
                 first,
@@ -122,10 +123,11 @@ class ScenarioExperts(nn.Module):
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:
         """[B, M, H]"""
-        x_BMI = x_BI.unsqueeze(1)
+        inputs, y_BMH = [x_BI], x_BI.unsqueeze(1)
         for layer in self.layers:
-            x_BMI = layer(x_BMI, route)
-        return x_BMI
+            y_BMH = layer(inputs, route)
+            inputs = [y_BMH[:, j] for j in range(self.num_experts)]
+        return y_BMH
 
 
 class _ParallelLayer(nn.Module):
@@ -158,7 +160,7 @@ class _EachLayerNorm(nn.Module):
 
 
 class _ScenarioLayer(nn.Module):
-    """One layer of ScenarioExperts: [B, M, I], or [B, 1, I] that all of a scenario's experts share -> [B, M, H]."""
+    """One layer of ScenarioExperts: the [B, I] of each expert, or one that all of a scenario's share -> [B, M, H]."""
 
     def __init__(
         self,
@@ -178,8 +180,8 @@ class _ScenarioLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.num_experts = num_experts
 
-    def forward(self, x_BMI: Tensor, route: Route) -> Tensor:
-        pieces = [linear(x_BMI[:, j], route) for j, linear in enumerate(self.linears)]
+    def forward(self, inputs: list[Tensor], route: Route) -> Tensor:
+        pieces = [linear(inputs[j], route) for j, linear in enumerate(self.linears)]
         y_BF = torch.cat(pieces, 1)
         if self.norm is not None:
             y_BF = self.norm(y_BF, route)

@@ -41,7 +41,7 @@ class ScenarioWeights(nn.Module):
 
     def forward(self, x_BD: Tensor, route: Route) -> list[Tensor]:
         """[S, *shape] for each shape. x is not read."""
-        return _cut(self.net(self.weight), self.sizes, self.shapes)
+        return cut(self.net(self.weight), self.sizes, self.shapes)
 
     @torch.no_grad()
     def folded(self) -> nn.Module:
@@ -59,7 +59,7 @@ class InstanceWeights(nn.Module):
 
     def forward(self, x_BD: Tensor, route: Route) -> list[Tensor]:
         """[B, *shape] for each shape."""
-        return _cut(self.net(x_BD), self.sizes, self.shapes)
+        return cut(self.net(x_BD), self.sizes, self.shapes)
 
 
 class UserWeights(nn.Module):
@@ -95,7 +95,7 @@ class _GeneratedTable(nn.Module):
 
     def forward(self, x_BD: Tensor, route: Route) -> list[Tensor]:
         """[1, *shape] for each shape."""
-        return _cut(self.table.index_select(0, route.scenario_B), self.sizes, self.shapes)
+        return cut(self.table.index_select(0, route.scenario_B), self.sizes, self.shapes)
 
 
 def generator(d_in: int, hidden: int, starts: Sequence[Tensor], std: float, slope: float) -> nn.Sequential:
@@ -214,7 +214,7 @@ class MetaAttention(nn.Module):
         return self.v(h_BTEq).squeeze(3).softmax(2)
 
 
-def _cut(flat_GF: Tensor, sizes: list[int], shapes: list[list[int]]) -> list[Tensor]:
+def cut(flat_GF: Tensor, sizes: list[int], shapes: list[list[int]]) -> list[Tensor]:
     """[G, all sizes] -> [G, *shape] for each shape."""
     if len(shapes) == 1:  # no split: its backward would be a copy
         return [flat_GF.unflatten(1, shapes[0])]

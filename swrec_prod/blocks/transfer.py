@@ -145,10 +145,10 @@ class CrossExperts(nn.Module):
 
     def folded(self) -> nn.Module:
         """For a batch of one scenario: M + 1 plain networks."""
-        return _OneSource(copy.deepcopy(self.filter), fold_blocks(self.experts))
+        return OneSource(copy.deepcopy(self.filter), fold_blocks(self.experts))
 
 
-class _OneSource(nn.Module):
+class OneSource(nn.Module):
     """CrossExperts for a batch of one scenario; target: [1, M]."""
 
     def __init__(self, transfer: TransferFilter, experts: nn.Module) -> None:
@@ -156,6 +156,7 @@ class _OneSource(nn.Module):
         self.filter, self.experts = transfer, experts
 
     def forward(self, x_BD: Tensor, target_BM: Tensor, route: Route) -> tuple[Tensor, Tensor]:
+        """h [B, H] and u [B, M, H]"""
         h_B1H = self.experts(x_BD, route)
         visited = [h_B1H[:, :0]]
         for j in range(target_BM.shape[1]):

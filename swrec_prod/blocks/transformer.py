@@ -100,7 +100,7 @@ class BehaviourTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.query = ConditionedMLP(num_scenarios, scenario_dim, d_in, (), width)
         self.key_value = nn.Linear(width, 2 * width)
-        self.heads = heads
+        self.in_heads, self.two_in_heads = [heads, width // heads], [2, heads, width // heads]
 
     def forward(self, inputs: Inputs) -> Tensor:
         """v: [B, d]"""
@@ -121,22 +121,20 @@ class BehaviourTransformer(nn.Module):
 
     def aggregate(self, b_UNd: Tensor, mask_UN: Tensor, target_BI: Tensor, route: Route) -> Tensor:
         """Multi-head attention of one query a row: [B, d]"""
-        users, length, width = b_UNd.shape
-        rows, each = target_BI.shape[0], width // self.heads
-        q_BHh = self.query(target_BI, route).view(rows, self.heads, each)
-        pairs = self.key_value(b_UNd).view(users, length, 2, self.heads, each).permute(2, 0, 3, 1, 4)
-        k_UHNh, v_UHNh = pairs.unbind(0)
-        if users != rows:
-            return mixed_of_one(q_BHh, k_UHNh[0], v_UHNh[0], mask_UN)
-        logit = (k_UHNh @ q_BHh.unsqueeze(3)).squeeze(3) / each**0.5
-        a = masked_softmax(logit, mask_UN.unsqueeze(1))
-        return (a.unsqueeze(2) @ v_UHNh).reshape(rows, width)
+        q_BHh = self.query(target_BI, route).unflatten(1, self.in_heads)
+        k_UHNh, v_UHNh = self.key_value(b_UNd).unflatten(2, self.two_in_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return attention(q_BHh, k_UHNh, v_UHNh, mask_UN)
 
 
-def mixed_of_one(q_BHh: Tensor, k_HNh: Tensor, v_HNh: Tensor, mask_1N: Tensor) -> Tensor:
-    """Multi-head attention of all rows to the behaviours of one user, a product a head: [B, H h]"""
-    logit_HBN = q_BHh.transpose(0, 1) @ k_HNh.transpose(1, 2) / k_HNh.shape[2] ** 0.5
-    return (masked_softmax(logit_HBN, mask_1N) @ v_HNh).transpose(0, 1).flatten(1)
+def attention(q_BHh: Tensor, k_UHNh: Tensor, v_UHNh: Tensor, mask_UN: Tensor) -> Tensor:
+    """One query a row in each head: [B, H h]. To the behaviours of one user it is a product a head."""
+    scale = q_BHh.shape[2] ** 0.5
+    if k_UHNh.shape[0] != q_BHh.shape[0]:
+        logit_HBN = q_BHh.transpose(0, 1) @ k_UHNh[0].transpose(1, 2) / scale
+        return (masked_softmax(logit_HBN, mask_UN) @ v_UHNh[0]).transpose(0, 1).flatten(1)
+    logit_BHN = (k_UHNh @ q_BHh.unsqueeze(3)).squeeze(3) / scale
+    a_BHN = masked_softmax(logit_BHN, mask_UN.unsqueeze(1))
+    return (a_BHN.unsqueeze(2) @ v_UHNh).reshape(q_BHh.shape[0], -1)
 
 
 class Backbone(nn.Module):

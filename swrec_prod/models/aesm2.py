@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
@@ -93,7 +92,7 @@ class AESM2(ScenarioModel):
     def forward_with_losses(self, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits [B, T]; the losses "specific" and "shared", weighted."""
         h_BH = inputs.x_BD
-        specific = shared = torch.zeros([], device=h_BH.device)
+        specific = shared = h_BH.new_zeros([])
         for layer in self.layers:
             h_BH, of_specific, of_shared = layer(h_BH, inputs.route)
             specific, shared = specific + of_specific, shared + of_shared

@@ -79,7 +79,7 @@ class M2M(ScenarioModel):
         self.attention = MetaAttention(dims.num_tasks, m, attention_layers, self.act, self.of_rows)
         self.head = MLP(m, head, dropout=dropout)
         self.out = nn.Linear(self.head.d_out, dims.num_tasks)
-        self.shape, self.split = [experts, m], 2 * attention_layers
+        self.shape, self.split, self.end = [experts, m], 2 * attention_layers, len(starts)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits [B, T]."""
@@ -87,7 +87,7 @@ class M2M(ScenarioModel):
         meta = self.meta(inputs.x_BD, route)
         e_BEm = self.act(self.experts(self.backbone(inputs))).unflatten(1, self.shape)
         l_BTm = self.attention(e_BEm, meta[: self.split], route)
-        for at in range(self.split, len(meta), 2):
+        for at in range(self.split, self.end, 2):
             l_BTm = self.act(generated_linear(l_BTm, meta[at], meta[at + 1], route, self.of_rows) + l_BTm)
         z_BTT = self.out(self.head(l_BTm.flatten(0, 1))).unflatten(0, l_BTm.shape[:2])
         return z_BTT.diagonal(dim1=1, dim2=2)
