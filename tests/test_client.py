@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import textwrap
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import grpc
 import numpy as np
@@ -118,6 +120,12 @@ def test_a_call_has_one_deadline_for_all_its_attempts(kind):
         score(kind, asked.target, timeout=0.5)
     first, second = asked.left
     assert second <= first - 0.1 and first <= 0.5
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "5", True, math.inf, math.nan, Fraction(10**400), 1e300, None])
+def test_a_timeout_is_seconds(timeout):
+    with Client("127.0.0.1:9") as client, pytest.raises(RequestError if timeout is not None else UnavailableError):
+        client.score("home", {}, {}, timeout=timeout)
 
 
 @pytest.mark.parametrize("kind", KINDS)

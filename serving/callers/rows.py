@@ -176,7 +176,7 @@ def _write(table: pa.Table, out: Path) -> None:
 def schema_of(folder: Path, features: Sequence[str]) -> FeatureSchema:
     """The schema of a prepared folder. features: those that a model was trained on; none: all."""
     schema = FeatureSchema.load(folder / "schema.yaml")
-    return schema.select(features) if features else schema
+    return schema.select(tuple(features)) if features else schema
 
 
 def read_rows(path: Path, origin: str) -> pa.Table:
