@@ -16,7 +16,7 @@ from typing import NamedTuple
 import grpc
 import pytest
 from runs import wait_for
-from tiny_world import ITEMS, SCENARIOS, USER, launch
+from tiny_world import SCENARIOS, USER, launch
 
 from swrec_prod.serving.client import make_request
 from swrec_prod.serving.protocol import wire
