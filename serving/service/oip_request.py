@@ -34,7 +34,7 @@ from swrec_prod.serving.protocol.call import Column, ScoreCall
 from swrec_prod.serving.protocol.inference import ModelInferRequest
 from swrec_prod.serving.protocol.tensors import Values, raw_values, typed_values
 from swrec_prod.serving.protocol.wire import INTS, LENGTHS
-from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.columns import USER, Slot
 from swrec_prod.serving.scoring.predictor import Predictor
 
@@ -60,23 +60,27 @@ class InferCall(ScoreCall):
     outputs: tuple[str, ...] = ()
 
 
-def read(data: bytes, router: Router) -> InferCall:
-    """The call of a serialised ModelInferRequest. Raises RequestError, NotFoundError for a model that is not served."""
+def read(data: bytes, router: Router) -> tuple[InferCall, Routed]:
+    """The call of a serialised ModelInferRequest, and who scores it.
+
+    Raises RequestError, NotFoundError for a model, version or scenario that is not served.
+    """
     try:
         request = ModelInferRequest.FromString(data)
     except DecodeError:
         raise RequestError(f"the {len(data)} bytes are no inference.ModelInferRequest") from None
-    predictor = router.predictor(request.model_name, request.model_version)
     given = parameters(request.parameters) if request.parameters else {}
-    call = InferCall(request.model_name, request.model_version, given.get("scenario") or _only_scenario(predictor))
-    call.id, call.outputs = request.id, _outputs(request, predictor) if request.outputs else ()
-    call.request_id, call.unit = given.get("request_id", request.id), given.get("unit", "")
-    if "debias_strength" in given:
-        call.debias_strength = float(given["debias_strength"])
-    if given.get("timeout"):
-        call.timeout = given["timeout"] * MICRO
-    _add_columns(call, _tensors(request), predictor)
-    return call
+    scenario = given.get("scenario")
+    if scenario is None:
+        scenario = _only_scenario(router.predictor(request.model_name, request.model_version))
+    call = InferCall(request.model_name, request.model_version, scenario)
+    call.id, call.request_id, call.unit = request.id, given.get("request_id", request.id), given.get("unit", "")
+    call.debias_strength = float(given["debias_strength"]) if "debias_strength" in given else None
+    call.timeout = given["timeout"] * MICRO if given.get("timeout") else None
+    routed = router.route(call)
+    call.outputs = _outputs(request, routed.predictor) if request.outputs else ()
+    _add_columns(call, _tensors(request), routed.predictor)
+    return call, routed
 
 
 def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
