@@ -140,9 +140,12 @@ class Schedule:
         self._rest_all()
         return Taken(None, late)
 
-    def done(self, job: Job, now: float) -> None:
-        """A job that was taken is over. Where it had waited, the time since the one before tells the pace."""
-        if job.entered < self._ended:
+    def done(self, job: Job, now: float, tells: bool = True) -> None:
+        """A job that was taken is over. Where it had waited, the time since the one before tells the pace.
+
+        tells: whether it did what its cost was estimated for.
+        """
+        if tells and job.entered < self._ended:
             seen = 1e3 * (now - self._ended) / job.cost
             seen = min(max(seen, self.pace / 2), 2 * self.pace)  # one that was held up tells little
             pace = self.pace + PACE_WEIGHT * (seen - self.pace)
