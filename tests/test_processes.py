@@ -28,9 +28,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from runs import wait_for
 from tiny_world import ITEMS, SCHEMA, USER, launch, prepare, publish
 
-from swrec_prod.errors import ConfigError, NotFoundError, PackageError
+from swrec_prod.errors import ConfigError, PackageError
 from swrec_prod.schema import Feature
-from swrec_prod.serving.client import Client
 from swrec_prod.serving.client.sync import make_request
 from swrec_prod.serving.process.address import reserved
 from swrec_prod.serving.process.options import Options
@@ -164,22 +163,6 @@ def test_two_workers_answer_on_one_port_and_their_counts_are_added_up(pair: Serv
     assert pair.metric("scorer_workers") == 2
 
 
-def test_refusals_and_unknown_ids_are_counted(pair: Server):
-    def unknown_items() -> float:
-        return pair.metric("scorer_oov_ids_total", model="shared_bottom", version="1", feature="item_id")
-
-    def refused() -> float:
-        return pair.metric("scorer_requests_total", scenario="", model="", version="", code="NOT_FOUND")
-
-    before = unknown_items(), refused()
-    with Client(pair.target, timeout=PATIENCE) as client:
-        client.score("home", USER, {**ITEMS, "item_id": [4, 10**6]}, model="shared_bottom")
-        with pytest.raises(NotFoundError):
-            client.score("nowhere", USER, ITEMS, model="shared_bottom")
-    assert refused() - before[1] == 1
-    until(lambda: unknown_items() - before[0] == 1, "unknown ids are counted, once a second")
-
-
 def test_more_calls_than_anybody_expects_on_one_connection_are_answered(pair: Server):
     async def ask(calls: int) -> list[bytes]:
         async with grpc.aio.insecure_channel(pair.target) as one:
@@ -238,6 +221,18 @@ def test_without_its_supervisor_nothing_is_left(tiny_repo, tmp_path):
         all_of_them = [generation, *server.workers()]
         server.process.kill()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in all_of_them), "all processes end")
+
+
+def test_only_workers_have_grpc_and_the_supervisor_has_no_torch(pair: Server):
+    [generation] = children(pair.process.pid)
+    worker = pair.workers()[0]
+    assert [has(pid, "libtorch") for pid in (pair.process.pid, generation, worker)] == [False, True, True]
+    assert [has(pid, "cygrpc") for pid in (pair.process.pid, generation, worker)] == [False, False, True]
+
+
+def has(pid: int, library: str) -> bool:
+    """Whether the library is in the process's memory."""
+    return library in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_packages_are_in_memory_once(tmp_path):

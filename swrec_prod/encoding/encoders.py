@@ -136,7 +136,9 @@ class Encoders:
             if self.schema.scenario.unseen == "error":
                 value = values[int(np.argmax(unseen))]
                 value = value.as_py() if isinstance(value, pa.Scalar) else value
-                raise DataError(f"scenario {shown(value)} is unknown; {nearest(str(value), self.schema.scenario.values)}")
+                raise DataError(
+                    f"scenario {shown(value)} is unknown; {nearest(str(value), self.schema.scenario.values)}"
+                )
             index[unseen] = len(self.schema.scenario.values)
         return index
 
