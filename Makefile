@@ -1,6 +1,6 @@
 # `make` lists the targets. Each one that needs packages sets them up first (.venv, in a moment when nothing changed).
 #   PYTHON=python3.12   another Python 3.11 or 3.12      FLAVOUR=gpu   CUDA packages instead of CPU ones; kept from then on
-#   WORKERS=4           processes that run tests (2)
+#   WORKERS=4           processes that run tests (2)      MINUTES=60  how long `make soak` and `make fuzz` take
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
@@ -8,12 +8,13 @@ FLAVOUR ?=
 WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python -m
+TRITON := .venv-triton
 
 # OpenMP threads that spin while they wait make a step many times slower on a busy machine.
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster demo test test-quick lint docs docs-serve bench bench-data bench-train bench-models results proto lock wheel clean
+.PHONY: help setup cluster triton demo test test-quick lint docs docs-serve bench bench-data bench-train bench-models bench-serving fuzz soak results proto lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,10 +28,16 @@ cluster: setup ## PySpark, for `swrec prepare --engine cluster` and its tests; n
 		echo "set-up: PySpark (450 MB)" && $(RUN) pip install --quiet --disable-pip-version-check --no-deps -r requirements/cluster.txt \
 		&& cp requirements/cluster.txt $(VENV)/.cluster.stamp; }
 
+triton: setup ## .venv-triton: the compiler of our .proto files, and Triton's client for the tests of its protocol
+	@cmp -s requirements/triton.txt $(TRITON)/.triton.stamp || { \
+		echo "set-up: $(TRITON)" && $(RUN) venv --clear $(TRITON) \
+		&& $(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/triton.txt \
+		&& cp requirements/triton.txt $(TRITON)/.triton.stamp; }
+
 demo: setup ## one way through on real data: prepare, train, evaluate, export, serve, score
 	@$(RUN) swrec_prod.launch.demo
 
-test: setup cluster ## all tests
+test: setup cluster triton ## all tests
 	@$(RUN) pytest -n $(WORKERS)
 
 test-quick: setup ## the tests that start no process, prepare no data and need no Java
@@ -48,7 +55,7 @@ docs: setup ## build/site: all documents with reference pages made from the sour
 docs-serve: setup ## the same on http://127.0.0.1:8000, made again when a file changes; the tutorial is not run
 	@NO_MKDOCS_2_WARNING=1 SWREC_TUTORIAL=skip $(RUN) mkdocs serve
 
-bench: bench-data bench-train bench-models ## all benchmarks
+bench: bench-data bench-train bench-models bench-serving ## all benchmarks
 
 bench-data: setup ## speed and memory of simulate, prepare and the reader
 	@$(RUN) benchmarks.data
@@ -59,11 +66,21 @@ bench-train: setup ## training speed against plain references, measured in the s
 bench-models: setup ## what a row costs with 3, 30, 100 and 355 scenarios, for every model
 	@$(RUN) benchmarks.models
 
+bench-serving: setup ## the server under load and overload, against its own no-op method and its own forwards
+	@$(RUN) benchmarks.serving
+
+soak: setup ## the server under load with cancelled and hasty calls for MINUTES (30): throughput, memory, files
+	@$(RUN) benchmarks.soak --minutes $(or $(MINUTES),30)
+
+fuzz: setup ## malformed messages, others each time, in each protocol and with sockets and without for MINUTES (10) each
+	@FUZZ_MINUTES=$(or $(MINUTES),10) $(RUN) pytest tests/test_fuzz_serving.py -k malformed_messages
+
 results: setup ## every model on every protocol of configs/results.yaml (hours; goes on where it stopped), then docs/results.md
 	@$(RUN) benchmarks.results
 
-proto: setup ## serving/protocol/ranking_pb2*.py from serving/protocol/ranking.proto
-	@$(RUN) grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. swrec_prod/serving/protocol/ranking.proto
+proto: triton ## serving/protocol/ranking_pb2*.py from ranking.proto, and inference.binpb from inference.proto
+	@$(TRITON)/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. swrec_prod/serving/protocol/ranking.proto
+	@$(TRITON)/bin/python -m grpc_tools.protoc -I . --descriptor_set_out=swrec_prod/serving/protocol/inference.binpb swrec_prod/serving/protocol/inference.proto
 
 lock: setup ## requirements/shared.txt from pyproject.toml; versions stay unless UPGRADE=1
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --extra dev --extra docs --extra gpu $(if $(UPGRADE),--upgrade) \
@@ -76,4 +93,4 @@ wheel: setup ## dist/swrec_prod-VERSION-py3-none-any.whl, to install elsewhere
 	@rm -rf build/lib build/bdist.* *.egg-info
 
 clean: ## remove what can be made again: environment, caches, build/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRITON) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,7 @@
 130 Ctrl-C, 1 a bug.
 
 Stages are imported inside the commands: `swrec --help` is quick, works where torch does not, and OpenMP's settings are
-in place before torch is loaded. For the same reason this module may start the server, which ranks above it.
+in place before torch is loaded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
+from swrec_prod.cli_serving import health, loadtest, score, serve
+from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
 
 app = typer.Typer(
@@ -270,64 +271,8 @@ def export(
     export_package(ranker, config, catalog, to, quantize or config.export.quantize, metrics, typer.echo)  # type: ignore[arg-type]
 
 
-@app.command()
-def serve(
-    models: Annotated[Path, typer.Option(help="REPO: the folder of packages, REPO/NAME/VERSION.")],
-    only: Annotated[
-        list[str] | None, typer.Option(help="NAME or NAME/VERSION to serve; default: the latest of every name.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8500,
-    port_file: Annotated[Path | None, typer.Option(help="File to write the port to, once serving.")] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow an address that other machines reach, without TLS.")
-    ] = False,
-    threads: Annotated[int, typer.Option(help="Threads of one forward.")] = 1,
-) -> None:
-    """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C.
-
-    Example: `swrec serve --models build/models --port 8500`
-    """
-    from swrec_prod.serving.process.server import Options
-    from swrec_prod.serving.process.server import serve as run
-
-    run(Options(models, port, host, chosen=tuple(only or ()), threads=threads, insecure=insecure, port_file=port_file))
-
-
-@app.command()
-def score(
-    data: Annotated[Path, typer.Argument(help="A prepared folder; its requests.parquet holds raw held-out rows.")],
-    target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
-    model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
-    feature: Annotated[
-        list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")
-    ] = None,
-    rows: Annotated[
-        int, typer.Option(help="About how many rows to send, in whole requests and evenly over scenarios; 0: all.")
-    ] = 0,
-    expect: Annotated[
-        Path | None, typer.Option(help="Predictions file; its rows are sent, and the answers compared with it.")
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest difference to --expect that is accepted.")] = 1e-5,
-    out: Annotated[Path | None, typer.Option(help="Parquet file for the answers.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Send raw held-out rows to a server, as requests of one user in one scenario;
-    optionally hold the answers to a prediction.
-
-    Example: `swrec score build/data/movielens_1m_genre --expect build/runs/mscan/predictions.parquet`
-    """
-    from swrec_prod.serving.callers.rows import score_folder
-
-    summary = score_folder(data, target, model=model, features=tuple(feature or ()), limit=rows, expect=expect, out=out)
-    if as_json:
-        _print_json(summary)
-    else:
-        for name, value in summary.items():
-            typer.echo(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}")
-    if summary.get("max_abs_diff", 0.0) > tolerance:
-        difference = f"by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}"
-        raise DataError(f"served scores differ from {expect} {difference}")
+for command in (serve, health, score, loadtest):
+    app.command()(command)
 
 
 @app.command()

@@ -66,7 +66,14 @@ class NotFoundError(RequestError):
 
 
 class CallerError(RequestError):
-    """A caller is not known to the server, or may not do what it asks for."""
+    """A caller is not known to the server, or may not do what it asks for.
+
+    is_known: whether it is known: gRPC PERMISSION_DENIED instead of UNAUTHENTICATED.
+    """
+
+    def __init__(self, message: str, is_known: bool = False) -> None:
+        super().__init__(message)
+        self.is_known = is_known
 
 
 class ServerError(SwrecError):

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -34,7 +35,7 @@ from swrec_prod.serving.process.server import start
 from swrec_prod.serving.process.supervisor import serve
 from swrec_prod.serving.protocol import ranking_pb2, wire
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.scoring.predictor import Predictor, Scored
+from swrec_prod.serving.scoring.predictor import Scored
 
 # Faults of our own
 
@@ -42,7 +43,8 @@ from swrec_prod.serving.scoring.predictor import Predictor, Scored
 class Broken:
     """Stands where a predictor stands, and fails as told."""
 
-    name, version, tasks, quick = "broken", "1", ("click",), True
+    name, version, tasks, quick, scenarios = "broken", "1", ("click",), True, ("x",)
+    manifest = SimpleNamespace(row_0={})
 
     def __init__(self, outcome) -> None:
         self.outcome = outcome
@@ -55,6 +57,9 @@ class Broken:
 
     def strength(self, call, scenario):
         return 0.0
+
+    def milliseconds(self, rows):
+        return 0.1
 
     def score(self, call, scenario, strength):
         if isinstance(self.outcome, Exception):
@@ -91,11 +96,12 @@ def test_faults_of_the_server_tell_nothing_but_an_id(outcome, caplog):
 class Blocked(Broken):
     """A forward that takes until `released`."""
 
-    quick = False
-
     def __init__(self, outcome) -> None:
         super().__init__(outcome)
         self.entered, self.released = threading.Event(), threading.Event()
+
+    def milliseconds(self, rows):
+        return 100.0
 
     def score(self, call, scenario, strength):
         self.entered.set()
@@ -124,19 +130,15 @@ def test_health_is_told_while_a_long_forward_runs():
     assert ranking_pb2.ScoreResponse.FromString(data).score == [1.0]
 
 
-def test_a_predictor_is_quick_when_its_largest_forward_is(tiny_repo, monkeypatch):
-    for bound, quick in ((1e3, True), (0.0, False)):
-        monkeypatch.setattr("swrec_prod.serving.scoring.predictor.QUICK", bound)
-        assert Predictor.load(tiny_repo / "mscan" / "1").quick is quick
-
-
 # The process
+
+SERVICES = ("swrec.v1.Ranking", "inference.GRPCInferenceService")
 
 
 def test_health_by_the_stock_client(tiny_server):
     with grpc.insecure_channel(tiny_server) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        for service in ("", "swrec.v1.Ranking", "model/mscan", "model/shared_bottom"):
+        for service in ("", *SERVICES, "model/mscan", "model/shared_bottom"):
             reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
         with pytest.raises(grpc.RpcError) as failure:
@@ -145,15 +147,16 @@ def test_health_by_the_stock_client(tiny_server):
 
 
 def test_reflection_by_the_stock_client(tiny_server):
+    services = {"swrec.v1.Ranking": b"ScoreRequest", "inference.GRPCInferenceService": b"ModelInferRequest"}
+    asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    asked += [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in services]
     with grpc.insecure_channel(tiny_server) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        asked = [
-            reflection_pb2.ServerReflectionRequest(list_services=""),
-            reflection_pb2.ServerReflectionRequest(file_containing_symbol="swrec.v1.Ranking"),
-        ]
-        listed, described = stub.ServerReflectionInfo(iter(asked), timeout=30)
-    assert {"swrec.v1.Ranking", "grpc.health.v1.Health"} <= {s.name for s in listed.list_services_response.service}
-    assert b"ScoreRequest" in described.file_descriptor_response.file_descriptor_proto[0]
+        listed, *described = stub.ServerReflectionInfo(iter(asked), timeout=30)
+    names = {service.name for service in listed.list_services_response.service}
+    assert {*services, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"} <= names
+    for message, description in zip(services.values(), described, strict=True):
+        assert message in description.file_descriptor_response.file_descriptor_proto[0]
 
 
 @pytest.mark.process
@@ -181,24 +184,12 @@ def test_sigterm_says_not_serving_then_ends_well(tiny_repo, tmp_path):
 @pytest.mark.process
 def test_serving_needs_no_torchrec():
     code = (
-        "import swrec_prod.serving.process.server, sys; "
+        "import swrec_prod.serving.process.worker, swrec_prod.serving.process.generation, sys; "
         "print('torchrec' in sys.modules, 'swrec_prod.ranker' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert ran.stdout.split() == ["False", "False"]
-
-
-def test_a_taken_port_is_an_error():
-    async def twice() -> None:
-        server, _, port = await start(Router({}), Options(Path(), port=0))
-        try:
-            await start(Router({}), Options(Path(), port=port))
-        finally:
-            await server.stop(None)
-
-    with pytest.raises(ConfigError, match=r"cannot listen on 127.0.0.1:\d+; is the port taken\?"):
-        asyncio.run(twice())
 
 
 def test_an_open_address_must_be_meant(tiny_repo):
@@ -269,14 +260,18 @@ def test_the_wire_twins_are_the_public_messages_byte_for_byte(ints, floats, leng
 
 @pytest.mark.process
 def test_generated_files_are_current(tmp_path):
-    pytest.importorskip("grpc_tools")
     root = Path(__file__).resolve().parents[1]
-    [recipe] = re.findall(r"^\t@\$\(RUN\) (grpc_tools\.protoc .*)$", (root / "Makefile").read_text(), re.MULTILINE)
-    words = shlex.split(recipe.replace("_out=.", f"_out={tmp_path}"))
-    subprocess.run([sys.executable, "-m", *words], check=True, cwd=root)
-    made = sorted((tmp_path / "swrec_prod" / "serving" / "protocol").iterdir())
-    assert [path.name for path in made] == ["ranking_pb2.py", "ranking_pb2.pyi", "ranking_pb2_grpc.py"]
+    python, folder = root / ".venv-triton" / "bin" / "python", Path("swrec_prod", "serving", "protocol")
+    if not python.exists():
+        pytest.skip("make triton makes .venv-triton, which has the compiler")
+    recipes = re.findall(
+        r"^\t@\$\(TRITON\)/bin/python (-m grpc_tools\.protoc .*)$", (root / "Makefile").read_text(), re.M
+    )
+    (tmp_path / folder).mkdir(parents=True)
+    for recipe in recipes:
+        words = [re.sub(r"_out=", f"_out={tmp_path}/", word) for word in shlex.split(recipe)]
+        subprocess.run([python, *words], check=True, cwd=root)
+    made = sorted((tmp_path / folder).iterdir())
+    assert [p.name for p in made] == ["inference.binpb", "ranking_pb2.py", "ranking_pb2.pyi", "ranking_pb2_grpc.py"]
     for path in made:
-        assert path.read_bytes() == (root / "serving" / "protocol" / path.name).read_bytes(), (
-            f"{path.name} is stale: run make proto"
-        )
+        assert path.read_bytes() == (root / folder / path.name).read_bytes(), f"{path.name} is stale: run make proto"

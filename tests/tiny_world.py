@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,22 +149,23 @@ from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.supervisor import serve
 more = json.loads(sys.argv[3])
 paths = {name: Path(more[name]) for name in ("tls_cert", "tls_key", "tls_client_ca") if name in more}
-serve(Options(Path(sys.argv[1]), port_file=Path(sys.argv[2]), **{"port": 0, "workers": 1, "notice": 0.0, **more, **paths}))
+options = {"port": 0, "workers": 1, "notice": 0.0, **more, **paths}
+serve(Options(Path(sys.argv[1]), port_file=Path(sys.argv[2]), **options))
 """
 
 
-def publish(folder: Path, repo: Path) -> Path:
+def publish(folder: Path, repo: Path, models: Sequence[str] = ("mscan", *MODELS)) -> Path:
     """A repository with mscan 1 and 2, of which 2 is the latest, and shared_bottom 1."""
-    for model in ("mscan", "mscan", "shared_bottom"):
+    for model in models:
         export_package(make_ranker(model, folder), make_config(model, folder), catalog_of(folder), repo / model, "none")
     return repo
 
 
-def launch(repo: Path, port_file: Path, **options: Any) -> subprocess.Popen[str]:
+def launch(repo: Path, port_file: Path, stderr: Any = None, **options: Any) -> subprocess.Popen[str]:
     """A server on a free port, which it writes to `port_file` once it serves: one worker, and no notice at SIGTERM.
 
-    options: other fields of its Options.
+    stderr: as of Popen; options: other fields of the server's.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", SERVE, str(repo), str(port_file), json.dumps(options, default=str)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)

@@ -1,7 +1,7 @@
 """The address that all workers listen on: checked, and reserved while the server lives.
 
-Workers share a port by SO_REUSEPORT, which would let a second server take half of the calls of the first one
-in silence. So the supervisor looks first whether anybody has the port, and then holds it by a socket that never listens.
+Workers share a port by SO_REUSEPORT, which would let a second server take half of the calls of the first one without a
+word. So the supervisor looks first whether anybody has the port, and then holds it by a socket that never listens.
 """
 
 from __future__ import annotations

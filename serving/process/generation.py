@@ -23,8 +23,10 @@ from swrec_prod.errors import SwrecError
 from swrec_prod.serving.process.link import Link, Message, pair
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.routing.router import Router, find_packages
-from swrec_prod.serving.service.counts import Counts, Layout, Served
+from swrec_prod.serving.service.callers_file import Callers
+from swrec_prod.serving.service.counts import Counts, Layout, served_by
 
+HUNG = 30.0  # seconds without a sign of life, after which a worker is killed
 LASTING = 10.0  # seconds; a worker that lived longer did not die at once
 FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds before a worker that died at once is forked again
 
@@ -33,13 +35,14 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds before a worker that died at on
 class Worker:
     """A worker of a place, or the wait for it. pid: 0 while there is none. due: when it is to be forked.
 
-    short: how many in a row have died at once.
+    begun, heard: when it was forked, and when it last said something; short: how many in a row have died at once.
     """
 
     place: int
     pid: int = 0
     link: Link | None = None
     begun: float = 0.0
+    heard: float = 0.0
     due: float = 0.0
     short: int = 0
 
@@ -59,22 +62,31 @@ class Generation:
         """Until the supervisor says that it is enough and the last worker has ended."""
         while not self._ending or any(worker.pid for worker in self._workers):
             self._fork_due()
+            self._kill_hung()
             for key, _ in self._selector.select(self._wait()):
                 self._supervisor_says() if key.data is None else self._worker_says(key.data)
 
     def _wait(self) -> float | None:
-        """Seconds until the next worker is due; None where none is missing."""
-        due = [worker.due for worker in self._workers if not worker.pid]
-        return max(0.0, min(due) - time.monotonic()) if due and not self._ending else None
+        """Seconds until a worker is due, or would have been silent for too long; None where there is neither."""
+        due = [worker.heard + HUNG if worker.pid else worker.due for worker in self._workers]
+        return None if self._ending else max(0.0, min(due) - time.monotonic())
 
     def _fork_due(self) -> None:
         for worker in self._workers:
             if not (worker.pid or self._ending) and worker.due <= time.monotonic():
                 self._fork(worker)
 
+    def _kill_hung(self) -> None:
+        """Its end is then dealt with as any other's."""
+        for worker in self._workers:
+            if worker.pid and not self._ending and worker.heard + HUNG <= time.monotonic():
+                print(f"worker {worker.place} has been silent for {HUNG:g} s", file=sys.stderr, flush=True)
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.heard = time.monotonic()
+
     def _fork(self, worker: Worker) -> None:
         worker.link, theirs = pair()
-        worker.begun = time.monotonic()
+        worker.begun = worker.heard = time.monotonic()
         worker.pid = os.fork()
         if worker.pid == 0:
             self._become_worker(worker, theirs)
@@ -127,7 +139,8 @@ class Generation:
         heard = worker.link.receive()
         if heard is None:
             return self._bury(worker)
-        for message in heard:
+        worker.heard = time.monotonic()
+        for message in (message for message in heard if message["what"] != "alive"):
             self._supervisor.send(**message, worker=worker.place)
             self._ending |= message["what"] == "failed"
 
@@ -151,11 +164,8 @@ def main() -> None:
     """The process: arguments are file descriptors of the link and of the counts' memory, and the options as JSON."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the supervisor tells what to do, also where a group gets a signal
-    link, memory, options = (
-        Link(socket.socket(fileno=int(sys.argv[1]))),
-        int(sys.argv[2]),
-        Options.from_json(sys.argv[3]),
-    )
+    link, memory = Link(socket.socket(fileno=int(sys.argv[1]))), int(sys.argv[2])
+    options = Options.from_json(sys.argv[3])
     try:
         router = load(options, link)
     except (SwrecError, OSError) as failure:
@@ -170,21 +180,17 @@ def main() -> None:
 
 
 def load(options: Options, link: Link) -> Router:
-    """The packages, warm. Raises PackageError.
+    """The packages, warm. Raises PackageError, ConfigError for a file of routes or callers.
 
     With one thread, whatever workers use: OpenMP's threads do not live on in a fork.
     """
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
+    if options.callers is not None:
+        Callers.load(options.callers)  # workers read it; what is wrong with it is said before packages are loaded
     paths = find_packages(options.models, options.chosen)
     link.send("loading", packages=[f"{path.parent.name}/{path.name}" for path in paths])
-    return Router.load(options.models, options.chosen, options.max_candidates)
-
-
-def served_by(router: Router) -> list[Served]:
-    """The packages as counts need them."""
-    predictors = [predictor for versions in router.predictors.values() for predictor in versions.values()]
-    return [Served(p.name, p.version, p.scenarios, tuple(p.manifest.row_0)) for p in predictors]
+    return Router.load(options.models, options.chosen, options.limits, options.routes)
 
 
 def cause(status: int) -> str:

@@ -5,6 +5,7 @@ Upwards, a worker to its generation and a generation to the supervisor:
     loading   packages             a generation begins to load them
     loaded    served, seconds      they are verified and warm; served: fields of counts.Served
     serving   worker, pid          a worker accepts calls
+    alive                      every second, from a worker to its generation
     died      worker, pid, why, wait    a worker has ended by itself; another one begins in `wait` seconds
     failed    error, message       it cannot serve, for a reason that the user can mend
 

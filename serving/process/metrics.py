@@ -27,7 +27,7 @@ class Tally(Collector):
     def __init__(self) -> None:
         self._past: Sums = {}
         self._layout: Layout | None = None
-        self._slots: Sequence[memoryview] = ()
+        self._slots: Sequence[memoryview[float]] = ()
         self._served: Sequence[Served] = ()
         self.restarts = Counter[str]()  # by cause
         self.workers = 0

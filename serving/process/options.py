@@ -6,13 +6,15 @@ import dataclasses
 import ipaddress
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from swrec_prod.errors import ConfigError
+from swrec_prod.serving.protocol.call import Limits
 
 SPARE_FROM = 4  # cores from which on one is left to others
+POSITIVE = ("threads", "max_message_mb", "max_streams", "default_deadline_ms", "queue_ms")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container: microseconds of CPU time a period, and the period
 
 
@@ -24,8 +26,10 @@ class Options:
     many as `default_workers` says; threads: of one forward. notice: seconds between NOT_SERVING and refusing calls at
     SIGTERM; grace: seconds that calls in flight then get. insecure: allow an address that other machines reach without
     TLS. tls_cert, tls_key: PEM files of the server; tls_client_ca: PEM file of the authority whose certificates clients
-    must show. metrics_port: where Prometheus may read over HTTP, None for nowhere. max_message_mb: of a request, MiB;
-    max_streams: calls in flight on one connection.
+    must show. metrics_port: where Prometheus may read over HTTP, None for nowhere. limits: of a request;
+    max_message_mb: of its bytes, MiB; max_streams: calls in flight on one connection. routes: the
+    routes file; callers: the callers file, None for no tokens. default_deadline_ms: of calls that set none; queue_ms:
+    estimated work that may wait in one worker.
     """
 
     models: Path
@@ -33,7 +37,6 @@ class Options:
     host: str = "127.0.0.1"
     chosen: tuple[str, ...] = ()
     workers: int = 0
-    max_candidates: int = 1000
     threads: int = 1
     reflection: bool = True
     insecure: bool = False
@@ -45,23 +48,45 @@ class Options:
     tls_client_ca: Path | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    limits: Limits = field(default_factory=Limits)
     max_message_mb: float = 4.0
-    max_streams: int = 2048
+    max_streams: int = 4096
+    routes: Path | None = None
+    callers: Path | None = None
+    default_deadline_ms: float = 250.0
+    queue_ms: float = 250.0
 
     def checked(self) -> Options:
-        """Itself, with the number of workers. Raises ConfigError for what cannot be served."""
-        if self.workers < 0:
-            raise ConfigError(f"workers is {self.workers}, expected 1 or more, or 0 for one per core")
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ConfigError("a certificate and its key belong together: give both --tls-cert and --tls-key")
-        if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ConfigError("--tls-client-ca needs --tls-cert and --tls-key: clients are asked over TLS only")
+        """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""
+        self._check_numbers()
+        self._check_tls()
         if not (self.tls_cert or self.insecure or is_loopback(self.host)):
             raise ConfigError(
                 f"host {self.host!r}: other machines reach it, and there is no TLS; "
                 "use 127.0.0.1, give --tls-cert and --tls-key, or allow it with --insecure"
             )
         return dataclasses.replace(self, workers=self.workers or default_workers())
+
+    def _check_numbers(self) -> None:
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}, expected 1 or more, or 0 for one per core")
+        limits = {f"most {name}": value for name, value in dataclasses.asdict(self.limits).items()}
+        others = {name: getattr(self, name) for name in POSITIVE}
+        for name, value in {**limits, **others}.items():
+            if value <= 0:
+                raise ConfigError(f"{name.replace('_', ' ')} is {value}, expected more than 0")
+        for name in ("notice", "grace"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected seconds from 0 on")
+
+    def _check_tls(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("a certificate and its key belong together: give both --tls-cert and --tls-key")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ConfigError("--tls-client-ca needs --tls-cert and --tls-key: clients show certificates over TLS only")
+        for path in filter(None, (self.tls_cert, self.tls_key, self.tls_client_ca)):
+            if b"-----BEGIN" not in path.read_bytes():
+                raise ConfigError(f"{path}: no PEM file; it has to hold a block that begins with -----BEGIN")
 
     def to_json(self) -> str:
         """For `from_json`."""
@@ -72,11 +97,12 @@ class Options:
         """What `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         paths = {
-            field.name: Path(values[field.name])
-            for field in dataclasses.fields(cls)
-            if "Path" in str(field.type) and values[field.name] is not None
+            option.name: Path(values[option.name])
+            for option in dataclasses.fields(cls)
+            if "Path" in str(option.type) and values[option.name] is not None
         }
-        return cls(**{**values, **paths, "chosen": tuple(values["chosen"])})
+        rest = {"chosen": tuple(values["chosen"]), "limits": Limits(**values["limits"])}
+        return cls(**{**values, **paths, **rest})
 
 
 def is_loopback(host: str) -> bool:

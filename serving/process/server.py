@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from swrec_prod.errors import ConfigError
 from swrec_prod.serving.process.address import target
 from swrec_prod.serving.process.gate import Gate
 from swrec_prod.serving.process.options import Options
-from swrec_prod.serving.protocol import wire
+from swrec_prod.serving.protocol import inference, ranking_pb2, wire
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.service.counts import Counts
+from swrec_prod.serving.service.admission import Admission
+from swrec_prod.serving.service.answering import Answering
+from swrec_prod.serving.service.callers_file import Callers
+from swrec_prod.serving.service.counts import Counts, served_by
+from swrec_prod.serving.service.oip import InferenceService
 from swrec_prod.serving.service.ranking import RankingService
+from swrec_prod.serving.service.schedule import Bounds
 
 MEBI = 1 << 20
 
 
-def services(router: Router, options: Options, counts: Counts) -> dict[str, grpc.GenericRpcHandler]:
-    """By full name, the services that score."""
-    return {wire.SERVICE: RankingService(router).handlers()}
+def services(
+    router: Router, options: Options, counts: Counts, checks: health.aio.HealthServicer
+) -> dict[str, grpc.GenericRpcHandler]:
+    """By full name, the services that score. checks: what they say of being ready."""
+    bounds = Bounds(options.queue_ms)
+    admission = Admission(counts, bounds, options.default_deadline_ms / 1e3, options.limits.candidates)
+    callers = None if options.callers is None else Callers.load(options.callers)
+    answering = Answering(router, counts, admission, callers)
+    return {
+        wire.SERVICE: RankingService(answering).handlers(),
+        inference.SERVICE: InferenceService(answering, partial(_is_serving, checks)).handlers(),
+    }
 
 
 async def start(
@@ -32,18 +48,34 @@ async def start(
 
     Another server may listen on the same port, and gets its share of the connections; see process/address.py.
     """
-    scoring = services(router, options, counts or Counts.alone())
+    checks = health.aio.HealthServicer()
+    scoring = services(router, options, counts or Counts.alone(served_by(router)), checks)
     server = grpc.aio.server(options=_channel_options(options))
     server.add_generic_rpc_handlers(((gate or Gate()).guarded(list(scoring.values())),))
-    checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     if options.reflection:
-        reflection.enable_server_reflection((*scoring, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        names = (*scoring, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server, _descriptions())
     port = _listen(server, options)
     await server.start()
     for service in (*scoring, *(f"model/{name}" for name in router.predictors)):
         await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
     return server, checks, port
+
+
+async def _is_serving(checks: health.aio.HealthServicer, service: str) -> bool:
+    """What health checking says of one of the services that `start` tells it of."""
+    reply = await checks.Check(health_pb2.HealthCheckRequest(service=service), None)
+    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _descriptions() -> DescriptorPool:
+    """What reflection tells of: the files of all services, in a pool where those of protocol/inference.py may be."""
+    pool = DescriptorPool()
+    for file in (ranking_pb2, health_pb2, reflection_pb2):
+        pool.AddSerializedFile(file.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(inference.FILE.SerializeToString())
+    return pool
 
 
 def _channel_options(options: Options) -> Sequence[tuple[str, int]]:

@@ -18,9 +18,11 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import NoReturn
 
 from swrec_prod import errors
+from swrec_prod.errors import ServerError
 from swrec_prod.files import write_text
 from swrec_prod.serving.process.address import reserved, target
 from swrec_prod.serving.process.link import Link, Message, pair
@@ -30,6 +32,7 @@ from swrec_prod.serving.service.counts import Served
 
 MODULE = "swrec_prod.serving.process.generation"
 SPARE = 5.0  # seconds over notice and grace, after which a generation that should have ended is killed
+NEEDED = ("torch", "fbgemm_gpu")  # by the processes that it starts
 AGAIN = 1.0  # seconds before a generation that has ended unasked is started again
 
 _log = logging.getLogger(__name__)
@@ -38,15 +41,19 @@ _log = logging.getLogger(__name__)
 def serve(options: Options) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises ConfigError for an address or a certificate, PackageError for a package that cannot be served.
+    Raises ConfigError for an address or a certificate, PackageError for a package that cannot be served, ServerError when
+    packages cannot be loaded for another reason, ModuleNotFoundError for what is not installed.
     """
+    for name in NEEDED:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     options = options.checked()
     with reserved(options.host, options.port) as port:
         asyncio.run(Supervisor(dataclasses.replace(options, port=port)).run())
 
 
 class Child:
-    """A generation, seen from the supervisor. counts: a file in memory, which the generation makes as large as needed."""
+    """A generation, seen from the supervisor. counts: a file in memory, as large as the generation makes it."""
 
     def __init__(self, options: Options) -> None:
         self.link, theirs = pair()
@@ -105,10 +112,16 @@ class Supervisor:
             asyncio.get_running_loop().remove_reader(self._child.link.fileno())
             self._child.end()
         if not self._stopping:
-            why = _cause(self._child.process.returncode)
-            _log.error("the process of the packages ended: %s; another one begins in %g s", why, AGAIN)
-            self._serving.clear()
-            await asyncio.sleep(AGAIN)
+            await self._after(_cause(self._child.process.returncode))
+
+    async def _after(self, cause: str) -> None:
+        """The generation has ended by itself: there has to be another one, unless this one never served."""
+        if not self._ready:
+            raise ServerError(f"the process that loads packages ended: {cause}; is there memory for them?")
+        _log.error("the process of the packages ended: %s; another one begins in %g s", cause, AGAIN)
+        self._serving.clear()
+        self._tally.workers = 0
+        await asyncio.sleep(AGAIN)
 
     def _hear(self, link: Link) -> None:
         heard = link.receive()
@@ -147,17 +160,18 @@ class Supervisor:
         raise getattr(errors, error, OSError)(message)
 
     def _on_signal(self, number: int) -> None:
-        """The first signal drains; where there is nothing to drain yet, and at the second one, it ends at once."""
-        if self._stopping or not self._ready:
-            self._stopping = True
-            self._child.process.kill()
-            if number == signal.SIGINT and not self._ready:
+        """The first signal drains; the second one, or one that comes before there is what to drain, ends at once."""
+        if not self._ready:
+            self._child.process.kill()  # it is loading, and hears nothing
+            if number == signal.SIGINT:
                 raise KeyboardInterrupt
-            return
+        elif self._stopping:
+            self._put("gone")
+        else:
+            notice = self.options.notice if number == signal.SIGTERM else 0.0
+            self._child.link.send("drain", notice=notice, grace=self.options.grace)
+            asyncio.get_running_loop().call_later(notice + self.options.grace + SPARE, self._put, "gone")
         self._stopping = True
-        notice = self.options.notice if number == signal.SIGTERM else 0.0
-        self._child.link.send("drain", notice=notice, grace=self.options.grace)
-        asyncio.get_running_loop().call_later(notice + self.options.grace + SPARE, self._child.process.kill)
 
     def _announce(self) -> None:
         self._ready = True

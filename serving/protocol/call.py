@@ -41,7 +41,9 @@ class Column(NamedTuple):
 
 @dataclass(slots=True)
 class ScoreCall:
-    """What is asked. debias_strength: None for the package's own."""
+    """What is asked. debias_strength: None for the package's own. timeout: seconds in which the caller wants an answer,
+    where the request itself says so; the deadline of its gRPC call holds beside it.
+    """
 
     model: str
     version: str
@@ -51,6 +53,7 @@ class ScoreCall:
     user: list[Column] = field(default_factory=list)
     items: list[Column] = field(default_factory=list)
     debias_strength: float | None = None
+    timeout: float | None = None
 
     @property
     def rows(self) -> int:

@@ -64,7 +64,7 @@ class ScoreResponse(_message.Message):
     scenario_logit: _containers.RepeatedScalarFieldContainer[float]
     scored_scenario: str
     fallback: bool
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., debias_strength: _Optional[float] = ..., tasks: _Optional[_Iterable[str]] = ..., probability: _Optional[_Iterable[float]] = ..., score: _Optional[_Iterable[float]] = ..., interest_logit: _Optional[_Iterable[float]] = ..., scenario_logit: _Optional[_Iterable[float]] = ..., scored_scenario: _Optional[str] = ..., fallback: _Optional[bool] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., debias_strength: _Optional[float] = ..., tasks: _Optional[_Iterable[str]] = ..., probability: _Optional[_Iterable[float]] = ..., score: _Optional[_Iterable[float]] = ..., interest_logit: _Optional[_Iterable[float]] = ..., scenario_logit: _Optional[_Iterable[float]] = ..., scored_scenario: _Optional[str] = ..., fallback: bool = ...) -> None: ...
 
 class StreamedScore(_message.Message):
     __slots__ = ("request_id", "response", "error")
@@ -118,7 +118,7 @@ class Model(_message.Message):
     causal: bool
     user: _containers.RepeatedCompositeFieldContainer[Input]
     items: _containers.RepeatedCompositeFieldContainer[Input]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., is_default: _Optional[bool] = ..., architecture: _Optional[str] = ..., tasks: _Optional[_Iterable[str]] = ..., scenarios: _Optional[_Iterable[str]] = ..., fallback_scenario: _Optional[str] = ..., causal: _Optional[bool] = ..., user: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., is_default: bool = ..., architecture: _Optional[str] = ..., tasks: _Optional[_Iterable[str]] = ..., scenarios: _Optional[_Iterable[str]] = ..., fallback_scenario: _Optional[str] = ..., causal: bool = ..., user: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...) -> None: ...
 
 class Input(_message.Message):
     __slots__ = ("name", "type", "several")
@@ -128,7 +128,7 @@ class Input(_message.Message):
     name: str
     type: str
     several: bool
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., several: _Optional[bool] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., several: bool = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("model", "version", "scenario", "unit")
@@ -156,4 +156,4 @@ class ExplainResponse(_message.Message):
     fallback: bool
     debias_strength: float
     reasons: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., scored_scenario: _Optional[str] = ..., fallback: _Optional[bool] = ..., debias_strength: _Optional[float] = ..., reasons: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., scored_scenario: _Optional[str] = ..., fallback: bool = ..., debias_strength: _Optional[float] = ..., reasons: _Optional[_Iterable[str]] = ...) -> None: ...

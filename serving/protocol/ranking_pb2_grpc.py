@@ -5,7 +5,7 @@ import warnings
 
 from swrec_prod.serving.protocol import ranking_pb2 as swrec__prod_dot_serving_dot_protocol_dot_ranking__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class RankingStub:
+class RankingStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -56,7 +56,7 @@ class RankingStub:
                 _registered_method=True)
 
 
-class RankingServicer:
+class RankingServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Score(self, request, context):
@@ -127,7 +127,7 @@ def add_RankingServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Ranking:
+class Ranking(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Which package scores a request. A router is one immutable set of packages; to serve others, make another router."""
+"""Which package scores a request, and how. A router is one immutable value; to route otherwise, make another router."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from swrec_prod.errors import NotFoundError, PackageError, nearest
+from swrec_prod.errors import NotFoundError, PackageError, nearest, shown
 from swrec_prod.export.package import is_version, ready_versions
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
+from swrec_prod.serving.routing.check import check_routes
+from swrec_prod.serving.routing.routes import REFUSE, Route, Routes, Share
 from swrec_prod.serving.scoring.predictor import Predictor
 
 
@@ -16,7 +18,8 @@ class Routed(NamedTuple):
     """Who scores a call, and how.
 
     scenario: the predictor's index of the scenario that scores; scored_as: its name; fallback: whether that is not the
-    scenario of the call; strength: c of the ranking score; reasons: the rules that decided, in plain English.
+    scenario of the call; strength: c of the ranking score; reasons: the rules that decided, in plain English; share:
+    what admission counts it with.
     """
 
     predictor: Predictor
@@ -25,28 +28,50 @@ class Routed(NamedTuple):
     fallback: bool
     strength: float
     reasons: tuple[str, ...] = ()
+    share: Share = Share()
 
 
 class Router:
-    """predictors: by name, then by version. The latest version of a name is its default."""
+    """predictors: by name, then by version. The latest version of a name is its default.
 
-    def __init__(self, predictors: Mapping[str, Mapping[int, Predictor]]) -> None:
+    routes: of the routes file `source`. Raises ConfigError for one that does not fit the predictors.
+    """
+
+    def __init__(
+        self,
+        predictors: Mapping[str, Mapping[int, Predictor]],
+        routes: Routes | None = None,
+        source: str | Path = "routes",
+    ) -> None:
         self.predictors = predictors
+        given = routes or Routes()
+        check_routes(given, predictors, str(source))
+        self._default, self._listed = given.default, {name: given.route(name) for name in given.scenarios}
 
     @classmethod
-    def load(cls, repo: Path, chosen: Sequence[str] = (), max_candidates: int = 1000) -> Router:
-        """Load the packages that `find_packages` names. Raises PackageError when one is damaged."""
+    def load(
+        cls, repo: Path, chosen: Sequence[str] = (), limits: Limits | None = None, routes: Path | None = None
+    ) -> Router:
+        """Load the packages that `find_packages` names, and the routes file.
+
+        Raises PackageError when a package is damaged, ConfigError for the file.
+        """
+        given = Routes.load(routes) if routes is not None else None  # before what takes minutes
         predictors: dict[str, dict[int, Predictor]] = {}
         for path in find_packages(repo, chosen):
-            predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, Limits(max_candidates))
-        return cls(predictors)
+            predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, limits)
+        return cls(predictors, given, routes or "routes")
 
     def route(self, call: ScoreCall) -> Routed:
         """Who scores a call. Raises NotFoundError naming what is served, RequestError for its c."""
-        predictor = self.predictor(call.model, call.version)
-        scenario, fallback = predictor.scenario(call.scenario)
-        strength = predictor.strength(call, scenario)
-        return Routed(predictor, scenario, predictor.scenario_name(scenario), fallback, strength)
+        is_listed = call.scenario in self._listed
+        route, where = (self._listed[call.scenario], "its route") if is_listed else (self._default, "the default route")
+        predictor, package = self._package(call, route, where)
+        scenario, fallback, reason = _scenario(predictor, call.scenario, route.fallback)
+        strength, whence = _strength(predictor, call, scenario, route, where)
+        share = Share(call.scenario if is_listed or not fallback else "", route.max_concurrent, route.queue_ms)
+        reasons = (*package, reason, whence)
+        return Routed(predictor, scenario, predictor.scenario_name(scenario), fallback, strength, reasons, share)
 
     def predictor(self, model: str, version: str) -> Predictor:
         """The package of that name and version; an empty name means the only one, an empty version the latest.
@@ -55,11 +80,12 @@ class Router:
         """
         name = model or self._only_name()
         if name not in self.predictors:
-            raise NotFoundError(f"model {name!r} is not served; {nearest(name, self.predictors)}")
+            raise NotFoundError(f"model {shown(name)} is not served; {nearest(name, self.predictors)}")
         served = self.predictors[name]
         if version and (not is_version(version) or int(version) not in served):
             raise NotFoundError(
-                f"version {version!r} of model {name!r} is not served; {nearest(version, map(str, sorted(served)))}"
+                f"version {shown(version)} of model {name!r} is not served; "
+                f"{nearest(version, map(str, sorted(served)))}"
             )
         return served[int(version) if version else max(served)]
 
@@ -69,6 +95,47 @@ class Router:
                 f"model is empty and {len(self.predictors)} models are served; {nearest('', self.predictors)}"
             )
         return next(iter(self.predictors))
+
+    def _package(self, call: ScoreCall, route: Route, where: str) -> tuple[Predictor, tuple[str, str]]:
+        """The package, and why it. What a request names comes first; the route's version is of its model."""
+        follows = not call.version and call.model in ("", route.model)
+        version = call.version or (str(route.version) if follows and route.version != "latest" else "")
+        predictor = self.predictor(call.model or route.model or "", version)
+        model_by = (
+            "the request names it" if call.model else f"{where} names it" if route.model else "it is the only one"
+        )
+        version_by = (
+            "the request names it" if call.version else f"{where} names it" if version else "it is the latest served"
+        )
+        return predictor, (f"model {predictor.name}: {model_by}", f"version {predictor.version}: {version_by}")
+
+
+def _scenario(predictor: Predictor, value: str, fallback: str | None) -> tuple[int, bool, str]:
+    """The index of the scenario that scores, whether it is a fallback, and why. Raises NotFoundError."""
+    if fallback is None:
+        scenario, is_fallback = predictor.scenario(value)
+        by = "the model's fallback" if is_fallback else "the model knows it"
+    elif value in predictor.scenarios:
+        (scenario, is_fallback), by = predictor.scenario(value), "the model knows it"
+    elif fallback == REFUSE:
+        raise NotFoundError(
+            f"scenario {shown(value)} is unknown to {predictor.name}/{predictor.version}, and the routes refuse such; "
+            f"{nearest(value, predictor.scenarios)}"
+        )
+    else:
+        scenario, is_fallback, by = predictor.scenario(fallback)[0], True, "the fallback that the routes name"
+    name = predictor.scenario_name(scenario)
+    return scenario, is_fallback, f"scenario {name}: {by}" + (f" for {shown(value)}" if is_fallback else "")
+
+
+def _strength(predictor: Predictor, call: ScoreCall, scenario: int, route: Route, where: str) -> tuple[float, str]:
+    """c, and whence: of the request, else of the route where its model scores, else of the package."""
+    strength = predictor.strength(call, scenario)
+    if call.debias_strength is not None:
+        return strength, f"c {strength:.4g}: the request asks for {call.debias_strength:.4g}"
+    if route.strength is not None and call.model in ("", route.model):
+        return route.strength, f"c {route.strength:.4g}: {where} says so"
+    return strength, f"c {strength:.4g}: the package's for this scenario"
 
 
 def find_packages(repo: Path, chosen: Sequence[str] = ()) -> list[Path]:

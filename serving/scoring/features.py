@@ -30,6 +30,8 @@ MAX_VALUES = 2_000_000  # the user's values times candidates, which models compa
 class RequestEncoder:
     """Requests -> PackedRequest, for one package. Nothing but its counts of unknown ids changes, so threads may share
     it.
+
+    slots: the columns that a request may hold, by name; needed: names of those that it must.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class RequestEncoder:
         self.layout = layout
         self.limits = limits or Limits()
         self.unknown = unknown or UnknownIds("", {})
-        slots = slots_of(encoders.schema)
+        self.slots = slots = slots_of(encoders.schema)
         readers = {name: ColumnReader(name, slot, self.limits) for name, slot in slots.items()}
         self._readers, self._known_scenarios = readers, len(encoders.schema.scenario.values)
         self._derived = DerivedFeatures(encoders, layout, readers)
@@ -50,10 +52,11 @@ class RequestEncoder:
         sequences = [sequence for of_half in self._behaviours for sequence in of_half]
         self._scenarios = [sequence.scenario for sequence in sequences]
         self._needs_moment = any(sequence.needs_moment for sequence in sequences)
+        several = dict.fromkeys(name for sequence in sequences for name in sequence.names)
         plain = [*self._derived.inputs, *self._halves[0].names, *self._halves[1].names]
-        needed = list(dict.fromkeys([*plain, *(name for sequence in sequences for name in sequence.names)]))
+        needed = list(dict.fromkeys([*plain, *([MOMENT] if self._needs_moment else []), *several]))
         self._user, self._items = (PartColumns(part, slots, needed, self._derived.names) for part in (USER, ITEMS))
-        several = {name for sequence in sequences for name in sequence.names}
+        self.needed = tuple(needed)
         self._rows = [[readers[n] for n in part.needed if n not in several] for part in (self._user, self._items)]
 
     def encode(self, call: ScoreCall, scenario: int) -> PackedRequest:

@@ -14,12 +14,11 @@ from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest
 from swrec_prod.export.loaded import Logits, Package
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.scoring.features import RequestEncoder
+from swrec_prod.serving.scoring.inputs import inputs_of
 from swrec_prod.serving.scoring.unknown import UnknownIds
 
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
-MAX_FLOAT = float(np.finfo(np.float32).max)
-QUICK = 2e-3  # seconds; see Predictor.quick
 MAX_FLOAT = float(np.finfo(np.float32).max)
 
 
@@ -36,7 +35,7 @@ class Scored(NamedTuple):
 class Predictor:
     """A package behind one call. It does not change once it is loaded, so threads may share it.
 
-    quick: whether a forward of `Limits.candidates` rows took less than QUICK seconds at warm-up.
+    inputs: the columns that a request must have.
     """
 
     def __init__(self, package: Package, limits: Limits | None = None) -> None:
@@ -45,9 +44,9 @@ class Predictor:
         self.tasks = package.manifest.tasks
         unknown = UnknownIds(f"{self.name}/{self.version}", package.manifest.row_0)
         self.encoder = RequestEncoder(package.layout, package.encoders, limits, unknown)
+        self.inputs = inputs_of(package.golden.schema, self.encoder)
         self._programs = package.programs
-        self._after = package.layout.after
-        self.quick = False
+        self._after, self._is_causal = package.layout.after, package.manifest.causal
         self._ms_call, self._ms_row = 0.3, 0.002
         self._scenario = package.encoders.schema.scenario
         self._index = {value: i for i, value in enumerate(self._scenario.values)}
@@ -67,11 +66,13 @@ class Predictor:
 
         Raises RequestError or DataError for what is wrong with it.
         """
-        logits = self.forward(self.encoder.encode(call, scenario), scenario)
+        packed = self.encoder.encode(call, scenario)
         with torch.inference_mode():
+            logits = self.forward(packed, scenario)
             probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
-        interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
-        return Scored(probability, score, interest, logits.scenario_BT.numpy(), strength)
+        scenario_logit = logits.scenario_BT.numpy()
+        interest = logits.interest_BT.numpy() if self._is_causal else scenario_logit  # [N, 0]: there is neither
+        return Scored(probability, score, interest, scenario_logit, strength)
 
     def forward(self, packed: PackedRequest, scenario: int) -> Logits:
         """What the package's program says of an encoded request, as this scenario."""
@@ -98,6 +99,11 @@ class Predictor:
         """Names of the scenarios that it scores, in the order of their indices."""
         return tuple(self._scenario.names)
 
+    @property
+    def fallback(self) -> str:
+        """The name of the scenario that scores those that it does not know; empty where it refuses them."""
+        return self._scenario.names[-1] if self._scenario.unseen == "fallback" else ""
+
     def scenario_name(self, index: int) -> str:
         """As schema.Scenario.names has it."""
         return self._scenario.names[index]
@@ -107,7 +113,7 @@ class Predictor:
 
         Raises RequestError for a c outside of the package's range.
         """
-        if not self.manifest.causal:
+        if not self._is_causal:
             return 0.0
         if call.debias_strength is None:
             return self._strength_S[scenario]
@@ -123,7 +129,6 @@ class Predictor:
             packed = package.sample(rows)
             seconds = [self._seconds(packed) for _ in range(WARM_CALLS)]
         self._ms_row = 1e3 * min(seconds) / max_candidates
-        self.quick = min(seconds) < QUICK
 
     def _seconds(self, packed: PackedRequest) -> float:
         start = time.perf_counter()

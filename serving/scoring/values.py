@@ -79,10 +79,8 @@ class ColumnReader:
                 raise RequestError(f"{self.where} is dense and {wrong}")
             return np.zeros(0)
         if values.dtype == FLOATS and not (finite := np.isfinite(values)).all():
-            bad = values[~finite][0]
-            raise RequestError(
-                f"{self.where} has the value {bad}; a dense value is finite, and left out (lengths 0) where it is unknown"
-            )
+            rule = "a dense value is finite, and left out (lengths 0) where it is unknown"
+            raise RequestError(f"{self.where} has the value {values[~finite][0]}; {rule}")
         return values
 
     def whole(self, column: Column) -> Any:

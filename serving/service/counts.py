@@ -10,11 +10,11 @@ This module needs nothing but the standard library, so that the supervisor can r
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from swrec_prod.serving.routing.router import Routed
+    from swrec_prod.serving.routing.router import Routed, Router
 
 CODES = (
     "OK",
@@ -62,6 +62,7 @@ INFLIGHT = Family("inflight", "gauge", "Requests begun and not yet answered.")
 QUEUE_MS = Family("queue_milliseconds", "gauge", "Estimated work of the requests that wait.")
 IDS = Family("ids", "counter", "Ids looked up in vocabularies.", (*PACKAGE, "feature"))
 UNKNOWN_IDS = Family("oov_ids", "counter", "Ids of values that no vocabulary knows, or that are missing.", IDS.labels)
+ELSEWHERE = Family("behaviours_elsewhere", "counter", "Behaviours in scenarios that the schema does not list.", PACKAGE)
 
 
 class Served(NamedTuple):
@@ -92,9 +93,9 @@ class Layout:
             self.size += family.width
         self.at = {(series.family, series.labels): series.at for series in self.series}
 
-    def slots(self, memory: memoryview) -> list[memoryview]:
+    def slots(self, memory: memoryview) -> list[memoryview[float]]:
         """The slots in a memory of `bytes(workers)` bytes, as arrays of float64."""
-        numbers = memory.cast("d")
+        numbers: memoryview[float] = memory.cast("d")
         return [numbers[start : start + self.size] for start in range(0, len(numbers) - self.size + 1, self.size)]
 
     def bytes(self, workers: int) -> int:
@@ -108,7 +109,7 @@ class Counts:
     A call costs less than 2 us.
     """
 
-    def __init__(self, layout: Layout, slot: memoryview) -> None:
+    def __init__(self, layout: Layout, slot: memoryview[float]) -> None:
         self._slot, self._at = slot, layout.at
         self._requests = {
             series.labels[1:3]: series.at for series in reversed(layout.series) if series.family is REQUESTS
@@ -161,17 +162,27 @@ class Counts:
         """The work that waits now."""
         self._slot[self._queue_ms] = milliseconds
 
-    def unknown(self, package: tuple[str, str], feature: str, ids: int, unknown: int) -> None:
-        """So many ids of a feature were looked up since the last call, of which so many are unknown."""
-        self._slot[self._at[IDS, (*package, feature)]] += ids
-        self._slot[self._at[UNKNOWN_IDS, (*package, feature)]] += unknown
+    def encoded(self, package: tuple[str, str], new: Mapping[str, tuple[int, int]]) -> None:
+        """By feature, how many ids were looked up, and how many are unknown; under no name, behaviours elsewhere."""
+        for feature, (ids, unknown) in new.items():
+            if feature:
+                self._slot[self._at[IDS, (*package, feature)]] += ids
+                self._slot[self._at[UNKNOWN_IDS, (*package, feature)]] += unknown
+            else:
+                self._slot[self._at[ELSEWHERE, package]] += ids
 
     def _observe(self, at: int, seconds: float) -> None:
         self._slot[at + bisect_left(SECONDS, seconds)] += 1
         self._slot[at + len(SECONDS) + 1] += seconds
 
 
-def total(slots: Sequence[memoryview], series: Series) -> list[float]:
+def served_by(router: Router) -> list[Served]:
+    """The packages of a router, as counts need them."""
+    predictors = [predictor for versions in router.predictors.values() for predictor in versions.values()]
+    return [Served(p.name, p.version, p.scenarios, tuple(p.manifest.row_0)) for p in predictors]
+
+
+def total(slots: Sequence[memoryview[float]], series: Series) -> list[float]:
     """The numbers of a series, added up over workers."""
     return [sum(slot[series.at + i] for slot in slots) for i in range(series.family.width)]
 
@@ -183,7 +194,7 @@ def _combinations(served: Sequence[Served]) -> Iterator[tuple[Family, tuple[str,
             for code in CODES:
                 yield REQUESTS, (scenario, package.model, package.version, code)
     for package in served:
-        for family in (FALLBACKS, CANDIDATES, REQUEST_SECONDS, FORWARD_SECONDS):
+        for family in (FALLBACKS, CANDIDATES, ELSEWHERE, REQUEST_SECONDS, FORWARD_SECONDS):
             yield family, (package.model, package.version)
         for feature in package.features:
             for family in (IDS, UNKNOWN_IDS):

@@ -1,96 +1,121 @@
-"""The Ranking service: bytes in, bytes out, and the one place that turns our errors into gRPC codes."""
+"""swrec.v1.Ranking: bytes in, bytes out."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import secrets
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from swrec_prod.errors import DataError, NotFoundError, RequestError
-from swrec_prod.serving.protocol import wire
+from swrec_prod.errors import RequestError
+from swrec_prod.serving.protocol import ranking_pb2, wire
 from swrec_prod.serving.protocol.call import ScoreCall, call_of
 from swrec_prod.serving.routing.router import Routed, Router
-from swrec_prod.serving.scoring.predictor import Scored
+from swrec_prod.serving.scoring.predictor import Predictor, Scored
+from swrec_prod.serving.service.answering import Answering, Form, Outcome
+from swrec_prod.serving.service.status import status_of
 
-# The first class that fits decides. Everything else is INTERNAL, and its text stays in the log.
-CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
-    (NotFoundError, grpc.StatusCode.NOT_FOUND),
-    (RequestError, grpc.StatusCode.INVALID_ARGUMENT),
-    (DataError, grpc.StatusCode.INVALID_ARGUMENT),
-)
-MAX_DETAILS = 1000  # characters of a message; it may quote what the client sent, and travels in a header
-
-_log = logging.getLogger(__name__)
+MOST_IN_FLIGHT = 32  # requests of one stream; those behind them are read when one is answered
 
 
 class RankingService:
-    """swrec.v1.Ranking over a router.
+    """The methods of the service."""
 
-    Quick predictors (predictor.QUICK) answer inside the event loop, the fastest way to serve a small model: handing a
-    forward to a thread costs 3 to 30 % of the throughput with one client, 38 % with sixteen. Slower ones answer in a
-    thread, since health checks and all other calls wait while the loop is busy: beside requests of 1,000 candidates to
-    M-scan, health checks take 0.6 ms instead of 8 ms, at the same throughput. One thread is enough, because requests
-    queue for the cores anyway.
-    """
-
-    def __init__(self, router: Router) -> None:
-        self.router = router
-        self._thread = ThreadPoolExecutor(1, "forward")
+    def __init__(self, answering: Answering) -> None:
+        self._answering, self._router = answering, answering.router
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods. They take raw bytes, since what grpc says of undecodable ones is not for clients."""
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         return grpc.method_handlers_generic_handler(
-            wire.SERVICE, {"Score": grpc.unary_unary_rpc_method_handler(self.score)}
+            wire.SERVICE,
+            {
+                "Score": unary(self.score),
+                "ScoreStream": stream(self.score_stream),
+                "ListModels": unary(self.list_models),
+                "Explain": unary(self.explain),
+            },
         )
 
     async def score(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one serialised ScoreRequest."""
+        outcome = await self._answering.outcome(FORM, data, context)
+        return outcome.reply if outcome.status is None else await outcome.status.abort(context)
+
+    async def score_stream(
+        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
+        """Answer serialised ScoreRequests, each when it is finished; what is wrong with one ends no stream."""
+        incoming = aiter(requests)
+        reading: asyncio.Future[bytes | None] | None = asyncio.ensure_future(anext(incoming, None))
+        running: set[asyncio.Future[Any]] = set()
         try:
-            call = parse(data)
-            routed = self.router.route(call)
-            if routed.predictor.quick:
-                return answer(call, routed)
-            return await asyncio.get_running_loop().run_in_executor(self._thread, answer, call, routed)
+            while reading or running:
+                waiting = {*running, reading} if reading and len(running) < MOST_IN_FLIGHT else running
+                finished, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                running -= finished
+                if reading in finished:
+                    finished.remove(reading)
+                    if (data := reading.result()) is None:
+                        reading = None
+                    else:
+                        answering = self._answering.outcome(FORM, data, context)
+                        running.add(asyncio.ensure_future(answering))
+                        reading = asyncio.ensure_future(anext(incoming, None))
+                for done in finished:
+                    yield streamed(done.result())
+        finally:
+            for left in (*running, *([reading] if reading else ())):
+                left.cancel()
+
+    async def list_models(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """The packages that are served, by name and version."""
+        try:
+            self._answering.caller(context)
+            return self._models().SerializeToString()
         except Exception as failure:
-            code, details = status_of(failure)
-        return await context.abort(code, details)
+            status = status_of(failure)
+        return await status.abort(context)
+
+    def _models(self) -> Message:
+        models = [
+            described(predictor, is_default=version == max(versions))
+            for _, versions in sorted(self._router.predictors.items())
+            for version, predictor in sorted(versions.items())
+        ]
+        return ranking_pb2.ListModelsResponse(models=models)
+
+    async def explain(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """Who would score requests of a scenario, and why."""
+        try:
+            asked = parsed(ranking_pb2.ExplainRequest, data)
+            call = ScoreCall(asked.model, asked.version, asked.scenario, unit=asked.unit)
+            if caller := self._answering.caller(context):
+                caller.check(call)
+            return explained(self._router.route(call)).SerializeToString()
+        except Exception as failure:
+            status = status_of(failure)
+        return await status.abort(context)
 
 
 def parse(data: bytes) -> ScoreCall:
     """The call of a serialised ScoreRequest. Raises RequestError."""
+    return call_of(parsed(wire.ScoreRequest, data))
+
+
+def parsed(kind: Any, data: bytes) -> Any:
+    """A message of this class. Raises RequestError."""
     try:
-        return call_of(wire.ScoreRequest.FromString(data))
+        return kind.FromString(data)
     except DecodeError:
-        raise RequestError(f"the {len(data)} bytes are no swrec.v1.ScoreRequest") from None
+        raise RequestError(f"the {len(data)} bytes are no {kind.DESCRIPTOR.full_name}") from None
 
 
-def answer(call: ScoreCall, routed: Routed) -> bytes:
-    """A serialised ScoreResponse. Raises our errors, FloatingPointError when a score is not finite."""
-    predictor = routed.predictor
-    scored = predictor.score(call, routed.scenario, routed.strength)
-    if not (np.isfinite(scored.score).all() and np.isfinite(scored.probability).all()):
-        raise FloatingPointError(
-            f"{predictor.name}/{predictor.version}: a score of request {call.request_id!r} is not finite"
-        )
-    return _response(call, routed, scored)
-
-
-def status_of(failure: Exception) -> tuple[grpc.StatusCode, str]:
-    """Code and text for the client. Any other exception is logged under an id, and the client gets the id alone."""
-    for kind, code in CODES:
-        if isinstance(failure, kind):
-            return code, str(failure)[:MAX_DETAILS]
-    error_id = secrets.token_hex(6)
-    _log.error("internal error %s", error_id, exc_info=failure)
-    return grpc.StatusCode.INTERNAL, f"internal error {error_id}; the server's log says more"
-
-
-def _response(call: ScoreCall, routed: Routed, scored: Scored) -> bytes:
+def response(call: ScoreCall, routed: Routed, scored: Scored) -> bytes:
+    """A serialised ScoreResponse."""
     predictor = routed.predictor
     return wire.ScoreResponse(
         request_id=call.request_id,
@@ -105,6 +130,47 @@ def _response(call: ScoreCall, routed: Routed, scored: Scored) -> bytes:
         interest_logit=_bytes(scored.interest_logit),
         scenario_logit=_bytes(scored.scenario_logit),
     ).SerializeToString()
+
+
+FORM = Form(parse, lambda call, router: router.route(call), response)
+
+
+def streamed(outcome: Outcome) -> bytes:
+    """A serialised StreamedScore."""
+    status = outcome.status
+    if status is None:
+        return wire.StreamedScore(request_id=outcome.request_id, response=outcome.reply).SerializeToString()
+    error = wire.StreamError(code=status.code.value[0], message=status.details, pushback_ms=status.pushback_ms or 0)
+    return wire.StreamedScore(request_id=outcome.request_id, error=error).SerializeToString()
+
+
+def described(predictor: Predictor, *, is_default: bool) -> Message:
+    """A ranking_pb2.Model."""
+    columns = [(i.part, ranking_pb2.Input(name=i.name, type=i.type, several=i.several)) for i in predictor.inputs]
+    return ranking_pb2.Model(
+        name=predictor.name,
+        version=predictor.version,
+        is_default=is_default,
+        architecture=predictor.manifest.model,
+        tasks=predictor.tasks,
+        scenarios=[name for name in predictor.scenarios if name != predictor.fallback],
+        fallback_scenario=predictor.fallback,
+        causal=predictor.manifest.causal,
+        user=[column for part, column in columns if part == "user"],
+        items=[column for part, column in columns if part == "items"],
+    )
+
+
+def explained(routed: Routed) -> Message:
+    """A ranking_pb2.ExplainResponse."""
+    return ranking_pb2.ExplainResponse(
+        model=routed.predictor.name,
+        version=routed.predictor.version,
+        scored_scenario=routed.scored_as,
+        fallback=routed.fallback,
+        debias_strength=routed.strength,
+        reasons=routed.reasons,
+    )
 
 
 def _bytes(array: np.ndarray) -> bytes:

@@ -1,0 +1,48 @@
+"""What a worker does every second beside its calls: give a sign of life, and count what its encoders did not know."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from swrec_prod.serving.process.link import Link
+from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.scoring.predictor import Predictor
+from swrec_prod.serving.service.counts import Counts
+
+SECONDS = 1.0
+State = dict[str, tuple[int, int]]
+
+
+class Pulse:
+    """Encoders count in the worker's own memory; here their counts are added to those that the supervisor reads."""
+
+    def __init__(self, router: Router, link: Link, counts: Counts) -> None:
+        self._predictors, self._link, self._counts = list(_predictors(router)), link, counts
+        self._told = [_state(predictor) for predictor in self._predictors]
+
+    async def beat(self) -> None:
+        """For ever."""
+        while True:
+            self._link.send("alive")
+            self.tell()
+            await asyncio.sleep(SECONDS)
+
+    def tell(self) -> None:
+        """Count what is new since the last time."""
+        for i, predictor in enumerate(self._predictors):
+            before, now = self._told[i], _state(predictor)
+            new = {name: (ids - before[name][0], zeros - before[name][1]) for name, (ids, zeros) in now.items()}
+            self._counts.encoded((predictor.name, predictor.version), new)
+            self._told[i] = now
+
+
+def _predictors(router: Router) -> Iterator[Predictor]:
+    for versions in router.predictors.values():
+        yield from versions.values()
+
+
+def _state(predictor: Predictor) -> State:
+    """(ids, those that are unknown) by feature; under no name, behaviours elsewhere."""
+    unknown = predictor.encoder.unknown
+    return {**unknown.counts(), "": (unknown.elsewhere, 0)}

@@ -1,0 +1,221 @@
+"""Admission: nothing is accepted that cannot be answered in time, and what waits is scored in a fair order.
+
+`schedule.py` decides; this file runs what it decides in a worker's event loop, one forward at a time. A short forward
+runs in the loop itself, a longer one in a thread, so that refusals and health checks stay quick beside it. gRPC gives
+the loop one call a round: before the next forward those that are on their way are let in, or they would wait where
+nobody sees them, past their deadlines.
+
+What `swrec serve` says of it: `--queue-ms` is Bounds.milliseconds, `--default-deadline-ms` is
+Admission.default_deadline. Limits of scenarios stand in the routes file (routing/routes.py), quotas of callers in the
+callers file (callers_file.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from swrec_prod.errors import BusyError, ExpiredError
+from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.serving.routing.router import Routed
+from swrec_prod.serving.scoring.predictor import Scored
+from swrec_prod.serving.service.callers_file import Caller
+from swrec_prod.serving.service.costs import Costs
+from swrec_prod.serving.service.counts import Counts
+from swrec_prod.serving.service.schedule import Bounds, Job, Refusal, Schedule
+
+INLINE_MS = (
+    1.0  # a forward that is shorter runs in the loop: handing it to a thread would cost a third of the throughput
+)
+QUIET_ROUNDS = 3  # of the loop without a new call, after which none is on its way
+MOST_ROUNDS = 32  # for which a forward is put off
+DEFAULT_DEADLINE = 0.25  # seconds
+LONGEST_PUSHBACK = 10_000.0  # milliseconds; after a longer wait nobody wants the answer
+WORDS = {
+    "queue": "too much waits already",
+    "deadline": "it could not be answered within its deadline",
+    "scenario": "its scenario's share of this server is used up",
+    "caller": "the caller's quota is used up",
+}
+
+
+class Waiting:
+    """A request in the queue. answer: its scores, or why there are none."""
+
+    __slots__ = ("answer", "call", "routed")
+
+    def __init__(self, call: ScoreCall, routed: Routed) -> None:
+        self.call, self.routed = call, routed
+        self.answer: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
+
+    def end(self, outcome: Scored | Exception) -> None:
+        """Tell whoever waits, if there is still somebody."""
+        if self.answer.done():
+            return
+        if isinstance(outcome, Exception):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
+
+
+class Admission:
+    """One worker's. Only its event loop may call it.
+
+    default_deadline: seconds, of calls that set none. most_rows: candidates of a request.
+    """
+
+    def __init__(
+        self,
+        counts: Counts,
+        bounds: Bounds | None = None,
+        default_deadline: float = DEFAULT_DEADLINE,
+        most_rows: int = 1_000,
+    ) -> None:
+        self.counts, self.default_deadline, self.most_rows = counts, default_deadline, most_rows
+        self.costs, self.schedule = Costs(), Schedule(bounds or Bounds())
+        self._waiting: dict[Job, Waiting] = {}
+        self._thread = ThreadPoolExecutor(1, "forward")
+        self._come = 0
+        self._is_active = False
+        self._turns: asyncio.Future[None] | None = None
+
+    async def scored(
+        self, call: ScoreCall, routed: Routed, remaining: float | None, caller: Caller | None = None
+    ) -> Scored:
+        """The scores of a call, in its turn.
+
+        remaining: seconds to its deadline; None or more than a day where it has none. caller: whose quota it counts
+        for. Raises BusyError, at once where the call could not be answered in time; ExpiredError without scoring it
+        when the deadline passes in the queue; what Predictor.score raises. Cancelled while it waits, it is never
+        scored.
+        """
+        self._come += 1
+        now = time.monotonic()
+        cost = self.costs.milliseconds(routed.predictor, self._rows(call))
+        job = self._admit(now, cost, self._deadline(now, remaining), routed, caller)
+        if not self._is_active and cost < INLINE_MS:
+            return self._at_once(call, routed)
+        waiting = self._waiting[job] = Waiting(call, routed)
+        self._activate()
+        try:
+            return await waiting.answer
+        finally:
+            self.schedule.drop(job)
+            self._waiting.pop(job, None)
+
+    def _rows(self, call: ScoreCall) -> int:
+        """A request of more than that will be refused as it is encoded, which costs nothing."""
+        return min(call.rows, self.most_rows)
+
+    def _deadline(self, now: float, remaining: float | None) -> float:
+        """Of a call. Raises ExpiredError when it has passed."""
+        if remaining is None or remaining > 86_400:
+            remaining = self.default_deadline
+        if remaining <= 0:
+            self.counts.rejected("expired")
+            raise ExpiredError("the deadline had passed when the request came")
+        return now + remaining
+
+    def _admit(self, now: float, cost: float, deadline: float, routed: Routed, caller: Caller | None) -> Job:
+        try:
+            if caller is not None:
+                caller.quota.check(now, cost)
+            job = self.schedule.enter(now, cost, deadline, routed.share)
+        except Refusal as refusal:
+            raise self._busy(refusal) from None
+        if caller is not None:
+            caller.quota.charge(cost)
+        self.counts.queue(self.schedule.waiting)
+        return job
+
+    def _busy(self, refusal: Refusal) -> BusyError:
+        self.counts.rejected(refusal.reason)
+        pushback = int(refusal.pushback) + 1 if 0 <= refusal.pushback <= LONGEST_PUSHBACK else -1
+        again = f"ask again in {pushback} ms" if pushback >= 0 else "do not ask again"
+        return BusyError(f"not scored: {WORDS[refusal.reason]}; {again}", pushback)
+
+    def _at_once(self, call: ScoreCall, routed: Routed) -> Scored:
+        """Nothing waits and nothing is scored: the job that has just entered is the next."""
+        begin = time.monotonic()
+        job, _ = self.schedule.take(begin)
+        if job is None:
+            raise self._too_late(0.0)
+        self._activate()  # those that come while it is scored are let in before the next one
+        return self._now(job, call, routed, begin)
+
+    def _activate(self) -> None:
+        if not self._is_active:
+            self._is_active = True
+            self._turns = asyncio.ensure_future(self._take_turns())
+
+    async def _take_turns(self) -> None:
+        """Score what waits, until nothing does."""
+        while True:
+            await self._let_in()
+            job, late = self.schedule.take(time.monotonic())
+            for one in late:
+                self._waiting[one].end(self._too_late(time.monotonic() - one.deadline))
+            if job is None:
+                break
+            await self._forward(job)
+        self._is_active = False
+
+    async def _let_in(self) -> None:
+        """Until no call has come for a few rounds of the loop."""
+        quiet = 0
+        for _ in range(MOST_ROUNDS):
+            before = self._come
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self._come == before else 0
+            if quiet == QUIET_ROUNDS:
+                return
+
+    async def _forward(self, job: Job) -> None:
+        waiting, begin = self._waiting[job], time.monotonic()
+        try:
+            if job.cost < INLINE_MS:
+                waiting.end(self._now(job, waiting.call, waiting.routed, begin))
+            else:
+                waiting.end(await self._aside(job, waiting.call, waiting.routed, begin))
+        except Exception as failure:
+            waiting.end(failure)
+
+    def _now(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> Scored:
+        """Score in the loop."""
+        scored = None
+        try:
+            scored = _score(call, routed)
+            return scored
+        finally:
+            self._over(job, call, routed, begin, scored)
+
+    async def _aside(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> Scored:
+        """Score in the thread."""
+        scored = None
+        try:
+            scored = await asyncio.get_running_loop().run_in_executor(self._thread, _score, call, routed)
+            return scored
+        finally:
+            self._over(job, call, routed, begin, scored)
+
+    def _over(self, job: Job, call: ScoreCall, routed: Routed, begin: float, scored: Scored | None) -> None:
+        """One that failed says nothing about what scoring costs."""
+        now = time.monotonic()
+        self.schedule.done(job, now, tells=scored is not None)
+        if scored is not None:
+            self.costs.learn(routed.predictor, self._rows(call), 1e3 * (now - begin))
+        self.counts.waited(begin - job.entered)
+        self.counts.forward(routed, now - begin)
+        self.counts.queue(self.schedule.waiting)
+
+    def _too_late(self, seconds: float) -> BusyError | ExpiredError:
+        """Why a job is not scored whose deadline passed so many seconds ago, or if negative, is too near."""
+        if seconds <= 0:
+            return self._busy(Refusal("deadline", self.schedule.waiting * self.schedule.pace))
+        self.counts.rejected("expired")
+        return ExpiredError("the deadline passed while the request waited")
+
+
+def _score(call: ScoreCall, routed: Routed) -> Scored:
+    return routed.predictor.score(call, routed.scenario, routed.strength)

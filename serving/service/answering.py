@@ -1,0 +1,87 @@
+"""From the bytes of a request to those of its answer, whatever protocol it came by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import grpc
+import numpy as np
+
+from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.serving.routing.router import Routed, Router
+from swrec_prod.serving.scoring.predictor import Scored
+from swrec_prod.serving.service.admission import Admission
+from swrec_prod.serving.service.callers_file import Caller, Callers
+from swrec_prod.serving.service.counts import Counts
+from swrec_prod.serving.service.status import Status, status_of
+
+
+class Form(NamedTuple):
+    """How a protocol writes requests and answers.
+
+    read: a request's call, or one of a subclass, which the others get; route: who scores it; both raise RequestError and
+    NotFoundError. write: the answer.
+    """
+
+    read: Callable[[bytes], ScoreCall]
+    route: Callable[[Any, Router], Routed]
+    write: Callable[[Any, Routed, Scored], bytes]
+
+
+class Outcome(NamedTuple):
+    """How a request ended. request_id: its own, as far as it could be read; reply: empty unless status is None."""
+
+    request_id: str
+    reply: bytes
+    status: Status | None
+
+
+class Answering:
+    """Routes, admits and scores requests, and counts how each of them ends. callers: None where anyone may ask."""
+
+    def __init__(self, router: Router, counts: Counts, admission: Admission, callers: Callers | None = None) -> None:
+        self.router = router
+        self._counts, self._admission, self._callers = counts, admission, callers
+
+    def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
+        """Who makes a call. Raises CallerError for one that is not known."""
+        return None if self._callers is None else self._callers.caller(context.invocation_metadata() or ())
+
+    async def outcome(self, form: Form, data: bytes, context: grpc.aio.ServicerContext) -> Outcome:
+        """Answer one request, which came by the call of this context, as the only one or on a stream."""
+        began = time.perf_counter()
+        counts, call, routed, code, rows = self._counts, None, None, "CANCELLED", 0
+        counts.begun()
+        try:
+            caller = self.caller(context)
+            call = form.read(data)
+            routed = form.route(call, self.router)
+            if caller is not None:
+                caller.check(call)
+            remaining = _sooner(context.time_remaining(), call.timeout)
+            scored = await self._admission.scored(call, routed, remaining, caller)
+            reply = form.write(call, routed, _finite(call, routed, scored))
+            code, rows = "OK", len(scored.score)
+            return Outcome(call.request_id, reply, None)
+        except Exception as failure:
+            status = status_of(failure)
+            code = status.code.name
+            return Outcome(call.request_id if call else "", b"", status)
+        finally:
+            counts.request(routed, code, time.perf_counter() - began, rows)
+
+
+def _sooner(remaining: float | None, timeout: float | None) -> float | None:
+    if remaining is None or timeout is None:
+        return timeout if remaining is None else remaining
+    return min(remaining, timeout)
+
+
+def _finite(call: ScoreCall, routed: Routed, scored: Scored) -> Scored:
+    """`scored`. Raises FloatingPointError when a score is not finite."""
+    if not (np.isfinite(scored.score).all() and np.isfinite(scored.probability).all()):
+        package = f"{routed.predictor.name}/{routed.predictor.version}"
+        raise FloatingPointError(f"{package}: a score of request {call.request_id!r} is not finite")
+    return scored
