@@ -37,8 +37,8 @@ class Scored(NamedTuple):
 class Predictor:
     """A package behind one call. It does not change once it is loaded, so threads may share it.
 
-    inputs: the columns that a request must have; quick: whether a forward of `Limits.candidates` rows took less than QUICK
-    seconds at warm-up.
+    inputs: the columns that a request must have. quick: whether a forward of `Limits.candidates` rows took less than
+    QUICK seconds at warm-up.
     """
 
     def __init__(self, package: Package, limits: Limits | None = None) -> None:
