@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from swrec_prod.errors import RequestError
 from swrec_prod.serving.protocol import ranking_pb2, wire
 from swrec_prod.serving.protocol.call import ScoreCall, call_of
-from swrec_prod.serving.routing.router import Routed, Router
+from swrec_prod.serving.routing.router import Routed
 from swrec_prod.serving.scoring.predictor import Predictor, Scored
 from swrec_prod.serving.service.answering import Answering, Form, Outcome
 from swrec_prod.serving.service.status import status_of

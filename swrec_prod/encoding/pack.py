@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swrec_prod.schema.layout import Layout, lengths_column, weights_column
+from swrec_prod.schema.layout import Layout
 
 
 class Ragged(NamedTuple):
