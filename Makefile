@@ -1,6 +1,6 @@
 # `make` lists the targets. Each one that needs packages sets them up first (.venv, in a moment when nothing changed).
 #   PYTHON=python3.12   another Python 3.11 or 3.12      FLAVOUR=gpu   CUDA packages instead of CPU ones; kept from then on
-#   WORKERS=4           processes that run tests (2)
+#   WORKERS=4           processes that run tests (2)      MINUTES=60  how long `make soak` and `make fuzz` take
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
@@ -14,7 +14,7 @@ TRITON := .venv-triton
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster triton demo test test-quick lint docs docs-serve bench bench-data bench-train bench-models results proto lock wheel clean
+.PHONY: help setup cluster triton demo test test-quick lint docs docs-serve bench bench-data bench-train bench-models bench-serving fuzz soak results proto lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,7 +55,7 @@ docs: setup ## build/site: all documents with reference pages made from the sour
 docs-serve: setup ## the same on http://127.0.0.1:8000, made again when a file changes; the tutorial is not run
 	@NO_MKDOCS_2_WARNING=1 SWREC_TUTORIAL=skip $(RUN) mkdocs serve
 
-bench: bench-data bench-train bench-models ## all benchmarks
+bench: bench-data bench-train bench-models bench-serving ## all benchmarks
 
 bench-data: setup ## speed and memory of simulate, prepare and the reader
 	@$(RUN) benchmarks.data
@@ -65,6 +65,15 @@ bench-train: setup ## training speed against plain references, measured in the s
 
 bench-models: setup ## what a row costs with 3, 30, 100 and 355 scenarios, for every model
 	@$(RUN) benchmarks.models
+
+bench-serving: setup ## the server under load and overload, against its own no-op method and its own forwards
+	@$(RUN) benchmarks.serving
+
+soak: setup ## the server under load with cancelled and hasty calls for MINUTES (30): throughput, memory, files
+	@$(RUN) benchmarks.soak --minutes $(or $(MINUTES),30)
+
+fuzz: setup ## malformed messages, others each time, in each protocol and with sockets and without for MINUTES (10) each
+	@FUZZ_MINUTES=$(or $(MINUTES),10) $(RUN) pytest tests/test_fuzz_serving.py -k malformed_messages
 
 results: setup ## every model on every protocol of configs/results.yaml (hours; goes on where it stopped), then docs/results.md
 	@$(RUN) benchmarks.results

@@ -36,6 +36,7 @@ from swrec_prod.serving.client import make_request
 from swrec_prod.serving.protocol.call import ScoreCall
 from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.predictor import Predictor
+from swrec_prod.serving.scoring.unknown import UnknownIds
 from swrec_prod.serving.service.ranking import parse, response
 
 SIZES = (10, 100, 1000)
@@ -102,8 +103,9 @@ def _parts(router: Router, data: bytes, *, with_history: bool) -> dict[str, floa
     """Milliseconds of parse, encode, forward, reply (with routing), and of the whole."""
     data = data if with_history else _without_history(data)
     predictor: Predictor = router.route(parse(data)).predictor
+    predictor.encoder.unknown = UnknownIds("path", dict.fromkeys((*OF_USER, *OF_ITEM), 0.0))
     timed = {"encode": _Timed(predictor.encoder.encode), "forward": _Timed(predictor.forward)}
-    whole, parsed = _Timed(_answer), _Timed(parse)
+    whole, parsed = _Timed(_answered), _Timed(parse)
     with ExitStack() as patches:
         patches.enter_context(patch.object(predictor.encoder, "encode", timed["encode"]))
         patches.enter_context(patch.object(predictor, "forward", timed["forward"]))
@@ -115,7 +117,8 @@ def _parts(router: Router, data: bytes, *, with_history: bool) -> dict[str, floa
     return parts | {"reply": reply, "whole": parts["parse"] + whole.milliseconds()}
 
 
-def _answer(call: ScoreCall, routed: Routed) -> bytes:
+def _answered(call: ScoreCall, routed: Routed) -> bytes:
+    """What a worker does with a call in its turn."""
     return response(call, routed, routed.predictor.score(call, routed.scenario, routed.strength))
 
 

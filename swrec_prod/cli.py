@@ -2,7 +2,7 @@
 130 Ctrl-C, 1 a bug.
 
 Stages are imported inside the commands: `swrec --help` is quick, works where torch does not, and OpenMP's settings are
-in place before torch is loaded. For the same reason this module may start the server, which ranks above it.
+in place before torch is loaded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
+from swrec_prod.cli_serving import health, loadtest, score, serve
+from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
 
 app = typer.Typer(
@@ -270,121 +271,8 @@ def export(
     export_package(ranker, config, catalog, to, quantize or config.export.quantize, metrics, typer.echo)  # type: ignore[arg-type]
 
 
-@app.command()
-def serve(
-    models: Annotated[Path, typer.Option(help="REPO: the folder of packages, REPO/NAME/VERSION.")],
-    only: Annotated[
-        list[str] | None, typer.Option(help="NAME or NAME/VERSION to serve; default: the latest of every name.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8500,
-    port_file: Annotated[Path | None, typer.Option(help="File to write the port to, once serving.")] = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            help="Processes that answer; they share the port and the packages' memory. "
-            "0: one per core, and from four cores on one core is left to others."
-        ),
-    ] = 0,
-    threads: Annotated[int, typer.Option(help="Threads of one forward; more than 1 pays on idle cores only.")] = 1,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM file: serve over TLS with this certificate.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file: the certificate's key.")] = None,
-    tls_client_ca: Annotated[
-        Path | None, typer.Option(help="PEM file: serve clients with a certificate of this authority only.")
-    ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow an address that other machines reach, without TLS.")
-    ] = False,
-    reflection: Annotated[bool, typer.Option(help="Tell clients which services there are.")] = True,
-    metrics_port: Annotated[
-        int | None, typer.Option(help="Port for Prometheus, over HTTP; 0 takes a free one; default: none.")
-    ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address of the metrics.")] = "127.0.0.1",
-    notice: Annotated[
-        float, typer.Option(help="Seconds between NOT_SERVING and refusing calls at SIGTERM, for load balancers.")
-    ] = 5.0,
-    grace: Annotated[float, typer.Option(help="Seconds that calls in flight then get.")] = 25.0,
-    max_candidates: Annotated[int, typer.Option(help="Candidates of a request.")] = 1000,
-    max_behaviours: Annotated[int, typer.Option(help="Behaviours of a history in a request.")] = 10_000,
-    max_values: Annotated[int, typer.Option(help="Values of a feature that has several.")] = 1_000,
-    max_text: Annotated[int, typer.Option(help="Characters of a string.")] = 1_024,
-    max_message_mb: Annotated[float, typer.Option(help="MiB of a request or an answer.")] = 4.0,
-    max_streams: Annotated[int, typer.Option(help="Calls in flight on one connection.")] = 4096,
-    routes: Annotated[
-        Path | None,
-        typer.Option(help="Routes file: which model, version and c serve a scenario, its fallback and its limits."),
-    ] = None,
-    callers: Annotated[
-        Path | None, typer.Option(help="Callers file: who may ask, by SHA-256 of a token, and how much.")
-    ] = None,
-    default_deadline_ms: Annotated[float, typer.Option(help="Deadline of calls that set none.")] = 250.0,
-    queue_ms: Annotated[
-        float, typer.Option(help="Estimated work that may wait in one worker; what is more is refused at once.")
-    ] = 250.0,
-) -> None:
-    """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C; a second ends at once.
-
-    Example: `swrec serve --models build/models --port 8500 --workers 2 --metrics-port 9090`
-    """
-    from swrec_prod.serving.process.options import Options
-    from swrec_prod.serving.process.supervisor import serve as run
-    from swrec_prod.serving.protocol.call import Limits
-
-    limits = Limits(max_candidates, max_behaviours, max_values, max_text)
-    given = {name: value for name, value in locals().items() if name in Options.__dataclass_fields__}
-    run(Options(**{**given, "chosen": tuple(only or ())}))
-
-
-@app.command()
-def health(
-    target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
-    service: Annotated[str, typer.Option(help="swrec.v1.Ranking, model/NAME, or nothing for the whole server.")] = "",
-    tls_ca: Annotated[Path | None, typer.Option(help="PEM file of the server's authority: ask over TLS.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 2.0,
-) -> None:
-    """Ask a server whether it serves: for probes of containers. Exit code 0 where it does, else 2.
-
-    Example: `swrec health --target 127.0.0.1:8500 --service model/mscan`
-    """
-    from swrec_prod.serving.callers.health import check
-
-    typer.echo(check(target, service, tls_ca, timeout))
-
-
-@app.command()
-def score(
-    data: Annotated[Path, typer.Argument(help="A prepared folder; its requests.parquet holds raw held-out rows.")],
-    target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
-    model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
-    feature: Annotated[
-        list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")
-    ] = None,
-    rows: Annotated[
-        int, typer.Option(help="About how many rows to send, in whole requests and evenly over scenarios; 0: all.")
-    ] = 0,
-    expect: Annotated[
-        Path | None, typer.Option(help="Predictions file; its rows are sent, and the answers compared with it.")
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest difference to --expect that is accepted.")] = 1e-5,
-    out: Annotated[Path | None, typer.Option(help="Parquet file for the answers.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Send raw held-out rows to a server, as requests of one user in one scenario;
-    optionally hold the answers to a prediction.
-
-    Example: `swrec score build/data/movielens_1m_genre --expect build/runs/mscan/predictions.parquet`
-    """
-    from swrec_prod.serving.callers.rows import score_folder
-
-    summary = score_folder(data, target, model=model, features=tuple(feature or ()), limit=rows, expect=expect, out=out)
-    if as_json:
-        _print_json(summary)
-    else:
-        for name, value in summary.items():
-            typer.echo(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}")
-    if summary.get("max_abs_diff", 0.0) > tolerance:
-        difference = f"by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}"
-        raise DataError(f"served scores differ from {expect} {difference}")
+for command in (serve, health, score, loadtest):
+    app.command()(command)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.lookups import MANY, Buckets, Hashing, Vocabulary
 from swrec_prod.encoding.pack import Ragged
 from swrec_prod.encoding.scaler import Scaler
-from swrec_prod.encoding.stable_hash import hash_integers, hash_strings
+from swrec_prod.encoding.stable_hash import hash_integers, hash_strings, hash_texts
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import DataError, SchemaError
 from swrec_prod.schema import FeatureSchema
@@ -220,6 +220,7 @@ def test_hashes_follow_their_definition_in_slices_too(texts: list[str], ints: li
     assert hash_strings(pa.array(texts, pa.string()).slice(start)).tolist() == [
         plain_hash(text) for text in texts[start:]
     ]
+    assert hash_texts(texts).tolist() == [plain_hash(text) for text in texts]
     assert hash_integers(np.array(ints, np.int64)).tolist() == [plain_hash(value) for value in ints]
 
 

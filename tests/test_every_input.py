@@ -18,12 +18,14 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.export.loaded import Programs
+from swrec_prod.encoding.pack import pack_halves, take
+from swrec_prod.export.loaded import Programs, encode_rows
 from swrec_prod.export.program import ScoreProgram, compile_program
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.ranker import Ranker, build_ranker, resolve_run
 from swrec_prod.schema import FeatureSchema
+from swrec_prod.schema.layout import Layout
 from swrec_prod.serving.callers.rows import requests_from_table
 from swrec_prod.serving.protocol import wire
 from swrec_prod.serving.protocol.call import call_of
@@ -189,6 +191,28 @@ def both_ways(folder: Path, features: list[dict[str, Any]], model: str, seed: in
 def test_served_is_offline_for_a_schema_that_uses_everything(tmp_path: Path, model: str) -> None:
     answered, known = both_ways(tmp_path, BASIC + MORE, model, seed=1)
     np.testing.assert_allclose(answered, known, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_request_is_packed_as_its_rows_are(tmp_path: Path, seed: int) -> None:
+    prepared = make_folder(tmp_path, BASIC + MORE, seed)
+    encoders, table = Encoders.load(prepared), pq.read_table(prepared / "requests.parquet")
+    layout = Layout.of(encoders.schema, history=True)
+    columns, scenario_N = encode_rows(encoders, layout, table)
+    encoder, compared = RequestEncoder(layout, encoders), 0
+    for rows, request in requests_from_table(table, encoders.schema):
+        served = encoder.encode(call_of(request), int(scenario_N[rows[0]]))
+        once = take({name: columns[name] for name in layout.user_half.columns}, np.array(rows[:1]))
+        each = take({name: columns[name] for name in layout.item_half.columns}, np.array(rows))
+        for half, offline in zip(served, pack_halves(layout, once | each, scenario_N[rows], user_rows=1), strict=True):
+            for name, ours, theirs in zip(half._fields, half, offline, strict=True):
+                assert ours.dtype == theirs.dtype
+                np.testing.assert_array_equal(ours, theirs, name)
+        compared += len(rows)
+    assert compared == len(table) >= 15
+    assert encoder.unknown.elsewhere > 0, "the log brings behaviours from elsewhere"
 
 
 @pytest.mark.slow

@@ -187,10 +187,6 @@ REFUSED = {
     "an unknown feature": ({"user": {**USER, "agee": 3}}, r"user: unknown feature 'agee'; did you mean age\?"),
     "the wrong side": ({"items": {**ITEMS, "age": [3, 4]}}, r"items: feature 'age' has side user and belongs in user"),
     "no candidate": ({"items": {name: [] for name in ITEMS}}, r"items: 0 candidates, expected 1 to 1000"),
-    "too many candidates": (
-        {"items": {"item_id": [1] * 1001, "tags": [["t"]] * 1001, "price": [1.0] * 1001}},
-        r"items: 1001 candidates, expected 1 to 1000",
-    ),
     "columns of different length": (
         {"items": {**ITEMS, "price": [1.0]}},
         r"items: feature 'price' has 1 rows, but 'item_id' has 2",
@@ -261,6 +257,10 @@ def clear_lengths(columns, _):
 MALFORMED = {
     "bytes of something else": (b"\xff\xffnot a message", r"the 15 bytes are no swrec.v1.ScoreRequest"),
     "text that is not UTF-8": (b"\x1a\x02\xff\xfe", r"the 4 bytes are no swrec.v1.ScoreRequest"),
+    "too many candidates": (
+        lambda c, _: [setattr(c[name], "lengths", np.zeros(1001, "<i4").tobytes()) for name in ITEMS],
+        r"items: 1001 candidates, expected 1 to 1000",
+    ),
     "half a number": (
         lambda c, _: setattr(c["item_id"], "ints", b"123456789"),
         r"items: feature 'item_id': ints has 9 bytes",

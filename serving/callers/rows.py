@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,10 +125,9 @@ def score_folder(
     Returns rows, requests, p50_ms and p99_ms (of a request, milliseconds) and, with `expect`, max_abs_diff over all
     scores. Raises DataError for a folder without requests.parquet, or when it shares no row with `expect`.
     """
-    table = _read(folder / "requests.parquet", "swrec prepare writes it")
-    schema = FeatureSchema.load(folder / "schema.yaml")
-    schema = schema.select(features) if features else schema
-    predictions = None if expect is None else _read(expect, "swrec train and swrec evaluate write predictions")
+    table = read_rows(folder / "requests.parquet", "swrec prepare writes it")
+    schema = schema_of(folder, features)
+    predictions = None if expect is None else read_rows(expect, "swrec train and swrec evaluate write predictions")
     if predictions is not None:
         table = table.filter(pc.is_in(table["row"], predictions["row"].combine_chunks()))
     if not len(table):
@@ -155,8 +154,14 @@ def _write(table: pa.Table, out: Path) -> None:
         pq.write_table(table, aside)
 
 
-def _read(path: Path, origin: str) -> pa.Table:
-    """A table of numbered rows. origin: what to tell a user who has none."""
+def schema_of(folder: Path, features: Sequence[str]) -> FeatureSchema:
+    """The schema of a prepared folder. features: those that a model was trained on; none: all."""
+    schema = FeatureSchema.load(folder / "schema.yaml")
+    return schema.select(features) if features else schema
+
+
+def read_rows(path: Path, origin: str) -> pa.Table:
+    """A table of numbered rows. origin: what to tell a user who has none. Raises DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; {origin}")
     try:

@@ -1,58 +1,76 @@
 """A client of the scorer: arrays in, arrays out, and our own errors instead of RPC codes.
 
-    from swrec_prod.serving import Client
+    from swrec_prod.serving.client import Client
 
     user = {"user_id": "u1", "history.item": [7, 9], "history.scenario": ["home", "cart"]}
     with Client("127.0.0.1:8500") as client:
         scored = client.score("home", user=user, items={"item_id": [1, 2, 3], "price": [9.5, 3.0, None]})
         best = scored.score[:, 0].argmax()
 
-None is a missing value.
+None is a missing value. client/aio.py has the same for asyncio.
 """
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import grpc
-import numpy as np
 
-from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
-from swrec_prod.serving.protocol import wire
+from swrec_prod.errors import ExpiredError, NotFoundError, ServerError
+from swrec_prod.serving.client import calls
+from swrec_prod.serving.client.channels import Connection, Line, Lines, Tls
+from swrec_prod.serving.client.reply import (
+    Explained,
+    ScoredItems,
+    ServedModel,
+    explained,
+    joined,
+    others_than_latest,
+    scored,
+    served_models,
+)
+from swrec_prod.serving.client.request import Items, Row, make_call, message_of, parts_of
+from swrec_prod.serving.client.retry import Attempts, Budget, Failure, Retries, error_of, failure_of
 
-Row = Mapping[str, Any]
-
-
-class ScoredItems(NamedTuple):
-    """The scores of one request: [N, T], T as in `tasks`. The logits are None where the model has no causal split.
-
-    probability: of a positive label; score: what to rank by; see ranking.proto.
-    """
-
-    probability: np.ndarray
-    score: np.ndarray
-    interest_logit: np.ndarray | None
-    scenario_logit: np.ndarray | None
-    tasks: tuple[str, ...]
-    model: str
-    version: str
-    debias_strength: float
-    request_id: str
-    scored_scenario: str
-    fallback: bool
+PARTS_AT_ONCE = 16  # threads that ask for parts of split requests
 
 
 class Client:
-    """One channel to `target` (host:port). timeout: seconds a call may take. Threads may share it."""
+    """Asks the server at `target` (host:port). Threads may share it, as many as there are.
 
-    def __init__(self, target: str, timeout: float = 5.0) -> None:
-        self.target = target
-        self.timeout = timeout
-        self._channel = grpc.insecure_channel(target)
-        self._score = self._channel.unary_unary(f"/{wire.SERVICE}/Score")
+    timeout: seconds a call may take, waiting and asking again included. channels: connections, which a server's workers
+    share between them; streams: calls in flight on one, further ones wait. tls, token: see channels.py. max_candidates:
+    a request with more is sent in parts. retries: when to ask again. Raises ConfigError for what cannot be.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        timeout: float = 5.0,
+        *,
+        channels: int = 4,
+        streams: int = 100,
+        tls: Tls | None = None,
+        token: str | None = None,
+        keepalive: float = 30.0,
+        max_candidates: int = 1000,
+        retries: Retries | None = None,
+    ) -> None:
+        self.target, self.timeout, self.max_candidates = target, calls.seconds(timeout), max_candidates
+        self._connection = Connection(target, channels, streams, tls, token, keepalive)
+        self._retries = retries or Retries()
+        self._budget = Budget(self._retries.share)
+        self._lines = Lines(self._connection.open(grpc), streams)
+        self._places = threading.Semaphore(channels * streams)
+        self._closed = False
+        self._threads: ThreadPoolExecutor | None = None
+        self._making_threads = threading.Lock()
 
     def __enter__(self) -> Client:
         return self
@@ -61,160 +79,154 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
+        """Close the channels; calls in flight end with an error."""
+        self._closed = True
+        for line in self._lines.lines:
+            line.channel.close()
+        if self._threads is not None:
+            self._threads.shutdown()
 
     def score(
         self,
         scenario: str,
         user: Row,
-        items: Mapping[str, Sequence[Any] | np.ndarray] | Sequence[Row],
+        items: Items,
         *,
         model: str = "",
-        version: str = "",
+        version: str | int = "",
         request_id: str = "",
         unit: str = "",
         debias_strength: float | None = None,
+        timeout: float | None = None,
     ) -> ScoredItems:
-        """Score N candidates.
+        """Score N candidates, all of them by one version.
 
         user: one value a feature (a list for bags and sequences, of lists where each behaviour has a bag); items: N
-        values a feature, or N rows.
+        values a feature, or N rows. client/values.py says what a value may be. timeout: seconds for this call.
 
-        None is an unknown value. Raises RequestError, NotFoundError with the server's message, ServerError when there
-        is no server, it is too slow or has failed.
+        None is an unknown value. Raises RequestError for arguments that are wrong, with the feature's name; with the
+        server's message RequestError, NotFoundError for what is not served, CallerError for who is not known; BusyError
+        when the server has too much to do, ExpiredError when it is too slow, UnavailableError when there is none, and
+        their base ServerError when it has failed.
         """
-        request = make_request(scenario, user, items, debias_strength=debias_strength)
-        request.model, request.version, request.request_id, request.unit = model, version, request_id, unit
-        return self.send(request)
+        call = make_call(
+            scenario,
+            user,
+            items,
+            model=model,
+            version=version,
+            request_id=request_id,
+            unit=unit,
+            debias_strength=debias_strength,
+        )
+        bodies = [message_of(part).SerializeToString() for part in parts_of(call, self.max_candidates)]
+        return self._send(bodies, calls.seconds(self.timeout if timeout is None else timeout))
 
-    def send(self, request: Any) -> ScoredItems:
-        """Score a wire.ScoreRequest. Raises as `score` does."""
+    def score_many(self, requests: Iterable[Mapping[str, Any]], in_flight: int = 16) -> Iterator[ScoredItems]:
+        """Score many requests, several at once; the answers come in the order of the requests.
+
+        requests: arguments of `score` by name. Raises as `score` does, at the request that is at fault.
+        """
+        with ThreadPoolExecutor(in_flight, "swrec-many") as threads:
+            rest = iter(requests)
+            waiting = deque(threads.submit(self._score_named, named) for named in itertools.islice(rest, in_flight))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(threads.submit(self._score_named, named) for named in itertools.islice(rest, 1))
+
+    def send(self, request: Any, timeout: float | None = None) -> ScoredItems:
+        """Score a wire.ScoreRequest, which is not split. Raises as `score` does."""
+        return self._send([request.SerializeToString()], calls.seconds(self.timeout if timeout is None else timeout))
+
+    def list_models(self, timeout: float | None = None) -> list[ServedModel]:
+        """The packages that are served. Raises as `score` does."""
+        return served_models(self._ask(calls.LIST_MODELS, b"", timeout))
+
+    def explain(
+        self,
+        scenario: str,
+        *,
+        model: str = "",
+        version: str | int = "",
+        unit: str = "",
+        timeout: float | None = None,
+    ) -> Explained:
+        """Which package would score requests of a scenario, and why. Raises as `score` does."""
+        return explained(self._ask(calls.EXPLAIN, calls.explain_request(model, version, scenario, unit), timeout))
+
+    def ready(self, model: str = "", timeout: float | None = None) -> bool:
+        """Whether the server, or a model of it, answers requests."""
         try:
-            return _scored(self._score(request.SerializeToString(), timeout=self.timeout))
-        except grpc.RpcError as failure:
-            raise _as_our_error(failure, self.target, self.timeout) from None
+            return self._ask(calls.HEALTH, calls.health_request(model), timeout) == calls.SERVING
+        except (ServerError, NotFoundError):
+            return False
 
+    def _score_named(self, named: Mapping[str, Any]) -> ScoredItems:
+        return self.score(**named)
 
-def make_request(
-    scenario: str,
-    user: Row,
-    items: Mapping[str, Sequence[Any] | np.ndarray] | Sequence[Row],
-    debias_strength: float | None = None,
-) -> Any:
-    """A wire.ScoreRequest; arguments as in Client.score. Raises RequestError for values of mixed or unknown types."""
-    if not isinstance(items, Mapping):
-        items = _columns(items)
-    request = wire.ScoreRequest(
-        scenario=scenario,
-        user=[column for name, value in user.items() for column in _wire_columns(name, [value])],
-        items=[column for name, values in items.items() for column in _wire_columns(name, values)],
-    )
-    if debias_strength is not None:
-        request.debias_strength = debias_strength
-    return request
+    def _send(self, bodies: list[bytes], timeout: float) -> ScoredItems:
+        if len(bodies) == 1:
+            return scored(self._call(calls.SCORE, bodies[0], timeout))
+        end = time.monotonic() + timeout
+        parts = self._parts(bodies, timeout)
+        for _ in range(calls.ROUNDS):
+            others = others_than_latest(parts)
+            if not others:
+                return joined([part for part, _ in parts])
+            again = self._parts([bodies[i] for i in others], end - time.monotonic())
+            for i, part in zip(others, again, strict=True):
+                parts[i] = part
+        raise calls.mixed_versions(self.target, [part for part, _ in parts])
 
+    def _parts(self, bodies: list[bytes], timeout: float) -> list[tuple[ScoredItems, float]]:
+        """Answers to the parts of a request, with the moment of each."""
 
-def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    names = rows[0].keys() if rows else ()
-    for i, row in enumerate(rows):
-        if row.keys() != names:
-            raise RequestError(
-                f"items: row {i} has the features {sorted(row)}, row 0 {sorted(names)}; give every row the same"
-            )
-    return {name: [row[name] for row in rows] for name in names}
+        def ask(body: bytes) -> tuple[ScoredItems, float]:
+            return scored(self._call(calls.SCORE, body, timeout)), time.monotonic()
 
+        asked: list[Future[tuple[ScoredItems, float]]] = [self._pool().submit(ask, body) for body in bodies]
+        try:
+            return [future.result() for future in asked]
+        finally:
+            for future in asked:
+                future.cancel()
 
-def _wire_columns(name: str, rows: Sequence[Any] | np.ndarray) -> list[Any]:
-    """The columns of one feature: two where behaviours have lists of values, or some that are unknown."""
-    if "." not in name or not any(_is_nested(row) for row in rows):
-        return [_column(name, rows)]
-    behaviours = [[_several(value) for value in row] for row in rows]
-    flat = [[value for several in row for value in several] for row in behaviours]
-    return [_column(name, flat), _column(f"{name}.length", [[len(several) for several in row] for row in behaviours])]
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._making_threads:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(PARTS_AT_ONCE, "swrec-parts")
+            return self._threads
 
+    def _ask(self, path: str, body: bytes, timeout: float | None) -> bytes:
+        return self._call(path, body, calls.seconds(self.timeout if timeout is None else timeout))
 
-def _is_nested(row: Any) -> bool:
-    """Whether a row's behaviours are lists, or missing."""
-    return isinstance(row, (list, tuple)) and any(_is_unknown(v) or isinstance(v, (list, tuple)) for v in row)
+    def _call(self, path: str, body: bytes, timeout: float) -> bytes:
+        """Call a method, again where that may help. Raises our own errors."""
+        attempts = Attempts(self._retries, self._budget, timeout)
+        line: Line | None = None
+        while True:
+            answer, line = self._attempt(path, body, attempts, timeout, line)
+            if isinstance(answer, bytes):
+                self._budget.earn()
+                return answer
+            wait = None if self._closed else attempts.wait(answer)
+            if wait is None:
+                raise error_of(answer, self.target, timeout)
+            time.sleep(wait)
 
-
-def _several(value: Any) -> Sequence[Any]:
-    if _is_unknown(value):
-        return ()
-    return value if isinstance(value, (list, tuple)) else (value,)
-
-
-def _column(name: str, rows: Sequence[Any] | np.ndarray) -> Any:
-    """A wire.Column of one value (or one list) a row."""
-    if isinstance(rows, np.ndarray) and rows.dtype.kind in "iub" and rows.ndim == 1:
-        return wire.Column(name=name, **_packed(name, rows))
-    plain = [row.tolist() if isinstance(row, (np.ndarray, np.generic)) else row for row in rows]
-    if any(isinstance(row, (list, tuple)) for row in plain):
-        lists = [row or () for row in plain]
-        lengths = [len(row) for row in lists]
-        values = [value for row in lists for value in row]
-        return wire.Column(name=name, lengths=np.array(lengths, wire.LENGTHS).tobytes(), **_typed(name, values))
-    known = [not _is_unknown(row) for row in plain]
-    lengths_of = {} if all(known) else {"lengths": np.array(known, wire.LENGTHS).tobytes()}
-    return wire.Column(
-        name=name, **lengths_of, **_typed(name, [row for row, is_known in zip(plain, known, strict=True) if is_known])
-    )
-
-
-def _is_unknown(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _typed(name: str, values: list[Any]) -> dict[str, Any]:
-    """The field of a Column that fits the values."""
-    if all(isinstance(value, str) for value in values):
-        return {"strings": values}
-    if all(isinstance(value, numbers.Real) for value in values):
-        return _packed(name, np.array(values))
-    other = next(value for value in values if not isinstance(value, type(values[0])))
-    raise RequestError(
-        f"feature {name!r}: values are strings or numbers, all of one kind, not {values[0]!r} and {other!r}"
-    )
-
-
-def _packed(name: str, values: np.ndarray) -> dict[str, bytes]:
-    if values.dtype.kind == "f":
-        return {"floats": values.astype(wire.FLOATS).tobytes()}
-    if values.dtype.kind == "O" or (values.dtype == np.uint64 and values.max(initial=0) >= 1 << 63):
-        raise RequestError(f"feature {name!r}: {values.max()} does not fit a 64-bit integer")
-    return {"ints": values.astype(wire.INTS).tobytes()}
-
-
-def _scored(data: bytes) -> ScoredItems:
-    reply = wire.ScoreResponse.FromString(data)
-
-    def table(field: bytes) -> np.ndarray:
-        return np.frombuffer(field, wire.SCORES).reshape(-1, len(reply.tasks))
-
-    return ScoredItems(
-        probability=table(reply.probability),
-        score=table(reply.score),
-        interest_logit=table(reply.interest_logit) if reply.interest_logit else None,
-        scenario_logit=table(reply.scenario_logit) if reply.scenario_logit else None,
-        tasks=tuple(reply.tasks),
-        model=reply.model,
-        version=reply.version,
-        debias_strength=reply.debias_strength,
-        request_id=reply.request_id,
-        scored_scenario=reply.scored_scenario,
-        fallback=reply.fallback,
-    )
-
-
-def _as_our_error(failure: Any, target: str, timeout: float) -> SwrecError:
-    code, details = failure.code(), failure.details()
-    if code is grpc.StatusCode.NOT_FOUND:
-        return NotFoundError(details)
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return RequestError(details)
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return ServerError(f"no server at {target}: {details}")
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServerError(f"no answer from {target} within {timeout:g} s")
-    return ServerError(f"{target}: {code.name}: {details}")
+    def _attempt(
+        self, path: str, body: bytes, attempts: Attempts, timeout: float, avoid: Line | None
+    ) -> tuple[bytes | Failure, Line]:
+        """One attempt, and the line that it took. avoid: the line of the one before."""
+        if not self._places.acquire(timeout=attempts.left):
+            raise ExpiredError(calls.no_place(self.target, timeout))
+        line = self._lines.take(avoid)
+        try:
+            return line.unary(path)(body, timeout=attempts.left, metadata=self._connection.metadata), line
+        except grpc.RpcError as error:
+            return failure_of(error), line
+        except ValueError as closed:  # grpc's word for a channel that is closed
+            return Failure(grpc.StatusCode.UNAVAILABLE, str(closed)), line
+        finally:
+            self._lines.give(line)
+            self._places.release()

@@ -93,7 +93,7 @@ class HalfEncoder:
         """A bag, or a vector."""
         most = self._most if feature.kind == "bag" else None
         raw = {name: self._readers[name].lists(given[name], most) for name in names}
-        columns = self._encoders.columns_of(feature.name, raw)  # type: ignore[arg-type]
+        columns = self._encoders.columns_of(feature.name, raw)
         for name in names if feature.kind == "vector" else names[1:]:
             columns[name] = held(columns[name], FARTHEST if feature.encoder else LARGEST)
         return columns

@@ -46,7 +46,7 @@ class Predictor:
         self.encoder = RequestEncoder(package.layout, package.encoders, limits, unknown)
         self.inputs = inputs_of(package.golden.schema, self.encoder)
         self._programs = package.programs
-        self._after = package.layout.after
+        self._after, self._is_causal = package.layout.after, package.manifest.causal
         self._ms_call, self._ms_row = 0.3, 0.002
         self._scenario = package.encoders.schema.scenario
         self._index = {value: i for i, value in enumerate(self._scenario.values)}
@@ -66,11 +66,13 @@ class Predictor:
 
         Raises RequestError or DataError for what is wrong with it.
         """
-        logits = self.forward(self.encoder.encode(call, scenario), scenario)
+        packed = self.encoder.encode(call, scenario)
         with torch.inference_mode():
+            logits = self.forward(packed, scenario)
             probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
-        interest = logits.interest_BT.numpy() if self.manifest.causal else logits.interest_BT[:, :0].numpy()
-        return Scored(probability, score, interest, logits.scenario_BT.numpy(), strength)
+        scenario_logit = logits.scenario_BT.numpy()
+        interest = logits.interest_BT.numpy() if self._is_causal else scenario_logit  # [N, 0]: there is neither
+        return Scored(probability, score, interest, scenario_logit, strength)
 
     def forward(self, packed: PackedRequest, scenario: int) -> Logits:
         """What the package's program says of an encoded request, as this scenario."""
@@ -111,7 +113,7 @@ class Predictor:
 
         Raises RequestError for a c outside of the package's range.
         """
-        if not self.manifest.causal:
+        if not self._is_causal:
             return 0.0
         if call.debias_strength is None:
             return self._strength_S[scenario]

@@ -129,19 +129,23 @@ def sums_of_extremes(p_AM: Tensor, t_AB: Tensor, positive: int) -> Tensor:
 
 
 def sums_of_extremes_along(long_AL: Tensor, short_AS: Tensor, positive: int) -> Tensor:
-    """The same over vectors of L: [S, L]."""
+    """The same over vectors of L: [S, L]. The loop has few operations: beside a chunk each of them counts."""
     width, length = long_AL.shape
-    total_SL = long_AL.new_empty([short_AS.shape[1], length])
-    chunk = min(_chunk_rows(long_AL, width * length), short_AS.shape[1])
-    buffer = long_AL.new_empty([width, chunk, length])
-    long_A1L = long_AL.unsqueeze(1)
-    for start in range(0, short_AS.shape[1], chunk):
-        short_AC1 = short_AS[:, start : start + chunk].unsqueeze(2)
-        pairs = buffer[:, : short_AC1.shape[1]]
-        torch.maximum(long_A1L[:positive], short_AC1[:positive], out=pairs[:positive])
-        torch.minimum(long_A1L[positive:], short_AC1[positive:], out=pairs[positive:])
-        torch.sum(pairs, [0], out=total_SL[start : start + chunk])
-    return total_SL
+    chunk = min(_chunk_rows(long_AL, 2 * width * length), short_AS.shape[1])
+    pairs_ACL = long_AL.new_empty([width, chunk, length])
+    above, below = pairs_ACL[:positive], pairs_ACL[positive:]
+    long_above, long_below = long_AL[:positive].unsqueeze(1), long_AL[positive:].unsqueeze(1)
+    short_above = short_AS[:positive].unsqueeze(2).split(chunk, 1)
+    short_below = short_AS[positive:].unsqueeze(2).split(chunk, 1)
+    totals: list[Tensor] = []
+    for i in range(len(short_above)):
+        rows = short_above[i].shape[1]
+        if rows < chunk:
+            pairs_ACL, above, below = pairs_ACL[:, :rows], above[:, :rows], below[:, :rows]
+        torch.maximum(long_above, short_above[i], out=above)
+        torch.minimum(long_below, short_below[i], out=below)
+        totals.append(pairs_ACL.sum(0))
+    return torch.cat(totals)
 
 
 def best_match(history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, mask_BK: Tensor, w_A: Tensor) -> Tensor:

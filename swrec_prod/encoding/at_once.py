@@ -8,7 +8,7 @@ Shapes: C id columns, F columns of numbers, N rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -114,6 +114,6 @@ def _direct(table: Table) -> tuple[int, np.ndarray] | None:
     return place if place is not None and len(place[1]) <= LONGEST else None
 
 
-def _column(values: list[float], kind: type) -> np.ndarray:
+def _column(values: Sequence[float], kind: type) -> np.ndarray:
     """[C, 1]"""
     return np.array(values, kind).reshape(-1, 1)

@@ -27,7 +27,7 @@ from swrec_prod.encoding.pack import Column, Ragged
 from swrec_prod.encoding.raw_values import Values, floats, lists
 from swrec_prod.encoding.scaler import Scaler
 from swrec_prod.encoding.vectors import vectors, weights
-from swrec_prod.errors import DataError, nearest
+from swrec_prod.errors import DataError, nearest, shown
 from swrec_prod.files import replaced
 from swrec_prod.schema import Encoder, Feature, FeatureSchema
 
@@ -136,7 +136,9 @@ class Encoders:
             if self.schema.scenario.unseen == "error":
                 value = values[int(np.argmax(unseen))]
                 value = value.as_py() if isinstance(value, pa.Scalar) else value
-                raise DataError(f"scenario {value!r} is unknown; {nearest(str(value), self.schema.scenario.values)}")
+                raise DataError(
+                    f"scenario {shown(value)} is unknown; {nearest(str(value), self.schema.scenario.values)}"
+                )
             index[unseen] = len(self.schema.scenario.values)
         return index
 

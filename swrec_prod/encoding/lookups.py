@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from swrec_prod.encoding.raw_values import Values, check_strings, floats, integers, is_string, strings
-from swrec_prod.encoding.stable_hash import hash_integers, hash_strings
+from swrec_prod.encoding.stable_hash import hash_integers, hash_strings, hash_texts
 
 RawType = Literal["string", "int64"]
 MANY = 4096  # from here on equal strings are looked up once only
@@ -151,14 +151,21 @@ class Hashing:
             numbers, missing = integers(values, feature)
             hashes = hash_integers(numbers)
         else:
-            texts = strings(values, feature)
-            if isinstance(texts, list):
-                check_strings(texts, feature)
-                texts = pa.array(texts, pa.string())
-            missing = texts.is_null().to_numpy(zero_copy_only=False)
-            hashes = hash_strings(texts)
+            missing, hashes = _hashed_texts(strings(values, feature), feature)
         ids = (hashes % np.uint64(self.buckets)).astype(np.int32) + np.int32(1)
         return ids if missing is None else np.where(missing, np.int32(0), ids)
+
+
+def _hashed_texts(texts: pa.Array | list[str | None], feature: str) -> tuple[np.ndarray | None, np.ndarray]:
+    """Where texts are missing, bool [N] (None: nowhere), and their hashes."""
+    if not isinstance(texts, list):
+        missing = texts.is_null().to_numpy(zero_copy_only=False) if texts.null_count else None
+        return missing, hash_strings(texts)
+    check_strings(texts, feature)
+    known = [text for text in texts if text is not None]
+    if len(known) == len(texts):
+        return None, hash_texts(known)
+    return np.array([text is None for text in texts]), hash_texts([text or "" for text in texts])
 
 
 @dataclass(frozen=True)

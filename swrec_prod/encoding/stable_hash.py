@@ -29,13 +29,28 @@ def hash_strings(values: pa.Array) -> np.ndarray:
     if len(values) == 0 or offsets_buffer is None:
         return np.zeros(0, np.uint64)
     offsets = np.frombuffer(offsets_buffer, np.int64)[values.offset : values.offset + len(values) + 1]
+    text = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]
+    return _hash_bytes(text, offsets - offsets[0])
+
+
+def hash_texts(values: list[str]) -> np.ndarray:
+    """`hash_strings` of a few strings: uint64 [N]."""
+    text = "".join(values).encode()
+    lengths = map(len, values) if text.isascii() else (len(value.encode()) for value in values)
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(np.fromiter(lengths, np.int64, len(values)), out=offsets[1:])
+    return _hash_bytes(np.frombuffer(text, np.uint8), offsets)
+
+
+def _hash_bytes(text: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """text: uint8, strings one after the other; offsets: int64 [N + 1], where each begins, the first at 0."""
     starts, lengths = offsets[:-1], np.diff(offsets)
-    words = _words_at_every_byte(data, int(offsets[0]), int(offsets[-1]))
-    hashes = _mix(lengths.astype(np.uint64) + G)
+    words = _words_at_every_byte(text)
+    hashes = _mix(lengths.view(np.uint64) + G)
     rows = np.flatnonzero(lengths)
     at = 0
     while len(rows):
-        word = words[starts[rows] - offsets[0] + at] & FIRST_BYTES[np.minimum(lengths[rows] - at, 8)]
+        word = words[starts[rows] + at] & FIRST_BYTES[np.minimum(lengths[rows] - at, 8)]
         hashes[rows] = _mix((hashes[rows] ^ word) + G)
         at += 8
         rows = rows[lengths[rows] > at]
@@ -48,9 +63,8 @@ def _mix(z: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def _words_at_every_byte(data: pa.Buffer | None, first: int, last: int) -> np.ndarray:
-    """Element i is the little-endian word that starts at byte first + i; behind the end come zeros."""
-    padded = np.zeros(last - first + 8, np.uint8)
-    if data is not None:
-        padded[: last - first] = np.frombuffer(data, np.uint8)[first:last]
-    return np.ndarray(last - first + 1, "<u8", padded.data, strides=(1,))
+def _words_at_every_byte(text: np.ndarray) -> np.ndarray:
+    """Element i is the little-endian word that starts at byte i; behind the end come zeros."""
+    padded = np.zeros(len(text) + 8, np.uint8)
+    padded[: len(text)] = text
+    return np.ndarray(len(text) + 1, "<u8", padded.data, strides=(1,))

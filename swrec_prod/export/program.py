@@ -11,7 +11,7 @@ N behaviours, T tasks.
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import PoolingMode
@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from swrec_prod.assembly import Assembly, History
 from swrec_prod.config import Quantize
 from swrec_prod.encoding.pack import Packed
+from swrec_prod.export.split import split_first_layers
+from swrec_prod.export.split_graph import Run
 from swrec_prod.export.tables import PRECISIONS, Lookup, Tables, tables_of
-from swrec_prod.layers.input_layer import EmbeddedNumbers, InputLayer, no_behaviours
-from swrec_prod.layers.inputs import Behaviours, Inputs, Route
+from swrec_prod.layers.input_layer import AttentionSummary, EmbeddedNumbers, InputLayer, no_behaviours
+from swrec_prod.layers.inputs import Behaviours, Dims, Inputs, Route
 from swrec_prod.ranker import Ranker, slices_of
 from swrec_prod.schema.layout import Layout, width_of
 
@@ -98,59 +100,40 @@ class Half(nn.Module):
         return rows
 
 
-class Place:
-    """A run of columns. half: USER, ITEMS or, for zeros, NOWHERE; start, width: of the columns there."""
-
-    def __init__(self, half: int, start: int, width: int) -> None:
-        self.half, self.start, self.width = half, start, width
-
-
 class SideBySide(nn.Module):
-    """Chosen columns of the two halves, in any order: user [U, D], items [B, D] -> [B, D]."""
+    """Chosen columns of the two halves, in any order: user [U, D], items [B, D] -> [B, D].
 
-    halves: list[int]
-    starts: list[int]
-    widths: list[int]
+    runs: of columns; where there are none, a number of zeros.
+    """
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    places: list[tuple[int, int, int]]
+
+    def __init__(self, runs: Sequence[Run | int]) -> None:
         super().__init__()
-        runs = list(_merged(places))
-        self.halves = [run.half for run in runs]
-        self.starts = [run.start for run in runs]
-        self.widths = [run.width for run in runs]
+        self.places = [
+            (NOWHERE, 0, run) if isinstance(run, int) else (USER if run.of_user else ITEMS, run.start, run.width)
+            for run in runs
+        ]
 
     def forward(self, user_UD: Tensor, items_BD: Tensor) -> Tensor:
         """[B, D]"""
         rows = items_BD.shape[0]
         pieces: list[Tensor] = []
-        for i, half in enumerate(self.halves):
-            if half < 0:
-                pieces.append(items_BD.new_zeros(rows, self.widths[i]))
+        for half, start, width in self.places:
+            if half == -1:
+                pieces.append(items_BD.new_zeros(rows, width))
             elif half == 0:
-                pieces.append(user_UD.narrow(1, self.starts[i], self.widths[i]).expand(rows, self.widths[i]))
+                pieces.append(user_UD.narrow(1, start, width).expand(rows, width))
             else:
-                pieces.append(items_BD.narrow(1, self.starts[i], self.widths[i]))
+                pieces.append(items_BD.narrow(1, start, width))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
-
-
-def _merged(places: Sequence[Place]) -> Iterator[Place]:
-    """`places` with neighbours made one."""
-    last: Place | None = None
-    for place in places:
-        if last is not None and last.half == place.half and last.start + last.width == place.start:
-            last = Place(last.half, last.start, last.width + place.width)
-            continue
-        if last is not None:
-            yield last
-        last = place
-    if last is not None:
-        yield last
 
 
 class ScoreProgram(nn.Module):
     """The tables, input layer and folded scorer of a ranker."""
 
     sequence_half: list[int]
+    summary_half: list[int]
 
     def __init__(self, ranker: Ranker, quantize: Quantize) -> None:
         super().__init__()
@@ -159,59 +142,87 @@ class ScoreProgram(nn.Module):
         self.bytes = nn.Buffer(tables.bytes)
         self.user = Half(layout, layout.user_half, tables, _embedding(inputs, layout, layout.user_half))
         self.items = Half(layout, layout.item_half, tables, _embedding(inputs, layout, layout.item_half))
-        places = _places(layout)
-        self.x = SideBySide(list(places.values()))
+        runs = _runs(layout)
         self.targets = nn.ModuleList(
-            SideBySide([_target(places, name, width_of(part)) for name, part in zip(s.compared, s.parts, strict=True)])
+            SideBySide([runs[n] if n else width_of(part) for n, part in zip(s.compared, s.parts, strict=True)])
             for s in layout.sequences
         )
         self.sequence_half = [ITEMS if s.name in layout.of_item else USER for s in layout.sequences]
         self.summaries = inputs.summaries
-        self.scorer = ranker.scorer.fold()
+        compares = [isinstance(summary, AttentionSummary) for summary in self.summaries]
+        halves = zip(compares, self.sequence_half[1:], strict=False)
+        self.summary_half = [ITEMS if compared else half for compared, half in halves]
+        of_x = _with_summaries(runs, layout, self.summary_half)
+        self.x = SideBySide(of_x)
+        behaviour = layout.history.width if layout.history else 0
+        dims = Dims(sum(run.width for run in of_x), layout.num_scenarios, len(layout.tasks), behaviour)
+        self.scorer = split_first_layers(ranker.scorer.fold(), dims, of_x)
 
     def forward(self, user: list[Tensor], items: list[Tensor], scenario: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """logit, interest and scenario logit: [B, T] each (blocks.debias.Scores).
 
         user, items: the arrays that Layout.arrays names for the halves. scenario: int64 [1], the index.
         """
-        scores = self.scorer(self.inputs(user, items), scenario)
-        return scores.logit_BT, scores.interest_BT, scores.scenario_BT
+        x_user, x_items, first = self.parts(user, items)
+        history, mask, where = first.history_UNd, first.mask_UN, first.scenario_UN
+        return self.scorer(x_user, x_items, first.target_Bd, history, mask, where, scenario)
 
-    def inputs(self, user: list[Tensor], items: list[Tensor]) -> Inputs:
-        """What the scorer reads, with a route of no scenario."""
-        user_UD, of_user = self.user(self.bytes, user)
-        items_BD, of_items = self.items(self.bytes, items)
+    def parts(self, user: list[Tensor], items: list[Tensor]) -> tuple[Tensor, Tensor, Behaviours]:
+        """x in two parts, [U, D] and [B, D], and the first sequence."""
+        x_user, of_user = self.user(self.bytes, user)
+        x_items, of_items = self.items(self.bytes, items)
         behaviours: list[Behaviours] = []
         taken = [0, 0]
         for k, target in enumerate(self.targets):
             half = self.sequence_half[k]
-            history = of_user[taken[0]] if half == 0 else of_items[taken[1]]
+            own = of_user[taken[0]] if half == 0 else of_items[taken[1]]
             taken[half] += 1
-            target_Bd = target(user_UD, items_BD)
-            behaviours.append(Behaviours(target_Bd, history.history_UNd, history.mask_UN, history.scenario_UN))
-        x_BD = self.x(user_UD, items_BD)
+            behaviours.append(Behaviours(target(x_user, x_items), own.history_UNd, own.mask_UN, own.scenario_UN))
         for k, summary in enumerate(self.summaries):
-            x_BD = torch.cat([x_BD, summary(behaviours[k + 1]).expand(x_BD.shape[0], -1)], 1)
-        first = behaviours[0] if len(behaviours) > 0 else no_behaviours(x_BD)
+            if self.summary_half[k] == 0:
+                x_user = torch.cat([x_user, summary(behaviours[k + 1])], 1)
+            else:
+                x_items = torch.cat([x_items, summary(behaviours[k + 1])], 1)
+        return x_user, x_items, behaviours[0] if len(behaviours) > 0 else no_behaviours(x_items)
+
+    @torch.jit.unused
+    def inputs(self, user: list[Tensor], items: list[Tensor]) -> Inputs:
+        """What the scorer was made to read, for those who compare it with what it was: x as one, with no scenario."""
+        x_user, x_items, first = self.parts(user, items)
         none = torch.zeros(0, dtype=torch.int64)
-        route = Route(none, [0], none)  # replaced in FoldedScorer
-        return Inputs(x_BD, route, first.target_Bd, first.history_UNd, first.mask_UN, first.scenario_UN)
+        return Inputs(self.x(x_user, x_items), Route(none, [], none), *first)
 
 
-def _places(layout: Layout) -> dict[str, Place]:
+def _runs(layout: Layout) -> dict[str, Run]:
     """For each column of x, but for summaries of sequences, where it lies in the halves, in the order of x."""
-    places = {}
-    for half, of_half in ((USER, layout.user_half), (ITEMS, layout.item_half)):
+    runs = {}
+    for half in (layout.user_half, layout.item_half):
         start = 0
-        for name, width, _ in slices_of(of_half, "none"):
-            places[name] = Place(half, start, width)
+        for name, width, _ in slices_of(half, "none"):
+            runs[name] = Run(half is layout.user_half, start, width)
             start += width
-    return {name: places[name] for name, _, _ in slices_of(layout, "none")}
+    return {name: runs[name] for name, _, _ in slices_of(layout, "none")}
 
 
-def _target(places: dict[str, Place], name: str | None, width: int) -> Place:
-    """Where the candidate has what it is compared with in one part of behaviours."""
-    return Place(NOWHERE, 0, width) if name is None else places[name]
+def _with_summaries(runs: Mapping[str, Run], layout: Layout, halves: Sequence[int]) -> list[Run]:
+    """Where all columns of x lie: each half's summaries stand behind what else it has."""
+    of_x = list(runs.values())
+    for sequence, half in zip(layout.sequences[1:], halves, strict=False):
+        start = sum(run.width for run in of_x if run.of_user == (half == USER))
+        of_x.append(Run(half == USER, start, sequence.width))
+    return _merged(of_x)
+
+
+def _merged(runs: Iterable[Run]) -> list[Run]:
+    """`runs` with neighbours made one."""
+    merged: list[Run] = []
+    for run in runs:
+        last = merged[-1] if merged else None
+        if last and last.of_user == run.of_user and last.start + last.width == run.start:
+            merged[-1] = last._replace(width=last.width + run.width)
+        else:
+            merged.append(run)
+    return merged
 
 
 def _embedding(inputs: InputLayer, layout: Layout, half: Layout) -> EmbeddedNumbers | None:

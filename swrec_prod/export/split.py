@@ -45,6 +45,7 @@ FUNCTIONS = (
     hyper.generated_linear,
     make_route,
     pooling.dot,
+    pooling.masked_softmax,
     pooling.weighted_sum,
     transformer.attention,
 )

@@ -33,8 +33,17 @@ def masked_softmax(logit_BN: Tensor, mask_BN: Tensor) -> Tensor:
 
     A mask of one row is that of all.
     """
+    if mask_BN.shape[0] != logit_BN.shape[0]:
+        return _softmax_of_one_mask(logit_BN, mask_BN)
     padding_BN = ~mask_BN
     return logit_BN.masked_fill(padding_BN, -float("inf")).softmax(-1).masked_fill(padding_BN, 0.0)
+
+
+def _softmax_of_one_mask(logit_BN: Tensor, mask_1N: Tensor) -> Tensor:
+    """`masked_softmax` without masked_fill, which takes longer than the softmax where it has to repeat the mask."""
+    some_11 = mask_1N.any(-1, keepdim=True)
+    floor_1N = torch.zeros_like(mask_1N, dtype=logit_BN.dtype).masked_fill(some_11 & ~mask_1N, -float("inf"))
+    return (logit_BN + floor_1N).softmax(-1) * some_11
 
 
 def dot(query_Bd: Tensor, history_UNd: Tensor) -> Tensor:
