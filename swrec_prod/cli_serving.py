@@ -1,4 +1,4 @@
-"""Commands of the scorer, which `cli` adds to its own, and whose ends it knows.
+"""Commands that serve, or call a server. `cli` adds them to its own, and turns their errors into exit codes.
 
 Stages are imported inside the commands, as there.
 """
@@ -56,6 +56,17 @@ def serve(
     max_text: Annotated[int, typer.Option(help="Characters of a string.")] = 1_024,
     max_message_mb: Annotated[float, typer.Option(help="MiB of a request or an answer.")] = 4.0,
     max_streams: Annotated[int, typer.Option(help="Calls in flight on one connection.")] = 4096,
+    routes: Annotated[
+        Path | None,
+        typer.Option(help="Routes file: which model, version and c serve a scenario, its fallback and its limits."),
+    ] = None,
+    callers: Annotated[
+        Path | None, typer.Option(help="Callers file: who may ask, by SHA-256 of a token, and how much.")
+    ] = None,
+    default_deadline_ms: Annotated[float, typer.Option(help="Deadline of calls that set none.")] = 250.0,
+    queue_ms: Annotated[
+        float, typer.Option(help="Estimated work that may wait in one worker; what is more is refused at once.")
+    ] = 250.0,
 ) -> None:
     """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C; a second ends at once.
 

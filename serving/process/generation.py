@@ -23,6 +23,7 @@ from swrec_prod.errors import SwrecError
 from swrec_prod.serving.process.link import Link, Message, pair
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.routing.router import Router, find_packages
+from swrec_prod.serving.service.callers_file import Callers
 from swrec_prod.serving.service.counts import Counts, Layout, served_by
 
 HUNG = 30.0  # seconds without a sign of life, after which a worker is killed
@@ -179,15 +180,17 @@ def main() -> None:
 
 
 def load(options: Options, link: Link) -> Router:
-    """The packages, warm. Raises PackageError.
+    """The packages, warm. Raises PackageError, ConfigError for a file of routes or callers.
 
     With one thread, whatever workers use: OpenMP's threads do not live on in a fork.
     """
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
+    if options.callers is not None:
+        Callers.load(options.callers)  # workers read it; what is wrong with it is said before packages are loaded
     paths = find_packages(options.models, options.chosen)
     link.send("loading", packages=[f"{path.parent.name}/{path.name}" for path in paths])
-    return Router.load(options.models, options.chosen, options.limits)
+    return Router.load(options.models, options.chosen, options.limits, options.routes)
 
 
 def cause(status: int) -> str:

@@ -14,6 +14,7 @@ from swrec_prod.errors import ConfigError
 from swrec_prod.serving.protocol.call import Limits
 
 SPARE_FROM = 4  # cores from which on one is left to others
+POSITIVE = ("threads", "max_message_mb", "max_streams", "default_deadline_ms", "queue_ms")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container: microseconds of CPU time a period, and the period
 
 
@@ -26,7 +27,9 @@ class Options:
     SIGTERM; grace: seconds that calls in flight then get. insecure: allow an address that other machines reach without
     TLS. tls_cert, tls_key: PEM files of the server; tls_client_ca: PEM file of the authority whose certificates clients
     must show. metrics_port: where Prometheus may read over HTTP, None for nowhere. limits: of a request;
-    max_message_mb: of its bytes, MiB; max_streams: calls in flight on one connection.
+    max_message_mb: of its bytes, MiB; max_streams: calls in flight on one connection. routes: the
+    routes file; callers: the callers file, None for no tokens. default_deadline_ms: of calls that set none; queue_ms:
+    estimated work that may wait in one worker.
     """
 
     models: Path
@@ -48,6 +51,10 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     max_message_mb: float = 4.0
     max_streams: int = 4096
+    routes: Path | None = None
+    callers: Path | None = None
+    default_deadline_ms: float = 250.0
+    queue_ms: float = 250.0
 
     def checked(self) -> Options:
         """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""
@@ -64,7 +71,7 @@ class Options:
         if self.workers < 0:
             raise ConfigError(f"workers is {self.workers}, expected 1 or more, or 0 for one per core")
         limits = {f"most {name}": value for name, value in dataclasses.asdict(self.limits).items()}
-        others = {name: getattr(self, name) for name in ("threads", "max_message_mb", "max_streams")}
+        others = {name: getattr(self, name) for name in POSITIVE}
         for name, value in {**limits, **others}.items():
             if value <= 0:
                 raise ConfigError(f"{name.replace('_', ' ')} is {value}, expected more than 0")

@@ -18,9 +18,11 @@ from swrec_prod.serving.protocol import inference, ranking_pb2, wire
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering
+from swrec_prod.serving.service.callers_file import Callers
 from swrec_prod.serving.service.counts import Counts, served_by
 from swrec_prod.serving.service.oip import InferenceService
 from swrec_prod.serving.service.ranking import RankingService
+from swrec_prod.serving.service.schedule import Bounds
 
 MEBI = 1 << 20
 
@@ -29,7 +31,10 @@ def services(
     router: Router, options: Options, counts: Counts, checks: health.aio.HealthServicer
 ) -> dict[str, grpc.GenericRpcHandler]:
     """By full name, the services that score. checks: what they say of being ready."""
-    answering = Answering(router, counts, Admission(counts))
+    bounds = Bounds(options.queue_ms)
+    admission = Admission(counts, bounds, options.default_deadline_ms / 1e3, options.limits.candidates)
+    callers = None if options.callers is None else Callers.load(options.callers)
+    answering = Answering(router, counts, admission, callers)
     return {
         wire.SERVICE: RankingService(answering).handlers(),
         inference.SERVICE: InferenceService(answering, partial(_is_serving, checks)).handlers(),

@@ -32,6 +32,7 @@ CONTENTS = {  # datatype -> the field of InferTensorContents that has its values
     "FP64": "fp64_contents",
     BYTES: "bytes_contents",
 }
+MOST_DIMENSIONS = 8
 PREFIX = 4  # bytes of an element's length
 
 Values = np.ndarray | list[str]
@@ -117,9 +118,11 @@ def _text(what: str, value: bytes) -> str:
 
 
 def _elements(tensor: Any) -> int:
-    """How many values the shape says there are."""
+    """How many values the shape says there are. Few dimensions, as a product of thousands takes seconds to compute."""
+    if len(tensor.shape) > MOST_DIMENSIONS:
+        raise RequestError(f"input {shown(tensor.name)}: {len(tensor.shape)} dimensions, allowed are {MOST_DIMENSIONS}")
     if any(size < 0 for size in tensor.shape):
-        raise RequestError(f"input {shown(tensor.name)}: shape {list(tensor.shape)[:8]} has a negative size")
+        raise RequestError(f"input {shown(tensor.name)}: shape {list(tensor.shape)} has a negative size")
     return math.prod(tensor.shape)
 
 

@@ -49,17 +49,30 @@ class Waiting:
         self.call, self.routed = call, routed
         self.answer: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
 
+    def end(self, outcome: Scored | Exception) -> None:
+        """Tell whoever waits, if there is still somebody."""
+        if self.answer.done():
+            return
+        if isinstance(outcome, Exception):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
+
 
 class Admission:
     """One worker's. Only its event loop may call it.
 
-    default_deadline: seconds, of calls that set none.
+    default_deadline: seconds, of calls that set none. most_rows: candidates of a request.
     """
 
     def __init__(
-        self, counts: Counts, bounds: Bounds | None = None, default_deadline: float = DEFAULT_DEADLINE
+        self,
+        counts: Counts,
+        bounds: Bounds | None = None,
+        default_deadline: float = DEFAULT_DEADLINE,
+        most_rows: int = 1_000,
     ) -> None:
-        self.counts, self.default_deadline = counts, default_deadline
+        self.counts, self.default_deadline, self.most_rows = counts, default_deadline, most_rows
         self.costs, self.schedule = Costs(), Schedule(bounds or Bounds())
         self._waiting: dict[Job, Waiting] = {}
         self._thread = ThreadPoolExecutor(1, "forward")
@@ -79,7 +92,7 @@ class Admission:
         """
         self._come += 1
         now = time.monotonic()
-        cost = self.costs.milliseconds(routed.predictor, call.rows)
+        cost = self.costs.milliseconds(routed.predictor, self._rows(call))
         job = self._admit(now, cost, self._deadline(now, remaining), routed, caller)
         if not self._is_active and cost < INLINE_MS:
             return self._at_once(call, routed)
@@ -90,6 +103,10 @@ class Admission:
         finally:
             self.schedule.drop(job)
             self._waiting.pop(job, None)
+
+    def _rows(self, call: ScoreCall) -> int:
+        """A request of more than that will be refused as it is encoded, which costs nothing."""
+        return min(call.rows, self.most_rows)
 
     def _deadline(self, now: float, remaining: float | None) -> float:
         """Of a call. Raises ExpiredError when it has passed."""
@@ -120,16 +137,12 @@ class Admission:
 
     def _at_once(self, call: ScoreCall, routed: Routed) -> Scored:
         """Nothing waits and nothing is scored: the job that has just entered is the next."""
-        job, _ = self.schedule.take(time.monotonic())
-        self._activate()  # those that come while it is scored are let in before the next one
+        begin = time.monotonic()
+        job, _ = self.schedule.take(begin)
         if job is None:
             raise self._too_late(0.0)
-        begin = time.monotonic()
-        self.counts.waited(begin - job.entered)
-        try:
-            return _score(call, routed)
-        finally:
-            self._over(job, call, routed, begin)
+        self._activate()  # those that come while it is scored are let in before the next one
+        return self._now(job, call, routed, begin)
 
     def _activate(self) -> None:
         if not self._is_active:
@@ -142,7 +155,7 @@ class Admission:
             await self._let_in()
             job, late = self.schedule.take(time.monotonic())
             for one in late:
-                self._fail(one)
+                self._waiting[one].end(self._too_late(time.monotonic() - one.deadline))
             if job is None:
                 break
             await self._forward(job)
@@ -160,34 +173,41 @@ class Admission:
 
     async def _forward(self, job: Job) -> None:
         waiting, begin = self._waiting[job], time.monotonic()
-        self.counts.waited(begin - job.entered)
         try:
             if job.cost < INLINE_MS:
-                scored = _score(waiting.call, waiting.routed)
+                waiting.end(self._now(job, waiting.call, waiting.routed, begin))
             else:
-                loop = asyncio.get_running_loop()
-                scored = await loop.run_in_executor(self._thread, _score, waiting.call, waiting.routed)
+                waiting.end(await self._aside(job, waiting.call, waiting.routed, begin))
         except Exception as failure:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(failure)
-        else:
-            if not waiting.answer.done():
-                waiting.answer.set_result(scored)
-        finally:
-            self._over(job, waiting.call, waiting.routed, begin)
+            waiting.end(failure)
 
-    def _over(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> None:
+    def _now(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> Scored:
+        """Score in the loop."""
+        scored = None
+        try:
+            scored = _score(call, routed)
+            return scored
+        finally:
+            self._over(job, call, routed, begin, scored)
+
+    async def _aside(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> Scored:
+        """Score in the thread."""
+        scored = None
+        try:
+            scored = await asyncio.get_running_loop().run_in_executor(self._thread, _score, call, routed)
+            return scored
+        finally:
+            self._over(job, call, routed, begin, scored)
+
+    def _over(self, job: Job, call: ScoreCall, routed: Routed, begin: float, scored: Scored | None) -> None:
+        """One that failed says nothing about what scoring costs."""
         now = time.monotonic()
-        self.costs.learn(routed.predictor, call.rows, 1e3 * (now - begin))
-        self.schedule.done(job, now)
+        self.schedule.done(job, now, tells=scored is not None)
+        if scored is not None:
+            self.costs.learn(routed.predictor, self._rows(call), 1e3 * (now - begin))
+        self.counts.waited(begin - job.entered)
         self.counts.forward(routed, now - begin)
         self.counts.queue(self.schedule.waiting)
-
-    def _fail(self, job: Job) -> None:
-        """Of a job that was taken too late."""
-        waiting = self._waiting[job]
-        if not waiting.answer.done():
-            waiting.answer.set_exception(self._too_late(time.monotonic() - job.deadline))
 
     def _too_late(self, seconds: float) -> BusyError | ExpiredError:
         """Why a job is not scored whose deadline passed so many seconds ago, or if negative, is too near."""

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import grpc
 import numpy as np
 
 from swrec_prod.serving.protocol.call import ScoreCall
 from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.predictor import Scored
 from swrec_prod.serving.service.admission import Admission
+from swrec_prod.serving.service.callers_file import Caller, Callers
 from swrec_prod.serving.service.counts import Counts
 from swrec_prod.serving.service.status import Status, status_of
 
 
 class Form(NamedTuple):
-    """How a protocol writes requests and answers. read raises RequestError or NotFoundError; it gives a ScoreCall, or
-    one of its subclasses, which write gets back.
+    """How a protocol writes requests and answers.
+
+    read: a request's call, or one of a subclass, which the others get; route: who scores it; both raise RequestError and
+    NotFoundError. write: the answer.
     """
 
     read: Callable[[bytes], ScoreCall]
+    route: Callable[[Any, Router], Routed]
     write: Callable[[Any, Routed, Scored], bytes]
 
 
@@ -35,21 +39,29 @@ class Outcome(NamedTuple):
 
 
 class Answering:
-    """Routes, admits and scores requests, and counts how each of them ends."""
+    """Routes, admits and scores requests, and counts how each of them ends. callers: None where anyone may ask."""
 
-    def __init__(self, router: Router, counts: Counts, admission: Admission) -> None:
+    def __init__(self, router: Router, counts: Counts, admission: Admission, callers: Callers | None = None) -> None:
         self.router = router
-        self._counts, self._admission = counts, admission
+        self._counts, self._admission, self._callers = counts, admission, callers
 
-    async def outcome(self, form: Form, data: bytes, remaining: float | None) -> Outcome:
-        """Answer one request. remaining: seconds that its gRPC call has left; None where that has no deadline."""
+    def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
+        """Who makes a call. Raises CallerError for one that is not known."""
+        return None if self._callers is None else self._callers.caller(context.invocation_metadata() or ())
+
+    async def outcome(self, form: Form, data: bytes, context: grpc.aio.ServicerContext) -> Outcome:
+        """Answer one request, which came by the call of this context, as the only one or on a stream."""
         began = time.perf_counter()
         counts, call, routed, code, rows = self._counts, None, None, "CANCELLED", 0
         counts.begun()
         try:
+            caller = self.caller(context)
             call = form.read(data)
-            routed = self.router.route(call)
-            scored = await self._admission.scored(call, routed, _sooner(remaining, call.timeout))
+            routed = form.route(call, self.router)
+            if caller is not None:
+                caller.check(call)
+            remaining = _sooner(context.time_remaining(), call.timeout)
+            scored = await self._admission.scored(call, routed, remaining, caller)
             reply = form.write(call, routed, _finite(call, routed, scored))
             code, rows = "OK", len(scored.score)
             return Outcome(call.request_id, reply, None)

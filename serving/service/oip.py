@@ -1,8 +1,8 @@
-"""inference.GRPCInferenceService: the Open Inference Protocol, version 2, over the same router and the same admission.
+"""inference.GRPCInferenceService: the Open Inference Protocol, version 2, over the same router and admission.
 
-Answers hold the tensors of oip_request.OUTPUTS, FP32 [N, T] for T tasks, as bytes in raw_output_contents, which is where
-Triton's clients look for them. Parameters of an answer say as which scenario it was scored (scored_scenario), whether
-that is a fallback (fallback) and with which c (debias_strength).
+Answers hold the tensors of oip_request.OUTPUTS, FP32 [N, T] for T tasks, as bytes in raw_output_contents, where Triton's
+clients look for them. Parameters of an answer say as which scenario it was scored (scored_scenario), whether that is a
+fallback (fallback) and with which c (debias_strength).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swrec_prod.serving.protocol import inference, wire
 from swrec_prod.serving.routing.router import Routed
 from swrec_prod.serving.scoring.predictor import Predictor, Scored
 from swrec_prod.serving.service.answering import Answering, Form
-from swrec_prod.serving.service.oip_request import InferCall, outputs_of, read
+from swrec_prod.serving.service.oip_request import InferCall, outputs_of, read, route
 from swrec_prod.serving.service.ranking import parsed
 from swrec_prod.serving.service.status import status_of
 
@@ -29,15 +29,16 @@ EXTENSIONS = ("user_features_of_one_row", "ragged_lengths", "model_configuration
 DATATYPES = {"int64": "INT64", "float64": "FP64", "string": "BYTES"}
 CONFIG_TYPES = {"int64": "TYPE_INT64", "float64": "TYPE_FP64", "string": "TYPE_STRING"}
 
+OPEN = ("ServerLiveRequest", "ServerReadyRequest", "ModelReadyRequest")  # need no token, as health checking does not
+
 Ready = Callable[[str], Awaitable[bool]]
 
 
 class InferenceService:
-    """The methods of the service. is_ready: whether health checking says SERVING of a name, `model/NAME` or "" for all."""
+    """The methods of the service. is_ready: whether health checking says SERVING of `model/NAME`, or of "", all."""
 
     def __init__(self, answering: Answering, is_ready: Ready) -> None:
         self._answering, self._router, self._is_ready = answering, answering.router, is_ready
-        self._form = Form(partial(read, router=answering.router), infer_response)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods. They take raw bytes, as those of ranking.py do."""
@@ -51,13 +52,25 @@ class InferenceService:
             "ModelConfig": self._model_config,
             "RepositoryIndex": self._index,
         }
-        methods = {name: unary(partial(_tell, inference.METHODS[name], tell)) for name, tell in told.items()}
+        methods = {name: unary(partial(self._tell, inference.METHODS[name], tell)) for name, tell in told.items()}
         return grpc.method_handlers_generic_handler(inference.SERVICE, {"ModelInfer": unary(self.infer), **methods})
 
     async def infer(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one serialised ModelInferRequest."""
-        outcome = await self._answering.outcome(self._form, data, context.time_remaining())
+        outcome = await self._answering.outcome(FORM, data, context)
         return outcome.reply if outcome.status is None else await outcome.status.abort(context)
+
+    async def _tell(
+        self, request: str, tell: Callable[[Any], Awaitable[Any]], data: bytes, context: grpc.aio.ServicerContext
+    ) -> bytes:
+        """Answer a serialised message of the class `request`."""
+        try:
+            if request not in OPEN:
+                self._answering.caller(context)
+            return (await tell(parsed(inference.MESSAGES[request], data))).SerializeToString()
+        except Exception as failure:
+            status = status_of(failure)
+        return await status.abort(context)
 
     async def _live(self, _: Any) -> Any:
         return inference.MESSAGES["ServerLiveResponse"](live=True)
@@ -93,21 +106,10 @@ class InferenceService:
         return reply
 
 
-async def _tell(
-    request: str, tell: Callable[[Any], Awaitable[Any]], data: bytes, context: grpc.aio.ServicerContext
-) -> bytes:
-    """Answer a serialised message of this class."""
-    try:
-        return (await tell(parsed(inference.MESSAGES[request], data))).SerializeToString()
-    except Exception as failure:
-        status = status_of(failure)
-    return await status.abort(context)
-
-
 def infer_response(call: InferCall, routed: Routed, scored: Scored) -> bytes:
     """A serialised ModelInferResponse."""
     predictor = routed.predictor
-    reply = inference.ModelInferResponse(model_name=predictor.name, model_version=predictor.version, id=call.id)
+    reply = inference.ModelInferResponse(model_name=predictor.name, model_version=predictor.version, id=call.message.id)
     for name in call.outputs or outputs_of(predictor):
         values: np.ndarray = getattr(scored, name)
         reply.outputs.add(name=name, datatype="FP32", shape=values.shape)
@@ -116,6 +118,9 @@ def infer_response(call: InferCall, routed: Routed, scored: Scored) -> bytes:
     reply.parameters["fallback"].bool_param = routed.fallback
     reply.parameters["debias_strength"].double_param = scored.strength
     return reply.SerializeToString()
+
+
+FORM = Form(read, route, infer_response)
 
 
 def model_metadata(predictor: Predictor, versions: list[str]) -> Any:

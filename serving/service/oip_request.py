@@ -5,8 +5,8 @@ Tensors have the names of the request's columns. N candidates, of which the user
     [N] or [N, 1]       one value a candidate; of the user [1] or [1, 1]
     [N, k]              k values each, of a feature that may have several (bags, vectors); of the user [1, k], which is
                         how behaviours are given
-    `<name>.lengths`    how many values each row has, integers [N] (of the user [1]): then `<name>` has the shape [V], the
-                        values of all rows one after the other; 0 where a value is unknown
+    `<name>.lengths`    how many values each row has, integers [N] (of the user [1]), 0 where a value is unknown; then
+                        the shape of `<name>` is [V], the values of all rows one after the other
 
 What is no feature stands in the request's parameters:
 
@@ -21,6 +21,7 @@ Sequences of requests (sequence_id and so on) and shared memory are refused.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ from swrec_prod.serving.protocol.call import Column, ScoreCall
 from swrec_prod.serving.protocol.inference import ModelInferRequest
 from swrec_prod.serving.protocol.tensors import Values, raw_values, typed_values
 from swrec_prod.serving.protocol.wire import INTS, LENGTHS
-from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.columns import USER, Slot
 from swrec_prod.serving.scoring.predictor import Predictor
 
@@ -53,29 +54,45 @@ MOST_TENSORS = 10_000
 
 @dataclass(slots=True)
 class InferCall(ScoreCall):
-    """id: of the request, which the answer repeats. outputs: those that it wants; none for all."""
+    """message: the ModelInferRequest. outputs: names of those that are wanted; none for all.
 
-    id: str = ""
+    It has no columns before `route`, since the package says which of them are the user's.
+    """
+
+    message: Any = None
     outputs: tuple[str, ...] = ()
 
 
-def read(data: bytes, router: Router) -> InferCall:
-    """The call of a serialised ModelInferRequest. Raises RequestError, NotFoundError for a model that is not served."""
+def read(data: bytes) -> InferCall:
+    """The call of a serialised ModelInferRequest, without its columns. Raises RequestError."""
     try:
-        request = ModelInferRequest.FromString(data)
+        message = ModelInferRequest.FromString(data)
     except DecodeError:
         raise RequestError(f"the {len(data)} bytes are no inference.ModelInferRequest") from None
-    predictor = router.predictor(request.model_name, request.model_version)
-    given = parameters(request.parameters) if request.parameters else {}
-    call = InferCall(request.model_name, request.model_version, given.get("scenario") or _only_scenario(predictor))
-    call.id, call.outputs = request.id, _outputs(request, predictor) if request.outputs else ()
-    call.request_id, call.unit = given.get("request_id", request.id), given.get("unit", "")
-    if "debias_strength" in given:
-        call.debias_strength = float(given["debias_strength"])
-    if given.get("timeout"):
-        call.timeout = given["timeout"] * MICRO
-    _add_columns(call, _tensors(request), predictor)
-    return call
+    given = parameters(message.parameters) if message.parameters else {}
+    return InferCall(
+        message.model_name,
+        message.model_version,
+        given.get("scenario", ""),
+        given.get("request_id", message.id),
+        given.get("unit", ""),
+        debias_strength=float(given["debias_strength"]) if "debias_strength" in given else None,
+        timeout=given["timeout"] * MICRO if given.get("timeout") else None,
+        message=message,
+    )
+
+
+def route(call: InferCall, router: Router) -> Routed:
+    """Who scores a call, which gets its columns and outputs.
+
+    Raises RequestError for what is wrong with them, NotFoundError for a model, version or scenario that is not served.
+    """
+    if not call.scenario:
+        call.scenario = _only_scenario(router.predictor(call.model, call.version))
+    routed = router.route(call)
+    call.outputs = _outputs(call.message, routed.predictor) if call.message.outputs else ()
+    _add_columns(call, _tensors(call.message), routed.predictor)
+    return routed
 
 
 def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,8 +156,8 @@ def _tensors(request: Any) -> dict[str, tuple[Any, Values]]:
     else:
         found = {tensor.name: (tensor, typed_values(tensor)) for tensor in inputs}
     if len(found) < len(inputs):
-        names = [tensor.name for tensor in inputs]
-        raise RequestError(f"input {shown(next(name for name in names if names.count(name) > 1))} is given twice")
+        [(name, times)] = Counter(tensor.name for tensor in inputs).most_common(1)
+        raise RequestError(f"input {shown(name)} is given {'twice' if times == 2 else f'{times} times'}")
     return found
 
 

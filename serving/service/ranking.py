@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from swrec_prod.errors import RequestError
 from swrec_prod.serving.protocol import ranking_pb2, wire
 from swrec_prod.serving.protocol.call import ScoreCall, call_of
-from swrec_prod.serving.routing.router import Routed, Router
+from swrec_prod.serving.routing.router import Routed
 from swrec_prod.serving.scoring.predictor import Predictor, Scored
 from swrec_prod.serving.service.answering import Answering, Form, Outcome
 from swrec_prod.serving.service.status import status_of
@@ -42,7 +42,7 @@ class RankingService:
 
     async def score(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one serialised ScoreRequest."""
-        outcome = await self._answering.outcome(FORM, data, context.time_remaining())
+        outcome = await self._answering.outcome(FORM, data, context)
         return outcome.reply if outcome.status is None else await outcome.status.abort(context)
 
     async def score_stream(
@@ -62,7 +62,7 @@ class RankingService:
                     if (data := reading.result()) is None:
                         reading = None
                     else:
-                        answering = self._answering.outcome(FORM, data, context.time_remaining())
+                        answering = self._answering.outcome(FORM, data, context)
                         running.add(asyncio.ensure_future(answering))
                         reading = asyncio.ensure_future(anext(incoming, None))
                 for done in finished:
@@ -73,18 +73,28 @@ class RankingService:
 
     async def list_models(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """The packages that are served, by name and version."""
+        try:
+            self._answering.caller(context)
+            return self._models().SerializeToString()
+        except Exception as failure:
+            status = status_of(failure)
+        return await status.abort(context)
+
+    def _models(self) -> Message:
         models = [
             described(predictor, is_default=version == max(versions))
             for _, versions in sorted(self._router.predictors.items())
             for version, predictor in sorted(versions.items())
         ]
-        return ranking_pb2.ListModelsResponse(models=models).SerializeToString()
+        return ranking_pb2.ListModelsResponse(models=models)
 
     async def explain(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Who would score requests of a scenario, and why."""
         try:
             asked = parsed(ranking_pb2.ExplainRequest, data)
             call = ScoreCall(asked.model, asked.version, asked.scenario, unit=asked.unit)
+            if caller := self._answering.caller(context):
+                caller.check(call)
             return explained(self._router.route(call)).SerializeToString()
         except Exception as failure:
             status = status_of(failure)
@@ -122,7 +132,7 @@ def response(call: ScoreCall, routed: Routed, scored: Scored) -> bytes:
     ).SerializeToString()
 
 
-FORM = Form(parse, response)
+FORM = Form(parse, lambda call, router: router.route(call), response)
 
 
 def streamed(outcome: Outcome) -> bytes:
@@ -136,9 +146,7 @@ def streamed(outcome: Outcome) -> bytes:
 
 def described(predictor: Predictor, *, is_default: bool) -> Message:
     """A ranking_pb2.Model."""
-    columns = [
-        (i.part, ranking_pb2.Input(name=i.name, type=i.type, several=i.several)) for i in predictor.inputs
-    ]
+    columns = [(i.part, ranking_pb2.Input(name=i.name, type=i.type, several=i.several)) for i in predictor.inputs]
     return ranking_pb2.Model(
         name=predictor.name,
         version=predictor.version,

@@ -140,9 +140,12 @@ class Schedule:
         self._rest_all()
         return Taken(None, late)
 
-    def done(self, job: Job, now: float) -> None:
-        """A job that was taken is over. Where it had waited, the time since the one before tells the pace."""
-        if job.entered < self._ended:
+    def done(self, job: Job, now: float, tells: bool = True) -> None:
+        """A job that was taken is over. Where it had waited, the time since the one before tells the pace.
+
+        tells: whether it did what its cost was estimated for.
+        """
+        if tells and job.entered < self._ended:
             seen = 1e3 * (now - self._ended) / job.cost
             seen = min(max(seen, self.pace / 2), 2 * self.pace)  # one that was held up tells little
             pace = self.pace + PACE_WEIGHT * (seen - self.pace)
@@ -165,12 +168,12 @@ class Schedule:
         load, remaining = self._loads.get(share.name, Load()), 1e3 * (deadline - now)
         if cost > remaining:
             raise Refusal("deadline", -1)  # nor would it be another time
-        if self.requests and (self.requests >= self.bounds.requests or self.waiting + cost > self.bounds.milliseconds):
-            raise Refusal("queue", self.waiting * self.pace)
         if share.max_concurrent is not None and load.requests >= share.max_concurrent:
             raise Refusal("scenario", load.waiting * self.pace + self._rest(now))
         if share.queue_ms is not None and load.requests and load.waiting + cost > share.queue_ms:
             raise Refusal("scenario", load.waiting * self.pace)
+        if self.requests and (self.requests >= self.bounds.requests or self.waiting + cost > self.bounds.milliseconds):
+            raise Refusal("queue", self.waiting * self.pace)
         if wait * SPARE + cost > remaining:
             raise Refusal("deadline", wait)
 

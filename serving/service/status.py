@@ -21,7 +21,7 @@ from swrec_prod.errors import (
 # The first class that fits decides. Everything else is INTERNAL, and its text stays in the log.
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (NotFoundError, grpc.StatusCode.NOT_FOUND),
-    (CallerError, grpc.StatusCode.UNAUTHENTICATED),
+    (CallerError, grpc.StatusCode.UNAUTHENTICATED),  # or PERMISSION_DENIED, of a caller that is known
     (RequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (DataError, grpc.StatusCode.INVALID_ARGUMENT),
     (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
@@ -52,6 +52,8 @@ def status_of(failure: BaseException) -> Status:
     """What the client is told. Any other exception is logged under an id, and the client gets the id alone."""
     for kind, code in CODES:
         if isinstance(failure, kind):
+            if isinstance(failure, CallerError) and failure.is_known:
+                code = grpc.StatusCode.PERMISSION_DENIED
             return Status(code, str(failure)[:MAX_DETAILS], getattr(failure, "pushback_ms", None))
     error_id = secrets.token_hex(6)
     _log.error("internal error %s", error_id, exc_info=failure)
