@@ -211,7 +211,7 @@ class Work:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.inputs.x_BD.grad = self.inputs.history_BNd.grad = None
+        self.inputs.x_BD.grad = self.inputs.history_UNd.grad = None
 
     @torch.no_grad()
     def score(self) -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from swrec_prod.cli_serving import health, serve
-from swrec_prod.errors import ConfigError, DataError, SwrecError, nearest
+from swrec_prod.cli_serving import AsJson, health, loadtest, print_json, score, serve
+from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
 
 app = typer.Typer(
@@ -30,7 +29,6 @@ app = typer.Typer(
 INTERRUPTED = 130  # typer's exit code of a command that got Ctrl-C
 
 Data = Annotated[Path | None, typer.Option(help="The run's prepared folder, where it was moved.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -67,7 +65,7 @@ def datasets(as_json: AsJson = False) -> None:
     """
     from swrec_prod.datasets.listing import as_text, known_sources
 
-    _print_json(known_sources()) if as_json else typer.echo(as_text(known_sources()))
+    print_json(known_sources()) if as_json else typer.echo(as_text(known_sources()))
 
 
 @app.command()
@@ -96,7 +94,7 @@ def prepare(
     )
     if as_json:
         content = manifest.to_json()
-        _print_json({key: content[key] for key in ("dataset", "fingerprint", "rows", "splits", "nulls", "fit")})
+        print_json({key: content[key] for key in ("dataset", "fingerprint", "rows", "splits", "nulls", "fit")})
 
 
 @app.command()
@@ -140,7 +138,7 @@ def simulate(
     options = parse(Simulation, given, "swrec simulate")
     summary = run(options, out, overwrite=overwrite, progress=_silent if as_json else typer.echo)
     if as_json:
-        return _print_json(summary)
+        return print_json(summary)
     typer.echo(f"wrote {summary['rows']:,} rows; next: swrec prepare {out / 'data.yaml'} --raw {out} --out PREPARED")
 
 
@@ -200,7 +198,7 @@ def evaluate(
     table, metrics = judge(run_dir, part=split, days=days, data=data, judging=judging)  # type: ignore[arg-type]
     if predictions:
         write_predictions(table, predictions)
-    _print_json(metrics) if as_json else print_metrics(metrics)
+    print_json(metrics) if as_json else print_metrics(metrics)
 
 
 @app.command()
@@ -228,7 +226,7 @@ def compare(
         from swrec_prod.pages.compare_page import write_comparison
 
         write_comparison(comparison, out)
-    _print_json(comparison_json(comparison)) if as_json else print_comparison(comparison)
+    print_json(comparison_json(comparison)) if as_json else print_comparison(comparison)
 
 
 @app.command()
@@ -274,112 +272,8 @@ def export(
 
 app.command()(serve)
 app.command()(health)
-
-
-@app.command()
-def score(
-    data: Annotated[Path, typer.Argument(help="A prepared folder; its requests.parquet holds raw held-out rows.")],
-    target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
-    model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
-    feature: Annotated[
-        list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")
-    ] = None,
-    rows: Annotated[
-        int, typer.Option(help="About how many rows to send, in whole requests and evenly over scenarios; 0: all.")
-    ] = 0,
-    expect: Annotated[
-        Path | None, typer.Option(help="Predictions file; its rows are sent, and the answers compared with it.")
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest difference to --expect that is accepted.")] = 1e-5,
-    out: Annotated[Path | None, typer.Option(help="Parquet file for the answers.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Send raw held-out rows to a server, as requests of one user in one scenario;
-    optionally hold the answers to a prediction.
-
-    Example: `swrec score build/data/movielens_1m_genre --expect build/runs/mscan/predictions.parquet`
-    """
-    from swrec_prod.serving.callers.rows import score_folder
-
-    summary = score_folder(data, target, model=model, features=tuple(feature or ()), limit=rows, expect=expect, out=out)
-    if as_json:
-        _print_json(summary)
-    else:
-        for name, value in summary.items():
-            typer.echo(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}")
-    if summary.get("max_abs_diff", 0.0) > tolerance:
-        difference = f"by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}"
-        raise DataError(f"served scores differ from {expect} {difference}")
-
-
-@app.command()
-def loadtest(
-    data: Annotated[
-        Path | None, typer.Argument(help="A prepared folder, whose held-out rows are sent; default: made-up values.")
-    ] = None,
-    target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
-    model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
-    feature: Annotated[
-        list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")
-    ] = None,
-    candidates: Annotated[
-        int, typer.Option(help="Candidates of a request, repeated or cut to that many; 0: as the rows have them.")
-    ] = 0,
-    clients: Annotated[int, typer.Option(help="Closed loop: callers that wait for their answers.")] = 16,
-    rate: Annotated[float, typer.Option(help="Open loop: requests a second, whatever comes back; 0: closed loop.")] = 0,
-    constant: Annotated[
-        bool, typer.Option("--constant", help="Open loop: at equal distances instead of a Poisson process.")
-    ] = False,
-    ramp: Annotated[bool, typer.Option("--ramp", help="Raise the rate until --slo or --goodput is missed.")] = False,
-    slo: Annotated[str, typer.Option(help="Ramp: a quantile of the answers and its bound.")] = "p99=25ms",
-    goodput: Annotated[float, typer.Option(help="Ramp: share of all calls answered inside the deadline.")] = 0.99,
-    deadline_ms: Annotated[float, typer.Option(help="Deadline of a call, milliseconds.")] = 1000,
-    duration: Annotated[float, typer.Option(help="Seconds that are measured; of a ramp, in each step.")] = 10,
-    warmup: Annotated[float, typer.Option(help="Seconds of load before that.")] = 2,
-    processes: Annotated[int, typer.Option(help="Client processes, so that the client is not what is slow.")] = 1,
-    channels: Annotated[int, typer.Option(help="Connections of a process.")] = 4,
-    tls_ca: Annotated[
-        Path | None, typer.Option(help="PEM file of the authority behind the server's certificate; asks over TLS.")
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the client's certificate.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with the caller's token.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Put load on a server: rates by status code, goodput, latency, and whether the client was the limit.
-
-    Latency of an open loop counts from when a request was to be sent, so that a stall is not hidden by requests that
-    were not sent meanwhile.
-
-    Example: `swrec loadtest build/data/movielens_1m_genre --candidates 100 --rate 500 --deadline-ms 100`
-    """
-    from swrec_prod.serving.callers.loadtest import LoadTest, run
-    from swrec_prod.serving.client import Tls
-
-    tls = Tls(tls_ca, tls_cert, tls_key) if tls_ca or tls_cert or tls_key else None
-    token = token_file.read_text().strip() if token_file else None
-    test = LoadTest(
-        target,
-        data,
-        model=model,
-        features=tuple(feature or ()),
-        candidates=candidates,
-        clients=clients,
-        rate=rate,
-        constant=constant,
-        ramp=ramp,
-        slo=slo,
-        goodput=goodput,
-        deadline_ms=deadline_ms,
-        duration=duration,
-        warmup=warmup,
-        processes=processes,
-        channels=channels,
-        tls=tls,
-        token=token,
-    )
-    outcome, lines = run(test, partial(typer.echo, err=True))
-    _print_json(outcome) if as_json else typer.echo("\n".join(lines))
+app.command()(score)
+app.command()(loadtest)
 
 
 @app.command()
@@ -391,10 +285,6 @@ def doctor() -> None:
     from swrec_prod.doctor import main as examine
 
     raise SystemExit(examine())
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1))
 
 
 def _read_json(path: Path) -> Any:

@@ -1,14 +1,20 @@
-"""Commands of the scorer, which `cli` adds to its own, and whose ends it knows.
+"""Commands that serve, or call a server. `cli` adds them to its own, and turns their errors into exit codes.
 
 Stages are imported inside the commands, as there.
 """
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from swrec_prod.errors import DataError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def serve(
@@ -88,3 +94,113 @@ def health(
     from swrec_prod.serving.callers.health import check
 
     typer.echo(check(target, service, tls_ca, timeout))
+
+
+def score(
+    data: Annotated[Path, typer.Argument(help="A prepared folder; its requests.parquet holds raw held-out rows.")],
+    target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
+    model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
+    feature: Annotated[
+        list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(help="About how many rows to send, in whole requests and evenly over scenarios; 0: all.")
+    ] = 0,
+    expect: Annotated[
+        Path | None, typer.Option(help="Predictions file; its rows are sent, and the answers compared with it.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest difference to --expect that is accepted.")] = 1e-5,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the answers.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send raw held-out rows to a server, as requests of one user in one scenario;
+    optionally hold the answers to a prediction.
+
+    Example: `swrec score build/data/movielens_1m_genre --expect build/runs/mscan/predictions.parquet`
+    """
+    from swrec_prod.serving.callers.rows import score_folder
+
+    chosen, say = tuple(feature or ()), partial(typer.echo, err=True)
+    summary = score_folder(data, target, model=model, features=chosen, limit=rows, expect=expect, out=out, say=say)
+    if as_json:
+        print_json(summary)
+    else:
+        for name, value in summary.items():
+            typer.echo(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}")
+    if summary.get("max_abs_diff", 0.0) > tolerance:
+        difference = f"by {summary['max_abs_diff']:.3g}, allowed are {tolerance:g}"
+        raise DataError(f"served scores differ from {expect} {difference}")
+
+
+def loadtest(
+    data: Annotated[
+        Path | None, typer.Argument(help="A prepared folder, whose held-out rows are sent; default: made-up values.")
+    ] = None,
+    target: Annotated[str, typer.Option(help="host:port of a server.")] = "127.0.0.1:8500",
+    model: Annotated[str, typer.Option(help="Package to ask for; default: the only one.")] = "",
+    feature: Annotated[
+        list[str] | None, typer.Option(help="A feature to send, once for each in data.features; default: all.")
+    ] = None,
+    candidates: Annotated[
+        int, typer.Option(help="Candidates of a request, repeated or cut to that many; 0: as the rows have them.")
+    ] = 0,
+    clients: Annotated[int, typer.Option(help="Closed loop: callers that wait for their answers.")] = 16,
+    rate: Annotated[float, typer.Option(help="Open loop: requests a second, whatever comes back; 0: closed loop.")] = 0,
+    constant: Annotated[
+        bool, typer.Option("--constant", help="Open loop: at equal distances instead of a Poisson process.")
+    ] = False,
+    ramp: Annotated[bool, typer.Option("--ramp", help="Raise the rate until --slo or --goodput is missed.")] = False,
+    slo: Annotated[str, typer.Option(help="Ramp: a quantile of the answers and its bound.")] = "p99=25ms",
+    goodput: Annotated[float, typer.Option(help="Ramp: share of all calls answered inside the deadline.")] = 0.99,
+    deadline_ms: Annotated[float, typer.Option(help="Deadline of a call, milliseconds.")] = 1000,
+    duration: Annotated[float, typer.Option(help="Seconds that are measured; of a ramp, in each step.")] = 10,
+    warmup: Annotated[float, typer.Option(help="Seconds of load before that.")] = 2,
+    processes: Annotated[int, typer.Option(help="Client processes, so that the client is not what is slow.")] = 1,
+    channels: Annotated[int, typer.Option(help="Connections of a process.")] = 4,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="PEM file of the authority behind the server's certificate; asks over TLS.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the client's certificate.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the caller's token.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put load on a server: rates by status code, goodput, latency, and whether the client was the limit.
+
+    Latency of an open loop counts from when a request was to be sent, so that a stall is not hidden by requests that
+    were not sent meanwhile.
+
+    Example: `swrec loadtest build/data/movielens_1m_genre --candidates 100 --rate 500 --deadline-ms 100`
+    """
+    from swrec_prod.serving.callers.loadtest import LoadTest, run
+    from swrec_prod.serving.client import Tls
+
+    tls = Tls(tls_ca, tls_cert, tls_key) if tls_ca or tls_cert or tls_key else None
+    token = token_file.read_text().strip() if token_file else None
+    test = LoadTest(
+        target,
+        data,
+        model=model,
+        features=tuple(feature or ()),
+        candidates=candidates,
+        clients=clients,
+        rate=rate,
+        constant=constant,
+        ramp=ramp,
+        slo=slo,
+        goodput=goodput,
+        deadline_ms=deadline_ms,
+        duration=duration,
+        warmup=warmup,
+        processes=processes,
+        channels=channels,
+        tls=tls,
+        token=token,
+    )
+    outcome, lines = run(test, partial(typer.echo, err=True))
+    print_json(outcome) if as_json else typer.echo("\n".join(lines))
+
+
+def print_json(value: Any) -> None:
+    """Print what a command has to say to programs."""
+    typer.echo(json.dumps(value, indent=1))

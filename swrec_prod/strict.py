@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import pydantic
 import yaml
@@ -85,14 +85,16 @@ def _explain(record: type[pydantic.BaseModel], problem: Any) -> str:
 
 def _owner(record: type[pydantic.BaseModel], place: list[Any]) -> type[pydantic.BaseModel] | None:
     """The record class that the path `place` inside `record` leads to."""
+    names_entry = False
     for key in place:
-        if not isinstance(key, str):
-            continue  # an index into a list: the element type was taken with the field
+        if names_entry or not isinstance(key, str):
+            names_entry = False
+            continue  # an entry of a list or a mapping: its type was taken with the field
         field = record.model_fields.get(key) or _called(record, key)
         inner = _record_in(field.annotation) if field else None
-        if inner is None:
+        if field is None or inner is None:
             return None
-        record = inner
+        record, names_entry = inner, get_origin(field.annotation) is dict
     return record
 
 

@@ -300,7 +300,7 @@ def test_the_server_does_not_need_torchrec() -> None:
 
 
 def test_the_client_needs_the_packages_that_it_installs_with() -> None:
-    edges, seen, queue = graph(at_import=True), set(), ["swrec_prod.serving", "swrec_prod.entry"]
+    edges, seen, queue = graph(at_import=True), set(), ["swrec_prod.serving.client", "swrec_prod.entry"]
     while queue:
         module = queue.pop()
         seen.add(module)

@@ -72,8 +72,8 @@ def test_a_wrong_run_is_refused_and_leaves_nothing(
         (("compare", "x=", "--out", "{empty}/out"), "'x=': give RUN_DIR, or NAME=RUN_DIR"),
         (("report", "{empty}", "--out", "{empty}/page.html"), "not a run directory"),
         (("export", "{empty}", "--to", "{empty}/out/m"), "not a run directory"),
-        (("serve", "--models", "{empty}/out"), "no such folder; expected REPO"),
-        (("serve", "--models", "{empty}"), "{empty}"),
+        pytest.param(("serve", "--models", "{empty}/out"), "no such folder; expected REPO", marks=pytest.mark.process),
+        pytest.param(("serve", "--models", "{empty}"), "{empty}", marks=pytest.mark.process),
         (("score", "{empty}"), "requests.parquet: no such file; swrec prepare writes it"),
         (("score", "{data}", "--target", "127.0.0.1:1"), "no server at 127.0.0.1:1"),
         (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import textwrap
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import grpc
 import numpy as np
@@ -26,7 +29,7 @@ from swrec_prod.errors import (
     ServerError,
     UnavailableError,
 )
-from swrec_prod.serving.client import AsyncClient, Client, Retries, ScoredItems, Tls
+from swrec_prod.serving.client import AsyncClient, Client, Retries, ScoredItems, Tls, aio, sync
 from swrec_prod.serving.client.channels import Lines
 from swrec_prod.serving.client.retry import FULL_CHANCES, Attempts, Budget, Failure
 from swrec_prod.serving.protocol import ranking_pb2
@@ -117,6 +120,12 @@ def test_a_call_has_one_deadline_for_all_its_attempts(kind):
         score(kind, asked.target, timeout=0.5)
     first, second = asked.left
     assert second <= first - 0.1 and first <= 0.5
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "5", True, math.inf, math.nan, Fraction(10**400), 1e300, None])
+def test_a_timeout_is_seconds(timeout):
+    with Client("127.0.0.1:9") as client, pytest.raises(RequestError if timeout is not None else UnavailableError):
+        client.score("home", {}, {}, timeout=timeout)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -387,3 +396,17 @@ def test_both_clients_and_parts_score_alike(tiny_server):
 def test_a_version_may_be_a_number(version, tiny_server):
     question = {"scenario": "home", "user": USER, "items": ITEMS, "model": "mscan", "timeout": 30}
     assert ask("sync", tiny_server, version=version, **question).version == "2"
+
+
+@pytest.mark.parametrize(("module", "kind"), [(sync, "sync"), (aio, "aio")])
+def test_the_examples_run(module, kind):
+    lines = [line for line in module.__doc__.splitlines() if line.startswith("    ") or not line]
+    code = textwrap.dedent("\n".join(lines))
+    with serving({"Score": scores}) as asked:
+        code = code.replace("127.0.0.1:8500", asked.target)
+        found: dict = {}
+        if kind == "aio":
+            body = textwrap.indent(code, "  ")
+            code = f"import asyncio\nasync def f():\n{body}\n  return scored\nscored = asyncio.run(f())"
+        exec(code, found)
+    assert found["scored"].score[:, 0].tolist() == [1, 2, 3] and found.get("best", 2) == 2

@@ -227,6 +227,7 @@ def test_served_scores_are_those_of_the_test_rows(prepared: Path, tmp_path: Path
         ({"time": 5, "hour": 3}, {"item": ["a"]}, "user: feature 'hour' is derived; send the columns it is made of"),
         ({"time": 5}, {"item": [3]}, "feature 'item': value 3 is int, expected string"),
         ({"time": 0.5}, {"item": ["a"]}, "feature 'time': value 0.5 is no whole number"),
+        ({"time": [5, 6]}, {"item": ["a"]}, "user: feature 'time' has one value a row, but lengths say 2"),
         ({"time": 5, "item": "a"}, {}, "user: feature 'item' has side item and belongs in items"),
     ],
 )

@@ -103,4 +103,6 @@ def test_limits_are_flags_with_these_defaults():
     assert limits == {name: default for name, default in defaults.items() if name.startswith("--max-")}
     text = PAGE.read_text()
     for name in ("--notice", "--grace", "--default-deadline-ms"):
-        assert f"`{name}` ({float(defaults[name]):g})" in text or f"`{name}` seconds ({float(defaults[name]):g})" in text
+        assert (
+            f"`{name}` ({float(defaults[name]):g})" in text or f"`{name}` seconds ({float(defaults[name]):g})" in text
+        )

@@ -305,6 +305,7 @@ def test_the_command_finds_a_capacity(tiny_folder, tiny_server):
     assert "fails: 20 requests/s offered" in done.err
 
 
+@pytest.mark.process
 def test_without_a_folder_values_are_made_up():
     async def models(data, context):
         columns = {part: [ranking_pb2.Input(**c._asdict()) for c in getattr(MODEL, part)] for part in ("user", "items")}

@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_world import MODELS, STRENGTHS, catalog_of, eager_logits, make_config, make_ranker, prepare
 
-from swrec_prod.errors import DataError, PackageError
+from swrec_prod.errors import DataError, PackageError, RequestError
 from swrec_prod.export.loaded import EXPECTED, Package, Programs
 from swrec_prod.export.package import destination, installed, ready_versions, staged, verify_package
 from swrec_prod.export.parity import EAGER_BOUND
 from swrec_prod.export.run import export_package
+from swrec_prod.serving.protocol.call import ScoreCall
+from swrec_prod.serving.scoring.predictor import Predictor
 
 pytestmark = pytest.mark.slow  # compiles programs
 
@@ -89,6 +91,30 @@ def test_golden_rows_expect_what_the_trained_ranker_says(model, prepared, tmp_pa
     expected = eager_logits(make_ranker(model, prepared), prepared, golden)
     for name, wanted in zip(EXPECTED, expected, strict=True):
         np.testing.assert_allclose(np.array(golden[name].to_pylist()).reshape(wanted.shape), wanted, atol=1e-5)
+
+
+def test_c_is_bounded_by_what_interest_was_seen(prepared, tmp_path):
+    package = Package.load(export(prepared, tmp_path / "mscan", "mscan"))
+    interest = np.array(package.golden[EXPECTED[1]].to_pylist())
+    seen = [interest.min(), interest.max(), 0.0, *STRENGTHS.values()]
+    low, high = package.manifest.strength_range
+    width = max(seen) - min(seen)
+    assert (low, high) == pytest.approx((min(seen) - width, max(seen) + width), abs=1e-5)
+    predictor = Predictor(package)
+    for c in (low, high, 0.0, *STRENGTHS.values()):
+        assert predictor.strength(ScoreCall("", "", "home", debias_strength=c), 0) == c
+    for c in (low - 0.01, high + 0.01, 1e39, float("nan"), float("-inf")):
+        with pytest.raises(RequestError, match=r"debias_strength is \S+; expected \S+ to \S+, the range of mscan/1"):
+            predictor.strength(ScoreCall("", "", "home", debias_strength=c), 0)
+    assert Package.load(export(prepared, tmp_path / "bottom")).manifest.strength_range is None
+
+
+def test_calibration_of_each_scenario_is_told(prepared, tmp_path):
+    record = {"scenarios": {"home": {"calibration": 1.25, "auc": 0.7}, "cart": {"calibration": None}}}
+    metrics = {**record, "tasks": {"click": record, "buy": {"scenarios": {"cart": {"calibration": 0.5}}}}}
+    config, ranker = make_config("shared_bottom", prepared), make_ranker("shared_bottom", prepared)
+    path = export_package(ranker, config, catalog_of(prepared), tmp_path / "bottom", "none", metrics)
+    assert verify_package(path).calibration == {"click": {"home": 1.25}, "buy": {"cart": 0.5}}
 
 
 def test_versions_count_up_and_are_never_overwritten(prepared, tmp_path):

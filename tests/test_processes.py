@@ -30,7 +30,7 @@ from tiny_world import ITEMS, SCHEMA, USER, launch, prepare, publish
 
 from swrec_prod.errors import ConfigError, PackageError
 from swrec_prod.schema import Feature
-from swrec_prod.serving.client.sync import make_request
+from swrec_prod.serving.client.request import make_request
 from swrec_prod.serving.process.address import reserved
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.supervisor import serve
@@ -40,6 +40,7 @@ pytestmark = pytest.mark.process
 REQUEST = make_request("home", USER, ITEMS)
 REQUEST.model = "shared_bottom"
 DATA = REQUEST.SerializeToString()
+MAY_END = {"OK", "UNAVAILABLE", "RESOURCE_EXHAUSTED"}  # calls; the last one where the machine is slow
 PATIENCE = 60  # seconds; the machine may be busy
 
 
@@ -163,13 +164,15 @@ def test_two_workers_answer_on_one_port_and_their_counts_are_added_up(pair: Serv
     assert pair.metric("scorer_workers") == 2
 
 
-def test_more_calls_than_anybody_expects_on_one_connection_are_answered(pair: Server):
-    async def ask(calls: int) -> list[bytes]:
+def test_more_calls_than_anybody_expects_on_one_connection_are_answered_or_told_to_wait(pair: Server):
+    async def ask(calls: int) -> list[Any]:
         async with grpc.aio.insecure_channel(pair.target) as one:
             score = one.unary_unary("/swrec.v1.Ranking/Score")
-            return await asyncio.gather(*(score(DATA, timeout=PATIENCE) for _ in range(calls)))
+            asked = (score(DATA, timeout=PATIENCE) for _ in range(calls))
+            return await asyncio.gather(*asked, return_exceptions=True)
 
-    assert all(asyncio.run(ask(2000)))
+    failed = [outcome for outcome in asyncio.run(ask(2000)) if not isinstance(outcome, bytes)]
+    assert {failure.code().name for failure in failed} <= {"RESOURCE_EXHAUSTED"} and len(failed) < 2000
 
 
 def connections(target: str) -> set[int]:
@@ -194,7 +197,7 @@ def test_a_killed_worker_loses_what_was_in_it_alone_and_comes_back(pair: Server)
         until(lambda: first not in pair.workers() and pair.metric("scorer_workers") == 2, "a new worker")
         so_far = callers.codes["OK"]
         until(lambda: callers.codes["OK"] > so_far + 50, "calls are answered")
-    assert set(callers.codes) <= {"OK", "UNAVAILABLE"}
+    assert set(callers.codes) <= MAY_END
     assert second in pair.workers()
     assert pair.metric("scorer_worker_restarts_total", cause="signal 9 (SIGKILL)") == 1
     assert pair.scored() - before >= callers.codes["OK"]  # the dead worker's too; it may have counted one more
@@ -213,6 +216,24 @@ def test_a_worker_that_dies_again_and_again_is_waited_for_longer_and_its_end_is_
 
 def ends(log: Path) -> int:
     return log.read_text().count("another one begins")
+
+
+def test_packages_are_loaded_again_when_their_process_is_killed(tiny_repo, tmp_path):
+    with served(tiny_repo, tmp_path, workers=1) as server:
+        assert answers(server.target)
+        [generation], [worker] = children(server.process.pid), server.workers()
+        os.kill(generation, signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{worker}").exists(), "its worker ends")
+        assert answers(server.target)
+        until(lambda: server.scored() == 2, "what the first one had counted is kept")
+
+
+def test_a_process_that_cannot_load_packages_ends_the_server(tiny_repo, tmp_path):
+    with (tmp_path / "err").open("w") as err, launch(tiny_repo, tmp_path / "port", stderr=err) as process:
+        [generation] = until(lambda: children(process.pid), "a process that loads")
+        os.kill(generation, signal.SIGKILL)
+        assert process.wait(PATIENCE) != 0
+    assert "ended: signal 9 (SIGKILL); is there memory for them?" in (tmp_path / "err").read_text()
 
 
 def test_without_its_supervisor_nothing_is_left(tiny_repo, tmp_path):
@@ -262,7 +283,7 @@ def test_a_drained_worker_ends_no_call_as_cancelled(pair: Server):
         until(lambda: first not in pair.workers(), "the worker ends")
         so_far = callers.codes["OK"]
         until(lambda: callers.codes["OK"] > so_far + 50, "calls are answered")
-    assert set(callers.codes) <= {"OK", "UNAVAILABLE"}
+    assert set(callers.codes) <= MAY_END
 
 
 @pytest.mark.parametrize("notice", [0.0, 0.5])
@@ -270,7 +291,7 @@ def test_the_drain_of_a_server_ends_no_call_as_cancelled(tiny_repo, tmp_path, no
     with served(tiny_repo, tmp_path, notice=notice) as server, Callers(server.target) as callers:
         server.process.terminate()
         assert server.process.wait(PATIENCE) == 0
-    assert set(callers.codes) <= {"OK", "UNAVAILABLE"}
+    assert set(callers.codes) <= MAY_END
 
 
 def test_a_second_signal_ends_at_once(tiny_repo, tmp_path):

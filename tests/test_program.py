@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import MODELS, eager_logits, make_ranker, packed_rows, prepare, raw_rows
 
-from swrec_prod.config import Quantize
+from swrec_prod.config import Quantize, RunConfig
 from swrec_prod.data.batch import make_batch
 from swrec_prod.encoding.pack import Packed, pack_halves, take
 from swrec_prod.encoding.unpack import unpack
@@ -21,7 +21,8 @@ from swrec_prod.export.loaded import Programs, tensors_of
 from swrec_prod.export.logits import difference
 from swrec_prod.export.program import ScoreProgram, compile_program
 from swrec_prod.layers.inputs import Inputs, make_route
-from swrec_prod.ranker import Ranker
+from swrec_prod.ranker import Ranker, build_ranker, resolve_run
+from swrec_prod.schema import FeatureSchema
 
 # rounding error, as a part of a row's range
 HALF_STEPS = {"none": 0.0, "fp16": 2**-11, "int8": 0.5 / 255, "int4": 0.5 / 15}
@@ -140,3 +141,11 @@ def test_histories_may_all_be_empty(mscan, folder):
     assert empty
     mixed = programs.mixed(packed_rows(folder, layout, rows.take(empty)))
     assert difference(mixed, [array[empty] for array in expected]) <= 1e-5
+
+
+def test_weights_of_1000_scenarios_are_stored_once(folder):
+    schema = FeatureSchema.load(folder / "schema.yaml").with_scenarios(tuple(map(str, range(1000))))
+    config = {"model": {"name": "star", "fcn": [16, 8]}, "data": {"path": str(folder), "split": "random"}}
+    ranker, stream = build_ranker(resolve_run(schema, RunConfig.model_validate(config))).eval(), io.BytesIO()
+    torch.jit.save(compile_program(ScoreProgram(ranker, "none")), stream)
+    assert stream.tell() <= 1.1 * sum(value.nbytes for value in ranker.state_dict().values())

@@ -35,7 +35,7 @@ from swrec_prod.serving.process.server import start
 from swrec_prod.serving.process.supervisor import serve
 from swrec_prod.serving.protocol import ranking_pb2, wire
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.scoring.predictor import Predictor, Scored
+from swrec_prod.serving.scoring.predictor import Scored
 
 # Faults of our own
 
@@ -57,6 +57,9 @@ class Broken:
 
     def strength(self, call, scenario):
         return 0.0
+
+    def milliseconds(self, rows):
+        return 0.1
 
     def score(self, call, scenario, strength):
         if isinstance(self.outcome, Exception):
@@ -93,11 +96,12 @@ def test_faults_of_the_server_tell_nothing_but_an_id(outcome, caplog):
 class Blocked(Broken):
     """A forward that takes until `released`."""
 
-    quick = False
-
     def __init__(self, outcome) -> None:
         super().__init__(outcome)
         self.entered, self.released = threading.Event(), threading.Event()
+
+    def milliseconds(self, rows):
+        return 100.0
 
     def score(self, call, scenario, strength):
         self.entered.set()
@@ -126,19 +130,15 @@ def test_health_is_told_while_a_long_forward_runs():
     assert ranking_pb2.ScoreResponse.FromString(data).score == [1.0]
 
 
-def test_a_predictor_is_quick_when_its_largest_forward_is(tiny_repo, monkeypatch):
-    for bound, quick in ((1e3, True), (0.0, False)):
-        monkeypatch.setattr("swrec_prod.serving.scoring.predictor.QUICK", bound)
-        assert Predictor.load(tiny_repo / "mscan" / "1").quick is quick
-
-
 # The process
+
+SERVICES = ("swrec.v1.Ranking", "inference.GRPCInferenceService")
 
 
 def test_health_by_the_stock_client(tiny_server):
     with grpc.insecure_channel(tiny_server) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        for service in ("", "swrec.v1.Ranking", "model/mscan", "model/shared_bottom"):
+        for service in ("", *SERVICES, "model/mscan", "model/shared_bottom"):
             reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
         with pytest.raises(grpc.RpcError) as failure:
@@ -147,15 +147,16 @@ def test_health_by_the_stock_client(tiny_server):
 
 
 def test_reflection_by_the_stock_client(tiny_server):
+    services = {"swrec.v1.Ranking": b"ScoreRequest", "inference.GRPCInferenceService": b"ModelInferRequest"}
+    asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    asked += [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in services]
     with grpc.insecure_channel(tiny_server) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        asked = [
-            reflection_pb2.ServerReflectionRequest(list_services=""),
-            reflection_pb2.ServerReflectionRequest(file_containing_symbol="swrec.v1.Ranking"),
-        ]
-        listed, described = stub.ServerReflectionInfo(iter(asked), timeout=30)
-    assert {"swrec.v1.Ranking", "grpc.health.v1.Health"} <= {s.name for s in listed.list_services_response.service}
-    assert b"ScoreRequest" in described.file_descriptor_response.file_descriptor_proto[0]
+        listed, *described = stub.ServerReflectionInfo(iter(asked), timeout=30)
+    names = {service.name for service in listed.list_services_response.service}
+    assert {*services, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"} <= names
+    for message, description in zip(services.values(), described, strict=True):
+        assert message in description.file_descriptor_response.file_descriptor_proto[0]
 
 
 @pytest.mark.process
@@ -263,7 +264,9 @@ def test_generated_files_are_current(tmp_path):
     python, folder = root / ".venv-triton" / "bin" / "python", Path("swrec_prod", "serving", "protocol")
     if not python.exists():
         pytest.skip("make triton makes .venv-triton, which has the compiler")
-    recipes = re.findall(r"^\t@\$\(TRITON\)/bin/python (-m grpc_tools\.protoc .*)$", (root / "Makefile").read_text(), re.M)
+    recipes = re.findall(
+        r"^\t@\$\(TRITON\)/bin/python (-m grpc_tools\.protoc .*)$", (root / "Makefile").read_text(), re.M
+    )
     (tmp_path / folder).mkdir(parents=True)
     for recipe in recipes:
         words = [re.sub(r"_out=", f"_out={tmp_path}/", word) for word in shlex.split(recipe)]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from answered import Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import (
@@ -23,14 +24,14 @@ from tiny_world import (
     make_ranker,
 )
 
-from swrec_prod.errors import NotFoundError, RequestError, ServerError, SwrecError
+from swrec_prod.errors import NotFoundError, RequestError, ServerError
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.serving.callers.rows import compare, requests_from_table, score_table
 from swrec_prod.serving.client import Client, make_request
 from swrec_prod.serving.protocol import ranking_pb2, ranking_pb2_grpc
 from swrec_prod.serving.protocol.call import call_of
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.service.ranking import RankingService, answer, parse, status_of
+from swrec_prod.serving.service.ranking import FORM
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +41,9 @@ def client(tiny_server) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def service(tiny_repo) -> RankingService:
-    """The service without a socket, where a test asks it very often."""
-    return RankingService(Router.load(tiny_repo))
+def service(tiny_repo) -> Iterator[Server]:
+    with Server(Router.load(tiny_repo)) as opened:
+        yield opened
 
 
 # Scores
@@ -318,18 +319,17 @@ def test_a_difference_to_nothing_is_not_small():
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_mutated_requests_never_shake_the_server(service, data):
-    message = bytearray(raw(lambda columns, request: None))
+    valid = raw(lambda columns, request: None)
+    message, wanted = bytearray(valid), service.ask(FORM, valid).reply
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(message) - 1))
         message[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
         if not message:
             return
-    try:
-        call = parse(bytes(message))
-        answer(call, service.router.route(call))
-    except (SwrecError, FloatingPointError) as failure:
-        code, _ = status_of(failure)
-        assert code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+    status = service.ask(FORM, bytes(message)).status
+    assert status is None or status.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+    after = ranking_pb2.ScoreResponse.FromString(service.ask(FORM, valid).reply)
+    assert after == ranking_pb2.ScoreResponse.FromString(wanted)
 
 
 # What the client makes of failures

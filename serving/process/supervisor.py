@@ -18,9 +18,11 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import NoReturn
 
 from swrec_prod import errors
+from swrec_prod.errors import ServerError
 from swrec_prod.files import write_text
 from swrec_prod.serving.process.address import reserved, target
 from swrec_prod.serving.process.link import Link, Message, pair
@@ -30,6 +32,7 @@ from swrec_prod.serving.service.counts import Served
 
 MODULE = "swrec_prod.serving.process.generation"
 SPARE = 5.0  # seconds over notice and grace, after which a generation that should have ended is killed
+NEEDED = ("torch", "fbgemm_gpu")  # by the processes that it starts
 AGAIN = 1.0  # seconds before a generation that has ended unasked is started again
 
 _log = logging.getLogger(__name__)
@@ -38,8 +41,12 @@ _log = logging.getLogger(__name__)
 def serve(options: Options) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises ConfigError for an address or a certificate, PackageError for a package that cannot be served.
+    Raises ConfigError for an address or a certificate, PackageError for a package that cannot be served, ServerError when
+    packages cannot be loaded for another reason, ModuleNotFoundError for what is not installed.
     """
+    for name in NEEDED:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     options = options.checked()
     with reserved(options.host, options.port) as port:
         asyncio.run(Supervisor(dataclasses.replace(options, port=port)).run())
@@ -105,10 +112,16 @@ class Supervisor:
             asyncio.get_running_loop().remove_reader(self._child.link.fileno())
             self._child.end()
         if not self._stopping:
-            why = _cause(self._child.process.returncode)
-            _log.error("the process of the packages ended: %s; another one begins in %g s", why, AGAIN)
-            self._serving.clear()
-            await asyncio.sleep(AGAIN)
+            await self._after(_cause(self._child.process.returncode))
+
+    async def _after(self, cause: str) -> None:
+        """The generation has ended by itself: there has to be another one, unless this one never served."""
+        if not self._ready:
+            raise ServerError(f"the process that loads packages ended: {cause}; is there memory for them?")
+        _log.error("the process of the packages ended: %s; another one begins in %g s", cause, AGAIN)
+        self._serving.clear()
+        self._tally.workers = 0
+        await asyncio.sleep(AGAIN)
 
     def _hear(self, link: Link) -> None:
         heard = link.receive()

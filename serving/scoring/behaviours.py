@@ -19,12 +19,13 @@ from swrec_prod.serving.scoring.values import ColumnReader
 
 
 class BehaviourEncoder:
-    """One sequence. names: the columns that a request must have for it; needs_moment: whether `time` is one of them."""
+    """One sequence. names: the columns of behaviours that a request must have; needs_moment: whether it also needs
+    `time`.
+    """
 
     def __init__(self, sequence: SequenceLayout, encoders: Encoders, readers: Mapping[str, ColumnReader]) -> None:
         self.needs_moment = needs_moment(sequence)
-        self._columns, self._bags = raw_names(sequence), {part.name for part in sequence.of_kind("bag")}
-        self.names = (*self._columns, *((MOMENT,) if self.needs_moment else ()))
+        self.names, self._bags = raw_names(sequence), {part.name for part in sequence.of_kind("bag")}
         self.scenario = f"{sequence.name}.scenario"
         self._sequence, self._encoders, self._readers = sequence, encoders, readers
         self._numbers = [part.name for part in sequence.of_kind("dense")]
@@ -38,7 +39,7 @@ class BehaviourEncoder:
         """
         raw = {
             name: self._readers[name].behaviours(given[name], given.get(lengths_name(name)), bag=name in self._bags)
-            for name in self._columns
+            for name in self.names
         }
         for name, lists in raw.items():
             if lists.rows != rows:
@@ -53,6 +54,6 @@ class BehaviourEncoder:
 def moment_of(given: Given, reader: ColumnReader) -> int:
     """The moment of a request, microseconds since 1970. Raises RequestError where it is unknown, or not one."""
     moments, missing = integers(reader.whole(given), MOMENT)
-    if len(moments) != 1 or (missing is not None and missing.any()):
+    if missing is not None and missing.any():
         raise RequestError(f"user: {MOMENT!r} is unknown; it is the moment of the request, microseconds since 1970")
     return int(moments[0])

@@ -11,7 +11,6 @@ import pyarrow as pa
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column
 from swrec_prod.encoding.raw_values import Values
-from swrec_prod.schema import Feature
 from swrec_prod.schema.layout import Layout
 from swrec_prod.serving.protocol.call import Column as Given
 from swrec_prod.serving.scoring.columns import ITEMS, USER
@@ -31,10 +30,15 @@ class DerivedFeatures:
         )
         of_layout = (*layout.pooled, *layout.looked_up, *layout.dense)
         self.features = tuple(feature for feature in of_layout if self.names.intersection(feature.raw_columns))
-        read = (column for feature in self.features for column in feature.raw_columns.values() if column in made)
-        raw = {of for column in read for of in schema.raw_of(column)}
-        self.inputs = tuple(given.name for given in schema.inputs if given.is_raw and given.column in raw)
-        self._encoders, self._readers, self._of_item = encoders, readers, layout.of_item
+        needed = {of for f in self.features for column in f.raw_columns.values() for of in schema.made_of(column)}
+        read = [given for given in schema.inputs if given.is_raw and given.column in needed]
+        self.inputs, self._columns = tuple(given.name for given in read), {given.name: given.column for given in read}
+        of_items = {given.column for given in read if given.side == "item"}
+        self._of_items = {name for name in needed & made if of_items.intersection(schema.raw_of(name))}
+        self._of_user = (needed & made) - self._of_items
+        self._repeated = {of for d in schema.derived if d.name in self._of_items for of in d.reads(schema.time)}
+        self._scenario = schema.scenario.column
+        self._encoders, self._readers, self._is_of_item = encoders, readers, layout.of_item.__contains__
 
     def encoded(
         self, user: Mapping[str, Given], items: Mapping[str, Given], rows: int, scenario: str
@@ -45,28 +49,28 @@ class DerivedFeatures:
         """
         if not self.features:
             return {}
-        once = self._raw(USER, user)
-        columns = self._columns(self._encoders.with_derived({**once, "scenario": [scenario]}), of_item=False)
-        if not self._of_item.isdisjoint(feature.name for feature in self.features):
-            repeated = {name: _repeat(values, rows) for name, values in once.items()}
-            each = {**self._raw(ITEMS, items), **repeated, "scenario": [scenario] * rows}
-            columns |= self._columns(self._encoders.with_derived(each), of_item=True)
+        derived = self._encoders.derived
+        once = {**self._raw(USER, user), self._scenario: [scenario]}
+        once |= derived(once, self._of_user)
+        columns = self._encoded(once, of_item=False)
+        if self._of_items:
+            each = {name: _repeat(values, rows) for name, values in once.items() if name in self._repeated}
+            each |= self._raw(ITEMS, items)
+            columns |= self._encoded(each | derived(each, self._of_items), of_item=True)
         return columns
 
     def _raw(self, part: str, given: Mapping[str, Given]) -> dict[str, Values]:
-        """The inputs of one part."""
+        """The inputs of one part, by the names that they have in the log."""
         readers = ((name, self._readers[name]) for name in self.inputs)
-        return {name: reader.whole(given[name]) for name, reader in readers if reader.part == part}
+        return {self._columns[name]: reader.whole(given[name]) for name, reader in readers if reader.part == part}
 
-    def _columns(self, raw: Mapping[str, Values], *, of_item: bool) -> dict[str, Column]:
+    def _encoded(self, values: Mapping[str, Values], *, of_item: bool) -> dict[str, Column]:
         columns: dict[str, Column] = {}
         for feature in self.features:
-            if self._is_of_item(feature) == of_item:
+            if self._is_of_item(feature.name) == of_item:
+                raw = {name: values[column] for name, column in feature.raw_columns.items()}
                 columns |= self._encoders.columns_of(feature.name, raw)
         return columns
-
-    def _is_of_item(self, feature: Feature) -> bool:
-        return feature.name in self._of_item
 
 
 def _repeat(values: Any, rows: int) -> Any:

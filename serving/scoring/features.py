@@ -52,11 +52,11 @@ class RequestEncoder:
         sequences = [sequence for of_half in self._behaviours for sequence in of_half]
         self._scenarios = [sequence.scenario for sequence in sequences]
         self._needs_moment = any(sequence.needs_moment for sequence in sequences)
+        several = dict.fromkeys(name for sequence in sequences for name in sequence.names)
         plain = [*self._derived.inputs, *self._halves[0].names, *self._halves[1].names]
-        needed = list(dict.fromkeys([*plain, *(name for sequence in sequences for name in sequence.names)]))
+        needed = list(dict.fromkeys([*plain, *([MOMENT] if self._needs_moment else []), *several]))
         self._user, self._items = (PartColumns(part, slots, needed, self._derived.names) for part in (USER, ITEMS))
         self.needed = tuple(needed)
-        several = {name for sequence in sequences for name in sequence.names}
         self._rows = [[readers[n] for n in part.needed if n not in several] for part in (self._user, self._items)]
 
     def encode(self, call: ScoreCall, scenario: int) -> PackedRequest:

@@ -20,8 +20,6 @@ from swrec_prod.serving.scoring.unknown import UnknownIds
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
 MAX_FLOAT = float(np.finfo(np.float32).max)
-QUICK = 2e-3  # seconds; see Predictor.quick
-MAX_FLOAT = float(np.finfo(np.float32).max)
 
 
 class Scored(NamedTuple):
@@ -37,7 +35,7 @@ class Scored(NamedTuple):
 class Predictor:
     """A package behind one call. It does not change once it is loaded, so threads may share it.
 
-    inputs: the columns that a request must have; quick: whether a forward of `Limits.candidates` rows took less than QUICK seconds at warm-up.
+    inputs: the columns that a request must have.
     """
 
     def __init__(self, package: Package, limits: Limits | None = None) -> None:
@@ -49,7 +47,6 @@ class Predictor:
         self.inputs = inputs_of(package.golden.schema, self.encoder)
         self._programs = package.programs
         self._after, self._is_causal = package.layout.after, package.manifest.causal
-        self.quick = False
         self._ms_call, self._ms_row = 0.3, 0.002
         self._scenario = package.encoders.schema.scenario
         self._index = {value: i for i, value in enumerate(self._scenario.values)}
@@ -132,7 +129,6 @@ class Predictor:
             packed = package.sample(rows)
             seconds = [self._seconds(packed) for _ in range(WARM_CALLS)]
         self._ms_row = 1e3 * min(seconds) / max_candidates
-        self.quick = min(seconds) < QUICK
 
     def _seconds(self, packed: PackedRequest) -> float:
         start = time.perf_counter()

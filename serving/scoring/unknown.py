@@ -30,7 +30,7 @@ class UnknownIds:
         self, package: str, training: Mapping[str, float], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.package, self.training, self._clock = package, dict(training), clock
-        self._all, self._recent = {name: (0, 0) for name in training}, {name: (0, 0) for name in training}
+        self._all, self._recent = ({name: [0, 0] for name in training} for _ in range(2))  # ids, and those not 0
         self._elsewhere = 0
         self._looked, self._lock = clock(), threading.Lock()
 
@@ -39,11 +39,13 @@ class UnknownIds:
 
         elsewhere: how many of its behaviours were in scenarios that the schema does not list.
         """
-        counts = [(name, *_counts(columns[name])) for name in self.training if name in columns]
         with self._lock:
-            for name, ids, zeros in counts:
-                before = self._recent[name]
-                self._recent[name] = (before[0] + ids, before[1] + zeros)
+            for name, counts in self._recent.items():
+                column = columns.get(name)
+                if column is not None:
+                    ids = column.values if isinstance(column, Ragged) else column
+                    counts[0] += len(ids)
+                    counts[1] += int(np.count_nonzero(ids))
             self._elsewhere += elsewhere
             if self._clock() - self._looked >= SECONDS:
                 self._looked = self._clock()
@@ -52,7 +54,8 @@ class UnknownIds:
     def counts(self) -> dict[str, tuple[int, int]]:
         """By feature, the ids of all requests so far, and how many of them were 0."""
         with self._lock:
-            return {name: _sum(self._all[name], self._recent[name]) for name in self.training}
+            sums = {name: np.add(self._all[name], self._recent[name]).tolist() for name in self.training}
+        return {name: (ids, ids - known) for name, (ids, known) in sums.items()}
 
     def shares(self) -> dict[str, float]:
         """By feature, the share of 0 in all requests so far; features without any are left out."""
@@ -66,22 +69,13 @@ class UnknownIds:
     def _look(self) -> None:
         """Tell what is much above training; what has too few ids is counted on."""
         many = []
-        for name, (ids, zeros) in self._recent.items():
+        for name, (ids, known) in self._recent.items():
             if ids < FEWEST:
                 continue
-            if (share := zeros / ids) > FACTOR * self.training[name] + MORE:
+            if (share := 1 - known / ids) > FACTOR * self.training[name] + MORE:
                 many.append(f"{name} {share:.0%} (training {self.training[name]:.1%})")
-            self._all[name] = _sum(self._all[name], self._recent[name])
-            self._recent[name] = (0, 0)
+            self._all[name][0] += ids
+            self._all[name][1] += known
+            self._recent[name] = [0, 0]
         if many:
             _log.warning("%s: values of requests are unknown: %s", self.package, ", ".join(many))
-
-
-def _counts(column: Column) -> tuple[int, int]:
-    """How many ids there are, and how many are 0."""
-    ids = column.values if isinstance(column, Ragged) else column
-    return len(ids), len(ids) - int(np.count_nonzero(ids))
-
-
-def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return one[0] + other[0], one[1] + other[1]

@@ -19,11 +19,14 @@ from swrec_prod.serving.service.status import Status, status_of
 
 
 class Form(NamedTuple):
-    """How a protocol writes requests and answers. read: a request's call, or one of a subclass which write gets back, and
-    who scores it; raises RequestError and NotFoundError.
+    """How a protocol writes requests and answers.
+
+    read: a request's call, or one of a subclass, which the others get; route: who scores it; both raise RequestError and
+    NotFoundError. write: the answer.
     """
 
-    read: Callable[[bytes, Router], tuple[ScoreCall, Routed]]
+    read: Callable[[bytes], ScoreCall]
+    route: Callable[[Any, Router], Routed]
     write: Callable[[Any, Routed, Scored], bytes]
 
 
@@ -53,7 +56,8 @@ class Answering:
         counts.begun()
         try:
             caller = self.caller(context)
-            call, routed = form.read(data, self.router)
+            call = form.read(data)
+            routed = form.route(call, self.router)
             if caller is not None:
                 caller.check(call)
             remaining = _sooner(context.time_remaining(), call.timeout)

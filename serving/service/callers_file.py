@@ -104,7 +104,7 @@ class Callers:
     def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """Who sends a call with this metadata. Raises CallerError for one whose token is none of the file's."""
         token = _token(dict(metadata))
-        digest = hashlib.sha256(token.encode()).digest()
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         for caller in self._callers:
             if caller.has(digest):
                 return caller

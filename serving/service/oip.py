@@ -1,8 +1,8 @@
-"""inference.GRPCInferenceService: the Open Inference Protocol, version 2, over the same router and the same admission.
+"""inference.GRPCInferenceService: the Open Inference Protocol, version 2, over the same router and admission.
 
-Answers hold the tensors of oip_request.OUTPUTS, FP32 [N, T] for T tasks, as bytes in raw_output_contents, which is where
-Triton's clients look for them. Parameters of an answer say as which scenario it was scored (scored_scenario), whether
-that is a fallback (fallback) and with which c (debias_strength).
+Answers hold the tensors of oip_request.OUTPUTS, FP32 [N, T] for T tasks, as bytes in raw_output_contents, where Triton's
+clients look for them. Parameters of an answer say as which scenario it was scored (scored_scenario), whether that is a
+fallback (fallback) and with which c (debias_strength).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swrec_prod.serving.protocol import inference, wire
 from swrec_prod.serving.routing.router import Routed
 from swrec_prod.serving.scoring.predictor import Predictor, Scored
 from swrec_prod.serving.service.answering import Answering, Form
-from swrec_prod.serving.service.oip_request import InferCall, outputs_of, read
+from swrec_prod.serving.service.oip_request import InferCall, outputs_of, read, route
 from swrec_prod.serving.service.ranking import parsed
 from swrec_prod.serving.service.status import status_of
 
@@ -35,7 +35,7 @@ Ready = Callable[[str], Awaitable[bool]]
 
 
 class InferenceService:
-    """The methods of the service. is_ready: whether health checking says SERVING of a name, `model/NAME` or "" for all."""
+    """The methods of the service. is_ready: whether health checking says SERVING of `model/NAME`, or of "", all."""
 
     def __init__(self, answering: Answering, is_ready: Ready) -> None:
         self._answering, self._router, self._is_ready = answering, answering.router, is_ready
@@ -109,7 +109,7 @@ class InferenceService:
 def infer_response(call: InferCall, routed: Routed, scored: Scored) -> bytes:
     """A serialised ModelInferResponse."""
     predictor = routed.predictor
-    reply = inference.ModelInferResponse(model_name=predictor.name, model_version=predictor.version, id=call.id)
+    reply = inference.ModelInferResponse(model_name=predictor.name, model_version=predictor.version, id=call.message.id)
     for name in call.outputs or outputs_of(predictor):
         values: np.ndarray = getattr(scored, name)
         reply.outputs.add(name=name, datatype="FP32", shape=values.shape)
@@ -120,7 +120,7 @@ def infer_response(call: InferCall, routed: Routed, scored: Scored) -> bytes:
     return reply.SerializeToString()
 
 
-FORM = Form(read, infer_response)
+FORM = Form(read, route, infer_response)
 
 
 def model_metadata(predictor: Predictor, versions: list[str]) -> Any:

@@ -5,8 +5,8 @@ Tensors have the names of the request's columns. N candidates, of which the user
     [N] or [N, 1]       one value a candidate; of the user [1] or [1, 1]
     [N, k]              k values each, of a feature that may have several (bags, vectors); of the user [1, k], which is
                         how behaviours are given
-    `<name>.lengths`    how many values each row has, integers [N] (of the user [1]): then `<name>` has the shape [V], the
-                        values of all rows one after the other; 0 where a value is unknown
+    `<name>.lengths`    how many values each row has, integers [N] (of the user [1]), 0 where a value is unknown; then
+                        the shape of `<name>` is [V], the values of all rows one after the other
 
 What is no feature stands in the request's parameters:
 
@@ -54,33 +54,45 @@ MOST_TENSORS = 10_000
 
 @dataclass(slots=True)
 class InferCall(ScoreCall):
-    """id: of the request, which the answer repeats. outputs: those that it wants; none for all."""
+    """message: the ModelInferRequest. outputs: names of those that are wanted; none for all.
 
-    id: str = ""
+    It has no columns before `route`, since the package says which of them are the user's.
+    """
+
+    message: Any = None
     outputs: tuple[str, ...] = ()
 
 
-def read(data: bytes, router: Router) -> tuple[InferCall, Routed]:
-    """The call of a serialised ModelInferRequest, and who scores it.
-
-    Raises RequestError, NotFoundError for a model, version or scenario that is not served.
-    """
+def read(data: bytes) -> InferCall:
+    """The call of a serialised ModelInferRequest, without its columns. Raises RequestError."""
     try:
-        request = ModelInferRequest.FromString(data)
+        message = ModelInferRequest.FromString(data)
     except DecodeError:
         raise RequestError(f"the {len(data)} bytes are no inference.ModelInferRequest") from None
-    given = parameters(request.parameters) if request.parameters else {}
-    scenario = given.get("scenario")
-    if scenario is None:
-        scenario = _only_scenario(router.predictor(request.model_name, request.model_version))
-    call = InferCall(request.model_name, request.model_version, scenario)
-    call.id, call.request_id, call.unit = request.id, given.get("request_id", request.id), given.get("unit", "")
-    call.debias_strength = float(given["debias_strength"]) if "debias_strength" in given else None
-    call.timeout = given["timeout"] * MICRO if given.get("timeout") else None
+    given = parameters(message.parameters) if message.parameters else {}
+    return InferCall(
+        message.model_name,
+        message.model_version,
+        given.get("scenario", ""),
+        given.get("request_id", message.id),
+        given.get("unit", ""),
+        debias_strength=float(given["debias_strength"]) if "debias_strength" in given else None,
+        timeout=given["timeout"] * MICRO if given.get("timeout") else None,
+        message=message,
+    )
+
+
+def route(call: InferCall, router: Router) -> Routed:
+    """Who scores a call, which gets its columns and outputs.
+
+    Raises RequestError for what is wrong with them, NotFoundError for a model, version or scenario that is not served.
+    """
+    if not call.scenario:
+        call.scenario = _only_scenario(router.predictor(call.model, call.version))
     routed = router.route(call)
-    call.outputs = _outputs(request, routed.predictor) if request.outputs else ()
-    _add_columns(call, _tensors(request), routed.predictor)
-    return call, routed
+    call.outputs = _outputs(call.message, routed.predictor) if call.message.outputs else ()
+    _add_columns(call, _tensors(call.message), routed.predictor)
+    return routed
 
 
 def parameters(given: Mapping[str, Any]) -> dict[str, Any]:

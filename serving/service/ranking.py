@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from swrec_prod.errors import RequestError
 from swrec_prod.serving.protocol import ranking_pb2, wire
 from swrec_prod.serving.protocol.call import ScoreCall, call_of
-from swrec_prod.serving.routing.router import Routed, Router
+from swrec_prod.serving.routing.router import Routed
 from swrec_prod.serving.scoring.predictor import Predictor, Scored
 from swrec_prod.serving.service.answering import Answering, Form, Outcome
 from swrec_prod.serving.service.status import status_of
@@ -106,11 +106,6 @@ def parse(data: bytes) -> ScoreCall:
     return call_of(parsed(wire.ScoreRequest, data))
 
 
-def _read(data: bytes, router: Router) -> tuple[ScoreCall, Routed]:
-    call = parse(data)
-    return call, router.route(call)
-
-
 def parsed(kind: Any, data: bytes) -> Any:
     """A message of this class. Raises RequestError."""
     try:
@@ -137,7 +132,7 @@ def response(call: ScoreCall, routed: Routed, scored: Scored) -> bytes:
     ).SerializeToString()
 
 
-FORM = Form(_read, response)
+FORM = Form(parse, lambda call, router: router.route(call), response)
 
 
 def streamed(outcome: Outcome) -> bytes:
@@ -151,9 +146,7 @@ def streamed(outcome: Outcome) -> bytes:
 
 def described(predictor: Predictor, *, is_default: bool) -> Message:
     """A ranking_pb2.Model."""
-    columns = [
-        (i.part, ranking_pb2.Input(name=i.name, type=i.type, several=i.several)) for i in predictor.inputs
-    ]
+    columns = [(i.part, ranking_pb2.Input(name=i.name, type=i.type, several=i.several)) for i in predictor.inputs]
     return ranking_pb2.Model(
         name=predictor.name,
         version=predictor.version,

@@ -168,12 +168,12 @@ class Schedule:
         load, remaining = self._loads.get(share.name, Load()), 1e3 * (deadline - now)
         if cost > remaining:
             raise Refusal("deadline", -1)  # nor would it be another time
-        if self.requests and (self.requests >= self.bounds.requests or self.waiting + cost > self.bounds.milliseconds):
-            raise Refusal("queue", self.waiting * self.pace)
         if share.max_concurrent is not None and load.requests >= share.max_concurrent:
             raise Refusal("scenario", load.waiting * self.pace + self._rest(now))
         if share.queue_ms is not None and load.requests and load.waiting + cost > share.queue_ms:
             raise Refusal("scenario", load.waiting * self.pace)
+        if self.requests and (self.requests >= self.bounds.requests or self.waiting + cost > self.bounds.milliseconds):
+            raise Refusal("queue", self.waiting * self.pace)
         if wait * SPARE + cost > remaining:
             raise Refusal("deadline", wait)
 

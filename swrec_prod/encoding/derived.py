@@ -12,7 +12,7 @@ that it is of in `zone`. A missing value of any input makes a missing value.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -54,15 +54,17 @@ class DerivedColumns:
     schema: FeatureSchema
     lookups: Mapping[str, LookupTable] = field(default_factory=dict)
 
-    def __call__(self, columns: Mapping[str, Values]) -> dict[str, pa.Array]:
-        """Every derived column whose inputs are there: in `columns`, N rows each, or derived themselves.
+    def __call__(self, columns: Mapping[str, Values], wanted: Set[str] | None = None) -> dict[str, pa.Array]:
+        """Every derived column whose inputs are there: in `columns`, N rows each, or derived themselves. wanted: those
+        to compute alone.
 
         Raises DataError naming a column and its first value that cannot be used.
         """
         made: dict[str, pa.Array] = {}
         for derived in self.schema.derived:
             given = {**columns, **made}
-            if all(name in given for name in derived.reads(self.schema.time)):
+            is_wanted = wanted is None or derived.name in wanted
+            if is_wanted and all(name in given for name in derived.reads(self.schema.time)):
                 made[derived.name] = self.column(derived, given)
         return made
 

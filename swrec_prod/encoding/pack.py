@@ -124,7 +124,8 @@ def _flat(columns: Mapping[str, Column], names: Sequence[str], kind: type) -> np
 
 def _lengths(columns: Mapping[str, Column], names: Sequence[str], rows: int) -> np.ndarray:
     """How many values each row has in some columns: int32 [columns * B]."""
-    lengths = np.ones(len(names) * rows, np.int32)
+    lengths = np.empty(len(names) * rows, np.int32)
+    lengths.fill(1)
     for i, name in enumerate(names):
         column = columns[name]
         if isinstance(column, Ragged):
@@ -134,6 +135,8 @@ def _lengths(columns: Mapping[str, Column], names: Sequence[str], rows: int) -> 
 
 def _side_by_side(layout: Layout, columns: Mapping[str, Column], rows: int) -> np.ndarray:
     """The numbers of each row: float32 [B, F]."""
+    if not layout.numbers:
+        return np.empty((rows, 0), np.float32)
     dense_BF = np.empty((rows, sum(number.width for number in layout.numbers)), np.float32)
     start = 0
     for number in layout.numbers:

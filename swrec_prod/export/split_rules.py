@@ -69,7 +69,7 @@ def _user_weights(to: Writer, node: fx.Node, layer: UserWeights, split: Split) -
 
 def _others(to: Writer, node: fx.Node) -> tuple[Any, ...]:
     """The further arguments of a layer, such as the route."""
-    return tuple(fx.map_arg(node.args[1:], to.whole))  # type: ignore[arg-type]
+    return tuple(fx.map_arg(node.args[1:], to.whole))
 
 
 LAYERS: dict[type[nn.Module], LayerRule] = {
