@@ -1,7 +1,7 @@
 """Asks a server through Triton's own client. Runs in .venv-triton; its argument is HOST:PORT.
 
-Prints one JSON object: what it was told, and the scores, which the test compares. Our own client is imported in the same
-process, with protobuf 6, and asked first.
+Prints one JSON object: what it was told, and the scores, which the test compares. Our own client is imported in the
+same process, with protobuf 6, and asked first.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from swrec_prod.serving.service.status import Status, status_of
 class Form(NamedTuple):
     """How a protocol writes requests and answers.
 
-    read: a request's call, or one of a subclass, which the others get; route: who scores it; both raise RequestError and
-    NotFoundError. write: the answer.
+    read: a request's call, or one of a subclass, which the others get; route: who scores it; both raise RequestError
+    and NotFoundError. write: the answer.
     """
 
     read: Callable[[bytes], ScoreCall]

@@ -1,8 +1,8 @@
 """inference.GRPCInferenceService: the Open Inference Protocol, version 2, over the same router and admission.
 
-Answers hold the tensors of oip_request.OUTPUTS, FP32 [N, T] for T tasks, as bytes in raw_output_contents, where Triton's
-clients look for them. Parameters of an answer say as which scenario it was scored (scored_scenario), whether that is a
-fallback (fallback) and with which c (debias_strength).
+Answers hold the tensors of oip_request.OUTPUTS, FP32 [N, T] for T tasks, as bytes in raw_output_contents, where
+Triton's clients look for them. Parameters of an answer say as which scenario it was scored (scored_scenario),
+whether that is a fallback (fallback) and with which c (debias_strength).
 """
 
 from __future__ import annotations
