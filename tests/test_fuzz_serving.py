@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import re
@@ -110,10 +111,8 @@ class Direct:
 
     async def _ask(self, handler: grpc.RpcMethodHandler, message: bytes) -> tuple[str, str, bytes]:
         context, reply = Context(), b""
-        try:
+        with contextlib.suppress(Aborted):
             reply = await handler.unary_unary(message, context)
-        except Aborted:
-            pass
         return context.status, context.details, reply
 
     def close(self) -> None:
