@@ -62,9 +62,7 @@ def serving(repo: Path, scratch: Path, **options: Any) -> Iterator[Running]:
     process = subprocess.Popen([sys.executable, "-m", MODULE, given.to_json()], stdout=subprocess.DEVNULL)
     try:
         _wait(process, port_file)
-        yield Running(
-            f"127.0.0.1:{port_file.read_text().strip()}", f"http://127.0.0.1:{metrics_port}/metrics", process
-        )
+        yield Running(f"127.0.0.1:{port_file.read_text().strip()}", f"http://127.0.0.1:{metrics_port}/metrics", process)
     finally:
         process.terminate()
         process.wait(60)

@@ -123,5 +123,3 @@ def _ranker(catalog: Catalog, config: RunConfig) -> Ranker:
         for parameter in ranker.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
     return ranker
-
-

@@ -24,12 +24,12 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import serving_path, served_models
+from benchmarks import served_models, serving_path
 from benchmarks.record import Figure, report
 from benchmarks.served_answers import check, forwards_per_second, reply_bytes
 from benchmarks.served_echo import Running, echo, serving
@@ -170,9 +170,7 @@ def _overloaded(name: str, loaded: Loaded, able: float, times: int) -> Figure:
 
 def _under_overload(name: str, loaded: Loaded, wasted: float, grown: float) -> Iterator[Figure]:
     unexpected = sum(
-        number
-        for code, number in loaded.codes.items()
-        if code not in ("OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
+        number for code, number in loaded.codes.items() if code not in ("OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
     )
     recovered = float("inf") if loaded.recovered is None else loaded.recovered
     yield _value(f"{name}_accepted_p99", loaded.p99_ms, "ms", "deadline", DEADLINE_MS, f"<= {DEADLINE_MS:g}")

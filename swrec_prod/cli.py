@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from swrec_prod.cli_serving import health, loadtest, score, serve
+from swrec_prod.cli_serving import AsJson, health, loadtest, print_json, score, serve
 from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
 
@@ -29,7 +29,6 @@ app = typer.Typer(
 INTERRUPTED = 130  # typer's exit code of a command that got Ctrl-C
 
 Data = Annotated[Path | None, typer.Option(help="The run's prepared folder, where it was moved.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -66,7 +65,7 @@ def datasets(as_json: AsJson = False) -> None:
     """
     from swrec_prod.datasets.listing import as_text, known_sources
 
-    _print_json(known_sources()) if as_json else typer.echo(as_text(known_sources()))
+    print_json(known_sources()) if as_json else typer.echo(as_text(known_sources()))
 
 
 @app.command()
@@ -95,7 +94,7 @@ def prepare(
     )
     if as_json:
         content = manifest.to_json()
-        _print_json({key: content[key] for key in ("dataset", "fingerprint", "rows", "splits", "nulls", "fit")})
+        print_json({key: content[key] for key in ("dataset", "fingerprint", "rows", "splits", "nulls", "fit")})
 
 
 @app.command()
@@ -139,7 +138,7 @@ def simulate(
     options = parse(Simulation, given, "swrec simulate")
     summary = run(options, out, overwrite=overwrite, progress=_silent if as_json else typer.echo)
     if as_json:
-        return _print_json(summary)
+        return print_json(summary)
     typer.echo(f"wrote {summary['rows']:,} rows; next: swrec prepare {out / 'data.yaml'} --raw {out} --out PREPARED")
 
 
@@ -199,7 +198,7 @@ def evaluate(
     table, metrics = judge(run_dir, part=split, days=days, data=data, judging=judging)  # type: ignore[arg-type]
     if predictions:
         write_predictions(table, predictions)
-    _print_json(metrics) if as_json else print_metrics(metrics)
+    print_json(metrics) if as_json else print_metrics(metrics)
 
 
 @app.command()
@@ -227,7 +226,7 @@ def compare(
         from swrec_prod.pages.compare_page import write_comparison
 
         write_comparison(comparison, out)
-    _print_json(comparison_json(comparison)) if as_json else print_comparison(comparison)
+    print_json(comparison_json(comparison)) if as_json else print_comparison(comparison)
 
 
 @app.command()
@@ -271,8 +270,10 @@ def export(
     export_package(ranker, config, catalog, to, quantize or config.export.quantize, metrics, typer.echo)  # type: ignore[arg-type]
 
 
-for command in (serve, health, score, loadtest):
-    app.command()(command)
+app.command()(serve)
+app.command()(health)
+app.command()(score)
+app.command()(loadtest)
 
 
 @app.command()
@@ -284,10 +285,6 @@ def doctor() -> None:
     from swrec_prod.doctor import main as examine
 
     raise SystemExit(examine())
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1))
 
 
 def _read_json(path: Path) -> Any:

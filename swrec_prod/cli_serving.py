@@ -120,9 +120,10 @@ def score(
     """
     from swrec_prod.serving.callers.rows import score_folder
 
-    summary = score_folder(data, target, model=model, features=tuple(feature or ()), limit=rows, expect=expect, out=out)
+    chosen, say = tuple(feature or ()), partial(typer.echo, err=True)
+    summary = score_folder(data, target, model=model, features=chosen, limit=rows, expect=expect, out=out, say=say)
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
         for name, value in summary.items():
             typer.echo(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value:,}")
@@ -197,8 +198,9 @@ def loadtest(
         token=token,
     )
     outcome, lines = run(test, partial(typer.echo, err=True))
-    _print_json(outcome) if as_json else typer.echo("\n".join(lines))
+    print_json(outcome) if as_json else typer.echo("\n".join(lines))
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print what a command has to say to programs."""
     typer.echo(json.dumps(value, indent=1))

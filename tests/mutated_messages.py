@@ -8,8 +8,24 @@ from collections.abc import Callable
 Field = tuple[int, int, bytes]  # number, wire type, payload without its length
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 NUMBERS = (0, 1, 2, 1000, 1001, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
-WORDS = (b"", b"\x00", b"\xff\xfe", "\u7528\u6237".encode(), b"\xed\xa0\x80", b"a" * 5000, b"NaN", b"-1", b"history.item")
-PAIRS = (b"\x00" * 8, b"\xff" * 8, b"\x00" * 6 + b"\xf0\x7f", b"\x00" * 6 + b"\xf8\x7f", b"\xff" * 7 + b"\x7f")  # inf, nan ...
+WORDS = (
+    b"",
+    b"\x00",
+    b"\xff\xfe",
+    "\u7528\u6237".encode(),
+    b"\xed\xa0\x80",
+    b"a" * 5000,
+    b"NaN",
+    b"-1",
+    b"history.item",
+)
+PAIRS = (
+    b"\x00" * 8,
+    b"\xff" * 8,
+    b"\x00" * 6 + b"\xf0\x7f",
+    b"\x00" * 6 + b"\xf8\x7f",
+    b"\xff" * 7 + b"\x7f",
+)  # inf, nan ...
 
 
 def varint(number: int) -> bytes:

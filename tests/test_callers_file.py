@@ -81,7 +81,7 @@ def test_a_caller_chooses_what_the_file_lets_it_choose(file):
         ({}, "callers: required, but not given"),
         ({"callers": {}}, "callers: "),
         ({"callers": {"a": {"token_sha256": "secret"}}}, "callers.a.token_sha256: "),
-        ({"callers": {"a": {"token": "secret"}}}, "callers.a.token: unknown key; did you mean token_sha256?"),
+        ({"callers": {"a": {"token": "secret"}}}, "callers.a.token: unknown key; known: token_sha256"),
         ({"callers": {"a": {"token_sha256": "0" * 64, "requests_per_second": 0}}}, "callers.a.requests_per_second: "),
         ({"callers": {"a": {"token_sha256": "0" * 64, "may_choose": ["all"]}}}, "callers.a.may_choose.0: "),
         ({"callers": {n: {"token_sha256": "0" * 64} for n in "ab"}}, "callers.b.token_sha256: caller 'a' has the same"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import textwrap
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import grpc
 import numpy as np
@@ -26,7 +29,7 @@ from swrec_prod.errors import (
     ServerError,
     UnavailableError,
 )
-from swrec_prod.serving.client import AsyncClient, Client, Retries, ScoredItems, Tls
+from swrec_prod.serving.client import AsyncClient, Client, Retries, ScoredItems, Tls, aio, sync
 from swrec_prod.serving.client.channels import Lines
 from swrec_prod.serving.client.retry import FULL_CHANCES, Attempts, Budget, Failure
 from swrec_prod.serving.protocol import ranking_pb2
@@ -72,7 +75,11 @@ def test_what_passes_is_asked_again(kind, failure):
 REFUSALS = {
     "no pushback": (refusal(FULL, "quota"), BusyError, r"127.0.0.1:\d+: RESOURCE_EXHAUSTED: quota; ask again later"),
     "never": (refusal(FULL, "quota", "-1"), BusyError, r"quota; ask again later, or another server"),
-    "gone for good": (refusal(GONE, "no", "-1"), UnavailableError, r"no server at 127.0.0.1:\d+: no; check the address"),
+    "gone for good": (
+        refusal(GONE, "no", "-1"),
+        UnavailableError,
+        r"no server at 127.0.0.1:\d+: no; check the address",
+    ),
     "pushback of no number": (refusal(FULL, "x", "soon"), BusyError, r"ask again later"),
     "later than the deadline": (refusal(FULL, "queue", "60000"), BusyError, r"queue; ask again in 60000 ms"),
     "an error of the request": (refusal(grpc.StatusCode.INVALID_ARGUMENT, "age"), RequestError, r":\d+: age$"),
@@ -108,11 +115,17 @@ def test_a_call_has_one_deadline_for_all_its_attempts(kind):
     async def slow(data, context):
         await asyncio.sleep(30)
 
-    with serving({"Score": in_turn(refusal(FULL, pushback_ms="100"), slow)}) as asked:
-        with pytest.raises(ExpiredError, match=r"no answer from .* within 0.5 s; raise timeout, or send fewer"):
-            score(kind, asked.target, timeout=0.5)
+    late = pytest.raises(ExpiredError, match=r"no answer from .* within 0.5 s; raise timeout, or send fewer")
+    with serving({"Score": in_turn(refusal(FULL, pushback_ms="100"), slow)}) as asked, late:
+        score(kind, asked.target, timeout=0.5)
     first, second = asked.left
     assert second <= first - 0.1 and first <= 0.5
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "5", True, math.inf, math.nan, Fraction(10**400), 1e300, None])
+def test_a_timeout_is_seconds(timeout):
+    with Client("127.0.0.1:9") as client, pytest.raises(RequestError if timeout is not None else UnavailableError):
+        client.score("home", {}, {}, timeout=timeout)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,6 +161,14 @@ def test_a_budget_bounds_retries_when_everything_fails():
         budget.earn()
     again = sum(attempts(budget=budget).wait(Failure(GONE, "")) is not None for _ in range(1000))
     assert 9 <= again <= 10  # a tenth of the answered calls
+
+
+def test_a_stream_that_was_refused_costs_nothing_but_time():
+    call = attempts(Retries(attempts=2, first=0.1, longest=1.0), budget=(budget := Budget(0.1)))
+    refused = Failure(GONE, "Stream removed (RST_STREAM (Received RST_STREAM with error code 7))")
+    waits = [call.wait(refused) for _ in range(100)]
+    assert waits[:5] == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.5]) and waits[-1] == 0.5
+    assert budget.chances == FULL_CHANCES and call.wait(Failure(GONE, "")) is not None
 
 
 # Connections
@@ -197,7 +218,7 @@ def test_a_thousand_threads_share_a_client_though_the_server_allows_few_streams(
         return await scores(data)
 
     limit = [("grpc.max_concurrent_streams", 10)]
-    with serving({"Score": slow}, limit) as asked, Client(asked.target, 60, channels=2, streams=10) as client:
+    with serving({"Score": slow}, limit) as asked, Client(asked.target, 60, channels=2, streams=20) as client:
         begin = threading.Barrier(1000)
 
         def one(i):
@@ -211,7 +232,7 @@ def test_a_thousand_threads_share_a_client_though_the_server_allows_few_streams(
 
 def test_a_thousand_tasks_do_too():
     async def many(target):
-        async with AsyncClient(target, 60, channels=2, streams=10) as client:
+        async with AsyncClient(target, 60, channels=2, streams=20) as client:
             return await asyncio.gather(*(client.score("home", {}, {"item_id": [i]}) for i in range(1000)))
 
     with serving({"Score": scores}, [("grpc.max_concurrent_streams", 10)]) as asked:
@@ -301,9 +322,9 @@ def test_versions_that_never_agree_are_not_mixed(kind):
         first = ranking_pb2.ScoreRequest.FromString(data).items[0].ints[0]
         return await scores(data, version="1" if first < 5 else "2")
 
-    with serving({"Score": by_candidate}) as asked:
-        with pytest.raises(UnavailableError, match="echo/1 and echo/2 each scored some of the candidates"):
-            score(kind, asked.target, items=range(10), options={"max_candidates": 5})
+    mixed = pytest.raises(UnavailableError, match=r"echo/1 and echo/2 each scored some of the candidates")
+    with serving({"Score": by_candidate}) as asked, mixed:
+        score(kind, asked.target, items=range(10), options={"max_candidates": 5})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -352,7 +373,7 @@ def test_an_answer_of_something_else_is_a_fault():
     async def other(data, context):
         return b"\xff\xffhello"
 
-    with serving({"Score": other}) as asked, pytest.raises(ServerError, match="no swrec.v1.ScoreResponse"):
+    with serving({"Score": other}) as asked, pytest.raises(ServerError, match=r"no swrec.v1.ScoreResponse"):
         score("sync", asked.target)
 
 
@@ -375,3 +396,17 @@ def test_both_clients_and_parts_score_alike(tiny_server):
 def test_a_version_may_be_a_number(version, tiny_server):
     question = {"scenario": "home", "user": USER, "items": ITEMS, "model": "mscan", "timeout": 30}
     assert ask("sync", tiny_server, version=version, **question).version == "2"
+
+
+@pytest.mark.parametrize(("module", "kind"), [(sync, "sync"), (aio, "aio")])
+def test_the_examples_run(module, kind):
+    lines = [line for line in module.__doc__.splitlines() if line.startswith("    ") or not line]
+    code = textwrap.dedent("\n".join(lines))
+    with serving({"Score": scores}) as asked:
+        code = code.replace("127.0.0.1:8500", asked.target)
+        found: dict = {}
+        if kind == "aio":
+            body = textwrap.indent(code, "  ")
+            code = f"import asyncio\nasync def f():\n{body}\n  return scored\nscored = asyncio.run(f())"
+        exec(code, found)
+    assert found["scored"].score[:, 0].tolist() == [1, 2, 3] and found.get("best", 2) == 2

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -52,6 +52,7 @@ def test_every_series_has_numbers_of_its_own():
     assert len({(series.family.name, series.labels) for series in layout.series}) == len(layout.series)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.sampled_from(CODES), st.floats(0, 3), st.integers(0, 1), st.booleans()))
 )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import grpc
 import pytest
 from runs import wait_for
-from tiny_world import ITEMS, SCENARIOS, USER, launch
+from tiny_world import SCENARIOS, USER, launch
 
 from swrec_prod.serving.client import make_request
 from swrec_prod.serving.protocol import wire
@@ -64,7 +64,9 @@ def family(process: int) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def server(tiny_repo, tmp_path_factory) -> Iterator[Server]:
     port_file = tmp_path_factory.mktemp("faults") / "port"
-    with launch(tiny_repo, port_file) as process:
+    with launch(
+        tiny_repo, port_file, queue_ms=1e5
+    ) as process:  # the machine may be slow; here nothing is to be refused
         yield Server(wait_for(port_file, process), process.pid)
         process.terminate()
 

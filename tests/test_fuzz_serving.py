@@ -35,7 +35,9 @@ SCORE, INFER = "/swrec.v1.Ranking/Score", "/inference.GRPCInferenceService/Model
 IN_PROCESS, OVER_SOCKETS = 9_000, 1_500  # messages of each protocol
 OF_CLIENTS = {"OK", "INVALID_ARGUMENT", "NOT_FOUND"}
 AND_OF_SIZE = {*OF_CLIENTS, "RESOURCE_EXHAUSTED"}
-INNER = re.compile(r"Traceback|0x[0-9a-f]{6}|\.py\b|NoneType|ndarray|numpy|torch|google\.protobuf|Error\b|<class|<built")
+INNER = re.compile(
+    r"Traceback|0x[0-9a-f]{6}|\.py\b|NoneType|ndarray|numpy|torch|google\.protobuf|Error\b|<class|<built"
+)
 EVERY = 50  # messages between two valid ones
 GROWTH = 50  # MiB
 MINUTES = float(os.environ.get("FUZZ_MINUTES", 0))

@@ -11,6 +11,7 @@ from swrec_prod.serving.callers.load import LoadResult
 
 RISE = 1.5  # one rate over the one before, while the goal is met
 CLOSE = 1.06  # the lowest rate that missed the goal over the highest one that met it, at which a ramp ends
+LOWEST = 1.0  # requests a second
 MOST_STEPS = 40
 
 
@@ -39,7 +40,7 @@ def goal_of(slo: str, goodput: float) -> Goal:
     found = re.fullmatch(r"p(\d+(?:\.\d+)?)=(\d+(?:\.\d+)?)(ms|s)", slo)
     if found is None or not 0 < float(found[1]) < 100:
         raise ConfigError(f"--slo {slo}: not a quantile and its bound, as p99=25ms or p99.9=1s")
-    return Goal(float(found[1]) / 100, float(found[2]) * (1 if found[3] == "ms" else 1e3), goodput)
+    return Goal(round(float(found[1]) / 100, 9), float(found[2]) * (1 if found[3] == "ms" else 1e3), goodput)
 
 
 class Step(NamedTuple):
@@ -71,9 +72,9 @@ def _rates(first: float, steps: list[Step]) -> Iterator[float]:
         met, missed = capacity(steps), min((step.rate for step in steps if not step.met), default=None)
         if missed is None:
             yield met * RISE
-        elif not met:
+        elif not met and missed / RISE >= LOWEST:
             yield missed / RISE
-        elif missed / met > CLOSE:
+        elif met and missed / met > CLOSE:
             yield (met * missed) ** 0.5
         else:
             return

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,11 @@ from swrec_prod.errors import DataError
 from swrec_prod.files import replaced
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.serving.client import Client, ScoredItems, make_request
+from swrec_prod.serving.client.in_order import in_order
 
 MAX_CANDIDATES = 1000
+IN_FLIGHT = 4  # requests
+TICK = 5.0  # seconds between two lines of progress
 MICROSECONDS = pa.timestamp("us", "UTC")
 
 
@@ -86,22 +89,36 @@ def _in_turn(requests: list[list[int]], scenario_N: list[str], limit: int) -> It
 
 
 def score_table(
-    client: Client, table: pa.Table, schema: FeatureSchema, *, model: str = "", version: str = "", limit: int = 0
+    client: Client,
+    table: pa.Table,
+    schema: FeatureSchema,
+    *,
+    model: str = "",
+    version: str = "",
+    limit: int = 0,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Served:
     """The scores of the table's rows (limit: as requests_from_table has it), in their order.
 
-    Raises as Client.score does.
+    say: gets lines of progress. Raises as Client.score does.
     """
+
+    def ask(asked: TableRequest) -> tuple[list[int], ScoredItems, float]:
+        asked.request.model, asked.request.version = model, version
+        start = time.perf_counter()
+        return asked.rows, client.send(asked.request), 1e3 * (time.perf_counter() - start)
+
     sent: list[int] = []
     latency_ms: list[float] = []
     parts: list[dict[str, np.ndarray]] = []
-    for rows, request in requests_from_table(table, schema, limit=limit):
-        request.model, request.version = model, version
-        start = time.perf_counter()
-        scored = client.send(request)
-        latency_ms.append(1e3 * (time.perf_counter() - start))
+    told = time.monotonic()
+    for rows, scored, milliseconds in in_order(ask, requests_from_table(table, schema, limit=limit), IN_FLIGHT):
+        latency_ms.append(milliseconds)
         sent += rows
         parts.append(_named(scored))
+        if time.monotonic() - told >= TICK:
+            told = time.monotonic()
+            say(f"{len(sent):,} of {limit or len(table):,} rows")
     order = np.argsort(sent)
     scores = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]} if parts else {}
     return Served(pa.table({"row": table["row"].take(np.array(sent, np.int64)[order]), **scores}), np.array(latency_ms))
@@ -116,12 +133,14 @@ def score_folder(
     limit: int = 0,
     expect: Path | None = None,
     out: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Send the raw held-out rows of a prepared folder to a server.
 
     expect: a predictions file, whose rows alone are sent.
 
-    features: those to send, for a model that was trained on some only (data.features); default: all of the schema.
+    features: those to send, for a model that was trained on some only (data.features); default: all of the schema. say:
+    gets lines of progress.
     Returns rows, requests, p50_ms and p99_ms (of a request, milliseconds) and, with `expect`, max_abs_diff over all
     scores. Raises DataError for a folder without requests.parquet, or when it shares no row with `expect`.
     """
@@ -138,7 +157,7 @@ def score_folder(
         )
         raise DataError(f"{folder}: {where}")
     with Client(target) as client:
-        scored, latency_ms = score_table(client, table, schema, model=model, limit=limit)
+        scored, latency_ms = score_table(client, table, schema, model=model, limit=limit, say=say)
     if out is not None:
         _write(scored, out)
     summary: dict[str, Any] = {"rows": len(scored), "requests": len(latency_ms)}
@@ -157,7 +176,7 @@ def _write(table: pa.Table, out: Path) -> None:
 def schema_of(folder: Path, features: Sequence[str]) -> FeatureSchema:
     """The schema of a prepared folder. features: those that a model was trained on; none: all."""
     schema = FeatureSchema.load(folder / "schema.yaml")
-    return schema.select(features) if features else schema
+    return schema.select(tuple(features)) if features else schema
 
 
 def read_rows(path: Path, origin: str) -> pa.Table:

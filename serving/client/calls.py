@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+from contextlib import suppress
 from typing import Any
 
 from swrec_prod.errors import RequestError, UnavailableError
@@ -17,6 +17,7 @@ LIST_MODELS = f"/{wire.SERVICE}/ListModels"
 EXPLAIN = f"/{wire.SERVICE}/Explain"
 HEALTH = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse(status=SERVING)
+LONGEST = 1e6  # seconds that a call may take
 ROUNDS = 3  # of asking for the parts of a split request, until one version has scored all
 
 
@@ -37,9 +38,10 @@ def health_request(model: str) -> bytes:
 
 def seconds(timeout: Any) -> float:
     """A call's timeout. Raises RequestError."""
-    if isinstance(timeout, numbers.Real) and not isinstance(timeout, bool) and 0 < timeout < math.inf:
-        return float(timeout)
-    raise RequestError(f"timeout is {shown(timeout)}; give seconds, more than 0")
+    with suppress(OverflowError):
+        if isinstance(timeout, numbers.Real) and not isinstance(timeout, bool) and 0 < float(timeout) <= LONGEST:
+            return float(timeout)
+    raise RequestError(f"timeout is {shown(timeout)}; give seconds, more than 0 and at most {LONGEST:g}")
 
 
 def mixed_versions(target: str, parts: list[ScoredItems]) -> UnavailableError:

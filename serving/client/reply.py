@@ -98,9 +98,11 @@ def joined(parts: Sequence[ScoredItems]) -> ScoredItems:
     """The parts of a split request, candidates in their order."""
     if len(parts) == 1:
         return parts[0]
-    tables = [[getattr(part, name) for part in parts] for name in TABLES]
-    whole = [None if table[0] is None else np.concatenate(table) for table in tables]
-    return parts[0]._replace(**dict(zip(TABLES, whole, strict=True)))
+    return ScoredItems(*(_whole([getattr(part, name) for part in parts]) for name in TABLES), *parts[0][len(TABLES) :])
+
+
+def _whole(tables: Sequence[Any]) -> Any:
+    return None if tables[0] is None else np.concatenate(tables)
 
 
 def others_than_latest(parts: Sequence[tuple[ScoredItems, float]]) -> list[int]:

@@ -41,11 +41,16 @@ def make_call(
         "request_id": request_id,
         "unit": unit,
     }
+    checked = {name: checked_text(name, value) for name, value in texts.items()}
     call = ScoreCall(
-        **{name: checked_text(name, value) for name, value in texts.items()},
-        user=[column for name, value in user.items() for column in user_columns(_name("user", name), value)],
-        items=[column for name, values in by_name.items() for column in item_columns(_name("items", name), values)],
-        debias_strength=_strength(debias_strength),
+        checked["model"],
+        checked["version"],
+        checked["scenario"],
+        checked["request_id"],
+        checked["unit"],
+        [column for name, value in user.items() for column in user_columns(_name("user", name), value)],
+        [column for name, values in by_name.items() for column in item_columns(_name("items", name), values)],
+        _strength(debias_strength),
     )
     _check_rows(call.items)
     return call

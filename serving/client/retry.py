@@ -53,6 +53,15 @@ class Failure(NamedTuple):
     details: str
     pushback_ms: int | None = None
 
+    @property
+    def never_begun(self) -> bool:
+        """Whether the server has as many calls on the connection as it allows, and looked at none of this one.
+
+        gRPC says so in words alone: HTTP/2's error code 7 is REFUSED_STREAM. Such a call neither is an attempt nor
+        costs the budget: asking again later is what HTTP/2 wants.
+        """
+        return self.code is grpc.StatusCode.UNAVAILABLE and "RST_STREAM" in self.details and "code 7" in self.details
+
 
 class Budget:
     """Keeps retries to a share of the answered calls. Threads may share it: a lost update does no harm."""
@@ -89,7 +98,7 @@ class Attempts:
     ) -> None:
         self.retries, self.budget, self._clock, self._draw = retries, budget, clock, draw
         self.end = clock() + timeout
-        self.failed = 0
+        self.failed = self.refused = 0
 
     @property
     def left(self) -> float:
@@ -98,6 +107,10 @@ class Attempts:
 
     def wait(self, failure: Failure) -> float | None:
         """Seconds to wait before asking again; None: do not."""
+        if failure.never_begun:
+            self.refused += 1
+            seconds = self._backoff(self.refused)
+            return seconds if seconds < self.left else None
         self.failed += 1
         seconds = self._seconds(failure)
         if self.failed >= self.retries.attempts or seconds is None or seconds >= self.left:
@@ -108,9 +121,10 @@ class Attempts:
         pushback = failure.pushback_ms
         if pushback is not None and failure.code in (*GONE, grpc.StatusCode.RESOURCE_EXHAUSTED):
             return None if pushback < 0 else pushback / 1e3 * (1 + 0.1 * self._draw())
-        if failure.code in GONE:
-            return self._draw() * min(self.retries.longest, self.retries.first * 2 ** (self.failed - 1))
-        return None
+        return self._backoff(self.failed) if failure.code in GONE else None
+
+    def _backoff(self, times: int) -> float:
+        return self._draw() * min(self.retries.longest, self.retries.first * 2 ** min(times - 1, 30))
 
 
 def failure_of(error: Any) -> Failure:

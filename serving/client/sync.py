@@ -12,10 +12,8 @@ None is a missing value. client/aio.py has the same for asyncio.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -25,6 +23,7 @@ import grpc
 from swrec_prod.errors import ExpiredError, NotFoundError, ServerError
 from swrec_prod.serving.client import calls
 from swrec_prod.serving.client.channels import Connection, Line, Lines, Tls
+from swrec_prod.serving.client.in_order import in_order
 from swrec_prod.serving.client.reply import (
     Explained,
     ScoredItems,
@@ -127,12 +126,7 @@ class Client:
 
         requests: arguments of `score` by name. Raises as `score` does, at the request that is at fault.
         """
-        with ThreadPoolExecutor(in_flight, "swrec-many") as threads:
-            rest = iter(requests)
-            waiting = deque(threads.submit(self._score_named, named) for named in itertools.islice(rest, in_flight))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(threads.submit(self._score_named, named) for named in itertools.islice(rest, 1))
+        return in_order(lambda named: self.score(**named), requests, in_flight)
 
     def send(self, request: Any, timeout: float | None = None) -> ScoredItems:
         """Score a wire.ScoreRequest, which is not split. Raises as `score` does."""
@@ -160,9 +154,6 @@ class Client:
             return self._ask(calls.HEALTH, calls.health_request(model), timeout) == calls.SERVING
         except (ServerError, NotFoundError):
             return False
-
-    def _score_named(self, named: Mapping[str, Any]) -> ScoredItems:
-        return self.score(**named)
 
     def _send(self, bodies: list[bytes], timeout: float) -> ScoredItems:
         if len(bodies) == 1:

@@ -129,6 +129,8 @@ def _python(name: str, value: Any) -> Any:
 def _converted(name: str, value: Any, method: str) -> Any:
     try:
         values = getattr(value, method)()
+        if hasattr(value, "to_list") and getattr(values, "dtype", None) == FLOATS and np.isnan(values).any():
+            values = value.to_list()  # integers of which some are unknown became floats
     except Exception as failure:  # whatever another library raises
         raise RequestError(
             f"feature {shown(name)}: {method}() of {shown(value)} fails with {type(failure).__name__}; give a list"

@@ -13,6 +13,7 @@ callers file (callers_file.py).
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,7 +30,7 @@ INLINE_MS = (
     1.0  # a forward that is shorter runs in the loop: handing it to a thread would cost a third of the throughput
 )
 QUIET_ROUNDS = 3  # of the loop without a new call, after which none is on its way
-MOST_ROUNDS = 32  # for which a forward is put off
+LONGEST_PUT_OFF = 0.025  # seconds that a forward waits for the calls that come; what is refused late is refused in vain
 DEFAULT_DEADLINE = 0.25  # seconds
 LONGEST_PUSHBACK = 10_000.0  # milliseconds; after a longer wait nobody wants the answer
 WORDS = {
@@ -163,13 +164,15 @@ class Admission:
 
     async def _let_in(self) -> None:
         """Until no call has come for a few rounds of the loop."""
-        quiet = 0
-        for _ in range(MOST_ROUNDS):
+        quiet, end = 0, time.monotonic() + LONGEST_PUT_OFF
+        while quiet < QUIET_ROUNDS and time.monotonic() < end:
             before = self._come
             await asyncio.sleep(0)
-            quiet = quiet + 1 if self._come == before else 0
-            if quiet == QUIET_ROUNDS:
-                return
+            if self._come != before:
+                quiet = 0
+            else:
+                quiet += 1
+                os.sched_yield()  # to gRPC's thread, which hands calls over
 
     async def _forward(self, job: Job) -> None:
         waiting, begin = self._waiting[job], time.monotonic()

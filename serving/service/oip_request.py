@@ -21,6 +21,7 @@ Sequences of requests (sequence_id and so on) and shared memory are refused.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -155,8 +156,8 @@ def _tensors(request: Any) -> dict[str, tuple[Any, Values]]:
     else:
         found = {tensor.name: (tensor, typed_values(tensor)) for tensor in inputs}
     if len(found) < len(inputs):
-        names = [tensor.name for tensor in inputs]
-        raise RequestError(f"input {shown(next(name for name in names if names.count(name) > 1))} is given twice")
+        [(name, times)] = Counter(tensor.name for tensor in inputs).most_common(1)
+        raise RequestError(f"input {shown(name)} is given {'twice' if times == 2 else f'{times} times'}")
     return found
 
 

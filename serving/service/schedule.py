@@ -23,7 +23,7 @@ from swrec_prod.serving.routing.routes import Share
 
 PACE_WEIGHT = 0.05  # of the newest of the observations of the pace
 SLOWEST_PACE, QUICKEST_PACE = 50.0, 0.5
-SPARE = 1.1  # by how much a wait may be longer than estimated
+SPARE = 1.5  # how many times as long a wait may become as it is estimated: who comes later may go first
 
 
 @dataclass(frozen=True)
