@@ -1,7 +1,7 @@
 """The server under test, as `swrec serve` runs it, with one method more: an echo, the floor of what gRPC costs here.
 
-The echo goes the way of every call, through the same processes, options and gate, and does nothing: it takes a request's
-bytes and returns as many bytes as an answer has. What Score takes beyond it is our own work.
+The echo goes the way of every call, through the same processes, options and gate, and does nothing: it takes the bytes
+of a request and returns as many as an answer has. What Score takes beyond it is our own work.
 
     python -m benchmarks.served_echo OPTIONS_AS_JSON       the server
     python -m benchmarks.served_echo LINK COUNTS OPTIONS   its process of packages, which the supervisor starts

@@ -2,8 +2,8 @@
 
     python -m benchmarks.served_load < PLAN_AS_JSON > LOADED_AS_JSON
 
-The loops are those of `swrec loadtest` (serving/callers/load.py): requests are serialised before, answers are not parsed,
-and an open loop charges the server with every wait from the moment when a call was due.
+The loops are those of `swrec loadtest` (serving/callers/load.py): requests are serialised before, answers are not
+parsed, and an open loop charges the server with every wait from the moment when a call was due.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ BURST = 300  # calls at once, of which an overloaded server refuses some
 class Plan(NamedTuple):
     """What to send. bodies: a file of `write_bodies`.
 
-    clients: calls at a time, of a closed loop. rate: calls a second, of an open one; 0 for a closed one. deadline_ms: of
-    each call; 0 for none.
+    clients: calls at a time, of a closed loop. rate: calls a second, of an open one; 0 for a closed one. deadline_ms:
+    of each call; 0 for none.
     """
 
     target: str

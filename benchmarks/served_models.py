@@ -54,7 +54,10 @@ class Asked(NamedTuple):
 
 
 def publish(repo: Path, folder: Path, models: Sequence[str]) -> Path:
-    """A repository REPO/MODEL/1 of untrained models with their default options. folder: for what would be prepared data."""
+    """A repository REPO/MODEL/1 of untrained models with their default options.
+
+    folder: for what would be prepared data.
+    """
     folder.mkdir(parents=True)
     catalog = _prepare(folder)
     for name in models:

@@ -29,7 +29,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import served_models, serving_path
+from benchmarks import served_models, serving_forward, serving_path
 from benchmarks.record import Figure, report
 from benchmarks.served_answers import check, forwards_per_second, reply_bytes
 from benchmarks.served_echo import Running, echo, serving
@@ -88,7 +88,7 @@ def main() -> None:
     options = _parser().parse_args()
     shutil.rmtree(FOLDER, ignore_errors=True)
     bench = Bench(FOLDER, QUICK if options.quick else WHOLE)
-    parts = {"one": one_worker, "two": two_workers, "overload": overload, "path": _path}
+    parts = {"one": one_worker, "two": two_workers, "overload": overload, "path": in_process}
     for name in options.parts or parts:
         print(f"{TARGET}: {name}", flush=True)
         report(TARGET, list(parts[name](bench)), {"threads": 1, "seconds": bench.length.seconds})
@@ -183,8 +183,9 @@ def _under_overload(name: str, loaded: Loaded, wasted: float, grown: float) -> I
         yield _value(f"{name}_pushed_back", loaded.pushed_back, "of refusals", "all", 1.0, ">= 1")
 
 
-def _path(bench: Bench) -> list[Figure]:
-    return serving_path.figures()
+def in_process(bench: Bench) -> list[Figure]:
+    """Parts of a request, without sockets."""
+    return [*serving_path.figures(), *serving_forward.figures()]
 
 
 def _ratio(name: str, loaded: Loaded, reference: str, value: float, wanted: str) -> Figure:

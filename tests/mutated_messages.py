@@ -1,4 +1,4 @@
-"""Protobuf messages made wrong: bytes changed anywhere, and fields changed as fields, whatever the message's type is."""
+"""Protobuf messages made wrong: bytes changed anywhere, and fields changed as fields, whatever their message is."""
 
 from __future__ import annotations
 

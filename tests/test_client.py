@@ -115,11 +115,11 @@ def test_a_call_has_one_deadline_for_all_its_attempts(kind):
     async def slow(data, context):
         await asyncio.sleep(30)
 
-    late = pytest.raises(ExpiredError, match=r"no answer from .* within 0.5 s; raise timeout, or send fewer")
-    with serving({"Score": in_turn(refusal(FULL, pushback_ms="100"), slow)}) as asked, late:
-        score(kind, asked.target, timeout=0.5)
+    late = pytest.raises(ExpiredError, match=r"no answer from .* within 3 s; raise timeout, or send fewer")
+    with serving({"Score": in_turn(refusal(FULL, pushback_ms="200"), slow)}) as asked, late:
+        score(kind, asked.target, timeout=3)
     first, second = asked.left
-    assert second <= first - 0.1 and first <= 0.5
+    assert second <= first - 0.2 and first <= 3
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "5", True, math.inf, math.nan, Fraction(10**400), 1e300, None])
@@ -384,11 +384,11 @@ def test_both_clients_and_parts_score_alike(tiny_server):
     items = {name: values * 10 for name, values in ITEMS.items()}
     question = {"scenario": "home", "user": USER, "items": items, "model": "mscan", "timeout": 30}
     whole = ask("sync", tiny_server, **question)
-    assert len(set(whole.score[:, 0])) == 2
+    assert len(set(whole.score[:, 0].round(4))) == 2
     for kind in KINDS:
         found = ask(kind, tiny_server, options={"max_candidates": 3}, **question)
         for name in ("score", "probability", "interest_logit", "scenario_logit"):
-            np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-6)
+            np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-5)
         assert found._replace(**dict.fromkeys(whole._fields[:4])) == whole._replace(**dict.fromkeys(whole._fields[:4]))
 
 

@@ -247,7 +247,7 @@ def read(connection: socket.socket, answers: int) -> bytes:
 
 
 def test_a_client_that_does_not_read_holds_nobody_up(server):
-    """It asks 50 times and lets the server send not one byte of an answer; others have theirs, and later it has its own."""
+    """It asks 50 times and takes not one byte of an answer; others have theirs, and later it has its own."""
     as_before, files = score(server.target, request_of(3)), server.files()
     with socket.create_connection(server.address, timeout=10) as slow:
         slow.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + window(0))

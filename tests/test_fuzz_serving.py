@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import re
@@ -110,10 +111,8 @@ class Direct:
 
     async def _ask(self, handler: grpc.RpcMethodHandler, message: bytes) -> tuple[str, str, bytes]:
         context, reply = Context(), b""
-        try:
+        with contextlib.suppress(Aborted):
             reply = await handler.unary_unary(message, context)
-        except Aborted:
-            pass
         return context.status, context.details, reply
 
     def close(self) -> None:
@@ -306,6 +305,27 @@ def test_wrong_values_are_the_clients_fault(direct, part, wrong, scenario, model
         assert np.isfinite(np.frombuffer(scored.score, wire.SCORES)).all()
 
 
+@settings(max_examples=1000, deadline=None)
+@given(
+    name=st.sampled_from(["item_id", "history.item", "price", "tags", "user_id", "age", "tags.lengths", "other"]),
+    datatype=st.sampled_from(["INT64", "INT32", "UINT64", "FP32", "FP64", "FP16", "BF16", "BOOL", "BYTES", "", "fp32"]),
+    shape=st.lists(st.sampled_from([-1, 0, 1, 2, 3, 1000, 1001, 2**31, 2**62, 2**63 - 1]), max_size=4),
+    data=st.binary(max_size=40) | st.lists(FLOATS, max_size=4).map(lambda v: np.array(v, "<f8").tobytes()),
+)
+def test_wrong_tensors_are_the_clients_fault(direct, name, datatype, shape, data):
+    request = inference.ModelInferRequest.FromString(valid_infers()[0])
+    at = next((i for i, tensor in enumerate(request.inputs) if tensor.name == name), None)
+    if at is None:
+        request.inputs.add(name=name, datatype=datatype, shape=shape)
+        request.raw_input_contents.append(data)
+    else:
+        request.inputs[at].datatype, request.inputs[at].shape[:] = datatype, shape
+        request.raw_input_contents[at] = data
+    message = request.SerializeToString()
+    code, details, _ = direct.ask(INFER, message)
+    check_outcome(message, code, details, OF_CLIENTS)
+
+
 def request_of(**fields: Any) -> bytes:
     request = make_request("home", USER, ITEMS)
     request.model = "mscan"
@@ -327,27 +347,51 @@ def nested_without_end() -> bytes:
     return message
 
 
+def infer_of(shape: list[int], data: bytes = b"", datatype: str = "INT64") -> bytes:
+    return infer_request("mscan", {"item_id": (datatype, shape, data)}, {"scenario": "home"})
+
+
+def many_inputs() -> bytes:
+    request = inference.ModelInferRequest(model_name="mscan")
+    for i in (*range(9_000), 8_999):
+        request.inputs.add(name=f"c{i}", datatype="INT64", shape=[0])
+        request.raw_input_contents.append(b"")
+    request.parameters["scenario"].string_param = "home"
+    return request.SerializeToString()
+
+
 HUGE = {
-    "a scenario of a megabyte": request_of(scenario="x" * 2**20),
-    "a model's name of a megabyte": request_of(model="m" * 2**20),
-    "a version of a megabyte": request_of(version="9" * 2**20),
-    "5,000 columns": many_columns(),
-    "2,000 messages in each other": nested_without_end(),
-    "five megabytes": request_of(request_id="x" * (5 << 20)),
-    "nothing": b"",
+    "a scenario of a megabyte": (SCORE, request_of(scenario="x" * 2**20)),
+    "a model's name of a megabyte": (SCORE, request_of(model="m" * 2**20)),
+    "a version of a megabyte": (SCORE, request_of(version="9" * 2**20)),
+    "5,000 columns": (SCORE, many_columns()),
+    "2,000 messages in each other": (SCORE, nested_without_end()),
+    "five megabytes": (SCORE, request_of(request_id="x" * (5 << 20))),
+    "nothing": (SCORE, b""),
+    "400,000 sizes": (INFER, infer_of([2**63 - 1] * 400_000)),
+    "sizes whose product is beyond 64 bits": (INFER, infer_of([2**62, 2**62])),
+    "sizes whose product is 0 in 64 bits": (INFER, infer_of([2**32, 2**32])),
+    "a negative size": (INFER, infer_of([-1, -8], bytes(64))),
+    "2**40 rows of nothing": (INFER, infer_of([2**40, 0])),
+    "a byte too many": (INFER, infer_of([2], bytes(17))),
+    "text that is longer than its bytes": (INFER, infer_of([1], b"\xff\xff\xff\xff", "BYTES")),
+    "a million empty texts for one": (INFER, infer_of([1], bytes(4_000_000), "BYTES")),
+    "a datatype of a megabyte": (INFER, infer_of([1], b"", "F" * 2**20)),
+    "9,001 inputs": (INFER, many_inputs()),
+    "5,000 parameters": (INFER, infer_request("mscan", {}, {f"p{i}": i for i in range(5000)})),
+    "a scenario that is a number": (INFER, infer_request("mscan", {}, {"scenario": 1})),
+    "no input": (INFER, infer_request("mscan", {}, {"scenario": "home"})),
 }
 
 
 @pytest.mark.parametrize("case", HUGE)
-def test_what_is_huge_is_refused_in_a_moment(case, tiny_server):
-    message = HUGE[case]
+def test_what_is_extreme_is_refused_in_a_moment(case, tiny_server):
+    method, message = HUGE[case]
     with grpc.insecure_channel(tiny_server) as channel:
-        call = channel.unary_unary(SCORE)
         with pytest.raises(grpc.RpcError) as failure:
-            call(message, timeout=30)
-        code, details = failure.value.code().name, failure.value.details()
-        check_outcome(message, code, details, AND_OF_SIZE - {"OK"})
-        assert call(request_of(), timeout=30)
+            channel.unary_unary(method)(message, timeout=30)
+        check_outcome(message, failure.value.code().name, failure.value.details(), AND_OF_SIZE - {"OK"})
+        assert channel.unary_unary(SCORE)(request_of(), timeout=30)
 
 
 def test_a_message_that_unpacks_to_more_than_is_allowed_is_refused(tiny_server):

@@ -330,3 +330,9 @@ def test_without_a_folder_values_are_made_up():
 )
 def test_the_command_refuses(words, message, tiny_folder):
     refused(swrec("loadtest", tiny_folder, *words), "ConfigError: " + message)
+
+
+def test_made_up_requests_follow_what_the_server_lists(tiny_server):
+    words = ("loadtest", "--target", tiny_server, "--model", "mscan", "--candidates", 5, "--duration", 0.3)
+    found = json.loads(succeeds(*words, "--warmup", 0, "--clients", 2, "--json"))
+    assert found["codes_per_s"].keys() == {"OK"}

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from swrec_prod.blocks.debias import FoldedScorer, ScenarioBiasEliminator, Scorer
 from swrec_prod.export.split import split_first_layers
 from swrec_prod.export.split_graph import Run, Split, merged
+from swrec_prod.models import build
+from swrec_prod.models.compat import COMPAT
 
 # x of batches.dims: user, item, tag, age. User and age are the user's, and lie the other way round in its part.
 RUNS = [Run(True, 1, ITEM), Run(False, 0, ITEM), Run(False, ITEM, ITEM), Run(True, 0, 1)]
@@ -33,6 +35,15 @@ def graphs(variant: str) -> tuple[FoldedScorer, nn.Module, nn.Module]:
     folded = Scorer(shaken_model(variant), ScenarioBiasEliminator(S, 2)).eval().fold()
     split = split_first_layers(folded, dims(S), RUNS)
     return folded, split, torch.jit.freeze(torch.jit.script(split.eval()))
+
+
+def requests_of(rows: int) -> Request:
+    """Random candidates of one user with three behaviours."""
+    generator = torch.Generator().manual_seed(0)
+    x_BD, mask = torch.randn(rows, WIDTH, generator=generator), torch.ones(1, 3, dtype=torch.bool)
+    x_BD[:, :ITEM] = x_BD[0, :ITEM].clone()
+    history = torch.randn(1, 3, ITEM, generator=generator), mask, mask * 1
+    return one_user(Request(torch.zeros(rows, dtype=torch.int64), x_BD, history))
 
 
 def one_user(request: Request) -> Request:
@@ -57,6 +68,43 @@ def test_the_scores_are_those_of_x_as_a_whole(variant: str, request: Request, sc
                 torch.testing.assert_close(mine, whole, atol=1e-5, rtol=1e-5)
 
 
+OPTIONS = [
+    *((name, {"norm": norm}) for name in ("dnn", "mmoe", "hamur", "aesm2", "adasparse") for norm in ("layer", "batch")),
+    ("dnn", {"scenario_as_feature": True, "hidden": []}),
+    ("mmoe", {"gate_norm": "batch", "tower_norm": "layer", "num_experts": "scenarios", "expert": [8, 4]}),
+    ("ple", {"levels": 3, "shared_gate_scope": "own", "own_weights": "rank_one", "expert": [8, 8]}),
+    ("ple", {"levels": 2, "shared_gate_scope": "all", "expert": [8]}),
+    ("ple", {"levels": 2, "num_shared": 2, "shared_gate_scope": "shared_only", "norm": "layer", "gate_norm": "batch"}),
+    ("star", {"own_weights": "rank_one", "rectify": True}),
+    ("star", {"partitioned_norm": False, "scenario_dim": 0, "norm": "layer"}),
+    ("sar_net", {"norm": "each"}),
+    ("sar_net", {"norm": "layer", "dense": False, "use_history": False}),
+    ("m2m", {"attention_layers": 2, "tower_layers": 2, "history_layers": 2, "heads": 1}),
+    ("m2m", {"cond": "scenario_user", "backbone": "none"}),
+    ("hamur", {"hyper_cond": "scenario", "backbone": "last_layer", "adapters": 2, "adapter_norm": "scenario"}),
+    ("ppnet", {"tower": "shared", "gates": "per_scenario"}),
+    ("ppnet", {"prior": ["user", "item", "tag", "age"]}),
+    ("pepnet", {"tower": "per_scenario", "prior": ["age"]}),
+    ("m3oe", {"other_experts": "ema_expert", "own_weights": "rank_one"}),
+    ("aesm2", {"gate_form": "lowrank", "layers": 2}),
+    ("adasparse", {"form": "scaling", "pruner_input": "domain", "dense": False}),
+    ("csii", {"own_weights": "rank_one", "norm": "layer", "cross_topm": None}),
+    *((name, {"compat": "benchmark"}) for name in sorted(COMPAT)),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS, ids=[f"{name} {options}" for name, options in OPTIONS])
+@torch.no_grad()
+def test_models_with_other_options_can_be_split(name: str, options: dict) -> None:
+    torch.manual_seed(0)
+    folded = Scorer(build(name, options, dims(S))).eval().fold()
+    split, request, index = split_first_layers(folded, dims(S), RUNS), requests_of(5), torch.tensor([2])
+    expected = folded(request.inputs(5), index).logit_BT
+    for graph in (split, torch.jit.freeze(torch.jit.script(split.eval()))):
+        got = graph(*parts(request.x_BD, 1), *request.inputs(1)[2:], index)
+        torch.testing.assert_close(got[0], expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("runs", [ALL_OF_ITEM, ALL_OF_USER], ids=["of the item", "of the user"])
 @pytest.mark.parametrize("name", ["dnn", "mmoe", "star", "epnet", "ppnet", "mscan", "m2m", "sar_net", "sfpnet"])
 @torch.no_grad()
@@ -79,7 +127,7 @@ def test_a_part_may_be_empty(name: str, runs: list[Run]) -> None:
 def test_first_layers_cost_the_user_once(name: str, layers: int) -> None:
     """Of how many layers, and that nothing else costs more."""
     folded, split, _ = graphs(name)
-    request = one_user(requests_of(50))
+    request = requests_of(50)
     whole, index = request.inputs(1), torch.tensor([0])
     before = count_flops(lambda: folded(whole, index))
     after = count_flops(lambda: split(*parts(whole.x_BD, 1), *whole[2:], index))
@@ -89,23 +137,12 @@ def test_first_layers_cost_the_user_once(name: str, layers: int) -> None:
     assert before - after == 2 * 49 * sum(width * columns for width, columns in sizes)
 
 
-def requests_of(rows: int) -> Request:
-    generator = torch.Generator().manual_seed(0)
-    x_BD = torch.randn(rows, WIDTH, generator=generator)
-    x_BD[:, :ITEM] = x_BD[0, :ITEM].clone()
-    mask = torch.ones(1, 3, dtype=torch.bool)
-    return Request(torch.zeros(rows, dtype=torch.int64), x_BD, (torch.randn(1, 3, ITEM), mask, mask * 1))
-
-
 def test_the_scorer_stays_as_it_was() -> None:
-    folded = graphs("star")[0]
-    before = {name: value.clone() for name, value in folded.state_dict().items()}
-    split = split_first_layers(folded, dims(S), RUNS)
-    with torch.no_grad():
-        for buffer in split.buffers():
-            if buffer.is_floating_point():
-                buffer.add_(1.0)
-    assert before.keys() == folded.state_dict().keys()
+    folded, request = graphs("star")[0], requests_of(5)
+    before, names = folded(request.inputs(5), torch.tensor([1])), [name for name, _ in folded.named_modules()]
+    split_first_layers(folded, dims(S), RUNS)
+    assert [name for name, _ in folded.named_modules()] == names
+    assert torch.equal(folded(request.inputs(5), torch.tensor([1])).logit_BT, before.logit_BT)
 
 
 @settings(max_examples=60, deadline=None)

@@ -109,8 +109,8 @@ class Attempts:
         """Seconds to wait before asking again; None: do not."""
         if failure.never_begun:
             self.refused += 1
-            seconds = self._backoff(self.refused)
-            return seconds if seconds < self.left else None
+            later = self._backoff(self.refused)
+            return later if later < self.left else None
         self.failed += 1
         seconds = self._seconds(failure)
         if self.failed >= self.retries.attempts or seconds is None or seconds >= self.left:

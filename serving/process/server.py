@@ -25,6 +25,7 @@ from swrec_prod.serving.service.ranking import RankingService
 from swrec_prod.serving.service.schedule import Bounds
 
 MEBI = 1 << 20
+ANY = (1 << 31) - 1
 
 
 def services(
@@ -84,6 +85,9 @@ def _channel_options(options: Options) -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", int(options.max_message_mb * MEBI)),
         ("grpc.max_send_message_length", int(options.max_message_mb * MEBI)),
         ("grpc.max_concurrent_streams", options.max_streams),
+        # the defaults, 1,000 and 3,000, end calls as CANCELLED; admission decides what is too much
+        ("grpc.server.max_pending_requests", ANY),
+        ("grpc.server.max_pending_requests_hard_limit", ANY),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -193,6 +193,8 @@ def _rows(tensor: Any, values: Values, slot: Slot | None, most: int) -> np.ndarr
         return np.ones(len(values), LENGTHS)
     if shape[0] > most:
         raise RequestError(f"input {shown(tensor.name)}: {shape[0]} rows, expected 1 to {most}")
+    if shape[1] > np.iinfo(LENGTHS).max:  # of no rows, as their values would not fit into a message
+        raise RequestError(f"input {shown(tensor.name)}: shape {list(shape)} has {shape[1]} values a row")
     return np.full(shape[0], shape[1], LENGTHS)
 
 

@@ -132,7 +132,10 @@ def sums_of_extremes_along(long_AL: Tensor, short_AS: Tensor, positive: int) -> 
     """The same over vectors of L: [S, L]. The loop has few operations: beside a chunk each of them counts."""
     width, length = long_AL.shape
     chunk = min(_chunk_rows(long_AL, 2 * width * length), short_AS.shape[1])
-    pairs_ACL = long_AL.new_empty([width, chunk, length])
+    plane = (
+        -(-chunk * length // 1024) * 1024 + 16
+    )  # planes a whole number of 4 KB apart have the same lines of the cache
+    pairs_ACL = long_AL.new_empty([width, plane])[:, : chunk * length].view(width, chunk, length)
     above, below = pairs_ACL[:positive], pairs_ACL[positive:]
     long_above, long_below = long_AL[:positive].unsqueeze(1), long_AL[positive:].unsqueeze(1)
     short_above = short_AS[:positive].unsqueeze(2).split(chunk, 1)

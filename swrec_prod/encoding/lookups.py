@@ -109,7 +109,7 @@ class Vocabulary:
                 return np.append(ids, np.int32(0))[coded.indices.fill_null(len(ids)).to_numpy()]
             values = values.to_pylist()
         try:
-            ids = np.fromiter(map(self._id_of.__getitem__, values), np.int32, len(values))  # type: ignore[arg-type]
+            ids = np.fromiter(map(self._id_of.__getitem__, values), np.int32, len(values))
         except TypeError:  # a value that cannot be hashed, so no string
             check_strings(values, feature)
             raise

@@ -11,7 +11,7 @@ N behaviours, T tasks.
 
 import copy
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import PoolingMode
@@ -21,7 +21,7 @@ from swrec_prod.assembly import Assembly, History
 from swrec_prod.config import Quantize
 from swrec_prod.encoding.pack import Packed
 from swrec_prod.export.split import split_first_layers
-from swrec_prod.export.split_graph import Run
+from swrec_prod.export.split_graph import Run, merged
 from swrec_prod.export.tables import PRECISIONS, Lookup, Tables, tables_of
 from swrec_prod.layers.input_layer import AttentionSummary, EmbeddedNumbers, InputLayer, no_behaviours
 from swrec_prod.layers.inputs import Behaviours, Dims, Inputs, Route
@@ -210,19 +210,7 @@ def _with_summaries(runs: Mapping[str, Run], layout: Layout, halves: Sequence[in
     for sequence, half in zip(layout.sequences[1:], halves, strict=False):
         start = sum(run.width for run in of_x if run.of_user == (half == USER))
         of_x.append(Run(half == USER, start, sequence.width))
-    return _merged(of_x)
-
-
-def _merged(runs: Iterable[Run]) -> list[Run]:
-    """`runs` with neighbours made one."""
-    merged: list[Run] = []
-    for run in runs:
-        last = merged[-1] if merged else None
-        if last and last.of_user == run.of_user and last.start + last.width == run.start:
-            merged[-1] = last._replace(width=last.width + run.width)
-        else:
-            merged.append(run)
-    return merged
+    return merged(of_x)
 
 
 def _embedding(inputs: InputLayer, layout: Layout, half: Layout) -> EmbeddedNumbers | None:
@@ -242,4 +230,5 @@ def compile_program(program: ScoreProgram) -> torch.jit.ScriptModule:
     """Scripted, with weights as constants: new batch sizes then cost no recompilation."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is the package's format on purpose
+        warnings.filterwarnings("ignore", "The TorchScript type system", UserWarning)  # of torch.fx's own class
         return torch.jit.freeze(torch.jit.script(program.eval()))

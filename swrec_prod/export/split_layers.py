@@ -63,12 +63,8 @@ class SplitSelectedLinear(nn.Module):
 
     def forward(self, user_UD: Tensor, item_BD: Tensor, route: Route) -> Tensor:
         """[B, O]"""
-        user_OD, item_OD, bias_O = (
-            self.user.index_select(0, route.scenario_B)[0],
-            self.item.index_select(0, route.scenario_B)[0],
-            self.bias.index_select(0, route.scenario_B)[0],
-        )
-        return F.linear(item_BD, item_OD).add_(F.linear(user_UD, user_OD, bias_O))
+        s = int(route.scenario_B)  # views, as in SelectedLinear
+        return F.linear(item_BD, self.item[s]).add_(F.linear(user_UD, self.user[s], self.bias[s]))
 
 
 class SplitRankOne(nn.Module):

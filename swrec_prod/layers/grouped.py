@@ -71,8 +71,8 @@ class SelectedLinear(nn.Module):
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:
         """[B, O]"""
-        weight_OI = self.weight.index_select(0, route.scenario_B)[0]
-        return torch.addmm(self.bias.index_select(0, route.scenario_B), x_BI, weight_OI.t())
+        s = int(route.scenario_B)  # views: index_select would copy the weights for every request
+        return torch.addmm(self.bias[s], x_BI, self.weight[s].t())
 
 
 def grouped_linear(x_BI: Tensor, weight_SOI: Tensor, bias_SO: Tensor, route: Route, backend: str = "auto") -> Tensor:
