@@ -218,7 +218,7 @@ WRONG = {
     "a byte too many": (message(changed(item_id=("INT64", [2], b"1" * 17))), r"'item_id': 17 bytes, but"),
     "a negative size": (
         message(changed(item_id=("INT64", [-2], [4, 5]))),
-        r"'item_id': shape \[-2\] has a negative size",
+        r"'item_id': shape \[-2\], expected \[rows\] or",
     ),
     "sizes that overflow": (
         message(changed(item_id=("INT64", [2**62, 4], [4, 5]))),
@@ -235,6 +235,10 @@ WRONG = {
     "no dimension": (
         message(changed(age=("INT64", [], [30]))),
         r"'age': shape \[\], expected \[rows\] or \[rows, values\]",
+    ),
+    "very many dimensions": (
+        message(changed(age=("INT64", [2**62] * 300_000, [30]))),
+        r"'age': shape \[4611686018427387904, .*, \.\.\.\], expected",
     ),
     "three dimensions": (message(changed(age=("INT64", [1, 1, 1], [30]))), r"'age': shape \[1, 1, 1\], expected"),
     "an unknown datatype": (

@@ -32,7 +32,7 @@ from google.protobuf.message import DecodeError
 from swrec_prod.errors import RequestError, nearest, shown
 from swrec_prod.serving.protocol.call import Column, ScoreCall
 from swrec_prod.serving.protocol.inference import ModelInferRequest
-from swrec_prod.serving.protocol.tensors import Values, raw_values, typed_values
+from swrec_prod.serving.protocol.tensors import Values, raw_values, shape_shown, typed_values
 from swrec_prod.serving.protocol.wire import INTS, LENGTHS
 from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.columns import USER, Slot
@@ -187,8 +187,6 @@ def _add_columns(call: ScoreCall, tensors: Mapping[str, tuple[Any, Values]], pre
 def _rows(tensor: Any, values: Values, slot: Slot | None, most: int) -> np.ndarray | None:
     """The lengths of a column that has none of its own: every row has as many values, of which the shape tells."""
     shape, is_one = tensor.shape, slot is None or slot.shape == "one"
-    if not 1 <= len(shape) <= 2:
-        raise RequestError(f"input {shown(tensor.name)}: shape {shown(list(shape))}, expected [rows] or [rows, values]")
     if is_one and (len(shape) == 1 or shape[1] == 1):
         return None
     if len(shape) == 1:
@@ -203,7 +201,7 @@ def _rows(tensor: Any, values: Values, slot: Slot | None, most: int) -> np.ndarr
 def _lengths(name: str, tensor: Any, counts: Values) -> np.ndarray:
     what = f"input {shown(name + COMPANION)}"
     if len(tensor.shape) != 1:
-        raise RequestError(f"input {shown(name)} has {what}, so its shape is [values], not {shown(list(tensor.shape))}")
+        raise RequestError(f"input {shown(name)} has {what}, so its shape is [values], not {shape_shown(tensor)}")
     if not isinstance(counts, np.ndarray) or counts.dtype != INTS:
         raise RequestError(f"{what} holds counts, whole numbers >= 0")
     if len(counts) and not 0 <= counts.min() <= counts.max() <= np.iinfo(LENGTHS).max:
