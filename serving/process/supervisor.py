@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import NoReturn
 
@@ -41,8 +42,8 @@ _log = logging.getLogger(__name__)
 def serve(options: Options) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises ConfigError for an address or a certificate, PackageError for a package that cannot be served, ServerError when
-    packages cannot be loaded for another reason, ModuleNotFoundError for what is not installed.
+    Raises ConfigError for an address or a certificate, PackageError for a package that cannot be served, ServerError
+    when packages cannot be loaded for another reason, ModuleNotFoundError for what is not installed.
     """
     for name in NEEDED:
         if find_spec(name) is None:
@@ -184,7 +185,7 @@ class Supervisor:
             write_text(self.options.port_file, f"{self.options.port}\n")
 
     @contextlib.contextmanager
-    def _metrics(self):
+    def _metrics(self) -> Iterator[None]:
         if self.options.metrics_port is None:
             yield
             return
