@@ -111,7 +111,7 @@ def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(name: str, parameter: Any) -> Any:
     choice = parameter.WhichOneof("parameter_choice")
-    value = getattr(parameter, choice) if choice else None
+    value: Any = getattr(parameter, choice) if choice else None
     if type(value) not in KNOWN[name]:
         wanted = " or ".join(kind.__name__ for kind in KNOWN[name])
         raise RequestError(f"parameter {name!r} is {shown(value)}, expected {wanted}")
