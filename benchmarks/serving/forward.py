@@ -1,7 +1,7 @@
 """What a package's program saves by computing once what a request has once, in process, on one thread.
 
-fold_<model>         the folded graph against the graph of training over the same request, compiled alike (packages before
-                     format 3 had both): requests/s with 10 scenarios, at 10 or 100 candidates, wherever it gains less
+fold_<model>         the folded graph against the graph of training over the same request, compiled alike (packages of
+                     formats 1 and 2 had both): requests/s with 10 scenarios, at 10 or 100 candidates, where it gains less
 fold_<model>_1000    1,000 scenarios against 10, 100 candidates
 mscan_user_once      M-scan, 50 behaviours, 500 candidates: raw values encoded and scored, against the same candidates
                      each with its own copy of the user
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.record import Figure, report
-from benchmarks.serving_path import make_package, message
+from benchmarks.serving.path import make_package, message
 from swrec_prod.blocks.debias import Scorer
 from swrec_prod.config import RunConfig
 from swrec_prod.encoding.pack import Ragged, pack_halves
