@@ -70,7 +70,7 @@ bench-serving: setup ## the server under load and overload, against its own no-o
 	@$(RUN) benchmarks.serving
 
 soak: setup ## the server under load with cancelled and hasty calls for MINUTES (30): throughput, memory, files
-	@$(RUN) benchmarks.soak --minutes $(or $(MINUTES),30)
+	@$(RUN) benchmarks.serving.soak --minutes $(or $(MINUTES),30)
 
 fuzz: setup ## malformed messages, others each time, in each protocol and with sockets and without for MINUTES (10) each
 	@FUZZ_MINUTES=$(or $(MINUTES),10) $(RUN) pytest tests/test_fuzz_serving.py -k malformed_messages

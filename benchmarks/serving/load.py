@@ -1,6 +1,6 @@
 """Load from a process of its own, so that the client's Python takes no time of the benchmark's or of the server's.
 
-    python -m benchmarks.served_load < PLAN_AS_JSON > LOADED_AS_JSON
+    python -m benchmarks.serving.load < PLAN_AS_JSON > LOADED_AS_JSON
 
 The loops are those of `swrec loadtest` (serving/callers/load.py): requests are serialised before, answers are not
 parsed, and an open loop charges the server with every wait from the moment when a call was due.
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
 
     def run(self) -> Loaded:
         """Send it from another process."""
-        command, given = [sys.executable, "-m", "benchmarks.served_load"], json.dumps(self._asdict())
+        command, given = [sys.executable, "-m", "benchmarks.serving.load"], json.dumps(self._asdict())
         timeout = 60 + self.warmup + 2 * self.seconds
         done = subprocess.run(command, input=given, text=True, stdout=subprocess.PIPE, check=True, timeout=timeout)
         return Loaded(**json.loads(done.stdout))

@@ -19,10 +19,9 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks import served_models
 from benchmarks.record import Figure, report
-from benchmarks.served_echo import Running, serving
-from benchmarks.served_load import SCORE
+from benchmarks.serving.load import SCORE
+from benchmarks.serving.server import Running, serving
 
 FOLDER = Path("build/bench/soak")
 CLIENTS, CHANNELS = 16, 4
@@ -73,9 +72,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     seconds = 60 * parser.parse_args().minutes
     shutil.rmtree(FOLDER, ignore_errors=True)
-    models = ("shared_bottom", "mscan")
-    repo = served_models.publish(FOLDER / "repo", FOLDER / "data", models)
-    bodies = [body for model in models for body in served_models.bodies(model, 100, 32)]
+    names = ("shared_bottom", "mscan")
+    repo = models.publish(FOLDER / "repo", FOLDER / "data", names)
+    bodies = [body for name in names for body in models.bodies(name, 100, 32)]
     with serving(repo, FOLDER, workers=2) as server:
         report("soak", asyncio.run(_soak(server, bodies, seconds)), {"seconds": seconds, "threads": 1})
 

@@ -3,8 +3,8 @@
 The echo goes the way of every call, through the same processes, options and gate, and does nothing: it takes the bytes
 of a request and returns as many as an answer has. What Score takes beyond it is our own work.
 
-    python -m benchmarks.served_echo OPTIONS_AS_JSON       the server
-    python -m benchmarks.served_echo LINK COUNTS OPTIONS   its process of packages, which the supervisor starts
+    python -m benchmarks.serving.server OPTIONS_AS_JSON       the server
+    python -m benchmarks.serving.server LINK COUNTS OPTIONS   its process of packages, which the supervisor starts
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from swrec_prod.serving.process import supervisor
 from swrec_prod.serving.process.options import Options
 
-MODULE = "benchmarks.served_echo"
+MODULE = "benchmarks.serving.server"
 SERVICE = "swrec.bench.Echo"
 STARTING = 120.0  # seconds
 

@@ -12,8 +12,8 @@ overload_goodput           M-scan, 500 candidates, offered twice what the server
 overload_5x_goodput        the same, offered five times
 overload_*_refused_p99     milliseconds until a call is refused; _wasted: share of forwards whose answer came too late;
                            _recovered: seconds until it is as before; _memory: MiB that it has grown by
-serving_own_ms_n100, ...   of benchmarks/serving_path.py: where the time of a request goes, in process
-mscan_user_once, fold_*    of benchmarks/serving_forward.py: what is computed once for all candidates of a request
+serving_own_ms_n100, ...   of benchmarks/serving/path.py: where the time of a request goes, in process
+mscan_user_once, fold_*    of benchmarks/serving/forward.py: what is computed once for all candidates of a request
 
 Raw values are encoded, the scenario is routed and everything is counted, as in `swrec serve`. 64 answers are checked
 against the package before anything is measured. What is compared is measured in turns; figures are of the median turn.
@@ -29,11 +29,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import served_models, serving_forward, serving_path
 from benchmarks.record import Figure, report
-from benchmarks.served_answers import check, forwards_per_second, reply_bytes
-from benchmarks.served_echo import Running, echo, serving
-from benchmarks.served_load import Loaded, Plan, in_turns, write_bodies
+from benchmarks.serving import forward, models, path
+from benchmarks.serving.answers import check, forwards_per_second, reply_bytes
+from benchmarks.serving.load import Loaded, Plan, in_turns, write_bodies
+from benchmarks.serving.server import Running, echo, serving
 
 FOLDER = Path("build/bench/serving")
 TARGET = "bench-serving"
@@ -60,7 +60,7 @@ class Bench:
 
     def __init__(self, folder: Path, length: Length) -> None:
         self.folder, self.length = folder, length
-        self.repo = served_models.publish(folder / "repo", folder / "data", ("shared_bottom", "mscan"))
+        self.repo = models.publish(folder / "repo", folder / "data", ("shared_bottom", "mscan"))
         self.files: dict[tuple[str, int], str] = {}
 
     def plan(self, server: Running, model: str, candidates: int) -> Plan:
@@ -78,7 +78,7 @@ class Bench:
     def _file(self, model: str, candidates: int) -> str:
         key = model, candidates
         if key not in self.files:
-            messages = served_models.bodies(model, candidates, BODIES)
+            messages = models.bodies(model, candidates, BODIES)
             self.files[key] = write_bodies(self.folder / f"{model}_{candidates}.npz", messages)
         return self.files[key]
 
@@ -185,7 +185,7 @@ def _under_overload(name: str, loaded: Loaded, wasted: float, grown: float) -> I
 
 def in_process(bench: Bench) -> list[Figure]:
     """Parts of a request, without sockets."""
-    return [*serving_path.figures(), *serving_forward.figures()]
+    return [*path.figures(), *forward.figures()]
 
 
 def _ratio(name: str, loaded: Loaded, reference: str, value: float, wanted: str) -> Figure:

@@ -10,8 +10,8 @@ import grpc
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.served_load import SCORE
-from benchmarks.served_models import Asked, asked, bodies, request_of
+from benchmarks.serving.load import SCORE
+from benchmarks.serving.models import Asked, asked, bodies, request_of
 from swrec_prod.encoding.pack import pack
 from swrec_prod.export.loaded import Package, encode_rows
 from swrec_prod.serving.client import Client
