@@ -1,7 +1,7 @@
 """What a package's program saves by computing once what a request has once, in process, on one thread.
 
 fold_<model>         the folded graph against the graph of training over the same request, compiled alike (packages of
-                     formats 1 and 2 had both): requests/s with 10 scenarios, at 10 or 100 candidates, where it gains less
+                     formats 1 and 2 had both): requests/s with 10 scenarios, 10 or 100 candidates, where it gains less
 fold_<model>_1000    1,000 scenarios against 10, 100 candidates
 mscan_user_once      M-scan, 50 behaviours, 500 candidates: raw values encoded and scored, against the same candidates
                      each with its own copy of the user
@@ -18,6 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,7 @@ def _folded(model: str, wanted: str) -> list[Figure]:
         user, items = _request(few.sparse.layout, candidates)
         scenario, scenario_B = torch.tensor([1]), torch.ones(candidates, dtype=torch.int64)
         assert torch.allclose(one(user, items, scenario)[0], mixed(user, items, scenario_B), atol=1e-4)
-        works = [lambda u=user, i=items: one(u, i, scenario), lambda u=user, i=items, s=scenario_B: mixed(u, i, s)]
-        turns[candidates] = in_turns(*works)
+        turns[candidates] = in_turns(partial(one, user, items, scenario), partial(mixed, user, items, scenario_B))
     least = min(turns, key=lambda n: turns[n][0] / turns[n][1])
     context: dict[str, Any] = {f"ratio_n{n}": ours / theirs for n, (ours, theirs) in turns.items()}
     figure = Figure(f"fold_{model}", turns[least][0], "requests/s", "graph of training", turns[least][1], wanted)

@@ -20,6 +20,7 @@ from pathlib import Path
 import grpc
 
 from benchmarks.record import Figure, report
+from benchmarks.serving import models
 from benchmarks.serving.load import SCORE
 from benchmarks.serving.server import Running, serving
 

@@ -115,7 +115,7 @@ def _value(name: str, parameter: Any) -> Any:
     if type(value) not in KNOWN[name]:
         wanted = " or ".join(kind.__name__ for kind in KNOWN[name])
         raise RequestError(f"parameter {name!r} is {shown(value)}, expected {wanted}")
-    if name == "timeout" and value < 0:
+    if name == "timeout" and value is not None and value < 0:
         raise RequestError(f"parameter 'timeout' is {value}, expected microseconds >= 0")
     return value
 
