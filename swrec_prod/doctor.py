@@ -47,7 +47,7 @@ def main() -> int:
 
 def diagnose() -> list[Finding]:
     """Look at Python, the trio, its kernels, the GPU, threads and libraries of this process. Never raises."""
-    versions = installed((*TRIO, *LIBRARIES, "pyspark"))
+    versions = installed((*TRIO, *LIBRARIES, "numba", "pyspark"))
     return [
         check_python(sys.version_info[:2]),
         check_trio(versions),
@@ -56,6 +56,7 @@ def diagnose() -> list[Finding]:
         check_gpu(versions),
         check_threads(os.environ, available_cores()),
         check_libraries(versions),
+        check_numba(versions),
         check_cluster(versions, bool(os.environ.get("JAVA_HOME") or shutil.which("java"))),
     ]
 
@@ -215,6 +216,13 @@ def check_libraries(versions: Mapping[str, str]) -> Finding:
     return Finding(
         "libraries", not missing, detail, f"{' and '.join(missing)} not installed: {REINSTALL}" if missing else ""
     )
+
+
+def check_numba(versions: Mapping[str, str]) -> Finding:
+    """What compiles the search of M-scan's packages, which are scored without it too."""
+    if "numba" in versions:
+        return Finding("numba", True, f"numba {versions['numba']}")
+    return Finding("numba", True, "no numba: large requests to M-scan take twice the time", REINSTALL)
 
 
 def check_cluster(versions: Mapping[str, str], java: bool) -> Finding:

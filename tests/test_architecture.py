@@ -27,7 +27,7 @@ LINKED = ("serving", "launch", "configs")  # folders at the top that are swrec_p
 
 RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
     "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.files": 0,
-    "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.layers": 0,
+    "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.layers": 0, "swrec_prod.operators": 0,
     "swrec_prod.schema": 1, "swrec_prod.config": 1, "swrec_prod.run_dir": 1, "swrec_prod.engine": 1,
     "swrec_prod.blocks": 1,
     "swrec_prod.losses": 1, "swrec_prod.metrics": 1, "swrec_prod.statistics": 1, "swrec_prod.summary": 1,
@@ -52,8 +52,9 @@ OF_SERVER = {"swrec_prod.serving.protocol", "swrec_prod.errors", "swrec_prod.str
              "swrec_prod.schema", "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded",
              "swrec_prod.abtest.assign", "swrec_prod.abtest.exposure"}  # fmt: skip
 ONLY = {  # these import nothing else of ours, whatever its rank
+    "swrec_prod.operators": {"swrec_prod.operators"},
     "swrec_prod.layers": {"swrec_prod.layers"},
-    "swrec_prod.blocks": {"swrec_prod.blocks", "swrec_prod.layers", "swrec_prod.errors"},
+    "swrec_prod.blocks": {"swrec_prod.blocks", "swrec_prod.operators", "swrec_prod.layers", "swrec_prod.errors"},
     "swrec_prod.models": {"swrec_prod.models", "swrec_prod.blocks", "swrec_prod.layers", "swrec_prod.errors"},
     "swrec_prod.encoding.pack": {"swrec_prod.schema"},
     "swrec_prod.serving.protocol": {"swrec_prod.serving.protocol", "swrec_prod.errors"},

@@ -13,6 +13,7 @@ from swrec_prod.doctor import (
     check_cluster,
     check_flavour,
     check_gpu,
+    check_numba,
     check_python,
     check_threads,
     check_trio,
@@ -162,6 +163,12 @@ def test_a_missing_cluster_engine_is_told_and_is_no_fault(versions: dict[str, st
     assert check_cluster({"pyspark": "4.3.0"}, True) == Finding("cluster", True, "pyspark 4.3.0, Java found")
     finding = check_cluster(versions, java)
     assert finding.ok and "cannot be used" in finding.detail and ("make cluster" in finding.detail) == (not versions)
+
+
+def test_without_numba_it_is_said_what_is_slower() -> None:
+    assert check_numba({"numba": "0.68.1"}) == Finding("numba", True, "numba 0.68.1")
+    finding = check_numba({})
+    assert finding.ok and "M-scan" in finding.detail and "make setup" in finding.remedy
 
 
 def test_render_marks_failures_and_advice() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from one_user import VARIANTS, Request, S, requests, shaken_model
 from torch import Tensor, nn
 
-from swrec_prod.blocks.attention import CoAttention, sums_of_extremes
+from swrec_prod.blocks.attention import CoAttention
 from swrec_prod.layers.folding import fold_blocks
 from swrec_prod.layers.input_layer import InputLayer
 from swrec_prod.layers.inputs import Behaviours, make_route
@@ -58,24 +58,6 @@ def test_summaries_of_further_sequences_too(how: str, request: Request) -> None:
 
     assert x_of(1).shape == (rows, WIDTH + ITEM)
     torch.testing.assert_close(x_of(1), x_of(rows), **CLOSE)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    pairs=st.integers(1, 30),
-    rows=st.integers(1, 30),
-    width=st.integers(1, 9),
-    share=st.floats(0, 1),
-    seed=st.integers(0, 99),
-)
-def test_sums_of_extremes_are_those_of_the_whole_tensor(
-    pairs: int, rows: int, width: int, share: float, seed: int
-) -> None:
-    torch.manual_seed(seed)
-    p_AM, t_AB, positive = torch.randn(width, pairs), torch.randn(width, rows), round(share * width)
-    largest, smallest = (f(p_AM.unsqueeze(1), t_AB.unsqueeze(2)) for f in (torch.maximum, torch.minimum))
-    expected = largest[:positive].sum(0) + smallest[positive:].sum(0)
-    torch.testing.assert_close(sums_of_extremes(p_AM, t_AB, positive), expected)
 
 
 @pytest.mark.parametrize("sign", [-1.0, 0.0, 1.0])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from swrec_prod.layers.pooling import masked_softmax, weighted_sum
+from swrec_prod.operators.search_one_user import GROUP
 
 
 def same_scenario(
@@ -85,70 +86,42 @@ class CoAttention(nn.Module):
 
 
 class OneUserCoAttention(nn.Module):
-    """CoAttention for scoring; when all rows are one user's, in a form whose cost is that of its arithmetic.
+    """CoAttention for scoring; when all rows are one user's, by the operator of operators/search_one_user.py.
 
     c_jk = w ReLU(p_jk + i) with p_jk = W_h h_j + W_s s_k, and ReLU(p + i) = max(p, -i) + i. The last i does not depend
     on j and k, so that the softmax cancels it, and what remains is a sum of maxima of w p and -w i, or of minima where
-    w is negative. Hidden units are the first dimension, so that vectors are long, those with w >= 0 first.
+    w is negative. Hidden units with w >= 0 come first; each sign's are filled up with zeros to whole groups.
     """
 
     def __init__(self, attention: CoAttention) -> None:
         super().__init__()
         self.of_rows = copy.deepcopy(attention)
         w_A = attention.out.weight[0]
-        order_A = (w_A < 0).to(torch.int64).argsort(stable=True)
-        w_A1 = w_A[order_A].unsqueeze(1)
-        self.history = nn.Buffer(w_A1 * attention.history.weight[order_A])
-        self.same = nn.Buffer(w_A1 * attention.same.weight[order_A])
-        self.target = nn.Buffer(-w_A1 * attention.target.weight[order_A])
-        self.target_bias = nn.Buffer(-w_A1.squeeze(1) * attention.target.bias[order_A])
+        above, below = _in_groups(w_A.clamp(min=0)), _in_groups(w_A.clamp(max=0))
+        scale_SA, self.positive = torch.cat([above, below]), len(above)
+        self.history = nn.Buffer(scale_SA @ attention.history.weight)
+        self.same = nn.Buffer(scale_SA @ attention.same.weight)
+        self.target = nn.Buffer(-scale_SA @ attention.target.weight)
+        self.target_bias = nn.Buffer(-scale_SA @ attention.target.bias)
         self.null = nn.Buffer(attention.null.detach().clone())
-        self.positive = int((w_A >= 0).sum())
 
     def forward(
         self, history_UNd: Tensor, mask_UN: Tensor, same_GKd: Tensor, same_mask_GK: Tensor, target_Bd: Tensor
     ) -> Tensor:
         """R_h: [B, d]"""
-        if history_UNd.shape[0] > 1 or same_GKd.shape[0] > 1 or history_UNd.shape[1] == 0:
+        if history_UNd.shape[0] > 1 or same_GKd.shape[0] > 1:
             return self.of_rows(history_UNd, mask_UN, same_GKd, same_mask_GK, target_Bd)
         same_Kd = same_GKd[0] if bool(same_mask_GK[0, 0]) else self.null.unsqueeze(0)
-        p_AKN = (self.same @ same_Kd.t()).unsqueeze(2) + (self.history @ history_UNd[0].t()).unsqueeze(1)
-        t_AB = F.linear(target_Bd, self.target, self.target_bias).t().contiguous()
-        c_BKN = sums_of_extremes(p_AKN.flatten(1), t_AB, self.positive).view(-1, same_Kd.shape[0], mask_UN.shape[1])
-        return weighted_sum(masked_softmax(c_BKN.amax(1), mask_UN), history_UNd)
+        pair_NKS = F.linear(history_UNd[0], self.history).unsqueeze(1) + F.linear(same_Kd, self.same)
+        target_BS = F.linear(target_Bd, self.target, self.target_bias)
+        c_BN = torch.ops.swrec.search_one_user(pair_NKS, target_BS, self.positive)
+        return weighted_sum(masked_softmax(c_BN, mask_UN), history_UNd)
 
 
-def sums_of_extremes(p_AM: Tensor, t_AB: Tensor, positive: int) -> Tensor:
-    """sum_a max(p_am, t_ab) over the first `positive` a, plus the sum of the minima over the others: [B, M].
-
-    In chunks that stay in cache, over vectors of whichever of M and B is larger.
-    """
-    if p_AM.shape[1] < t_AB.shape[1]:
-        return sums_of_extremes_along(t_AB, p_AM, positive).t()
-    return sums_of_extremes_along(p_AM, t_AB, positive)
-
-
-def sums_of_extremes_along(long_AL: Tensor, short_AS: Tensor, positive: int) -> Tensor:
-    """The same over vectors of L: [S, L]. The loop has few operations: beside a chunk each of them counts."""
-    width, length = long_AL.shape
-    chunk = min(_chunk_rows(long_AL, 2 * width * length), short_AS.shape[1])
-    plane = (
-        -(-chunk * length // 1024) * 1024 + 16
-    )  # planes a whole number of 4 KB apart have the same lines of the cache
-    pairs_ACL = long_AL.new_empty([width, plane])[:, : chunk * length].view(width, chunk, length)
-    above, below = pairs_ACL[:positive], pairs_ACL[positive:]
-    long_above, long_below = long_AL[:positive].unsqueeze(1), long_AL[positive:].unsqueeze(1)
-    short_above = short_AS[:positive].unsqueeze(2).split(chunk, 1)
-    short_below = short_AS[positive:].unsqueeze(2).split(chunk, 1)
-    totals: list[Tensor] = []
-    for i in range(len(short_above)):
-        rows = short_above[i].shape[1]
-        if rows < chunk:
-            pairs_ACL, above, below = pairs_ACL[:, :rows], above[:, :rows], below[:, :rows]
-        torch.maximum(long_above, short_above[i], out=above)
-        torch.minimum(long_below, short_below[i], out=below)
-        totals.append(pairs_ACL.sum(0))
-    return torch.cat(totals)
+def _in_groups(scale_A: Tensor) -> Tensor:
+    """Rows of diag(scale) whose scale is not 0, and zeros up to a whole number of groups: [S, A]."""
+    rows_SA = torch.diag(scale_A)[scale_A != 0]
+    return F.pad(rows_SA, (0, 0, 0, -len(rows_SA) % GROUP))
 
 
 def best_match(history_BNd: Tensor, W_Ad: Tensor, i_BA: Tensor, s_BKA: Tensor, mask_BK: Tensor, w_A: Tensor) -> Tensor:

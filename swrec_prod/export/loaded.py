@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+import swrec_prod.operators.search_one_user  # noqa: F401  registers ours
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.encoding.pack import Column, Packed, PackedRequest, pack, pack_halves, take
 from swrec_prod.encoding.sequences import RawLists, encode_sequence, raw_names
