@@ -47,6 +47,7 @@ from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.serving.callers.rows import requests_from_table
+from swrec_prod.serving.protocol.call import call_of
 from swrec_prod.serving.scoring.predictor import Predictor
 from swrec_prod.strict import parse
 from swrec_prod.train.run import train
@@ -245,7 +246,9 @@ def test_served_scores_are_the_chain(model: str, tmp_path: Path) -> None:
     wanted = [naive(z, (-1, 0)).numpy() for z in (own, score)]
     predictor, served = Predictor.load(path), np.zeros((2, len(rows), 2))
     for asked in requests_from_table(rows, schema):
-        scored = predictor.score(asked.request)
+        call = call_of(asked.request)
+        scenario_of_call, _ = predictor.scenario(call.scenario)
+        scored = predictor.score(call, scenario_of_call, predictor.strength(call, scenario_of_call))
         served[:, asked.rows] = scored.probability, sigma(scored.score.astype(np.float64))
     np.testing.assert_allclose(served, wanted, atol=1e-5)
     np.testing.assert_allclose(logit.sigmoid().numpy(), wanted[0], atol=1e-6)

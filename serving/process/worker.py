@@ -24,12 +24,14 @@ from swrec_prod.serving.process.server import start
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.service.counts import Counts
 
+SWITCH = 5e-4  # seconds after which a forward in its thread gets its turn beside a busy loop
 ORPHANED = 5.0  # seconds that calls get which have begun when the generation is gone
 
 
 def work(router: Router, options: Options, link: Link, counts: Counts) -> None:
     """Serve until told to drain, by the generation or by SIGTERM, or until the generation is gone."""
     torch.set_num_threads(options.threads)
+    sys.setswitchinterval(SWITCH)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
     try:
         uvloop.run(_work(router, options, link, counts))

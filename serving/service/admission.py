@@ -31,6 +31,7 @@ INLINE_MS = (
 )
 QUIET_ROUNDS = 3  # of the loop without a new call, after which none is on its way
 LONGEST_PUT_OFF = 0.025  # seconds that a forward waits for the calls that come; what is refused late is refused in vain
+BESIDE_PUT_OFF = 0.001  # the same after a forward in the thread, beside which the loop has let calls in
 DEFAULT_DEADLINE = 0.25  # seconds
 LONGEST_PUSHBACK = 10_000.0  # milliseconds; after a longer wait nobody wants the answer
 WORDS = {
@@ -152,19 +153,21 @@ class Admission:
 
     async def _take_turns(self) -> None:
         """Score what waits, until nothing does."""
+        put_off = LONGEST_PUT_OFF
         while True:
-            await self._let_in()
+            await self._let_in(put_off)
             job, late = self.schedule.take(time.monotonic())
             for one in late:
                 self._waiting[one].end(self._too_late(time.monotonic() - one.deadline))
             if job is None:
                 break
             await self._forward(job)
+            put_off = LONGEST_PUT_OFF if job.cost < INLINE_MS else BESIDE_PUT_OFF
         self._is_active = False
 
-    async def _let_in(self) -> None:
-        """Until no call has come for a few rounds of the loop."""
-        quiet, end = 0, time.monotonic() + LONGEST_PUT_OFF
+    async def _let_in(self, seconds: float) -> None:
+        """Until no call has come for a few rounds of the loop, or so long."""
+        quiet, end = 0, time.monotonic() + seconds
         while quiet < QUIET_ROUNDS and time.monotonic() < end:
             before = self._come
             await asyncio.sleep(0)

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from swrec_prod.blocks import attention, clusters, domain_experts, extraction, hyper, levels, transfer, transformer
+from swrec_prod.blocks import (
+    attention,
+    clusters,
+    domain_experts,
+    entire_space,
+    extraction,
+    hyper,
+    levels,
+    transfer,
+    transformer,
+)
 from swrec_prod.blocks.debias import FoldedScorer
 from swrec_prod.export.split_graph import Run, Writer
 from swrec_prod.export.split_rules import CALLS, LAYERS
@@ -28,6 +38,7 @@ BLOCKS: tuple[type[nn.Module], ...] = (
     attention.OneUserCoAttention,
     clusters.Clusters,
     domain_experts.DomainExperts,
+    entire_space.EntireSpace,
     extraction.TargetAttention,
     fields.FieldTokens,
     grouped.GroupedLinear,
