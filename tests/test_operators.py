@@ -39,16 +39,17 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_it_is_that_of_the_whole_tensor(sizes: tuple[int, int, int], width: int, share: float, seed: int) -> None:
     """N behaviours, K of the scenario, B candidates; widths that fill the groups of the loop, and others."""
-    draw, (n, k, rows), positive = np.random.default_rng(seed), sizes, round(share * width)
+    draw, positive = np.random.default_rng(seed), round(share * width)
     positive -= positive % 8 if width % 8 == 0 else 0
-    pair, target = draw.standard_normal((n, k, width)), draw.standard_normal((rows, width))
+    history, same, target = (draw.standard_normal((size, width)) for size in sizes)
+    pair = history[:, None] + same
     pairs = pair[None, ..., :positive], pair[None, ..., positive:]
     targets = target[:, None, None, :positive], target[:, None, None, positive:]
     expected = (np.maximum(pairs[0], targets[0]).sum(-1) + np.minimum(pairs[1], targets[1]).sum(-1)).max(2)
-    here, there = torch.from_numpy(pair).float(), torch.from_numpy(target).float()
-    elsewhere = here.permute(2, 0, 1).contiguous().permute(1, 2, 0)  # the same values in another order in memory
-    for pair_NKA in (here, elsewhere):
-        got = torch.ops.swrec.search_one_user(pair_NKA, there, positive)
+    here = [torch.from_numpy(matrix).float() for matrix in (history, same, target)]
+    elsewhere = [matrix.t().contiguous().t() for matrix in here]  # the same values in another order in memory
+    for matrices in (here, elsewhere):
+        got = torch.ops.swrec.search_one_user(*matrices, positive)
         torch.testing.assert_close(got, torch.from_numpy(expected).float(), **CLOSE)
 
 
@@ -115,9 +116,8 @@ torch.set_num_threads(1)
 import swrec_prod.operators.search_one_user
 def search(seed):
     draw = torch.Generator().manual_seed(seed)
-    pair, target = torch.randn(50, 10, 64, generator=draw), torch.randn(500, 64, generator=draw)
-    return torch.ops.swrec.search_one_user(pair, target, 32)
-torch.ops.swrec.search_one_user(torch.zeros(1, 1, 8), torch.zeros(1, 8), 8)
+    matrices = [torch.randn(size, 64, generator=draw) for size in (50, 10, 500)]
+    return torch.ops.swrec.search_one_user(*matrices, 32)
 expected = [search(seed) for seed in range(16)]
 child = os.fork()
 if child == 0:

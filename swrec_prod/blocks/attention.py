@@ -112,9 +112,9 @@ class OneUserCoAttention(nn.Module):
         if history_UNd.shape[0] > 1 or same_GKd.shape[0] > 1:
             return self.of_rows(history_UNd, mask_UN, same_GKd, same_mask_GK, target_Bd)
         same_Kd = same_GKd[0] if bool(same_mask_GK[0, 0]) else self.null.unsqueeze(0)
-        pair_NKS = F.linear(history_UNd[0], self.history).unsqueeze(1) + F.linear(same_Kd, self.same)
+        history_NS, same_KS = F.linear(history_UNd[0], self.history), F.linear(same_Kd, self.same)
         target_BS = F.linear(target_Bd, self.target, self.target_bias)
-        c_BN = torch.ops.swrec.search_one_user(pair_NKS, target_BS, self.positive)
+        c_BN = torch.ops.swrec.search_one_user(history_NS, same_KS, target_BS, self.positive)
         return weighted_sum(masked_softmax(c_BN, mask_UN), history_UNd)
 
 

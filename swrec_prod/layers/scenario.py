@@ -246,4 +246,4 @@ class ConditionedMLP(nn.Module):
 
     def forward(self, x_BI: Tensor, route: Route) -> Tensor:
         """[B, O]"""
-        return self.rest(self.first(x_BI) + self.scenario(route))
+        return self.rest(self.first(x_BI).add_(self.scenario(route)))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 LANES = 64  # candidates at a time
 GROUP = 8  # hidden units in a group, which numba has to know
+GROUPED = "float32[:, :, ::1]"  # contiguous
 Floats = NDArray[np.float32]
 Extreme = Callable[[float, float], float]
 
@@ -47,9 +48,22 @@ def _add(extreme: Extreme, pair_GA: Floats, target_GAL: Floats, first: int, end:
 
 
 @numba.njit
+def _pairs(history_NGA: Floats, same_KGA: Floats) -> Floats:
+    """history + same: [N, K, G, A]"""
+    behaviours, groups, _ = history_NGA.shape
+    pair_NKGA = np.empty((behaviours, len(same_KGA), groups, GROUP), np.float32)
+    for n in range(behaviours):
+        for k in range(len(same_KGA)):
+            for g in range(groups):
+                for a in range(GROUP):
+                    pair_NKGA[n, k, g, a] = history_NGA[n, g, a] + same_KGA[k, g, a]
+    return pair_NKGA
+
+
+@numba.njit
 def _search_lanes(pair_NKGA: Floats, target_GAL: Floats, positive: int, best_NL: Floats) -> None:
     """The best sum of each behaviour and lane."""
-    behaviours, same, groups = pair_NKGA.shape[:3]
+    behaviours, same, groups, _ = pair_NKGA.shape
     sum_L = np.empty(LANES, np.float32)
     for n in range(behaviours):
         for k in range(same):
@@ -61,14 +75,15 @@ def _search_lanes(pair_NKGA: Floats, target_GAL: Floats, positive: int, best_NL:
                 best_NL[n, lane] = sum_L[lane] if k == 0 else _larger(best_NL[n, lane], sum_L[lane])
 
 
-@numba.njit("(float32[:, :, :, ::1], float32[:, :, ::1], int64, float32[:, ::1])", nogil=True)
-def search(pair_NKGA: Floats, target_BGA: Floats, positive: int, out_BN: Floats) -> None:
+@numba.njit(f"({GROUPED}, {GROUPED}, {GROUPED}, int64, float32[:, ::1])", nogil=True)
+def search(history_NGA: Floats, same_KGA: Floats, target_BGA: Floats, positive: int, out_BN: Floats) -> None:
     """The operator's result into `out_BN`. positive: how many groups."""
     rows, groups, group = target_BGA.shape
-    if group != GROUP or pair_NKGA.shape[3] != GROUP:
+    if group != GROUP:
         raise ValueError("a group is of GROUP hidden units")
+    pair_NKGA = _pairs(history_NGA, same_KGA)
     target_GAL = np.zeros((groups, GROUP * LANES), np.float32)
-    best_NL = np.empty((len(pair_NKGA), LANES), np.float32)
+    best_NL = np.empty((len(history_NGA), LANES), np.float32)
     for start in range(0, rows, LANES):
         lanes = min(LANES, rows - start)
         for lane in range(lanes):

@@ -2,7 +2,8 @@
 
 Importing this module registers it, which must come before torch.jit.load.
 
-    c_bn = max_k (sum_{a < positive} max(pair_nka, target_ba) + sum_{a >= positive} min(pair_nka, target_ba))
+    c_bn = max_k (sum_{a < positive} max(p_nka, target_ba) + sum_{a >= positive} min(p_nka, target_ba)),
+    p_nka = history_na + same_ka
 
 Where numba is installed it is the compiled loop of operators/search_loop.py, made at the first call, and else passes of
 torch, which take over four times as long; torch's own fused form of such sums, cdist with p = 1, takes nine times.
@@ -22,24 +23,24 @@ GROUP = 8  # the compiled loop takes whole groups of so many hidden units; the s
 CHUNK = 1 << 18  # floats that stay in cache
 
 
-def search_in_passes(pair_NKA: Tensor, target_BA: Tensor, positive: int) -> Tensor:
+def search_in_passes(history_NA: Tensor, same_KA: Tensor, target_BA: Tensor, positive: int) -> Tensor:
     """c_BN by operations of torch, on any device."""
-    n, k, width = pair_NKA.shape
+    rows, n, k = len(target_BA), len(history_NA), len(same_KA)
     if n == 0:
-        return target_BA.new_empty([target_BA.shape[0], 0])
-    pair_AM = pair_NKA.permute(2, 1, 0).reshape(width, k * n)
-    c_BM = sums_of_extremes(pair_AM, target_BA.t().contiguous(), positive)
-    return c_BM.reshape(target_BA.shape[0], k, n).amax(1)
+        return target_BA.new_empty([rows, 0])
+    pair_AKN = same_KA.t().unsqueeze(2) + history_NA.t().unsqueeze(1)
+    c_BM = sums_of_extremes(pair_AKN.contiguous().flatten(1), target_BA.t().contiguous(), positive)
+    return c_BM.reshape(rows, k, n).amax(1)
 
 
-def _search_on_cpu(pair_NKA: Tensor, target_BA: Tensor, positive: int) -> Tensor:
-    loop, (n, k, width), rows = compiled_loop(), pair_NKA.shape, target_BA.shape[0]
-    if loop is None or width % GROUP or positive % GROUP or pair_NKA.dtype != torch.float32:
-        return search_in_passes(pair_NKA, target_BA, positive)
-    pair_NKGA = pair_NKA.detach().contiguous().view(n, k, width // GROUP, GROUP)
-    target_BGA = target_BA.detach().contiguous().view(rows, width // GROUP, GROUP)
-    c_BN = target_BA.new_empty([rows, n])
-    loop(pair_NKGA.numpy(), target_BGA.numpy(), positive // GROUP, c_BN.numpy())
+def _search_on_cpu(history_NA: Tensor, same_KA: Tensor, target_BA: Tensor, positive: int) -> Tensor:
+    loop, width = compiled_loop(), target_BA.shape[1]
+    if loop is None or width % GROUP or positive % GROUP or target_BA.dtype != torch.float32:
+        return search_in_passes(history_NA, same_KA, target_BA, positive)
+    c_BN = target_BA.new_empty([len(target_BA), len(history_NA)])
+    shape = (width // GROUP, GROUP)
+    arrays = [x.detach().contiguous().view(len(x), *shape).numpy() for x in (history_NA, same_KA, target_BA)]
+    loop(*arrays, positive // GROUP, c_BN.numpy())
     return c_BN
 
 
@@ -82,6 +83,7 @@ def _sums_along(long_AL: Tensor, short_AS: Tensor, positive: int) -> Tensor:
     return torch.cat(totals)
 
 
-torch.library.define("swrec::search_one_user", "(Tensor pair_NKA, Tensor target_BA, int positive) -> Tensor")
-torch.library.impl("swrec::search_one_user", "default", search_in_passes)
-torch.library.impl("swrec::search_one_user", "cpu", _search_on_cpu)
+NAME = "swrec::search_one_user"
+torch.library.define(NAME, "(Tensor history_NA, Tensor same_KA, Tensor target_BA, int positive) -> Tensor")
+torch.library.impl(NAME, "default", search_in_passes)
+torch.library.impl(NAME, "cpu", _search_on_cpu)
