@@ -2,8 +2,8 @@
 
 About 10 minutes on 2 quiet cores; --quick in a third of it.
 
-serving_n100_vs_echo       SharedBottom, 100 candidates of 8 ids: requests/s against a no-op method of the same server, both
-                           with a worker for each core; *_1worker: with one
+serving_n100_vs_echo       SharedBottom, 100 candidates of 8 ids: requests/s against a no-op method of the same server,
+                           both with a worker for each core; *_1worker: with one
 serving_n1000_vs_forward   1,000 candidates: requests/s against a loop of forwards alone, in one thread
 serving_2workers           requests/s of two workers against one, 1,000 candidates; *_n100 and *_mscan: of lighter and
                            heavier requests
