@@ -2,7 +2,8 @@
 
 About 10 minutes on 2 quiet cores; --quick in a third of it.
 
-serving_n100_vs_echo       SharedBottom, 100 candidates of 8 ids: requests/s against a no-op method of the same server
+serving_n100_vs_echo       SharedBottom, 100 candidates of 8 ids: requests/s against a no-op method of the same server,
+                           both with a worker for each core; *_1worker: with one
 serving_n1000_vs_forward   1,000 candidates: requests/s against a loop of forwards alone, in one thread
 serving_2workers           requests/s of two workers against one, 1,000 candidates; *_n100 and *_mscan: of lighter and
                            heavier requests
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -88,7 +90,13 @@ def main() -> None:
     options = _parser().parse_args()
     shutil.rmtree(FOLDER, ignore_errors=True)
     bench = Bench(FOLDER, QUICK if options.quick else WHOLE)
-    parts = {"one": one_worker, "two": two_workers, "overload": overload, "path": in_process}
+    parts = {
+        "cores": every_core,
+        "one": one_worker,
+        "two": two_workers,
+        "overload": overload,
+        "path": in_process,
+    }
     for name in options.parts or parts:
         print(f"{TARGET}: {name}", flush=True)
         report(TARGET, list(parts[name](bench)), {"threads": 1, "seconds": bench.length.seconds})
@@ -96,36 +104,50 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="of one, two, overload, path; default: all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="of cores, one, two, overload, path; default: each of them"
+    )
     parser.add_argument("--quick", action="store_true", help="2 seconds a turn, one turn")
     return parser
 
 
 def one_worker(bench: Bench) -> Iterator[Figure]:
-    """Throughput against the echo and against forwards, and the latency meanwhile."""
-    with serving(bench.repo, bench.folder, workers=1) as server:
+    """Throughput of one worker against the echo and against forwards, and the latency meanwhile."""
+    yield from _throughput(bench, 1, "_1worker")
+
+
+def every_core(bench: Bench) -> Iterator[Figure]:
+    """The same with a worker for each core, as `swrec serve` starts them on a machine of two."""
+    yield from _throughput(bench, os.cpu_count() or 1, "")
+
+
+def _throughput(bench: Bench, workers: int, suffix: str) -> Iterator[Figure]:
+    with serving(bench.repo, bench.folder, workers=workers) as server:
         check(bench.repo, server.target, BODIES)
-        yield from _against_echo(bench, server)
-        yield from _against_forward(bench, server)
+        channels = CHANNELS if workers == 1 else CLIENTS
+        yield from _against_echo(bench, server, channels, suffix)
+        yield from _against_forward(bench, server, channels, suffix)
 
 
-def _against_echo(bench: Bench, server: Running) -> Iterator[Figure]:
-    plan = bench.plan(server, "shared_bottom", 100)
+def _against_echo(bench: Bench, server: Running, channels: int, suffix: str) -> Iterator[Figure]:
+    plan = bench.plan(server, "shared_bottom", 100)._replace(channels=channels)
     no_op = echo(reply_bytes(server.target, "shared_bottom", 100))
     floor, scored = in_turns([plan._replace(method=no_op), plan], bench.length.rounds)
-    yield _ratio("serving_n100_vs_echo", scored, "no-op method of the same server", floor.rate, ">= 0.45")
-    yield _p99("serving_n100_p99", scored, P99_WANTED[100])
+    wanted = "" if suffix else ">= 0.45"
+    yield _ratio(f"serving_n100_vs_echo{suffix}", scored, "no-op method of the same server", floor.rate, wanted)
+    yield _p99(f"serving_n100_p99{suffix}", scored, P99_WANTED[100])
 
 
-def _against_forward(bench: Bench, server: Running) -> Iterator[Figure]:
-    plan = bench.plan(server, "shared_bottom", 1000)
+def _against_forward(bench: Bench, server: Running, channels: int, suffix: str) -> Iterator[Figure]:
+    plan = bench.plan(server, "shared_bottom", 1000)._replace(channels=channels)
     turns = [
         (forwards_per_second(bench.repo / "shared_bottom" / "1", 1000, bench.length.seconds / 2), plan.run())
         for _ in range(bench.length.rounds)
     ]
     forwards, scored = sorted(turns, key=lambda turn: turn[1].rate / turn[0])[bench.length.rounds // 2]
-    yield _ratio("serving_n1000_vs_forward", scored, "forwards alone, one thread", forwards, ">= 0.6")
-    yield _p99("serving_n1000_p99", scored, P99_WANTED[1000])
+    wanted = "" if suffix else ">= 0.6"
+    yield _ratio(f"serving_n1000_vs_forward{suffix}", scored, "forwards alone, one thread", forwards, wanted)
+    yield _p99(f"serving_n1000_p99{suffix}", scored, P99_WANTED[1000])
 
 
 def two_workers(bench: Bench) -> Iterator[Figure]:
