@@ -79,13 +79,19 @@ def test_large_requests_keep_half_of_the_time_beside_any_number_of_small_ones():
     assert before <= 8.0
 
 
-def test_a_storm_in_one_scenario_leaves_others_their_part():
+def test_a_storm_in_a_scenario_with_limits_leaves_others_their_part():
     schedule = Schedule(ANY)
     for _ in range(100):
-        schedule.enter(0.0, 1.0, FAR, HOME)
+        schedule.enter(0.0, 1.0, FAR, HOME._replace(queue_ms=1e6))
     for _ in range(10):
         schedule.enter(0.0, 1.0, FAR, CART)
     assert 9 <= sum(job.share is CART for job in order(schedule)[:20]) <= 11
+
+
+def test_scenarios_without_limits_are_scored_in_the_order_of_arrival():
+    schedule = Schedule(ANY)
+    entered = [schedule.enter(0.0, 1.0, FAR, share) for share in [HOME, HOME, CART, HOME, HOME, CART]]
+    assert order(schedule) == entered
 
 
 COSTS = st.sampled_from([0.2, 0.3, 1.0, 5.0, 8.0])
@@ -253,7 +259,7 @@ def counted() -> tuple[Counts, Callable[[], dict[str, float]]]:
 
 
 def test_no_forward_for_calls_that_expired_or_were_cancelled_while_they_waited():
-    predictor, (counts, rejected) = Slow(2.0), counted()
+    predictor, (counts, rejected) = Slow(8.0), counted()
 
     async def run() -> list:
         admission, routed = Admission(counts), Routed(predictor, 0, "home", False, 0.0)
@@ -314,7 +320,7 @@ def test_a_call_without_a_deadline_gets_the_default_one():
         asyncio.run(admission.scored(asked("long"), Routed(Slow(30.0), 0, "home", False, 0.0), None))
 
 
-@pytest.mark.parametrize("fixed", [0.05, 3.0], ids=["in the loop", "in the thread"])
+@pytest.mark.parametrize("fixed", [0.05, 6.0], ids=["in the loop", "in the thread"])
 def test_every_call_gets_its_own_scores(fixed):
     async def run() -> list[int]:
         admission, routed = Admission(Counts.alone([Served("slow", "1", Slow.scenarios)])), None
@@ -349,9 +355,9 @@ async def storm(predictor: Slow, routes: Routes, calls: list[tuple[str, float]])
     return outcomes
 
 
-@pytest.mark.parametrize("fixed", [0.8, 8.0], ids=["in the loop", "in the thread"])
+@pytest.mark.parametrize("fixed", [2.0, 8.0], ids=["in the loop", "in the thread"])
 def test_overload_ends_calls_as_answered_refused_or_expired_and_nothing_else(fixed):
-    outcomes = asyncio.run(storm(Slow(fixed), Routes(), [("home", 5.0)] * 600))
+    outcomes = asyncio.run(storm(Slow(fixed), Routes(), [("home", 0.5)] * 600))
     codes = Counter(code for code, _ in outcomes)
     assert set(codes) <= {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
     assert codes["OK"] and codes["RESOURCE_EXHAUSTED"]

@@ -26,12 +26,10 @@ from swrec_prod.serving.service.costs import Costs
 from swrec_prod.serving.service.counts import Counts
 from swrec_prod.serving.service.schedule import Bounds, Job, Refusal, Schedule
 
-INLINE_MS = (
-    1.0  # a forward that is shorter runs in the loop: handing it to a thread would cost a third of the throughput
-)
+INLINE_MS = 5.0  # a shorter forward runs in the loop: on busy cores, a thread for it costs half of the throughput
 QUIET_ROUNDS = 3  # of the loop without a new call, after which none is on its way
+QUIET_SHARE = 0.1  # and of the next forward's time, as gRPC's thread needs a while to hand a call over
 LONGEST_PUT_OFF = 0.025  # seconds that a forward waits for the calls that come; what is refused late is refused in vain
-BESIDE_PUT_OFF = 0.001  # the same after a forward in the thread, beside which the loop has let calls in
 DEFAULT_DEADLINE = 0.25  # seconds
 LONGEST_PUSHBACK = 10_000.0  # milliseconds; after a longer wait nobody wants the answer
 WORDS = {
@@ -153,26 +151,28 @@ class Admission:
 
     async def _take_turns(self) -> None:
         """Score what waits, until nothing does."""
-        put_off = LONGEST_PUT_OFF
+        was_free = False  # the loop, beside a forward in the thread: what came is in already
         while True:
-            await self._let_in(put_off)
+            if not was_free:
+                await self._let_in()
             job, late = self.schedule.take(time.monotonic())
             for one in late:
                 self._waiting[one].end(self._too_late(time.monotonic() - one.deadline))
             if job is None:
                 break
             await self._forward(job)
-            put_off = LONGEST_PUT_OFF if job.cost < INLINE_MS else BESIDE_PUT_OFF
+            was_free = job.cost >= INLINE_MS
         self._is_active = False
 
-    async def _let_in(self, seconds: float) -> None:
-        """Until no call has come for a few rounds of the loop, or so long."""
-        quiet, end = 0, time.monotonic() + seconds
-        while quiet < QUIET_ROUNDS and time.monotonic() < end:
+    async def _let_in(self) -> None:
+        """Until no call has come for a while."""
+        quiet, last = 0, time.monotonic()
+        pause, end = QUIET_SHARE * self.schedule.next_cost / 1e3, last + LONGEST_PUT_OFF
+        while (now := time.monotonic()) < end and (quiet < QUIET_ROUNDS or now - last < pause):
             before = self._come
             await asyncio.sleep(0)
             if self._come != before:
-                quiet = 0
+                quiet, last = 0, time.monotonic()
             else:
                 quiet += 1
                 os.sched_yield()  # to gRPC's thread, which hands calls over

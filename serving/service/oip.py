@@ -58,7 +58,7 @@ class InferenceService:
     async def infer(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one serialised ModelInferRequest."""
         outcome = await self._answering.outcome(FORM, data, context)
-        return outcome.reply if outcome.status is None else await outcome.status.abort(context)
+        return outcome.reply if outcome.status is None else outcome.status.end(context)
 
     async def _tell(
         self, request: str, tell: Callable[[Any], Awaitable[Any]], data: bytes, context: grpc.aio.ServicerContext

@@ -43,7 +43,7 @@ class RankingService:
     async def score(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one serialised ScoreRequest."""
         outcome = await self._answering.outcome(FORM, data, context)
-        return outcome.reply if outcome.status is None else await outcome.status.abort(context)
+        return outcome.reply if outcome.status is None else outcome.status.end(context)
 
     async def score_stream(
         self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext

@@ -1,11 +1,12 @@
 """Which request is scored next, and which is refused: decisions alone, over a clock and costs that the caller brings.
 
-Requests wait in flows: a flow holds those of one scenario and one class of size (costs within a factor of 4). Flows
-share the time evenly by start-time fair queueing (Goyal, Vin and Cheng, IEEE/ACM Transactions on Networking 5(5),
-1997): a request that enters gets the start tag max(v, finish tag of its flow's last) and the finish tag start + cost;
-the smallest start tag is next, of equal ones the smallest finish tag; v is the start tag of the request that is
-scored. So a small request whose flow is empty waits for the forward that runs, however many large ones wait; large
-ones keep their part of the time beside any number of small ones; and one scenario's storm leaves the others theirs.
+Requests wait in flows: a flow holds those of one class of size (costs within a factor of 4), and a scenario that has
+limits has flows of its own. Flows share the time evenly by start-time fair queueing (Goyal, Vin and Cheng, IEEE/ACM
+Transactions on Networking 5(5), 1997): a request that enters gets the start tag max(v, finish tag of its flow's last)
+and the finish tag start + cost; the smallest start tag is next, of equal ones the smallest finish tag; v is the start
+tag of the request that is scored. So a small request whose flow is empty waits for the forward that runs, however many
+large ones wait; large ones keep their part of the time beside any number of small ones; and the storm of a scenario
+with limits leaves the others theirs.
 
 Costs and waits are milliseconds, moments are seconds of the caller's clock.
 """
@@ -103,7 +104,7 @@ class Schedule:
 
     def enter(self, now: float, cost: float, deadline: float, share: Share) -> Job:
         """Admit a request, or raise Refusal."""
-        flow = self._flows.get(key := (share.name, _size(cost))) or Flow(self._virtual)
+        flow = self._flows.get(key := _flow_of(share, cost)) or Flow(self._virtual)
         wait = self.wait(now, flow)
         self._check(now, cost, deadline, share, wait)
         self._flows[key] = flow
@@ -114,6 +115,11 @@ class Schedule:
         self._weigh(job, 1)
         heapq.heappush(self._heap, (start, flow.last, next(self._numbers), job))
         return job
+
+    @property
+    def next_cost(self) -> float:
+        """Milliseconds of the next one, if it is not dropped; 0 without any."""
+        return self._heap[0][-1].cost if self._heap else 0.0
 
     def wait(self, now: float, flow: Flow) -> float:
         """How long a request that enters this flow now is expected to wait."""
@@ -196,6 +202,12 @@ class Schedule:
         """None waits: nobody has had more than others."""
         self._flows.clear()
         self._virtual = self.waiting = 0.0
+
+
+def _flow_of(share: Share, cost: float) -> tuple[str, int]:
+    """Scenarios without limits are one flow, in the order of arrival: a busy one is not made to wait for being busy."""
+    is_limited = share.max_concurrent is not None or share.queue_ms is not None
+    return share.name if is_limited else "", _size(cost)
 
 
 def _size(cost: float) -> int:
