@@ -58,6 +58,12 @@ class Context:
         self.status, self.details = code.name, details
         raise Aborted
 
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.status = code.name
+
+    def set_details(self, details: str) -> None:
+        self.details = details
+
     def time_remaining(self) -> float:
         return 30.0
 
