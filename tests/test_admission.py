@@ -27,7 +27,7 @@ from swrec_prod.serving.protocol.call import Column, ScoreCall
 from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.routing.routes import Routes, Share
 from swrec_prod.serving.scoring.predictor import Scored
-from swrec_prod.serving.service.admission import Admission
+from swrec_prod.serving.service.admission import INLINE_MS, Admission
 from swrec_prod.serving.service.costs import Costs
 from swrec_prod.serving.service.counts import REJECTED, Counts, Layout, Served, total
 from swrec_prod.serving.service.quotas import Bucket
@@ -360,7 +360,9 @@ def test_overload_ends_calls_as_answered_refused_or_expired_and_nothing_else(fix
     outcomes = asyncio.run(storm(Slow(fixed), Routes(), [("home", 0.5)] * 600))
     codes = Counter(code for code, _ in outcomes)
     assert set(codes) <= {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
-    assert codes["OK"] and codes["RESOURCE_EXHAUSTED"]
+    assert codes["OK"] and codes["OK"] < 600
+    if fixed >= INLINE_MS:  # beside a forward in the loop, calls may wait in gRPC until they have expired
+        assert codes["RESOURCE_EXHAUSTED"]
     pushbacks = [pushback for code, pushback in outcomes if code == "RESOURCE_EXHAUSTED"]
     assert all(pushback is not None and int(pushback) >= -1 for pushback in pushbacks)
 
