@@ -320,6 +320,20 @@ def test_a_call_without_a_deadline_gets_the_default_one():
         asyncio.run(admission.scored(asked("long"), Routed(Slow(30.0), 0, "home", False, 0.0), None))
 
 
+@pytest.mark.parametrize("fixed", [2.0, 8.0], ids=["in the loop", "in the thread"])
+def test_of_calls_that_come_at_once_those_are_refused_that_the_queue_has_no_room_for(fixed):
+    async def run() -> list:
+        admission = Admission(Counts.alone([Served("slow", "1", Slow.scenarios)]), Bounds(milliseconds=100.0))
+        routed = Routed(Slow(fixed), 0, "home", False, 0.0)
+        calls = [admission.scored(asked(f"{i}"), routed, 60.0) for i in range(200)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    outcomes = asyncio.run(run())
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BusyError)]
+    assert len(refused) >= 200 - 2 * 100 / fixed - 1 and all(busy.pushback_ms > 0 for busy in refused)
+    assert sum(isinstance(outcome, Scored) for outcome in outcomes) == 200 - len(refused) >= 100 / fixed / 2
+
+
 @pytest.mark.parametrize("fixed", [0.05, 6.0], ids=["in the loop", "in the thread"])
 def test_every_call_gets_its_own_scores(fixed):
     async def run() -> list[int]:

@@ -241,7 +241,7 @@ def test_without_its_supervisor_nothing_is_left(tiny_repo, tmp_path):
         [generation] = children(server.process.pid)
         all_of_them = [generation, *server.workers()]
         server.process.kill()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in all_of_them), "all processes end")
+        assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in all_of_them), "all processes end")
 
 
 def test_only_workers_have_grpc_and_the_supervisor_has_no_torch(pair: Server):
