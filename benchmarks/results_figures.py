@@ -13,8 +13,8 @@ import numpy as np
 
 from swrec_prod.evaluate.compare import Contrast, JudgedVariants, contrasts
 from swrec_prod.evaluate.compared_runs import Scores, TestRows
-from swrec_prod.metrics import Interval
-from swrec_prod.statistics import Difference, auc_difference, auc_mean
+from swrec_prod.metrics.ranks import Interval
+from swrec_prod.statistics.paired import Difference, auc_difference, auc_mean
 
 BASELINES = ("shared_bottom", "dnn")
 

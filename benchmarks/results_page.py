@@ -36,7 +36,7 @@ trains what is missing, and with `--page-only` it writes this page alone. What i
 
 - **AUC** is over all test rows, the mean of the seeds, ± half its 95 % interval. \
 The interval covers other users (a user's rows are one
-  cluster) and other seeds; how is in [statistics.py](../swrec_prod/statistics.py).
+  cluster) and other seeds; how is in [statistics/paired.py](../swrec_prod/statistics/paired.py).
 - **sd** is the standard deviation of AUC over seeds, **log loss** the mean over seeds in nats. \
 A column with a scenario's name is AUC over
   its rows; with more than {many} scenarios there is their plain mean (**macro**) \

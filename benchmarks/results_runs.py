@@ -16,7 +16,7 @@ from swrec_prod.config import day_range
 from swrec_prod.data.manifest import MANIFEST
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.compared_runs import Scores, SeedRun, TestRows, read_scores
-from swrec_prod.metrics import sigmoid
+from swrec_prod.metrics.probabilities import sigmoid
 
 PARTS = ("train", "valid", "test")
 

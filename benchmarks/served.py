@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks.record import Figure
-from swrec_prod.metrics import auc
+from swrec_prod.metrics.ranks import auc
 
 MODELS = Path("build/bench/models")
 ROWS = 1000

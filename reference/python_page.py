@@ -30,7 +30,12 @@ PARTS = {  # title -> a sentence, and the names
     "Predictions": ("Their columns are on [their page](columns.md#predictions).", ("swrec_prod.evaluate.predictions",)),
     "Metrics": (
         "What the [figures](metrics.md) are computed with.",
-        ("swrec_prod.metrics", "swrec_prod.within_groups", "swrec_prod.statistics"),
+        (
+            "swrec_prod.metrics.ranks",
+            "swrec_prod.metrics.probabilities",
+            "swrec_prod.metrics.within_groups",
+            "swrec_prod.statistics.paired",
+        ),
     ),
     "Packages": ("", ("swrec_prod.export.run.export_package", "swrec_prod.export.loaded.Package")),
     "Writing a model": (

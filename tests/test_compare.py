@@ -24,7 +24,7 @@ from swrec_prod.evaluate.compare import STRENGTHS, compare_runs
 from swrec_prod.evaluate.compare_text import comparison_json, comparison_markdown, print_comparison
 from swrec_prod.evaluate.predictions import write_predictions
 from swrec_prod.pages.compare_page import write_comparison
-from swrec_prod.statistics import auc_difference
+from swrec_prod.statistics.paired import auc_difference
 from swrec_prod.train.run import train
 
 ROOT = Path(__file__).resolve().parents[1]

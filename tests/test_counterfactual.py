@@ -25,9 +25,10 @@ from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.counterfactual import CounterfactualSums, fitted, score_in_every_scenario, spacing
 from swrec_prod.evaluate.predictions import read_predictions, split_of
-from swrec_prod.metrics import auc, sigmoid
+from swrec_prod.metrics.probabilities import sigmoid
+from swrec_prod.metrics.ranks import auc
 from swrec_prod.ranker import build_ranker, resolve_run
-from swrec_prod.statistics import auc_difference
+from swrec_prod.statistics.paired import auc_difference
 from swrec_prod.strict import parse
 
 NAMES = ("feed", "cart", "search")

@@ -18,7 +18,8 @@ from swrec_prod.checkpoint import latest, load_weights, read_state
 from swrec_prod.config import RunConfig, TrainConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.metrics import auc, logloss
+from swrec_prod.metrics.probabilities import logloss
+from swrec_prod.metrics.ranks import auc
 from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.train.distributed import Ranks, gather_rows, process_group, seed_masks
 from swrec_prod.train.loop import FitState

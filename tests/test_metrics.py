@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import log_loss, roc_auc_score
 
-from swrec_prod import metrics
 from swrec_prod.errors import MetricError, SingleClassError
-from swrec_prod.metrics import RankStatistic, auc, auc_interval, calibration, calibration_bins, ece, logloss, ne
-from swrec_prod.summary import METRICS, Rows, measure, summarise
+from swrec_prod.metrics import ranks
+from swrec_prod.metrics.probabilities import calibration, calibration_bins, ece, logloss, ne
+from swrec_prod.metrics.ranks import RankStatistic, auc, auc_interval
+from swrec_prod.metrics.summary import METRICS, Rows, measure, summarise
 
 
 @st.composite
@@ -38,7 +39,7 @@ def ranked(rng: np.random.Generator, n: int, shift: float = 1.0) -> tuple[np.nda
 
 
 def test_docstring_examples():
-    assert doctest.testmod(metrics).failed == 0
+    assert doctest.testmod(ranks).failed == 0
 
 
 @given(rows(), st.data())

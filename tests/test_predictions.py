@@ -26,9 +26,9 @@ from swrec_prod.evaluate.predictions import (
     tasks_of,
     write_predictions,
 )
+from swrec_prod.metrics.summary import summarise
+from swrec_prod.metrics.within_groups import gauc
 from swrec_prod.strict import parse
-from swrec_prod.summary import summarise
-from swrec_prod.within_groups import gauc
 
 SCENARIOS = ("feed", "ads", "search")
 

@@ -20,7 +20,7 @@ from dated_log import day, day_files, prepared_rows, write_day, write_log
 from runs import metrics_of_run
 
 from swrec_prod.errors import ConfigError, DataError
-from swrec_prod.metrics import auc
+from swrec_prod.metrics.ranks import auc
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.strict import parse

@@ -16,11 +16,11 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data import day_files
 from swrec_prod.datasets import DATASETS
 from swrec_prod.evaluate import predictions
+from swrec_prod.metrics.summary import METRICS
 from swrec_prod.models import MODELS
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.raw import source
 from swrec_prod.schema import FeatureSchema
-from swrec_prod.summary import METRICS
 
 RECORDS = {"data file": DataFile, "run file": RunConfig} | {f"source {d.name}": d.options for d in DATASETS.values()}
 EXPLAIN = "write `{0}: what it is.` into the docstring of {1}, at the beginning of a line or sentence"

@@ -20,7 +20,7 @@ from swrec_prod.evaluate.judged import Judged
 from swrec_prod.evaluate.predictions import metrics_of, predictions_table, write_predictions
 from swrec_prod.evaluate.terminal import judged_note, metrics_table
 from swrec_prod.evaluate.text import share
-from swrec_prod.metrics import auc
+from swrec_prod.metrics.ranks import auc
 from swrec_prod.pages.causal import blending, sweep
 from swrec_prod.pages.pictures import calibration_curves, learning_curve, ranking_by_scenario
 from swrec_prod.pages.run_page import write_report

@@ -20,7 +20,7 @@ from swrec_prod.errors import DataError
 from swrec_prod.evaluate.predictions import predictions_table, write_predictions
 from swrec_prod.layers.inputs import Dims, Field
 from swrec_prod.models import build
-from swrec_prod.statistics import auc_difference
+from swrec_prod.statistics.paired import auc_difference
 from swrec_prod.strict import load, parse
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,8 @@ from benchmarks.results_figures import Liked, liked_of
 from swrec_prod.evaluate.compare import contrasts
 from swrec_prod.evaluate.compared_runs import Scores, TestRows
 from swrec_prod.evaluate.predictions import Split
-from swrec_prod.metrics import sigmoid
-from swrec_prod.statistics import Difference, auc_difference
+from swrec_prod.metrics.probabilities import sigmoid
+from swrec_prod.statistics.paired import Difference, auc_difference
 
 N = 400
 

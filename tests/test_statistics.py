@@ -14,10 +14,10 @@ from hypothesis.extra import numpy as arrays
 from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
 
-from swrec_prod import statistics
 from swrec_prod.errors import MetricError, SingleClassError
-from swrec_prod.metrics import auc, auc_interval
-from swrec_prod.statistics import auc_difference, auc_mean
+from swrec_prod.metrics.ranks import auc, auc_interval
+from swrec_prod.statistics import paired
+from swrec_prod.statistics.paired import auc_difference, auc_mean
 
 
 @st.composite
@@ -48,7 +48,7 @@ def components(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def test_docstring_examples():
-    assert doctest.testmod(statistics).failed == 0
+    assert doctest.testmod(paired).failed == 0
 
 
 @settings(deadline=None)

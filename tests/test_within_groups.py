@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from swrec_prod import within_groups
 from swrec_prod.errors import MetricError, SingleClassError
-from swrec_prod.within_groups import gauc, ndcg
+from swrec_prod.metrics import within_groups
+from swrec_prod.metrics.within_groups import gauc, ndcg
 
 
 @st.composite

@@ -1,7 +1,8 @@
 """Which of several variants is better, and whether that is more than chance: `swrec compare`.
 
 Every figure is computed from predictions of finished runs on the same test rows, with the rows of a user as one
-cluster, and is a mean over seeds. Differences are of AUC, paired by row; statistics.py says what their intervals cover.
+cluster, and is a mean over seeds. Differences are of AUC, paired by row; what their intervals cover stands in
+statistics/paired.py.
 What is marked significant stays so when many differences are looked at: of the marks of one family, FALSE_DISCOVERIES
 may be false (Benjamini & Hochberg 1995). One family are the differences over all rows, another those inside scenarios.
 
@@ -19,9 +20,10 @@ from scipy.stats import false_discovery_control
 
 from swrec_prod.errors import ConfigError, MetricError, SingleClassError, nearest
 from swrec_prod.evaluate.compared_runs import Scores, TestRows, Variant, read_scores, variants_of
-from swrec_prod.metrics import Interval, logloss
-from swrec_prod.statistics import ClusteredRows, Difference, SeedAucs, auc_mean
-from swrec_prod.within_groups import gauc
+from swrec_prod.metrics.probabilities import logloss
+from swrec_prod.metrics.ranks import Interval
+from swrec_prod.metrics.within_groups import gauc
+from swrec_prod.statistics.paired import ClusteredRows, Difference, SeedAucs, auc_mean
 
 FALSE_DISCOVERIES = 0.05
 STRENGTHS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # values of c that a table shows

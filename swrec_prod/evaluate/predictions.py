@@ -31,8 +31,8 @@ import pyarrow.parquet as pq
 from swrec_prod.data.day_files import TASK_COLUMNS
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.files import replaced
-from swrec_prod.metrics import sigmoid
-from swrec_prod.summary import NDCG_K, summarise
+from swrec_prod.metrics.probabilities import sigmoid
+from swrec_prod.metrics.summary import NDCG_K, summarise
 
 KEYS = ("row", "day", "scenario", "user")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from swrec_prod.metrics import Interval
+from swrec_prod.metrics.ranks import Interval
 
 NONE = "–"  # a figure that does not exist
 

@@ -16,7 +16,8 @@ from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.judged import MAX_BARS, MAX_CURVES, Judged
 from swrec_prod.evaluate.predictions import Split
 from swrec_prod.evaluate.text import share, short, signed
-from swrec_prod.metrics import auc, sigmoid
+from swrec_prod.metrics.probabilities import sigmoid
+from swrec_prod.metrics.ranks import auc
 from swrec_prod.pages.style import COLORS, INK, Picture, absent, styled
 
 TOP = 0.1  # the part of a blended list that users see

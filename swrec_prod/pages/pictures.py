@@ -11,7 +11,8 @@ from plotly.subplots import make_subplots
 from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.judged import MAX_BARS, MAX_CURVES, Judged
 from swrec_prod.evaluate.text import count, several, share, short
-from swrec_prod.metrics import Interval, auc_interval, calibration_bins, sigmoid
+from swrec_prod.metrics.probabilities import calibration_bins, sigmoid
+from swrec_prod.metrics.ranks import Interval, auc_interval
 from swrec_prod.pages.style import COLORS, FAINT, Picture, absent, styled
 
 

@@ -15,7 +15,7 @@ from swrec_prod.evaluate.terminal import judged_note, metrics_grid
 from swrec_prod.evaluate.text import NONE, count, number, several
 from swrec_prod.evaluate.unknown import unknown_grid, unknown_note
 from swrec_prod.files import write_text
-from swrec_prod.metrics import auc_interval
+from swrec_prod.metrics.ranks import auc_interval
 from swrec_prod.pages import pictures
 from swrec_prod.pages.causal import blending, scenario_influence
 from swrec_prod.pages.page import Card, facts_section, grid_section, page, picture_section

@@ -17,7 +17,8 @@ from swrec_prod.data.batch import Batch, Position
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import SingleClassError
 from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.metrics import auc, logloss
+from swrec_prod.metrics.probabilities import logloss
+from swrec_prod.metrics.ranks import auc
 from swrec_prod.train.distributed import Ranks, gather_rows, seed_masks, share_buffers
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swrec_prod.errors import MetricError, SingleClassError
-from swrec_prod.metrics import block_starts, block_sums, checked_weights, counted_rows
+from swrec_prod.metrics.rows import block_starts, block_sums, checked_weights, counted_rows
 
 
 class Grouped(NamedTuple):

@@ -1,7 +1,7 @@
 """Whether two models differ, or only their test rows and seeds do:
 AUC over several training seeds with exact paired errors.
 
-The spread of DeLong's components over rows is the variance of an AUC (metrics.py). A mean over seeds has the mean
+The spread of DeLong's components over rows is the variance of an AUC (metrics/ranks.py). A mean over seeds has the mean
 components, a difference of models the difference of theirs, so that rows that both models get wrong cancel.
 
 - Rows of one user are not independent: components are summed over a cluster first (Obuchowski, Biometrics 1997). With
@@ -26,7 +26,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from swrec_prod.errors import MetricError, SingleClassError
-from swrec_prod.metrics import Interval, RankStatistic, auc_interval_around, auc_variance
+from swrec_prod.metrics.ranks import Interval, RankStatistic, auc_interval_around, auc_variance
 
 MANY = 1e9  # degrees of freedom at which Student's t is the normal
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swrec_prod.errors import MetricError
-from swrec_prod.metrics import auc, calibration, ece, logloss, ne
-from swrec_prod.within_groups import Grouped, gauc, group_codes, ndcg
+from swrec_prod.metrics.probabilities import calibration, ece, logloss, ne
+from swrec_prod.metrics.ranks import auc
+from swrec_prod.metrics.within_groups import Grouped, gauc, group_codes, ndcg
 
 NDCG_K = 10
 
