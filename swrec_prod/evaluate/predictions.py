@@ -125,7 +125,8 @@ def write_predictions(table: pa.Table, path: str | Path) -> None:
 
 
 def read_predictions(path: str | Path, *, scores_only: bool = False) -> pa.Table:
-    """The table at `path`. Raises DataError when it is missing, no Parquet, or lacks columns.
+    """The table at `path`, a file, or a folder of parts, whose rows are put in order. Raises DataError when it is
+    missing, no Parquet, or lacks columns.
 
     scores_only: row ids, labels, scores and logits alone, which is what a further model says of rows that are known.
     """
@@ -133,7 +134,8 @@ def read_predictions(path: str | Path, *, scores_only: bool = False) -> pa.Table
         file = pq.ParquetDataset(path, partitioning=None)
         names = file.schema.names
         _check_columns(path, names)
-        return file.read([name for name in names if _is_score(name) or not scores_only])
+        table = file.read([name for name in names if _is_score(name) or not scores_only])
+        return table.sort_by("row") if Path(path).is_dir() else table
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such predictions file; `swrec evaluate RUN_DIR --predictions {path}` writes it"
@@ -212,6 +214,12 @@ def metrics_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> dict[str
                 labels_NT[rows, t], logits[rows], groups[rows], scenarios[rows], values, weights=own, k=k
             )
     return {**metrics, "weighted": weights is not None, "group_by": judging.group_by, "ndcg_k": k}
+
+
+def judged_columns(names: Sequence[str], judging: Judging) -> list[str]:
+    """Of a predictions table's columns those that `metrics_of` looks at."""
+    others = ("scenario", "weight", judging.group_by)
+    return [name for name in names if name in others or (_is_score(name) and name != "row")]
 
 
 def check_group(column: str, known: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ from swrec_prod.errors import MetricError, SingleClassError
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.rows import block_starts, block_sums, checked, checked_weights, counted_rows, one_class
 
+COLUMNS = ("score_K", "positives_K", "negatives_K")
+
 
 class Interval(NamedTuple):
     """An estimate with its standard error and the ends of a confidence interval."""
@@ -75,12 +77,18 @@ class RankStatistic:
         return cls(scores[starts], rows if positive else none, none if positive else rows)
 
     def __add__(self, other: RankStatistic) -> RankStatistic:
-        scores = np.concatenate((self.score_K, other.score_K))
+        return RankStatistic.merged((self, other))
+
+    @classmethod
+    def merged(cls, pieces: Sequence[RankStatistic]) -> RankStatistic:
+        """The sum of any number of pieces, with one sort for all of them."""
+        if len(pieces) == 1:
+            return pieces[0]
+        columns = (np.concatenate([getattr(piece, name) for piece in pieces] or [np.zeros(0)]) for name in COLUMNS)
+        scores, positives, negatives = columns
         order = np.argsort(scores, kind="stable")
         starts = block_starts(scores[order])
-        positives = np.concatenate((self.positives_K, other.positives_K))[order]
-        negatives = np.concatenate((self.negatives_K, other.negatives_K))[order]
-        return RankStatistic(scores[order][starts], block_sums(positives, starts), block_sums(negatives, starts))
+        return cls(scores[order][starts], block_sums(positives[order], starts), block_sums(negatives[order], starts))
 
     def auc(self) -> float:
         """Area under the ROC curve, ties counted half. Raises SingleClassError when all labels are equal."""
