@@ -18,11 +18,11 @@ import pyarrow as pa
 from swrec_prod.config import DataConfig, DayRanges, SplitName, day_range
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.evaluate.judged_rows import JudgedRows
+from swrec_prod.evaluate.judging import AS_TRAINING_DOES, Judging, check_group
 from swrec_prod.evaluate.models import Models, Predicted, groups_of
 from swrec_prod.evaluate.package_scores import data_of_package, is_package
 from swrec_prod.evaluate.peers import ALONE, Peers
 from swrec_prod.evaluate.prediction_parts import written
-from swrec_prod.evaluate.predictions import AS_TRAINING_DOES, Judging, check_group
 from swrec_prod.evaluate.unknown import known_features, unknown_rows, unknown_values
 
 GB = 1e9

@@ -139,12 +139,23 @@ def auc_interval(
     """
     labels, scores, weights = counted_rows(labels, scores, weights)
     counts = int(labels.sum()), int((1 - labels).sum())
+    rows = RankStatistic.of(labels, scores, weights)
+    squares = rows if weights is None else RankStatistic.of(labels, scores, weights**2)
+    return delong_interval(rows, squares, counts, level)
+
+
+def delong_interval(
+    rows: RankStatistic, squares: RankStatistic, counts: tuple[int, int], level: float = 0.95
+) -> Interval:
+    """`auc_interval` of rows that are known by their statistic alone.
+
+    squares: the statistic of the same rows with their squared weights, `rows` itself where every row counts once.
+    counts: positive and negative rows of weight above 0. Raises MetricError with fewer than two of either.
+    """
     if min(counts) < 2:
         raise MetricError(
             f"an AUC interval needs two rows of each class, not {counts[0]} positive and {counts[1]} negative"
         )
-    rows = RankStatistic.of(labels, scores, weights)
-    squares = rows if weights is None else RankStatistic.of(labels, scores, weights**2)
     value, positive_K, negative_K = rows.components()
     products = np.dot(squares.positives_K, positive_K**2), np.dot(squares.negatives_K, negative_K**2)
     error = float(np.sqrt(auc_variance(products, counts)))
