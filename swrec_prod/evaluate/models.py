@@ -86,6 +86,10 @@ class Models:
         for window in cut([file.rows for file in files], rows.shuffle_rows):
             yield from self._of_scenarios(files[window.start : window.stop], rows, part, columns)
 
+    def table(self, rows: DataConfig, part: SplitName) -> pa.Table:
+        """The predictions of all rows of a part, such as a day's, in the order of row ids."""
+        return pa.concat_tables(window.table for window in self.predictions(rows, part)).sort_by("row")
+
     def _of_scenarios(
         self, files: tuple[DayFile, ...], rows: DataConfig, part: SplitName, columns: pa.Schema
     ) -> Iterator[Predicted]:
