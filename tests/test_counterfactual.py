@@ -23,8 +23,8 @@ from swrec_prod.data.batch import Batch
 from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
-from swrec_prod.evaluate.counterfactual import CounterfactualSums, fitted, score_in_every_scenario, spacing
-from swrec_prod.evaluate.peers import Alone
+from swrec_prod.train.counterfactual import CounterfactualSums, fitted, score_in_every_scenario, spacing
+from swrec_prod.peers import Alone
 from swrec_prod.evaluate.predictions import read_predictions, split_of
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.ranks import auc

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from swrec_prod.evaluate.judging import Judging, judged_columns, metrics_of
-from swrec_prod.evaluate.peers import ALONE, Peers
+from swrec_prod.peers import ALONE, Peers
 
 UNKNOWN = "unknown:"  # and a feature: whether its id is unknown in the row
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.evaluate.peers import ALONE, Peers
+from swrec_prod.peers import ALONE, Peers
 from swrec_prod.files import commit, replaced
 
 Write = Callable[[pa.Table], None]

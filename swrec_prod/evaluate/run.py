@@ -21,7 +21,7 @@ from swrec_prod.evaluate.judged_rows import JudgedRows
 from swrec_prod.evaluate.judging import AS_TRAINING_DOES, Judging, check_group
 from swrec_prod.evaluate.models import Models, Predicted, groups_of
 from swrec_prod.evaluate.package_scores import data_of_package, is_package
-from swrec_prod.evaluate.peers import ALONE, Peers
+from swrec_prod.peers import ALONE, Peers
 from swrec_prod.evaluate.prediction_parts import written
 from swrec_prod.evaluate.unknown import known_features, unknown_rows, unknown_values
 

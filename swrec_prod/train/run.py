@@ -18,7 +18,7 @@ from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import MetricError
-from swrec_prod.evaluate.counterfactual import fitted, score_in_every_scenario, spacing
+from swrec_prod.train.counterfactual import fitted, score_in_every_scenario, spacing
 from swrec_prod.evaluate.models import columns_of, predicted, strengths_of
 from swrec_prod.evaluate.run import judge_predicted
 from swrec_prod.ranker import ResolvedRun, build_ranker, resolve_run, with_debias

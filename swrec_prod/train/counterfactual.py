@@ -29,7 +29,7 @@ from torch import nn
 
 from swrec_prod.config import DebiasConfig
 from swrec_prod.data.batch import Batch
-from swrec_prod.evaluate.peers import Peers
+from swrec_prod.peers import Peers
 
 SCORED = 2_000_000  # about so many rows times scenarios: the same rows everywhere, so that few of them are enough
 MIN_ROWS = 2_000
