@@ -18,8 +18,8 @@ from swrec_prod.data.day_files import TASK_COLUMNS
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.evaluate.predictions import codes_of, first_of, given_logit_of, logit_of, tasks_of, weights_of
 from swrec_prod.metrics.pieces import Piece, TaskTally
+from swrec_prod.metrics.rows import NDCG_K, Rows
 from swrec_prod.metrics.summary import record_of
-from swrec_prod.metrics.tally import NDCG_K, Rows
 
 
 class Judging(NamedTuple):
