@@ -26,8 +26,8 @@ from swrec_prod.evaluate.predictions import (
     weights_of,
 )
 from swrec_prod.metrics.pieces import Piece, TaskTally
+from swrec_prod.metrics.rows import NDCG_K, Rows
 from swrec_prod.metrics.summary import record_of
-from swrec_prod.metrics.tally import NDCG_K, Rows
 
 
 class Judging(NamedTuple):
