@@ -22,6 +22,7 @@ class Shelf(Generic[T]):
         if self._path is None:
             self._values.append(value)
         else:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
                 pickle.dump(value, file, protocol=5)
 

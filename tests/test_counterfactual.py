@@ -23,14 +23,14 @@ from swrec_prod.data.batch import Batch
 from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
-from swrec_prod.train.counterfactual import CounterfactualSums, fitted, score_in_every_scenario, spacing
-from swrec_prod.peers import Alone
 from swrec_prod.evaluate.predictions import read_predictions, split_of
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.ranks import auc
+from swrec_prod.peers import Alone
 from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.statistics.paired import auc_difference
 from swrec_prod.strict import parse
+from swrec_prod.train.counterfactual import CounterfactualSums, fitted, score_in_every_scenario, spacing
 
 NAMES = ("feed", "cart", "search")
 

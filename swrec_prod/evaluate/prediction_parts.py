@@ -16,8 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swrec_prod.peers import ALONE, Peers
 from swrec_prod.files import commit, replaced
+from swrec_prod.peers import ALONE, Peers
 
 Write = Callable[[pa.Table], None]
 

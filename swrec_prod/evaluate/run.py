@@ -21,9 +21,9 @@ from swrec_prod.evaluate.judged_rows import JudgedRows
 from swrec_prod.evaluate.judging import AS_TRAINING_DOES, Judging, check_group
 from swrec_prod.evaluate.models import Models, Predicted, groups_of
 from swrec_prod.evaluate.package_scores import data_of_package, is_package
-from swrec_prod.peers import ALONE, Peers
 from swrec_prod.evaluate.prediction_parts import written
 from swrec_prod.evaluate.unknown import known_features, unknown_rows, unknown_values
+from swrec_prod.peers import ALONE, Peers
 
 GB = 1e9
 
@@ -104,12 +104,13 @@ def judge_predicted(
     sections: of this rank. predictions: where to write them, `prediction_parts.written`. Raises DataError where there
     are no rows.
     """
-    judged, features = JudgedRows(judging, peers), known_features(catalog, rows)
-    with written(predictions, peers) if predictions else nullcontext(_nowhere) as write:
-        for table, pieces, _ in sections:
-            judged.add(table, unknown_rows(catalog, features, groups_of(catalog, pieces), table["row"].to_numpy()))
-            write(table)
-    return with_unknown(judged.metrics(), unknown_values(catalog, rows, part))
+    at_most, features = sum(file.rows for file in catalog.files_of(rows, part)), known_features(catalog, rows)
+    with JudgedRows(judging, at_most, peers) as judged:
+        with written(predictions, peers) if predictions else nullcontext(_nowhere) as write:
+            for table, pieces, _ in sections:
+                judged.add(table, unknown_rows(catalog, features, groups_of(catalog, pieces), table["row"].to_numpy()))
+                write(table)
+        return with_unknown(judged.metrics(), unknown_values(catalog, rows, part))
 
 
 def with_unknown(metrics: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     edges = range_edges([sample(own) of every rank], ranges)
     parts = cut(own, edges)              one statistic a range; those of range r, of every rank, are merged by one rank
     sums = [ScoreSums.of(range, below, total) for each range]
-    whole = ScoreSums.merged(sums)       whole.auc() ... are those of all rows
+    whole = ScoreSums.merged(sums)       whole.auc(), whole.logloss() ... are those of all rows
 
 Exact, whatever the ranges: where every row counts once, AUC is the same to the bit.
 
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swrec_prod.errors import SingleClassError
+from swrec_prod.errors import MetricError, SingleClassError
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.ranks import RankStatistic
 from swrec_prod.metrics.rows import one_class
@@ -80,6 +80,34 @@ class ScoreSums:
         if not self.positives or not self.negatives:
             raise SingleClassError(one_class(self.positives, self.negatives))
         return self.wins / (self.positives * self.negatives)
+
+    def logloss(self) -> float:
+        """`probabilities.logloss`. Raises MetricError when no row counts."""
+        return self.losses / self._mass()
+
+    def ne(self) -> float:
+        """`probabilities.ne`. Raises SingleClassError when all labels are equal."""
+        rate = self.positives / self._mass()
+        if rate in (0, 1):
+            raise SingleClassError(one_class(self.positives, self.negatives))
+        return self.logloss() / float(-rate * np.log(rate) - (1 - rate) * np.log1p(-rate))
+
+    def calibration(self) -> float:
+        """`probabilities.calibration`. Raises SingleClassError without a positive label."""
+        if not self.positives:
+            self._mass()
+            raise SingleClassError(one_class(0, self.negatives))
+        return self.predicted / self.positives
+
+    def ece(self) -> float:
+        """`probabilities.ece`. Raises MetricError when no row counts."""
+        _, predicted, positives = self.bins.T
+        return float(np.abs(predicted - positives).sum() / self._mass())
+
+    def _mass(self) -> float:
+        if not self.positives and not self.negatives:
+            raise MetricError("there are no rows")
+        return self.positives + self.negatives
 
 
 def sample(scores: RankStatistic) -> np.ndarray:

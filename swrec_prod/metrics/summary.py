@@ -28,13 +28,13 @@ class Metric(NamedTuple):
 
 
 METRICS: dict[str, Metric] = {
-    "auc": Metric(auc, lambda tally: tally.scores.auc()),
+    "auc": Metric(auc, lambda tally: tally.sums.auc()),
     "gauc": Metric(gauc, lambda tally: tally.inside.sums["gauc"].mean().value),
     "ndcg": Metric(ndcg, lambda tally: tally.inside.sums["ndcg"].mean().value),
-    "logloss": Metric(logloss, lambda tally: logloss(**tally.weighted_rows())),
-    "ne": Metric(ne, lambda tally: ne(**tally.weighted_rows())),
-    "calibration": Metric(calibration, lambda tally: calibration(**tally.weighted_rows())),
-    "ece": Metric(ece, lambda tally: ece(**tally.weighted_rows())),
+    "logloss": Metric(logloss, lambda tally: tally.sums.logloss()),
+    "ne": Metric(ne, lambda tally: tally.sums.ne()),
+    "calibration": Metric(calibration, lambda tally: tally.sums.calibration()),
+    "ece": Metric(ece, lambda tally: tally.sums.ece()),
 }
 
 
