@@ -24,6 +24,7 @@ from swrec_prod.metrics.group_sums import group_codes
 from swrec_prod.metrics.inside import Inside
 from swrec_prod.metrics.named_arrays import Arrays, inner, packed, under, unpacked
 from swrec_prod.metrics.rows import NDCG_K, Rows
+from swrec_prod.metrics.score_ranges import ScoreSums
 from swrec_prod.metrics.tally import Tally, inside_of
 
 
@@ -31,12 +32,13 @@ from swrec_prod.metrics.tally import Tally, inside_of
 class TaskTally:
     """The tallies of one task. scenarios: by value, also values without rows. inside: of the groups and requests of all
     scenarios together, as a user's rows in several scenarios are one group. given: by the task that this one follows,
-    the tallies of the rows where that one happened.
+    the tallies of the rows where that one happened. summed: of all scenarios together, as `Tally.summed`.
     """
 
     scenarios: dict[str, Tally]
     inside: Inside
     given: dict[str, TaskTally] = field(default_factory=dict)
+    summed: ScoreSums | None = None
 
     @classmethod
     def of(cls, rows: Rows, scenarios: np.ndarray, names: Sequence[str]) -> TaskTally:
@@ -58,7 +60,7 @@ class TaskTally:
 
     def overall(self) -> Tally:
         """The tally of all scenarios together."""
-        return replace(Tally.merged(list(self.scenarios.values())), inside=self.inside)
+        return replace(Tally.merged(list(self.scenarios.values())), inside=self.inside, summed=self.summed)
 
     def to_arrays(self) -> Arrays:
         """As `Piece.to_arrays`."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from swrec_prod.errors import MetricError
 from swrec_prod.metrics.pieces import Piece, TaskTally
-from swrec_prod.metrics.probabilities import calibration, calibration_bins, ece, logloss, ne
+from swrec_prod.metrics.probabilities import calibration, ece, logloss, ne
 from swrec_prod.metrics.ranks import auc
 from swrec_prod.metrics.rows import NDCG_K
 from swrec_prod.metrics.scenario_means import macro, traffic
@@ -20,8 +20,6 @@ from swrec_prod.metrics.tally import Tally
 from swrec_prod.metrics.top_items import coverage, novelty
 from swrec_prod.metrics.within_groups import gauc, ndcg
 from swrec_prod.metrics.within_requests import A_POSITIVE, mrr, recall, sgauc
-
-CURVE_BINS = 10
 
 
 class Metric(NamedTuple):
@@ -32,13 +30,13 @@ class Metric(NamedTuple):
 
 
 METRICS: dict[str, Metric] = {
-    "auc": Metric(auc, lambda tally: tally.scores.auc()),
+    "auc": Metric(auc, lambda tally: tally.sums.auc()),
     "gauc": Metric(gauc, lambda tally: tally.inside.mean("gauc")),
     "ndcg": Metric(ndcg, lambda tally: tally.inside.mean("ndcg")),
-    "logloss": Metric(logloss, lambda tally: logloss(**tally.weighted_rows())),
-    "ne": Metric(ne, lambda tally: ne(**tally.weighted_rows())),
-    "calibration": Metric(calibration, lambda tally: calibration(**tally.weighted_rows())),
-    "ece": Metric(ece, lambda tally: ece(**tally.weighted_rows())),
+    "logloss": Metric(logloss, lambda tally: tally.sums.logloss()),
+    "ne": Metric(ne, lambda tally: tally.sums.ne()),
+    "calibration": Metric(calibration, lambda tally: tally.sums.calibration()),
+    "ece": Metric(ece, lambda tally: tally.sums.ece()),
 }
 REQUEST_METRICS: dict[str, Metric] = {  # in a record where rows have what they are made of
     "sgauc": Metric(sgauc, lambda tally: tally.inside.mean("sgauc")),
@@ -114,14 +112,14 @@ def record_of(piece: Piece, support: Support = NO_MINIMUM) -> dict[str, Any]:
     return first if len(by_task) == 1 else {**first, "tasks": by_task}
 
 
-def curve(tally: Tally, bins: int = CURVE_BINS) -> dict[str, list[float]] | None:
+def curve(tally: Tally) -> dict[str, list[float]] | None:
     """The reliability curve: of bins of equal mass by prediction, the share of all `mass`, and mean `predicted` and
     `observed`; six digits. None without rows, or with scores that are no finite numbers.
     """
-    if tally.broken or not tally.scores.score_K.size:
+    mass, predicted, positives = tally.sums.bins[tally.sums.bins[:, 0] > 0].T
+    if tally.broken or not len(mass):
         return None
-    found = calibration_bins(**tally.weighted_rows(), bins=bins)
-    columns = {"mass": found.mass / found.mass.sum(), "predicted": found.predicted, "observed": found.observed}
+    columns = {"mass": mass / mass.sum(), "predicted": predicted / mass, "observed": positives / mass}
     return {name: [float(f"{value:.6g}") for value in column] for name, column in columns.items()}
 
 

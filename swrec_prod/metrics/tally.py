@@ -1,8 +1,8 @@
 """What judged rows of one task add up to, so that they can be judged in pieces: on ranks, by day. numpy only.
 
 A score with the weight of its positive and of its negative rows is a row again, one of each label. So a tally keeps the
-distinct scores, and every figure of probabilities is that of these weighted rows: to the bit the same, whatever the
-pieces and their order, where rows count once, and to rounding where they have weights.
+distinct scores, and every figure of probabilities is of what they add up to: to the bit the same, whatever the pieces
+and their order, where rows count once, and to rounding where they have weights.
 
 Shapes: N rows, K distinct scores.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from swrec_prod.metrics.inside import Inside
 from swrec_prod.metrics.named_arrays import Arrays, array_of, inner, under
 from swrec_prod.metrics.ranks import COLUMNS, Interval, RankStatistic, delong_interval
 from swrec_prod.metrics.rows import Rows, counted_rows
+from swrec_prod.metrics.score_ranges import Masses, ScoreSums
 
 
 def inside_of(rows: Rows) -> Inside:
@@ -33,12 +34,14 @@ class Tally:
     counts: int64 [5], how many rows, how many of them positive, both again of the rows of weight above 0, and how many
     scores are no finite number: where some are, no row is in the rest of the tally. scores: the weight of each score;
     squares: that of squared weights, which intervals need, None where every row counts once. inside: its groups.
+    summed: what the scores add up to, where `scores` does not have them all (`all_scores.AllScores`).
     """
 
     counts: np.ndarray
     scores: RankStatistic
     squares: RankStatistic | None = None
     inside: Inside = field(default_factory=Inside)
+    summed: ScoreSums | None = None
 
     @classmethod
     def of(cls, rows: Rows) -> Tally:
@@ -94,15 +97,10 @@ class Tally:
         """How many scores are no finite number."""
         return int(self.counts[4])
 
-    def weighted_rows(self) -> dict[str, Any]:
-        """labels, logits, weights [2K]: what all rows say of probabilities, as one row of each label a score.
-
-        Those of weight 0 do not count; weights are None where there are no rows.
-        """
-        scores = self.scores
-        labels = np.repeat([1.0, 0.0], len(scores.score_K))
-        weights = np.concatenate((scores.positives_K, scores.negatives_K)) if self.rows else None
-        return {"labels": labels, "logits": np.tile(scores.score_K, 2), "weights": weights}
+    @cached_property
+    def sums(self) -> ScoreSums:
+        """What the scores add up to: AUC, and what rows say of probabilities. Those of weight 0 do not count."""
+        return self.summed or ScoreSums.of(self.scores, Masses(0.0, 0.0), Masses.of(self.scores))
 
     def auc_interval(self, level: float = 0.95) -> Interval:
         """AUC with DeLong's interval (`ranks.auc_interval`). Raises MetricError with fewer than two rows of a class."""
