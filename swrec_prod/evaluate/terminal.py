@@ -60,15 +60,13 @@ def requests_note(metrics: Mapping[str, Any]) -> str:
     overall = metrics.get("overall", {})
     if "sgauc" not in overall:
         return ""
-    k, by = metrics["ndcg_k"], metrics["request_by"]
-    figures = [f"S-GAUC {number(overall['sgauc'])}", *(f"{NAMES[key]}@{k} {number(overall[key])}" for key in NAMES)]
-    items = []
+    at = f"@{metrics['ndcg_k']}"
+    figures = [f"S-GAUC {number(overall['sgauc'])}", *(f"{NAMES[key]}{at} {number(overall[key])}" for key in NAMES)]
     if overall.get("coverage") is not None:
-        items.append(f"{share(overall['coverage'])} of the items")
+        figures.append(f"{share(overall['coverage'])} of the items in first places")
     if overall.get("novelty") is not None:
-        items.append(f"items of {number(overall['novelty'], 1)} bits")
-    top = f" The first {k} places hold {', '.join(items)}." if items else ""
-    return f"Inside a {by}: {', '.join(figures)}.{top}"
+        figures.append(f"of {number(overall['novelty'], 1)} bits")
+    return f"Inside a {metrics['request_by']}: {', '.join(figures)}."
 
 
 def terminal_table(grid: Grid) -> Table:

@@ -54,9 +54,8 @@ def unknown_note(metrics: Mapping[str, Any], *, with_values: bool = True) -> str
 
 def cold_note(metrics: Mapping[str, Any]) -> str:
     """How well rows are ranked whose item or user few training rows have, a line each; "" where there are none."""
-    few = f"{{}} of fewer than {metrics.get('cold_below')} training rows"
-    cold = metrics.get("cold", {})
-    return "\n".join(_of_rows(few.format(name), of["cold"], of["warm"]) for name, of in cold.items())
+    few, cold = f"of fewer than {metrics.get('cold_below')} training rows", metrics.get("cold", {})
+    return "\n".join(_of_rows(f"{name} {few}", of["cold"], of["warm"]) for name, of in cold.items())
 
 
 def _of_rows(what: str, some: Mapping[str, Any], rest: Mapping[str, Any]) -> str:

@@ -27,3 +27,11 @@ def auc_ratio_impr(auc: float, base: float) -> float:
     if not base > 0:
         raise MetricError(f"an AUC as a multiple of {base:g} has no value, expected one above 0")
     return auc / base - 1
+
+
+def improvements(auc: float, base: float) -> dict[str, float | None]:
+    """Both forms by their names; None where one has no value."""
+    return {
+        "rela_impr": rela_impr(auc, base) if base > 0.5 else None,
+        "auc_ratio_impr": auc_ratio_impr(auc, base) if base > 0 else None,
+    }
