@@ -29,6 +29,7 @@ from swrec_prod.metrics.summary import record_of
 from swrec_prod.peers import ALONE, Peers, of_all
 
 UNKNOWN = "unknown:"  # and a feature: whether its id is unknown in the row
+HALVES = ("unknown", "known")
 AT_ONCE = 4_000_000  # rows that a rank judges at once, of some hundred bytes each
 
 
@@ -84,7 +85,7 @@ class JudgedRows:
         for name in table.column_names:
             if name.startswith(UNKNOWN):
                 unknown = table[name].to_numpy()
-                for half, rows in (("unknown", unknown), ("known", ~unknown)):
+                for half, rows in zip(HALVES, (unknown, ~unknown), strict=True):
                     if rows.any():
                         part = table.filter(pa.array(rows))
                         piece.apart[f"{name.removeprefix(UNKNOWN)}/{half}"] = piece_of(part, self._judging)
@@ -93,12 +94,9 @@ class JudgedRows:
 
 def _halves(whole: Piece) -> dict[str, Any]:
     """By feature, the figures of the rows whose id is unknown, and of the others, where there are both."""
-    features = dict.fromkeys(name.rpartition("/")[0] for name in whole.apart)
-    found = {
-        feature: {half: whole.apart.get(f"{feature}/{half}") for half in ("unknown", "known")} for feature in features
-    }
-    return {
-        feature: {half: record_of(piece)["overall"] for half, piece in halves.items()}
-        for feature, halves in found.items()
-        if all(halves.values())
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for name, piece in whole.apart.items():
+        feature, _, half = name.rpartition("/")
+        found.setdefault(feature, {})[half] = record_of(piece)["overall"]
+    both = {feature: of for feature, of in found.items() if len(of) == len(HALVES)}
+    return {feature: {half: of[half] for half in HALVES} for feature, of in both.items()}
