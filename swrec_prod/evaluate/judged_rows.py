@@ -92,7 +92,7 @@ class JudgedRows:
             if name.startswith(SEEN):
                 for half, rows in _rows_apart(table[name].to_numpy(), self._judging.cold_below).items():
                     if rows.any():
-                        part = table.filter(pa.array(rows)).drop_columns({"item", BITS} & {*table.column_names})
+                        part = table.filter(pa.array(rows)).drop_columns(list({"item", BITS} & {*table.column_names}))
                         piece.apart[f"{name.removeprefix(SEEN)}/{half}"] = piece_of(part, self._judging)
         self._pieces.add(piece)
 
@@ -105,10 +105,8 @@ def _rows_apart(times_N: np.ndarray, cold_below: int) -> dict[str, np.ndarray]:
 
 def _halves(whole: Piece, *halves: str) -> dict[str, Any]:
     """By feature, the figures of the rows of either half, where there are both."""
-    features = dict.fromkeys(name.rpartition("/")[0] for name in whole.apart)
-    found = {feature: {half: whole.apart.get(f"{feature}/{half}") for half in halves} for feature in features}
-    return {
-        feature: {half: record_of(piece)["overall"] for half, piece in halves.items()}
-        for feature, halves in found.items()
-        if all(halves.values())
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for name, piece in whole.apart.items():
+        feature, _, half = name.rpartition("/")
+        found.setdefault(feature, {})[half] = record_of(piece)["overall"]
+    return {name: {half: of[half] for half in halves} for name, of in found.items() if {*halves} <= {*of}}

@@ -46,7 +46,7 @@ class AllPieces:
 
     def _with_sums(self, piece: Piece, at: tuple[str, ...] = ()) -> Piece:
         tasks = {name: self._summed((*at, name), task) for name, task in piece.tasks.items()}
-        return Piece(tasks, {name: self._with_sums(part, (*at, name)) for name, part in sorted(piece.apart.items())})
+        return Piece(tasks, {name: self._with_sums(part, (*at, name)) for name, part in piece.apart.items()})
 
     def _summed(self, at: tuple[str, ...], task: TaskTally) -> TaskTally:
         sums = self._of(at).sums()
