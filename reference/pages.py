@@ -61,15 +61,16 @@ def metrics() -> str:
     """Every metric: what it is, its formula and its weighting."""
     head = (
         "The figures of `metrics.json`, `swrec evaluate` and reports, in the order in which they stand there. "
-        "Each is there for all rows (`overall`), for the rows of every scenario (`scenarios`), and as the plain mean "
-        "over the scenarios that have a value (`macro`). A figure without a value, AUC with one class for one, is "
+        "Each is there for all rows (`overall`), for the rows of every scenario (`scenarios`), and as the mean "
+        "over the scenarios that have a value, plain (`macro`) and by their rows (`traffic`). Those of requests are "
+        "there where rows have them. A figure without a value, AUC with one class for one, is "
         "`null`, and `reasons` says why. [Comparing runs](../comparing.md) says when a difference is more than chance."
     )
     legend = (
         "Row i has the label `y_i` (0 or 1), the predicted probability `p_i` and the weight `w_i`, "
         "1 where the schema names no `weight`."
     )
-    return _page("Metrics", head, legend, *map(_metric, summary.METRICS))
+    return _page("Metrics", head, legend, *map(_metric, summary.METRICS | summary.REQUEST_METRICS))
 
 
 def columns_page() -> str:
@@ -166,7 +167,7 @@ def _compat() -> str:
 
 def metric_function(name: str) -> Callable[..., Any]:
     """The function behind a line of METRICS, which has its name."""
-    return summary.METRICS[name].__globals__[name]
+    return summary.METRICS[name].formula
 
 
 def _metric(name: str) -> str:

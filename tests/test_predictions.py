@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from swrec_prod.config import DebiasConfig
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.evaluate.bookkeeping import bookkeeping
+from swrec_prod.evaluate.judging import Judging, metrics_of
 from swrec_prod.evaluate.predictions import (
-    Judging,
     Split,
     codes_of,
     logit_of,
-    metrics_of,
     predictions_table,
     read_predictions,
     split_of,
     tasks_of,
     write_predictions,
 )
-from swrec_prod.metrics.summary import summarise
+from swrec_prod.evaluate.terminal import requests_note
+from swrec_prod.metrics.summary import REQUEST_METRICS, summarise
 from swrec_prod.metrics.within_groups import gauc
 from swrec_prod.strict import parse
 
@@ -148,7 +148,9 @@ def test_weights_and_groups_are_columns_of_the_file(tmp_path: Path):
     found = metrics_of(read, Judging(group_by="campaign", ndcg_k=3))
     campaign = more["campaign"].to_numpy()
     expected = summarise(*inputs, campaign, *scenarios, ["click"], weights=weights, k=3)
-    assert found["overall"] == pytest.approx(expected["overall"], rel=1e-9)
+    of_requests = {"request_rows", *REQUEST_METRICS}
+    plain = {name: value for name, value in found["overall"].items() if name not in of_requests}
+    assert plain == pytest.approx(expected["overall"], rel=1e-9)
     assert (found["weighted"], found["group_by"], found["ndcg_k"]) == (True, "campaign", 3)
     plain = metrics_of(read, Judging(weighted=False))
     assert plain["overall"] == pytest.approx(metrics_of(read.drop_columns(["weight"]))["overall"])
@@ -162,6 +164,15 @@ def test_rows_without_a_value_are_in_no_group():
     request = table["request"].to_pandas()[known]
     expected = gauc(arrays["labels_NT"][known, 0], arrays["logit_NT"][known, 0], request.to_numpy(str))
     assert found["gauc"] == pytest.approx(expected.value) and found["grouped_rows"] == expected.rows < known.sum()
+
+
+def test_what_is_shown_together_is_said_in_a_line():
+    items = {"item": pa.array([f"i{i % 30}" for i in range(400)])}
+    metrics = metrics_of(made(400, more=facts(400) | items)[0], Judging(ndcg_k=2))
+    overall, note = metrics["overall"], requests_note(metrics)
+    assert note.startswith(f"Inside a request: S-GAUC {overall['sgauc']:.4f}, recall@2 {overall['recall']:.4f}, MRR@2 ")
+    assert "of the items in first places" in note and "bits" not in note, "no counts of training are known"
+    assert requests_note(metrics_of(made(400)[0])) == ""
 
 
 @pytest.mark.parametrize("column", ["reqest", "score_click"])
@@ -221,7 +232,7 @@ def prepared(folder: Path, scenario: pa.Array) -> list[str]:
 
 def test_bookkeeping_follows_the_order_of_the_rows(tmp_path: Path):
     files = prepared(tmp_path, pa.array(["feed", "ads", "feed", "ads", "feed", "ads"]))
-    table = bookkeeping(tmp_path, files, np.array([40, 0, 40, 20]), ["click"])
+    table = bookkeeping(tmp_path, dict.fromkeys(files), np.array([40, 0, 40, 20]), ["click"])
     assert table.to_pylist() == [
         {"row": 40, "day": "2000-05-02", "user": "u4", "scenario": "feed", "label_click": 0},
         {"row": 0, "day": "2000-05-01", "user": "u0", "scenario": "feed", "label_click": 0},
@@ -237,18 +248,18 @@ def test_scenario_indices_become_values(tmp_path: Path):
         " features: [{name: item, kind: id, side: item, encoder: vocab}]}"
     )
     files = prepared(tmp_path, pa.array([0, 1, 2, 1, 0, 1], pa.int32()))
-    table = bookkeeping(tmp_path, files, np.array([0, 10, 20]), ["click"])
+    table = bookkeeping(tmp_path, dict.fromkeys(files), np.array([0, 10, 20]), ["click"])
     assert table["scenario"].to_pylist() == ["feed", "ads", "(unseen)"]
 
 
 def test_rows_and_columns_that_are_not_there_are_named(tmp_path: Path):
     files = prepared(tmp_path, pa.array(["feed"] * 6))
     with pytest.raises(DataError, match="2 of 3 rows, such as row 15, are in none of 2 files"):
-        bookkeeping(tmp_path, files, np.array([10, 15, 99]), ["click"])
+        bookkeeping(tmp_path, dict.fromkeys(files), np.array([10, 15, 99]), ["click"])
     with pytest.raises(DataError, match="no column 'label_clik'; did you mean label_click"):
-        bookkeeping(tmp_path, files, np.array([10]), ["clik"])
+        bookkeeping(tmp_path, dict.fromkeys(files), np.array([10]), ["clik"])
     with pytest.raises(DataError, match="is day=YYYY-MM-DD"):
-        bookkeeping(tmp_path, ["part-0.parquet"], np.array([10]), ["click"])
+        bookkeeping(tmp_path, {"part-0.parquet": None}, np.array([10]), ["click"])
 
 
 def test_c_is_one_number_or_one_for_every_scenario():

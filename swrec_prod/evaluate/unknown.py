@@ -5,44 +5,27 @@ Shapes: N judged rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.manifest import Manifest
-from swrec_prod.data.unknown_values import Span, has_vocabulary, shares
-from swrec_prod.errors import DataError
+from swrec_prod.data.unknown_values import Span, shares
 from swrec_prod.evaluate.text import NONE, Grid, number, share
-from swrec_prod.schema import Feature, FeatureSchema
-
-Judge = Callable[[pa.Table], Mapping[str, Any]]  # metrics_of
+from swrec_prod.schema import FeatureSchema
 
 
-def unknown_figures(
-    table: pa.Table, catalog: Catalog, data: DataConfig, part: SplitName, judge: Judge
-) -> dict[str, Any]:
-    """What metrics.json says of unknown values in predictions of a part: `{"unknown": ...}`, {} where there are none.
+def known_features(catalog: Catalog, data: DataConfig) -> FeatureSchema:
+    """The schema of the features that a run of these data knows."""
+    return catalog.schema if data.features is None else catalog.schema.select(data.features)
 
-    values: by feature with any, the share `overall` and of each of `scenarios`; left out of folders that were prepared
-    before it was counted. rows: by id, of the item and of the user, the figures of rows that have an `unknown` one (or
-    none at all) and of those with a `known` one, where there are both.
+
+def unknown_values(catalog: Catalog, data: DataConfig, part: SplitName) -> dict[str, Any]:
+    """By feature with any unknown value in the rows of a part, its share `overall` and of each of `scenarios`; left out
+    of folders that were prepared before it was counted.
     """
-    schema = catalog.schema if data.features is None else catalog.schema.select(data.features)
-    values = _values(catalog.manifest, schema, Span.of(data, part))
-    files = [str(file.path) for file in catalog.files_of(data, part)]
-    rows = {}
-    for feature in _who_and_what(schema):
-        unknown = _unknown_rows(files, feature.name, table["row"].to_numpy())
-        if unknown.any() and not unknown.all():
-            halves = {"unknown": unknown, "known": ~unknown}
-            rows[feature.name] = {name: judge(table.filter(half))["overall"] for name, half in halves.items()}
-    return {"unknown": {"values": values, "rows": rows}} if values or rows else {}
+    return _values(catalog.manifest, known_features(catalog, data), Span.of(data, part))
 
 
 def unknown_grid(metrics: Mapping[str, Any]) -> Grid | None:
@@ -65,13 +48,21 @@ def unknown_note(metrics: Mapping[str, Any], *, with_values: bool = True) -> str
         ", ".join(f"{name} {share(of['overall'])}" for name, of in unknown["values"].items()) if with_values else ""
     )
     lines = [f"Unknown values: {values}."] if values else []
-    return "\n".join([*lines, *(_of_rows(name, **halves) for name, halves in unknown["rows"].items())])
+    rows = unknown["rows"].items()
+    return "\n".join([*lines, *(_of_rows(f"unknown {name}", of["unknown"], of["known"]) for name, of in rows)])
 
 
-def _of_rows(name: str, unknown: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    part = share(unknown["rows"] / (unknown["rows"] + known["rows"]))
-    auc, others = number(unknown["auc"]), number(known["auc"])
-    return f"AUC {auc} on the {part} of rows with an unknown {name}, {others} on the others."
+def cold_note(metrics: Mapping[str, Any]) -> str:
+    """How well rows are ranked whose item or user few training rows have, a line each; "" where there are none."""
+    few, cold = f"of fewer than {metrics.get('cold_below')} training rows", metrics.get("cold", {})
+    return "\n".join(_of_rows(f"{name} {few}", of["cold"], of["warm"]) for name, of in cold.items())
+
+
+def _of_rows(what: str, some: Mapping[str, Any], rest: Mapping[str, Any]) -> str:
+    part = share(some["rows"] / (some["rows"] + rest["rows"]))
+    article = "an" if what.startswith("unknown") else "a"
+    auc, others = number(some["auc"]), number(rest["auc"])
+    return f"AUC {auc} on the {part} of rows with {article} {what}, {others} on the others."
 
 
 def _values(manifest: Manifest | None, schema: FeatureSchema, span: Span) -> dict[str, Any]:
@@ -86,23 +77,3 @@ def _values(manifest: Manifest | None, schema: FeatureSchema, span: Span) -> dic
         }
         for name, found in overall.items()
     }
-
-
-def _who_and_what(schema: FeatureSchema) -> list[Feature]:
-    """The id that stands for the item, the one that behaviours hold if there are any, and the one that stands for the
-    user: the first of its side.
-    """
-    ids = [feature for feature in schema.of_kind("id") if has_vocabulary(schema, feature)]
-    held = [sequence.item for sequence in schema.of_kind("sequence")]
-    items = [f for f in ids if f.name in held] or [f for f in ids if f.side == "item"]
-    users = [f for f in ids if f.side == "user" and f not in items]
-    return [*items[:1], *users[:1]]
-
-
-def _unknown_rows(files: list[str], feature: str, row_N: np.ndarray) -> np.ndarray:
-    """bool [N]: in which of the rows the feature's id is 0. Raises DataError for a file without it."""
-    try:
-        known = ds.dataset(files, format="parquet").to_table(["row", feature], filter=pc.field(feature) == 0)
-    except (pa.ArrowInvalid, FileNotFoundError) as failure:
-        raise DataError(f"{files[0]}: cannot be read: {' '.join(str(failure).split())}") from None
-    return np.isin(row_N, known["row"].to_numpy())

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from swrec_prod.errors import CheckpointError, MetricError
 from swrec_prod.evaluate.judged import Judged
-from swrec_prod.evaluate.predictions import metrics_of, read_predictions
+from swrec_prod.evaluate.judging import metrics_of
+from swrec_prod.evaluate.predictions import read_predictions
 from swrec_prod.evaluate.terminal import judged_note, metrics_grid
 from swrec_prod.evaluate.text import NONE, count, number, several
 from swrec_prod.evaluate.unknown import unknown_grid, unknown_note
@@ -73,9 +74,9 @@ def read_run(run_dir: Path) -> RunFiles:
         raise CheckpointError(f"{run_dir}: no such run directory; `swrec train RUN.yaml --out {run_dir}` makes one")
     run = RunDir(run_dir)
     known = (run.run_file, run.metrics_file, run.history_file, run.predictions_file)
-    if not any(path.is_file() for path in known):
+    if not any(path.exists() for path in known):
         raise CheckpointError(f"{run_dir}: not a run directory: it holds none of {', '.join(p.name for p in known)}")
-    predictions = read_predictions(run.predictions_file) if run.predictions_file.is_file() else None
+    predictions = read_predictions(run.predictions_file) if run.predictions_file.exists() else None
     metrics = run.metrics() if run.finished else {}
     if predictions is not None and "overall" not in metrics:
         metrics = {**metrics, **metrics_of(predictions)}
