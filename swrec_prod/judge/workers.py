@@ -1,4 +1,4 @@
-"""A share of a backfill done by several processes of this machine. A worker ends when the command that began it does."""
+"""A share of a backfill done by several processes here. A worker ends when the command that began it does."""
 
 from __future__ import annotations
 
