@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swrec_prod.evaluate.text import NONE, Grid, change, count, markdown_table, number, several, share
-from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, JudgedModel
+from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, JudgedModel, Verdict
 
 MODES = {
     "frozen": "each model's weights stay as they are",
@@ -21,6 +21,8 @@ def backfill_markdown(record: BackfillRecord) -> str:
     parts = ["# Backfill", lead(record), _table(pooled_grid(record))]
     if record.differences:
         parts += ["## Differences", differences_note(record), _table(differences_grid(record))]
+    if record.verdict is not None:
+        parts += ["## Gate", *verdict_lines(record.verdict)]
     for model in record.models:
         parts += [f"## {model.name}", f"AUC by day and scenario{cut_note(record)}.", _table(days_grid(record, model))]
     return "\n\n".join(parts) + "\n"
@@ -69,6 +71,17 @@ def differences_note(record: BackfillRecord) -> str:
         f"AUC less that of {record.champion}, the mean over days within which rows are paired, weighted by rows; "
         f"intervals are of other users. {MARK} marks what stays significant when 5 % of the marks may be false."
     )
+
+
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """What the gate said, and why; a paragraph each."""
+    decided = "may take the place of" if verdict.verdict == "promote" else "does not take the place of"
+    lines = [f"{verdict.verdict}: {verdict.challenger} {decided} {verdict.champion} ({verdict.checks} checks)"]
+    lines += [f"- {reason.text}" for reason in verdict.reasons]
+    for word, contrasts in (("gains", verdict.gains), ("losses", verdict.losses)):
+        named = ", ".join(f"{of.scenario} {change(of.value)}" for of in contrasts)
+        lines += [f"significant {word}: {named}"] if named else []
+    return lines
 
 
 def cut_note(record: BackfillRecord) -> str:
