@@ -28,7 +28,7 @@ from swrec_prod.evaluate.compare_text import (
 from swrec_prod.evaluate.judged import MAX_BARS
 from swrec_prod.evaluate.text import axis_names, interval, several, short
 from swrec_prod.files import write_json, write_text
-from swrec_prod.pages.page import Card, facts_section, grid_section, page, picture_section
+from swrec_prod.pages.page import Card, Facts, Page, Section, Table, as_html
 from swrec_prod.pages.style import COLORS, FAINT, INK, Picture, absent, styled
 
 PANELS, ACROSS = 12, 3  # variants in the picture by scenario, and how many are side by side
@@ -44,17 +44,16 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
 
 def comparison_page(comparison: Comparison) -> str:
     """The page: the table, pictures of the differences, and the figures of every scenario."""
-    sections = [grid_section("Figures over all rows", comparison_grid(comparison), note(comparison))]
+    sections: list[Section] = [Table("Figures over all rows", comparison_grid(comparison), note(comparison))]
     if comparison.differences:
-        pictures = (differences_picture(comparison), scenarios_picture(comparison))
-        sections += [picture_section(picture, i) for i, picture in enumerate(pictures)]
+        sections += [differences_picture(comparison), scenarios_picture(comparison)]
     inside = f"AUC inside each scenario{scenario_note(comparison)}."
-    sections.append(grid_section("Figures by scenario", scenario_grid(comparison), inside))
+    sections.append(Table("Figures by scenario", scenario_grid(comparison), inside))
     if comparison.strengths:
         how = "AUC over all rows of the ranking score σ(y_s) · (y_m − c): c takes the scenario's own influence away."
-        sections.append(grid_section("Ranking score by c", strength_grid(comparison), how))
-    sections.append(facts_section("What was compared", list(_facts(comparison))))
-    return page("Comparison of runs", lead(comparison), list(_cards(comparison)), sections)
+        sections.append(Table("Ranking score by c", strength_grid(comparison), how))
+    sections.append(Facts("What was compared", list(_facts(comparison))))
+    return as_html(Page("Comparison of runs", lead(comparison), list(_cards(comparison)), sections))
 
 
 def differences_picture(comparison: Comparison) -> Picture:

@@ -18,7 +18,7 @@ from swrec_prod.files import write_text
 from swrec_prod.metrics.ranks import auc_interval
 from swrec_prod.pages import pictures
 from swrec_prod.pages.causal import blending, scenario_influence
-from swrec_prod.pages.page import Card, facts_section, grid_section, page, picture_section
+from swrec_prod.pages.page import Card, Facts, Page, Section, Table, as_html
 from swrec_prod.pages.style import Picture, absent
 from swrec_prod.run_dir import RunDir
 from swrec_prod.strict import read_yaml
@@ -45,17 +45,16 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
     given = (run.config.get("debias") or {}).get("c", 0.0)
     # one for each scenario, or one for each model of a strategy
     c = float(given) if isinstance(given, (int, float)) else None
-    drawn = [
+    sections: list[Section] = [
         pictures.learning_curve(run.history),
         *(_judged_pictures(judged, c) if judged else [absent("Pictures of the predictions", why_not)]),
     ]
-    sections = [picture_section(picture, i) for i, picture in enumerate(drawn)]
     if run.metrics.get("overall"):
         notes = " ".join(note for note in (judged_note(run.metrics), _reasons(run.metrics)) if note)
-        sections.append(grid_section("Figures by scenario", metrics_grid(run.metrics), notes))
+        sections.append(Table("Figures by scenario", metrics_grid(run.metrics), notes))
     if grid := unknown_grid(run.metrics):
-        sections.append(grid_section("Unknown values", grid, unknown_note(run.metrics, with_values=False)))
-    sections.append(facts_section("What was trained", _facts(run.config)))
+        sections.append(Table("Unknown values", grid, unknown_note(run.metrics, with_values=False)))
+    sections.append(Facts("What was trained", _facts(run.config)))
     model = run.config.get("model", {}).get("name", "model")
     data = Path(str(run.config.get("data", {}).get("path", run_dir))).name
     cards = [
@@ -63,7 +62,7 @@ def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = No
         *_speed_cards(run.metrics),
         *([_served_card(served)] if served else []),
     ]
-    write_text(Path(out), page(f"{model} on {data}", _lead(run), cards, sections))
+    write_text(Path(out), as_html(Page(f"{model} on {data}", _lead(run), cards, sections)))
 
 
 def read_run(run_dir: Path) -> RunFiles:

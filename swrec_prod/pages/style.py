@@ -20,6 +20,7 @@ class Picture(NamedTuple):
     finding: str
     how: str
     figure: go.Figure | None
+    template = "picture.html"
 
 
 def absent(title: str, reason: str) -> Picture:
