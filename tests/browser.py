@@ -92,7 +92,9 @@ class Browser:
         """Send one command and wait for its answer; events on the way are kept."""
         number = next(self.numbers)
         message = {"id": number, "method": method, "params": parameters}
-        self.commands.write(json.dumps(message | ({"sessionId": self.session} if self.session else {})).encode() + b"\0")
+        self.commands.write(
+            json.dumps(message | ({"sessionId": self.session} if self.session else {})).encode() + b"\0"
+        )
         self.commands.flush()
         while (answer := self._read()).get("id") != number:
             self.events.append(answer)

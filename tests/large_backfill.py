@@ -7,7 +7,16 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from swrec_prod.judge.record import BackfillRecord, Contrast, DayDifference, Figures, JudgedDay, JudgedModel, Reason, Verdict
+from swrec_prod.judge.record import (
+    BackfillRecord,
+    Contrast,
+    DayDifference,
+    Figures,
+    JudgedDay,
+    JudgedModel,
+    Reason,
+    Verdict,
+)
 
 FIRST = date(2024, 1, 30)
 
@@ -18,7 +27,9 @@ def large_backfill(models: Sequence[str], num_days: int, num_scenarios: int, see
     days = tuple(FIRST + timedelta(i) for i in range(num_days))
     scenarios = tuple(f"landing page of campaign number {i}" for i in range(num_scenarios))
     judged = tuple(_model(rng, name, days, scenarios, 0.002 * i) for i, name in enumerate(models))
-    differences = tuple(c for i, name in enumerate(models[1:], 1) for c in _contrasts(rng, name, models[0], days, scenarios, 0.002 * i))
+    differences = tuple(
+        c for i, name in enumerate(models[1:], 1) for c in _contrasts(rng, name, models[0], days, scenarios, 0.002 * i)
+    )
     verdict = _verdict([c for c in differences if c.challenger == models[1]]) if len(models) > 1 else None
     return BackfillRecord(
         mode="frozen", days=days, data="build/data/shop", data_fingerprint="f00d", tasks=("click",), scenarios=scenarios,
@@ -39,7 +50,9 @@ def _figures(rng: np.random.Generator, rows: int, auc: float, scenario: str | No
     )  # fmt: skip
 
 
-def _model(rng: np.random.Generator, name: str, days: Sequence[date], scenarios: Sequence[str], ahead: float) -> JudgedModel:
+def _model(
+    rng: np.random.Generator, name: str, days: Sequence[date], scenarios: Sequence[str], ahead: float
+) -> JudgedModel:
     def parts(auc: float, scale: int) -> tuple[Figures, ...]:
         each = [_figures(rng, max(40, scale * 20_000 // (i + 2)), auc - 0.0002 * i, s) for i, s in enumerate(scenarios)]
         return (_figures(rng, scale * 100_000, auc, None), *each)
@@ -51,11 +64,18 @@ def _model(rng: np.random.Generator, name: str, days: Sequence[date], scenarios:
         )
         for i, day in enumerate(days)
     ]  # fmt: skip
-    return JudgedModel(name=name, kind="run", path=f"build/runs/{name}", days=tuple(judged), pooled=parts(0.72 + ahead, len(days)))
+    return JudgedModel(
+        name=name, kind="run", path=f"build/runs/{name}", days=tuple(judged), pooled=parts(0.72 + ahead, len(days))
+    )
 
 
 def _contrasts(
-    rng: np.random.Generator, challenger: str, champion: str, days: Sequence[date], scenarios: Sequence[str], ahead: float
+    rng: np.random.Generator,
+    challenger: str,
+    champion: str,
+    days: Sequence[date],
+    scenarios: Sequence[str],
+    ahead: float,
 ) -> list[Contrast]:
     found = []
     for i, scenario in enumerate((None, *scenarios)):

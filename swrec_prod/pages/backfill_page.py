@@ -37,7 +37,10 @@ def backfill_page(record: BackfillRecord) -> Page:
     sections += [*pictures.quality_maps(record, task), *pictures.difference_maps(record, task)]
     sections += [pictures.calibration_by_day(record, task), *pictures.calibration_maps(record, task)]
     sections += _data_sections(record, task)
-    sections += [Table("Figures by model", models_grid(record)), Table("Figures by scenario", scenarios_grid(record, task))]
+    sections += [
+        Table("Figures by model", models_grid(record)),
+        Table("Figures by scenario", scenarios_grid(record, task)),
+    ]
     sections.append(Facts("What was judged", list(_facts(record))))
     return Page(f"Backfill: {' and '.join(_names(record))}", _lead(record), list(_cards(record, task)), sections)
 

@@ -84,11 +84,16 @@ def calibration_maps(record: BackfillRecord, task: str) -> list[Picture]:
 
 def difference_maps(record: BackfillRecord, task: str) -> list[Picture]:
     """The difference of every challenger to the champion in every scenario on every day."""
-    layers = {name: difference_cells(record, contrasts_of(record, name, task, "scenario")) for name in challengers(record)}
+    layers = {
+        name: difference_cells(record, contrasts_of(record, name, task, "scenario")) for name in challengers(record)
+    }
     layers = {name: cells for name, cells in layers.items() if cells.rows_SD.any()}
     if not layers:
         return []
-    title, scale = f"AUC less that of {record.champion}, every scenario on every day", Scale("AUC difference", "+.3f", 0.0)
+    title, scale = (
+        f"AUC less that of {record.champion}, every scenario on every day",
+        Scale("AUC difference", "+.3f", 0.0),
+    )
     how = "Blue: the challenger is better; orange: worse. Single cells are noisy."
     return heat_maps(title, record.scenarios, days_of(record), layers, scale, _chosen(len(layers), "challenger"), how)
 
@@ -109,12 +114,17 @@ def overall_differences(record: BackfillRecord, task: str) -> Picture:
 def differences_by_day(record: BackfillRecord, task: str) -> Picture:
     """The same, day by day."""
     title = f"Difference to {record.champion} day by day"
-    series = {c.challenger: _daily(record, c) for n in challengers(record) for c in contrasts_of(record, n, task, "overall")}
+    series = {
+        c.challenger: _daily(record, c) for n in challengers(record) for c in contrasts_of(record, n, task, "overall")
+    }
     if not _known(series):
         return absent(title, "Left out: too few users of either label on every day.")
     figure = by_day_figure(days_of(record), series, f"AUC less that of {record.champion}", "+.3f", level=0.0)
-    above = [f"{name} is ahead on {sum(v.value > 0 for v in known)} of {several(len(known), 'day')}"
-             for name, values in series.items() if (known := [v for v in values if v is not None])]
+    above = [
+        f"{name} is ahead on {sum(v.value > 0 for v in known)} of {several(len(known), 'day')}"
+        for name, values in series.items()
+        if (known := [v for v in values if v is not None])
+    ]
     return Picture(title, f"{'; '.join(above)}.", bands_note(series), figure, least_width(record.days))
 
 

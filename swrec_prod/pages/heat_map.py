@@ -58,7 +58,13 @@ def heat_maps(
     whole = _figure(scenarios, days, layers, scale, close=True)
     return [
         Picture(title, finding, f"{how} The {NAMED} busiest of {len(scenarios)} scenarios.", named, _least_width(days)),
-        Picture(f"{title}: all {len(scenarios)} scenarios", "", "One thin line a scenario, busiest on top.", whole, _least_width(days)),
+        Picture(
+            f"{title}: all {len(scenarios)} scenarios",
+            "",
+            "One thin line a scenario, busiest on top.",
+            whole,
+            _least_width(days),
+        ),
     ]
 
 
