@@ -43,7 +43,7 @@ def through(part: Slice, day: str) -> Slice:
 
 
 def build_cells(con: duckdb.DuckDBPyConnection, file: ExperimentFile, bound: Bound, population: PopulationName) -> None:
-    """Make `units` and `cells` of the tables `exposed`, `happened` and `past`. Raises DataError for sums that are not finite."""
+    """Make `units` and `cells` of `exposed`, `happened` and `past`. Raises DataError for sums that are not finite."""
     con.execute(
         f"""CREATE OR REPLACE VIEW population AS
             SELECT * FROM exposed {"WHERE triggered" if population == "triggered" else ""}"""

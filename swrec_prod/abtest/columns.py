@@ -37,8 +37,8 @@ class MetricSpec(Strict):
     per: what the sum is divided by: `unit` (a mean over units), `exposure` (their number), or a column that is summed
     as well; the latter two are ratios of sums, whose intervals are of units as clusters.
     better: which way is a gain, higher or lower.
-    margin: makes it a guardrail: the relative loss that is tolerated, 0.01 is 1 %. It is then held, not tested.
-    covariate: for CUPED, a column of exposures with a figure from before the experiment, the same on all rows of a unit.
+    margin: makes it a guardrail: the relative loss that is tolerated, 0.01 is 1 %; it must hold, not win.
+    covariate: for CUPED, a column of exposures with a figure from before the experiment, one for each unit.
     covariate_per: of a ratio, the column that the covariate is divided by.
     """
 
@@ -114,7 +114,7 @@ class ExperimentFile(Strict):
     request: str | None = None
     triggered: str | None = None
     forced: str | None = None
-    where: dict[str, str] = {}
+    where: dict[str, str] = Field(default_factory=dict)
     outcomes: OutcomesSpec | None = None
     metrics: Annotated[tuple[MetricSpec, ...], Field(min_length=1)]
     level: Share = 0.05

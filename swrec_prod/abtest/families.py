@@ -31,8 +31,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def correct_lifts(lifts: Sequence[Lift], metrics: dict[str, Metric], level: float) -> tuple[Lift, ...]:
-    """`lifts` with p_holm and verdicts. One family overall and one over scenarios; guardrails are in neither, since all of
-    them must hold, which only makes a false pass rarer.
+    """`lifts` with p_holm and verdicts.
+
+    One family overall and one over scenarios; guardrails are in neither, as all of them must hold, which only makes a
+    false pass rarer.
     """
     corrected = list(lifts)
     families: dict[bool, list[int]] = defaultdict(list)

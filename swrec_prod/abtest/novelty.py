@@ -1,9 +1,9 @@
 """Novelty: lifts of single days, and whether the lift changes from day to day.
 
-Daily lifts share their users, so that a line through them with errors of independent points would promise too much. Here
-the slope of the difference over days is one figure, and what each unit adds to it is its residual on every day (the
-linearisation of a ratio, Deng, Knoblich and Lu, KDD 2018, section 3.2): with w_d the weights of the least-squares slope
-and R_d the metric of a variant on day d,
+Daily lifts share their users, so that errors of independent points would promise too much of a line
+through them. Here the slope of the difference over days is one figure, and what each unit adds to it is its residual on
+every day (the linearisation of a ratio, Deng, Knoblich and Lu, KDD 2018): with w_d the weights of the least-squares
+slope and R_d the metric of a variant on day d,
 
     slope = sum_d w_d R_d,    z_i = slope + sum_d w_d (n_id - R_d d_id) N / sum_i d_id
 

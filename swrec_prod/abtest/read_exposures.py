@@ -25,8 +25,8 @@ KEYS = ("unit", "variant", "time", "day", "scenario", "request", "triggered", "f
 def read_exposures(con: duckdb.DuckDBPyConnection, file: ExperimentFile, bound: Bound) -> list[Finding]:
     """Make the table `exposed` of the view raw_exposures; returns what was counted.
 
-    Raises ConfigError for a column that is not there, DataError where nothing is left, a unit has two rows though rows are
-    units, more than 1 % of the units got two variants, or a covariate changes within a unit.
+    Raises ConfigError for a column that is not there, DataError where nothing is left, a unit has two rows though rows
+    are units, more than 1 % of the units got two variants, or a covariate changes within a unit.
     """
     _stage(con, file, bound)
     findings = [*_left_out(con, file), *_repeated(con, file)]

@@ -1,6 +1,6 @@
 """Outcomes joined with the exposures that they can be an outcome of.
 
-    happened   TABLE  unit, request, ts, day, scenario, m...   outcomes of exposed units, of the time since their exposure
+    happened   TABLE  unit, request, ts, day, scenario, m...   of exposed units, since their exposure
     past       TABLE  unit, b0, ...   for CUPED: their sums over the days before the experiment
 
 What cannot be joined is counted; where that would mislead, the data are refused.
@@ -68,7 +68,7 @@ def _repeated(con: duckdb.DuckDBPyConnection, spec: OutcomesSpec) -> Iterator[Fi
 
 
 def _past(con: duckdb.DuckDBPyConnection, spec: OutcomesSpec, bound: Bound) -> None:
-    """Sums over the same days for all units, which end where the experiment begins: no variant can have changed them."""
+    """Sums of the same days for all units; they end where the experiment begins, so no variant has changed them."""
     if not spec.pre_days:
         return
     sums = ", ".join(f"sum({m.name}) AS {before(m.name)}" for m in bound.of("outcomes"))

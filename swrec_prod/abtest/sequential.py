@@ -1,14 +1,14 @@
 """Intervals that hold however often one looks: asymptotic confidence sequences.
 
 A normal mixture over the estimate's information I = 1 / error^2 (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas,
-"Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics 52, 2024, theorem 2.2): with
-x = rho^2 I, the estimate stays for all looks at once, with probability 1 - level, within
+"Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics 52, 2024): with
+x = rho^2 I the estimate stays for all looks at once, with probability 1 - level, within
 
     error * sqrt(2 (1 + 1/x) log(sqrt(1 + x) / level))
 
 of the truth. Solved for the level at which 0 is at the edge, it gives the p-value of the mixture sequential probability
 ratio test (Johari, Koomen, Pekelis and Walsh, Operations Research 70, 2022). It is written here because scipy and
-tea-tasting have no sequential test, and the packages that have one bring a compiled extension for these three lines.
+tea-tasting have no sequential test, and confseq, which has, is a compiled extension for what are three lines.
 
 Information counts instead of units, as units that come back add to what is known. Since their days go together, looks
 are closer to each other than the theory assumes, which makes the intervals wider than they need to be, never narrower.
@@ -22,7 +22,7 @@ FLOOR = 1e-300  # of a p-value
 
 
 def best_x(level: float) -> float:
-    """x at which intervals of `level` are narrowest, as compared with those of one look (the paper's appendix B.2)."""
+    """x at which intervals of `level` are narrowest, as compared with those of one look (the paper's rho)."""
     log_two_sided = -2 * np.log(level)
     return float(log_two_sided + np.log(log_two_sided + 1))
 

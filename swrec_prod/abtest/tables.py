@@ -1,5 +1,4 @@
-"""Files as tables of DuckDB: a Parquet or CSV file or a folder of them, and their columns under the names that this room
-uses.
+"""Files as tables of DuckDB: a Parquet or CSV file or a folder of them, and their columns.
 
 What does not fit into memory is spilled. Moments become timestamps in UTC.
 """
