@@ -111,8 +111,8 @@ class Contrast(Record):
 
 
 class Reason(Record):
-    """One check of the gate. check: the rule's key. passed: False where it speaks against the challenger. found, allowed:
-    its numbers, None where there is nothing to count. text: one sentence for people.
+    """One check of the gate. check: the rule's key. passed: False where it speaks against the challenger. found and
+    allowed: its numbers, None where there is nothing to count. text: one sentence for people.
     """
 
     check: str
