@@ -64,7 +64,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def look(self, page: Path, width: int, picture: Path | None = None) -> Seen:
-        """Open a page in a window of this width and wait until it is drawn. picture: PNG file for what it looks like."""
+        """Open a page in a window of this width and wait until it is drawn. picture: PNG file of what it looks like."""
         self.events.clear()
         size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width <= PHONE}
         self.call("Emulation.setDeviceMetricsOverride", **size)

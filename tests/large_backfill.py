@@ -32,9 +32,17 @@ def large_backfill(models: Sequence[str], num_days: int, num_scenarios: int, see
     )
     verdict = _verdict([c for c in differences if c.challenger == models[1]]) if len(models) > 1 else None
     return BackfillRecord(
-        mode="frozen", days=days, data="build/data/shop", data_fingerprint="f00d", tasks=("click",), scenarios=scenarios,
-        models=judged, champion=models[0] if len(models) > 1 else None, differences=differences, verdict=verdict,
-    )  # fmt: skip
+        mode="frozen",
+        days=days,
+        data="build/data/shop",
+        data_fingerprint="f00d",
+        tasks=("click",),
+        scenarios=scenarios,
+        models=judged,
+        champion=models[0] if len(models) > 1 else None,
+        differences=differences,
+        verdict=verdict,
+    )
 
 
 def _figures(rng: np.random.Generator, rows: int, auc: float, scenario: str | None) -> Figures:
@@ -44,10 +52,16 @@ def _figures(rng: np.random.Generator, rows: int, auc: float, scenario: str | No
     metrics = {"auc": auc, "gauc": auc - 0.02, "ndcg": 0.4, "logloss": 0.2, "ne": 0.9}
     metrics |= {"calibration": float(np.exp(rng.normal() * error)), "ece": 0.01}
     return Figures(
-        task="click", part="scenario" if scenario else "overall", scenario=scenario, rows=rows, positives=0 if rare else rows // 20,
-        metrics=dict.fromkeys(metrics) if rare else metrics, intervals={} if rare else {"auc": (auc - 2 * error, auc + 2 * error)},
-        reasons={"auc": "all labels are 0"} if rare else {}, unknown=float(rng.beta(2, 60)),
-    )  # fmt: skip
+        task="click",
+        part="scenario" if scenario else "overall",
+        scenario=scenario,
+        rows=rows,
+        positives=0 if rare else rows // 20,
+        metrics=dict.fromkeys(metrics) if rare else metrics,
+        intervals={} if rare else {"auc": (auc - 2 * error, auc + 2 * error)},
+        reasons={"auc": "all labels are 0"} if rare else {},
+        unknown=float(rng.beta(2, 60)),
+    )
 
 
 def _model(
@@ -59,11 +73,13 @@ def _model(
 
     judged = [
         JudgedDay(
-            day=day, trained_through=FIRST - timedelta(1), figures=parts(0.72 + ahead - 0.0003 * i, 1),
+            day=day,
+            trained_through=FIRST - timedelta(1),
+            figures=parts(0.72 + ahead - 0.0003 * i, 1),
             unknown_values={"item": 0.02 + 0.001 * i, "user": 0.05, "a feature with quite a long name": 0.01},
         )
         for i, day in enumerate(days)
-    ]  # fmt: skip
+    ]
     return JudgedModel(
         name=name, kind="run", path=f"build/runs/{name}", days=tuple(judged), pooled=parts(0.72 + ahead, len(days))
     )
@@ -83,12 +99,29 @@ def _contrasts(
         value = ahead + rng.normal() * error * 1.5
         daily = ahead + rng.normal(size=len(days)) * error * len(days) ** 0.5
         p = min(1.0, float(np.exp(-0.5 * (value / error) ** 2)))
-        found.append(Contrast(
-            challenger=challenger, champion=champion, task="click", part="scenario" if scenario else "overall", scenario=scenario,
-            rows=100_000, positives=5_000, users=9_000, value=value, error=error, low=value - 2 * error, high=value + 2 * error,
-            p=p, adjusted_p=p, significant=p < 0.01,
-            days=tuple(DayDifference(day=d, value=v, low=v - 2 * error, high=v + 2 * error) for d, v in zip(days, daily, strict=True)),
-        ))  # fmt: skip
+        found.append(
+            Contrast(
+                challenger=challenger,
+                champion=champion,
+                task="click",
+                part="scenario" if scenario else "overall",
+                scenario=scenario,
+                rows=100_000,
+                positives=5_000,
+                users=9_000,
+                value=value,
+                error=error,
+                low=value - 2 * error,
+                high=value + 2 * error,
+                p=p,
+                adjusted_p=p,
+                significant=p < 0.01,
+                days=tuple(
+                    DayDifference(day=d, value=v, low=v - 2 * error, high=v + 2 * error)
+                    for d, v in zip(days, daily, strict=True)
+                ),
+            )
+        )
     return found
 
 
@@ -96,12 +129,26 @@ def _verdict(contrasts: Sequence[Contrast]) -> Verdict:
     overall, *each = contrasts
     losses = tuple(c for c in each if c.significant and c.value < 0)
     reasons = [
-        Reason(check="auc_loss", passed=False, task="click", scenario=c.scenario, found=c.value, allowed=-0.005,
-               text=f"{c.scenario} loses {-c.value:.4f} of AUC, significantly; at most 0.0050 is allowed")
+        Reason(
+            check="auc_loss",
+            passed=False,
+            task="click",
+            scenario=c.scenario,
+            found=c.value,
+            allowed=-0.005,
+            text=f"{c.scenario} loses {-c.value:.4f} of AUC, significantly; at most 0.0050 is allowed",
+        )
         for c in losses
-    ]  # fmt: skip
+    ]
     return Verdict(
-        verdict="hold" if losses else "promote", challenger=overall.challenger, champion=overall.champion, task="click",
-        reasons=tuple(reasons), gains=tuple(c for c in each if c.significant and c.value > 0), losses=losses, overall=overall,
-        checks=len(each), rule={"auc_loss": 0.005, "minimum_rows": 1000},
-    )  # fmt: skip
+        verdict="hold" if losses else "promote",
+        challenger=overall.challenger,
+        champion=overall.champion,
+        task="click",
+        reasons=tuple(reasons),
+        gains=tuple(c for c in each if c.significant and c.value > 0),
+        losses=losses,
+        overall=overall,
+        checks=len(each),
+        rule={"auc_loss": 0.005, "minimum_rows": 1000},
+    )

@@ -72,6 +72,31 @@ class Request(Strict):
         return _sha256(json.dumps(_what_counts(self.plain()), sort_keys=True))
 
 
+def requested(
+    words: Sequence[str],
+    days: str,
+    mode: Mode,
+    *,
+    data: Path | None = None,
+    window: int | None = None,
+    overrides: Sequence[str] = (),
+    predictions: bool = False,
+) -> Request:
+    """The request of a command line. Raises what `check_window`, `sources_of` and `days_of` raise."""
+    check_window(mode, window)
+    models = sources_of(words, data, overrides)
+    judged, skipped = days_of(days, Catalog.open(models[0].data))
+    return Request(
+        mode=mode,
+        days=judged,
+        skipped=skipped,
+        window=window,
+        overrides=tuple(overrides),
+        predictions=predictions,
+        models=models,
+    )
+
+
 def check_window(mode: Mode, window: int | None) -> None:
     """Raises ConfigError where the rolling mode has no window, or another mode has one."""
     if mode == "rolling" and (window is None or window < LEAST_WINDOW):

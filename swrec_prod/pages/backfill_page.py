@@ -8,19 +8,20 @@ from typing import Any
 
 from swrec_prod.evaluate.terminal import DIGITS
 from swrec_prod.evaluate.text import NONE, Grid, count, number, several, share
+from swrec_prod.files import write_text
 from swrec_prod.judge.record import BackfillRecord, Figures, JudgedModel, Verdict
 from swrec_prod.pages import backfill_pictures as pictures
 from swrec_prod.pages.backfill_figures import by_day, part_of
+from swrec_prod.pages.html import as_html
 from swrec_prod.pages.page import Card, Decision, Facts, Page, Point, Section, Table
-from swrec_prod.pages.write import write_page
 
 PAGE = "backfill.html"
 FIGURES = ("AUC", "GAUC", "NDCG", "log loss", "NE", "calibration", "ECE")  # of DIGITS
 
 
 def write_backfill_page(record: BackfillRecord, out: Path) -> None:
-    """Write backfill.html and backfill.md into the folder `out`, beside backfill.json, each whole or not at all."""
-    write_page(backfill_page(record), out / PAGE)
+    """Write backfill.html into the folder `out`, beside backfill.json and backfill.md, whole or not at all."""
+    write_text(out / PAGE, as_html(backfill_page(record)))
 
 
 def backfill_page(record: BackfillRecord) -> Page:
@@ -51,10 +52,11 @@ def decision(verdict: Verdict) -> Decision:
         "promote": f"{verdict.challenger} may take the place of {verdict.champion}.",
         "hold": f"{verdict.champion} stays; {verdict.challenger} does not take its place.",
     }[verdict.verdict]
-    sides = f" {several(verdict.checks, 'check')}; scenarios that gain: {len(verdict.gains)}, that lose: {len(verdict.losses)}."
+    sides = f"scenarios that gain: {len(verdict.gains)}, that lose: {len(verdict.losses)}"
+    text += f" {several(verdict.checks, 'check')}; {sides}."
     points = [Point("good" if reason.passed else "bad", reason.text) for reason in verdict.reasons]
     tone = "good" if verdict.verdict == "promote" else "bad"
-    return Decision("Gate", verdict.verdict, tone, text + sides, points)  # type: ignore[arg-type]
+    return Decision("Gate", verdict.verdict, tone, text, points)  # type: ignore[arg-type]
 
 
 def models_grid(record: BackfillRecord) -> Grid:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import plotly.graph_objects as go
-
 from swrec_prod.evaluate.text import change, several
 from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, JudgedModel
 from swrec_prod.pages.backfill_figures import by_day, cells_of, contrasts_of, days_of, difference_cells

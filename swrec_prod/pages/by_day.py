@@ -8,7 +8,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from swrec_prod.evaluate.text import short
-from swrec_prod.pages.style import COLORS, INK, WIDE, NARROW, day_axis, styled
+from swrec_prod.pages.style import COLORS, INK, NARROW, WIDE, day_axis, styled
 
 DASHES = ("solid", "dash", "dot", "dashdot")  # for more series than there are colours
 BANDS = 3  # more series have no bands, which would cover each other
@@ -29,8 +29,8 @@ Series = Sequence[DayFigure | None]  # one a day, None where there is no figure
 def by_day_figure(
     days: Sequence[str], series: Mapping[str, Series], name: str, written: str, level: float | None = None
 ) -> go.Figure:
-    """days: ISO; series: by name; name: of the figure, for the axis; written: d3's format of one; level: a value that is
-    worth a line, such as no difference.
+    """days: ISO; series: by name; name: of the figure, for the axis; written: d3's format of one; level: a value that
+    is worth a line, such as no difference.
     """
     figure = go.Figure()
     for i, (label, values) in enumerate(series.items()):
@@ -85,10 +85,17 @@ def _band(figure: go.Figure, days: Sequence[str], values: Series, color: str) ->
     """The area between the ends of the intervals, where all of a stretch of days have them."""
     known = [(day, v) for day, v in zip(days, values, strict=True) if v is not None and v.low is not None]
     if len(known) < 2:
-        return
+        return _stick(figure, known, color)
     ends = [v.high for _, v in known] + [v.low for _, v in reversed(known)]
     x = [day for day, _ in known] + [day for day, _ in reversed(known)]
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     fill = f"rgba({red},{green},{blue},.14)"
     area = {"fill": "toself", "fillcolor": fill, "mode": "none", "hoverinfo": "skip", "showlegend": False}
     figure.add_scatter(x=x, y=ends, **area)
+
+
+def _stick(figure: go.Figure, known: Sequence[tuple[str, DayFigure]], color: str) -> None:
+    """The interval of a single day."""
+    for day, v in known:
+        line = {"mode": "lines", "line": {"color": color, "width": 1.4}, "hoverinfo": "skip", "showlegend": False}
+        figure.add_scatter(x=[day, day], y=[v.low, v.high], **line)

@@ -1,4 +1,4 @@
-"""Differences with their intervals: one dot with whiskers each, and the view of who gained and who lost (the seesaw)."""
+"""Differences with their intervals: a dot with whiskers each, and the view of who gained and who lost (the seesaw)."""
 
 from __future__ import annotations
 
