@@ -65,7 +65,7 @@ def test_the_wheel_installs_one_name_with_everything_below_it(wheel: Path) -> No
         sources("configs", ".yaml") - {"configs/results.yaml"},
     ]
     inside = {name for name in names if name.endswith((".py", ".yaml", ".html", ".css"))}
-    own = sources("swrec_prod", ".py") | sources("swrec_prod/pages/templates", "")
+    own = sources("swrec_prod", ".py") | sources("swrec_prod/drawing/templates", "")
     assert inside == own | {f"swrec_prod/{name}" for part in linked for name in part}
 
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from swrec_prod.drawing.heat_map import Cells
 from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, JudgedModel, PartName
-from swrec_prod.pages.heat_map import Cells
 
 T = TypeVar("T")
 

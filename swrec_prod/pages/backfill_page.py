@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from swrec_prod.drawing.html import as_html
+from swrec_prod.drawing.page import Card, Decision, Facts, Page, Point, Section, Table
 from swrec_prod.evaluate.terminal import DIGITS
 from swrec_prod.evaluate.text import NONE, Grid, count, number, several, share
 from swrec_prod.files import write_text
 from swrec_prod.judge.record import BackfillRecord, Figures, JudgedModel, Verdict
 from swrec_prod.pages import backfill_pictures as pictures
 from swrec_prod.pages.backfill_figures import by_day, part_of
-from swrec_prod.pages.html import as_html
-from swrec_prod.pages.page import Card, Decision, Facts, Page, Point, Section, Table
 
 PAGE = "backfill.html"
 FIGURES = ("AUC", "GAUC", "NDCG", "log loss", "NE", "calibration", "ECE")  # of DIGITS

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from swrec_prod.drawing.by_day import DayFigure, Series, bands_note, by_day_figure, least_width
+from swrec_prod.drawing.heat_map import Scale, heat_maps
+from swrec_prod.drawing.style import Picture, absent
+from swrec_prod.drawing.whiskers import Unit, Whisker, seesaw, whiskers_picture
 from swrec_prod.evaluate.text import change, several
 from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, JudgedModel
 from swrec_prod.pages.backfill_figures import by_day, cells_of, contrasts_of, days_of, difference_cells
-from swrec_prod.pages.by_day import DayFigure, Series, bands_note, by_day_figure, least_width
-from swrec_prod.pages.heat_map import Scale, heat_maps
-from swrec_prod.pages.style import Picture, absent
-from swrec_prod.pages.whiskers import Unit, Whisker, seesaw, whiskers_picture
 
 FEATURES = 7  # with most unknown values, in the picture
 FILLED = "Filled: significant"

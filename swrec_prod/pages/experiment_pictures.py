@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from swrec_prod.abtest.record import Estimate, ExperimentRecord, Lift, Population
+from swrec_prod.drawing.by_day import DayFigure, Series, by_day_figure, least_width
+from swrec_prod.drawing.style import Picture
+from swrec_prod.drawing.whiskers import Unit, Whisker, seesaw, whiskers_picture
 from swrec_prod.evaluate.text import several, share
-from swrec_prod.pages.by_day import DayFigure, Series, by_day_figure, least_width
-from swrec_prod.pages.style import Picture
-from swrec_prod.pages.whiskers import Unit, Whisker, seesaw, whiskers_picture
 
 RELATIVE = Unit("lift relative to control", percent=True)
 ANY_LOOK, ONE_LOOK = "for a look every day", "for one look"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from swrec_prod.drawing.style import Picture
 from swrec_prod.evaluate.text import Grid
-from swrec_prod.pages.style import Picture
 
 FOLDED = 40  # longer tables are folded
 Tone = Literal["good", "bad", "unclear"]
@@ -43,6 +43,14 @@ class Facts(NamedTuple):
     template = "facts.html"
 
 
+class Links(NamedTuple):
+    """Other pages. links: (name, address relative to this page)."""
+
+    title: str
+    links: Sequence[tuple[str, str]]
+    template = "links.html"
+
+
 class Point(NamedTuple):
     """One ground of a decision."""
 
@@ -61,7 +69,7 @@ class Decision(NamedTuple):
     template = "decision.html"
 
 
-Section = Picture | Table | Facts | Decision
+Section = Picture | Table | Facts | Decision | Links
 
 
 class Page(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from swrec_prod.drawing.page import SIGNS, Card, Decision, Facts, Links, Page, Section, Table
 from swrec_prod.evaluate.text import markdown_table
-from swrec_prod.pages.page import SIGNS, Card, Decision, Facts, Page, Section, Table
 
 MARKUP = re.compile(r"([\\*`|<>\[\]])")
 
@@ -35,6 +35,8 @@ def _section(section: Section) -> Iterator[str]:
         yield markdown_table(section.grid.header, section.grid.rows)
     elif isinstance(section, Facts):
         yield "\n".join(f"- {plain(name)}: {plain(value)}" for name, value in section.facts)
+    elif isinstance(section, Links):
+        yield "\n".join(f"- [{plain(name)}]({address})" for name, address in section.links)
     elif isinstance(section, Decision):
         yield f"**{SIGNS[section.tone]} {plain(section.word)}** {plain(section.text)}"
         yield "\n".join(f"- {SIGNS[point.tone]} {plain(point.text)}" for point in section.points)

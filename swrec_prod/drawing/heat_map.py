@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
+from swrec_prod.drawing.style import GAIN, LOSS, NARROW, WIDE, Picture, absent, day_axis, styled
 from swrec_prod.evaluate.text import axis_names
-from swrec_prod.pages.style import GAIN, LOSS, NARROW, WIDE, Picture, absent, day_axis, styled
 
 NAMED, AT_ONCE = 40, 60  # scenarios that are drawn with their names where there are many; and how many are not many
 WRITTEN = 10  # up to so many days, cells have their figure written in
@@ -83,8 +83,8 @@ def _figure(
         figure.add_heatmap(
             x=list(days),
             y=names,
-            z=cells.values_SD,
-            customdata=cells.rows_SD,
+            z=cells.values_SD.astype(np.float32),  # twice the digits would only make the page larger
+            customdata=cells.rows_SD.astype(np.int32),
             coloraxis="coloraxis",
             visible=i == 0,
             xgap=0 if close else 1,

@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from swrec_prod.pages.page import SIGNS, Page, Section
-from swrec_prod.pages.style import FAINT, FONT, GAIN, INK, LOSS, WIDE, Picture
+from swrec_prod.drawing.page import SIGNS, Page, Section
+from swrec_prod.drawing.style import FAINT, FONT, GAIN, INK, LOSS, WIDE, Picture
 
 LOOK = {"ink": INK, "faint": FAINT, "gain": GAIN, "loss": LOSS, "font": FONT, "wide": WIDE, "signs": SIGNS}
 
@@ -36,7 +36,7 @@ def _numbered(sections: Sequence[Section]) -> Iterator[tuple[Section, int]]:
 @cache
 def _templates() -> Environment:
     templates = Environment(
-        loader=PackageLoader("swrec_prod.pages"),
+        loader=PackageLoader("swrec_prod.drawing"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
+from swrec_prod.drawing.style import COLORS, DASHES, INK, NARROW, WIDE, day_axis, styled
 from swrec_prod.evaluate.text import short
-from swrec_prod.pages.style import COLORS, INK, NARROW, WIDE, day_axis, styled
 
-DASHES = ("solid", "dash", "dot", "dashdot")  # for more series than there are colours
 BANDS = 3  # more series have no bands, which would cover each other
 DOTS = 31  # more days are lines without dots
 

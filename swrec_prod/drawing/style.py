@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 # its yellow is left out, being faint on white.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#4D4D4D")
 INK, FAINT, GRID = "#1f2933", "#8794a1", "#e4e9ee"
+DASHES = ("solid", "dash", "dot", "dashdot")  # of lines, where there are more than colours
 CLEAR = "rgba(0,0,0,0)"  # what is behind a picture shows
 GAIN, LOSS = COLORS[0], COLORS[3]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -25,7 +26,8 @@ NARROW = 300  # and one that a phone's screen holds
 class Picture(NamedTuple):
     """One picture of a page. finding: what these data show; how: how to read it; without a figure, why not.
 
-    least: pixels that it needs across; a narrower screen scrolls it sideways.
+    least: pixels that it needs across; a narrower screen scrolls it sideways. data: the figures that
+    it shows, for JSON.
     """
 
     title: str
@@ -33,6 +35,7 @@ class Picture(NamedTuple):
     how: str
     figure: go.Figure | None
     least: int = WIDE
+    data: Mapping[str, Any] | None = None
     template = "picture.html"
 
 

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
+from swrec_prod.drawing.style import FAINT, GAIN, INK, LOSS, NARROW, Picture, absent, styled
 from swrec_prod.evaluate.text import axis_names, change, several, signed
-from swrec_prod.pages.style import FAINT, GAIN, INK, LOSS, NARROW, Picture, absent, styled
 
 EACH_SIDE = 20  # of many differences, so many of the highest and of the lowest are drawn
 ROW = 26  # pixels of height for one difference
