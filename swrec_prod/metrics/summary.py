@@ -15,7 +15,8 @@ from swrec_prod.errors import MetricError
 from swrec_prod.metrics.pieces import Piece, TaskTally
 from swrec_prod.metrics.probabilities import calibration, ece, logloss, ne
 from swrec_prod.metrics.ranks import auc
-from swrec_prod.metrics.tally import NDCG_K, Tally
+from swrec_prod.metrics.rows import NDCG_K
+from swrec_prod.metrics.tally import Tally
 from swrec_prod.metrics.within_groups import gauc, ndcg
 
 
@@ -27,13 +28,13 @@ class Metric(NamedTuple):
 
 
 METRICS: dict[str, Metric] = {
-    "auc": Metric(auc, lambda tally: tally.scores.auc()),
-    "gauc": Metric(gauc, lambda tally: tally.grouped["gauc"].mean().value),
-    "ndcg": Metric(ndcg, lambda tally: tally.grouped["ndcg"].mean().value),
-    "logloss": Metric(logloss, lambda tally: logloss(**tally.weighted_rows())),
-    "ne": Metric(ne, lambda tally: ne(**tally.weighted_rows())),
-    "calibration": Metric(calibration, lambda tally: calibration(**tally.weighted_rows())),
-    "ece": Metric(ece, lambda tally: ece(**tally.weighted_rows())),
+    "auc": Metric(auc, lambda tally: tally.sums.auc()),
+    "gauc": Metric(gauc, lambda tally: tally.inside.sums["gauc"].mean().value),
+    "ndcg": Metric(ndcg, lambda tally: tally.inside.sums["ndcg"].mean().value),
+    "logloss": Metric(logloss, lambda tally: tally.sums.logloss()),
+    "ne": Metric(ne, lambda tally: tally.sums.ne()),
+    "calibration": Metric(calibration, lambda tally: tally.sums.calibration()),
+    "ece": Metric(ece, lambda tally: tally.sums.ece()),
 }
 
 
@@ -46,7 +47,7 @@ def measure(tally: Tally) -> dict[str, Any]:
     record: dict[str, Any] = {
         "rows": tally.rows,
         "positives": tally.positives,
-        "grouped_rows": tally.grouped["gauc"].rows,
+        "grouped_rows": tally.inside.sums["gauc"].rows,
     }
     reasons: dict[str, str] = {}
     for name, metric in METRICS.items():
