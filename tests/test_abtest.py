@@ -112,7 +112,10 @@ def test_csv_days_and_repeated_rows_change_nothing(tmp_path: Path) -> None:
     log.outcomes = pd.concat([log.outcomes, log.outcomes.tail(50)])
     again = judged(log, tmp_path)
     assert [lift.p for lift in again.populations[0].lifts] == pytest.approx([x.p for x in plain.populations[0].lifts])
-    assert {f.name: f.count for f in again.findings}.items() >= {"repeated exposures": 100, "repeated outcomes": 50}.items()
+    assert {f.name: f.count for f in again.findings}.items() >= {
+        "repeated exposures": 100,
+        "repeated outcomes": 50,
+    }.items()
     folder = tmp_path / "csv"
     folder.mkdir()
     log.exposures.head(500).to_csv(folder / "a.csv", index=False)

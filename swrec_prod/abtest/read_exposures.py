@@ -8,6 +8,7 @@ What is left out is counted (record.Finding); where leaving it out would mislead
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import duckdb
 
@@ -34,6 +35,7 @@ def read_exposures(con: duckdb.DuckDBPyConnection, file: ExperimentFile, bound: 
     findings = [*_left_out(con, file), *_repeated(con, file)]
     con.execute("CREATE TABLE exposed AS SELECT * EXCLUDE (forced) FROM staged WHERE keep")
     con.execute("DROP TABLE staged")
+    findings += missing_values(con, "exposed", "exposures", bound)
     if file.variant:
         _check_variants(con, file)
     findings += _crossed(con)
@@ -145,6 +147,16 @@ def _check_covariates(con: duckdb.DuckDBPyConnection, bound: Bound) -> None:
         if count:
             words = f"{count:,} units have two values, for example {_example(con, changing)}"
             raise DataError(f"covariate {column!r}: {words}; a figure from before the experiment is one for each unit")
+
+
+def missing_values(
+    con: duckdb.DuckDBPyConnection, table: str, source: Literal["outcomes", "exposures"], bound: Bound
+) -> Iterator[Finding]:
+    """Rows of a table of the source without a value that is to be summed."""
+    rows = scalar(con, f"SELECT count(*) FROM {table}")
+    for measure in bound.of(source):
+        missing = scalar(con, f"SELECT count(*) FROM {table} WHERE {measure.name} IS NULL")
+        yield Finding(f"{source} without {measure.column}", "warning", missing, rows, "they count as zero")
 
 
 def _example(con: duckdb.DuckDBPyConnection, query: str) -> str:
