@@ -63,6 +63,41 @@ def analyze_experiment(
     print_json(record.to_json()) if as_json else print_experiment(record)
 
 
+@abtest.command("plan")
+def plan_experiment(
+    exposures: Annotated[Path, typer.Option(help="Past traffic: Parquet or CSV, a file or a folder.")],
+    columns: Annotated[
+        str, typer.Option(help="Columns file, or its name, as for analyze; its variants need not be there.")
+    ],
+    outcomes: Annotated[
+        Path | None, typer.Option(help="What came of it: likewise; left out, exposures have the outcomes.")
+    ] = None,
+    effect: Annotated[
+        float | None, typer.Option(help="The relative change to be found, 0.02 is 2 %; of guardrails their margin.")
+    ] = None,
+    power: Annotated[float, typer.Option(help="The chance to find it.")] = 0.8,
+    traffic: Annotated[float, typer.Option(help="Share of the units that take part.")] = 1.0,
+    days: Annotated[int, typer.Option(help="Days to reckon with, beyond those of the log.")] = 28,
+    out: Annotated[Path | None, typer.Option(help="Folder for plan.json and plan.md.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how long an experiment must run: the smallest effect that is found after each day, and the power to find one.
+
+    Example: `swrec abtest plan --exposures impressions.parquet --columns open_bandit --effect 0.2`
+    """
+    from swrec_prod.abtest.columns import load_columns
+    from swrec_prod.abtest.plan import PlanRequest, plan
+    from swrec_prod.judge.plan_text import print_plan, write_plan
+    from swrec_prod.strict import parse
+
+    asked = {"effect": effect, "power": power, "traffic": traffic, "days": days}
+    request = parse(PlanRequest, asked, "swrec abtest plan")
+    planned = plan(exposures, outcomes, load_columns(columns), request, partial(typer.echo, err=True))
+    if out:
+        write_plan(planned, out)
+    print_json(planned.to_json()) if as_json else print_plan(planned)
+
+
 HOLD = 3  # exit code of a gate that a challenger does not pass
 
 Champion = Annotated[str | None, typer.Option(help="Model that the others are held to; default: the first.")]

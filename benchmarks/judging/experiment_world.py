@@ -1,5 +1,5 @@
-"""Experiments whose truth is known: users who come back, each with a click rate of their own, so that the impressions of
-one user are alike.
+"""Experiments whose truth is known: users who come back, each with a click rate of their own, so that
+impressions of one user are alike.
 
 A fifth are heavy users, who see much and click seldom; the rate of a user stays from before the experiment to its end.
 """

@@ -3,8 +3,8 @@
 aa_false_positive          A/A tests that find a difference at a level of 5 %; *_cuped: with CUPED
 aa_false_positive_always   those whose sequential interval leaves out 0 at the end of any of 14 days
 aa_peeking                 for comparison: those whose ordinary interval does
-ratio_coverage             95 % intervals of a lift of 10 % that hold the truth; *_cuped; *_binomial: of a test that takes
-                           the impressions of a user as independent, which must fail
+ratio_coverage             95 % intervals of a lift of 10 % that hold the truth; *_cuped; *_binomial: of a test that
+                           takes impressions as independent, which must fail
 cuped_variance             what CUPED leaves of the variance, against 1 - correlation^2
 ab_power                   lifts found, against the share that the plan's power analysis had promised
 """
@@ -125,13 +125,13 @@ def _pairs(repetitions: int, lift: float, users: int) -> Iterator[Pair]:
     return (simulate(rng, users, DAYS, lift).pair(DAYS) for _ in range(repetitions))
 
 
-def _test(metric: Metric, pair: Pair):  # noqa: ANN202
+def _test(metric: Metric, pair: Pair):
     result = compare(metric, pair, LEVEL, cuped=metric is CUPED)
     assert result, "users click"
     return result
 
 
-def _binomial(pair: Pair):  # noqa: ANN202
+def _binomial(pair: Pair):
     """The test of two proportions with every impression as a unit."""
     clicked = Pair(*(_as_impressions(side) for side in pair))
     result = compare(Metric(PLAIN.spec, "m0"), clicked, LEVEL, cuped=False)

@@ -32,8 +32,10 @@ def analyze(
     may say the opposite of the truth.
     Raises ConfigError for columns that are not there, DataError for data that nothing true can be said of.
     """
+    if file.variant is None:
+        raise ConfigError("the columns file says `variant: null`: there was no experiment to analyse")
     with database() as con:
-        bound, findings = _load(con, exposures, outcomes, file, say)
+        bound, findings = load_tables(con, exposures, outcomes, file, say)
         everyone = _population(con, file, bound, "all", despite_mismatch, say)
         found_days, found_scenarios = cells.days(con), cells.scenarios(con)
         populations = [everyone]
@@ -57,7 +59,7 @@ def analyze(
     )
 
 
-def _load(
+def load_tables(
     con: duckdb.DuckDBPyConnection, exposures: Path, outcomes: Path | None, file: ExperimentFile, say: Say
 ) -> tuple[Bound, list[Finding]]:
     """Read and join both files; returns what is summed, and what was counted."""

@@ -87,7 +87,8 @@ class ExperimentFile(Strict):
     name: of the experiment, for people.
     rows: what a row of the exposures is: `exposures`, any number a unit, or `units`, one a unit.
     unit: the column of what was randomised (user, session, device); left out, every row is a unit.
-    variant: the column that says which variant it got. control: the variant that the others are compared with.
+    variant: the column that says which variant it got; null: there was no experiment, and one can only be planned.
+    control: the variant that the others are compared with.
     shares: planned traffic of each variant, in any scale; left out, equal. Rows of other variants are left out.
     time: when, a timestamp or integer microseconds (UTC). day: a column of days instead of those of `time`.
     scenario: lifts are judged in each of its values too.
@@ -105,8 +106,8 @@ class ExperimentFile(Strict):
     name: str = "experiment"
     rows: Literal["exposures", "units"] = "exposures"
     unit: str | None = None
-    variant: str = "arm"
-    control: str
+    variant: str | None = "arm"
+    control: str = "control"
     shares: dict[str, Positive] | None = None
     time: str | None = None
     day: str | None = None

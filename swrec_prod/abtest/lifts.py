@@ -37,7 +37,7 @@ def lift(file: ExperimentFile, metric: Metric, treatment: str, scenario: str | N
     empty = Lift(metric.spec.name, treatment, scenario, *counts)
     if pair is None or min(counts) < file.min_units:
         return replace(empty, reason=f"fewer than {file.min_units} units in a variant")
-    cuped = has_covariate(metric, pair)
+    cuped = has_covariate(metric, pair.control + pair.treatment)
     result = compare(metric, pair, file.level, cuped=cuped)
     if result is None:
         return replace(empty, reason=f"{metric.spec.value} does not vary")
@@ -63,13 +63,12 @@ def compare(metric: Metric, pair: Pair, level: float, *, cuped: bool, normal: bo
     return result if math.isfinite(result.pvalue) else None
 
 
-def has_covariate(metric: Metric, pair: Pair) -> bool:
+def has_covariate(metric: Metric, total: Aggregates) -> bool:
     """Whether there is a covariate that varies, without which CUPED has nothing to do."""
     if metric.covariate is None:
         return False
     covariates = metric.covariate, metric.covariate_per
-    total = (pair.control + pair.treatment).with_zero_div()
-    return total.ratio_var(*covariates) > 0
+    return total.with_zero_div().ratio_var(*covariates) > 0
 
 
 def difference_of(result: MeanResult) -> Estimate:

@@ -78,7 +78,7 @@ def _look(file: ExperimentFile, metric: Metric, control: object, treatment: obje
     pair = Pair(control, treatment)  # type: ignore[arg-type]
     if min(pair.control.count(), pair.treatment.count()) < file.min_units:
         return None
-    return spread(metric, pair, cuped=has_covariate(metric, pair))
+    return spread(metric, pair, cuped=has_covariate(metric, pair.control + pair.treatment))
 
 
 def _looked(found: list[tuple[str, Spread]], file: ExperimentFile) -> Looked:

@@ -72,6 +72,26 @@ class Metric:
             use_t=not normal,
         )
 
+    def power(
+        self, alpha: float, power: float, ratio: float, effect: float | None = None, *, cuped: bool
+    ) -> tea_tasting.RatioOfMeans:
+        """The test as power analysis asks for it; of a guardrail one-sided, since it must only exclude its margin.
+
+        ratio: treated units by those of control; effect: the relative one that is asked about, > 0.
+        """
+        covariates = (self.covariate, self.covariate_per) if cuped else (None, None)
+        alternative: Alternative = "two-sided" if self.spec.margin is None else "greater"
+        return tea_tasting.RatioOfMeans(
+            self.numer,
+            self.denom,
+            *covariates,
+            alternative=alternative,
+            alpha=alpha,
+            power=power,
+            ratio=ratio,
+            rel_effect_size=effect,
+        )
+
     def formula(self) -> str:
         """For people."""
         if self.denom is None:

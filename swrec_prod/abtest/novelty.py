@@ -45,7 +45,7 @@ def day_lifts(
 
 
 def _day_lift(file: ExperimentFile, metric: Metric, treatment: str, day: str, pair: Pair) -> list[DayLift]:
-    result = compare(metric, pair, file.level, cuped=has_covariate(metric, pair))
+    result = compare(metric, pair, file.level, cuped=has_covariate(metric, pair.control + pair.treatment))
     if result is None:
         return []
     counts = pair.control.count(), pair.treatment.count()

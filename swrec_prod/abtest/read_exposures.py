@@ -8,6 +8,7 @@ What is left out is counted (record.Finding); where leaving it out would mislead
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import duckdb
 
@@ -18,6 +19,7 @@ from swrec_prod.abtest.tables import check_column, identifier, literal, moment, 
 from swrec_prod.errors import DataError, nearest
 
 RAW = "raw_exposures"
+EVERYONE = "everyone"  # the variant of exposures without an experiment
 CROSSED = 0.01  # share of units in two variants above which the assignment is broken
 KEYS = ("unit", "variant", "time", "day", "scenario", "request", "triggered", "forced")
 
@@ -25,6 +27,7 @@ KEYS = ("unit", "variant", "time", "day", "scenario", "request", "triggered", "f
 def read_exposures(con: duckdb.DuckDBPyConnection, file: ExperimentFile, bound: Bound) -> list[Finding]:
     """Make the table `exposed` of the view raw_exposures; returns what was counted.
 
+    Where the file names no variant, all rows are of one: EVERYONE.
     Raises ConfigError for a column that is not there, DataError where nothing is left, a unit has two rows though rows
     are units, more than 1 % of the units got two variants, or a covariate changes within a unit.
     """
@@ -32,7 +35,9 @@ def read_exposures(con: duckdb.DuckDBPyConnection, file: ExperimentFile, bound: 
     findings = [*_left_out(con, file), *_repeated(con, file)]
     con.execute("CREATE TABLE exposed AS SELECT * EXCLUDE (forced) FROM staged WHERE keep")
     con.execute("DROP TABLE staged")
-    _check_variants(con, file)
+    findings += missing_values(con, "exposed", "exposures", bound)
+    if file.variant:
+        _check_variants(con, file)
     findings += _crossed(con)
     _check_covariates(con, bound)
     return [finding for finding in findings if finding.count]
@@ -49,7 +54,7 @@ def _stage(con: duckdb.DuckDBPyConnection, file: ExperimentFile, bound: Bound) -
     day = f"CAST({identifier(file.day)} AS DATE)" if file.day else f"CAST({time} AS DATE)"
     columns = [
         f"{_text(file.unit) if file.unit else 'CAST(row_number() OVER () AS VARCHAR)'} AS unit",
-        f"{_text(file.variant)} AS variant",
+        f"{_text(file.variant) if file.variant else literal(EVERYONE)} AS variant",
         f"{time} AS ts",
         f"{day} AS day",
         f"{_text(file.scenario)} AS scenario",
@@ -142,6 +147,16 @@ def _check_covariates(con: duckdb.DuckDBPyConnection, bound: Bound) -> None:
         if count:
             words = f"{count:,} units have two values, for example {_example(con, changing)}"
             raise DataError(f"covariate {column!r}: {words}; a figure from before the experiment is one for each unit")
+
+
+def missing_values(
+    con: duckdb.DuckDBPyConnection, table: str, source: Literal["outcomes", "exposures"], bound: Bound
+) -> Iterator[Finding]:
+    """Rows of a table of the source without a value that is to be summed."""
+    rows = scalar(con, f"SELECT count(*) FROM {table}")
+    for measure in bound.of(source):
+        missing = scalar(con, f"SELECT count(*) FROM {table} WHERE {measure.name} IS NULL")
+        yield Finding(f"{source} without {measure.column}", "warning", missing, rows, "they count as zero")
 
 
 def _example(con: duckdb.DuckDBPyConnection, query: str) -> str:

@@ -15,6 +15,7 @@ from scipy import stats
 
 from swrec_prod.abtest.columns import ExperimentFile, OutcomesSpec
 from swrec_prod.abtest.measures import Bound, before
+from swrec_prod.abtest.read_exposures import missing_values
 from swrec_prod.abtest.record import Finding
 from swrec_prod.abtest.tables import check_column, identifier, moment, scalar, types
 from swrec_prod.errors import DataError
@@ -35,7 +36,7 @@ def read_outcomes(con: duckdb.DuckDBPyConnection, file: ExperimentFile, bound: B
     spec = file.outcomes
     assert spec is not None, "called where there are outcomes"
     _stage(con, spec, bound)
-    findings = list(_repeated(con, spec))
+    findings = [*_repeated(con, spec), *missing_values(con, "outcomes", "outcomes", bound)]
     _past(con, spec, bound)
     joined = _by_request(con, file) if spec.request else _by_unit(con, spec)
     findings += joined

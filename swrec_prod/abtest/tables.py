@@ -18,7 +18,7 @@ MEMORY = "2GB"
 READERS = {"parquet": "read_parquet", "csv": "read_csv"}
 INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 NUMBERS = {*INTEGERS, "FLOAT", "DOUBLE", "BOOLEAN"}
-SECONDS_OF_2200 = 7_258_118_400  # an integer moment below it is of seconds, or of the year 1970
+MICROSECONDS = (10**14, 10**16)  # of 1973 to 2286; other integers are seconds, milliseconds or nanoseconds
 
 
 @contextlib.contextmanager
@@ -67,8 +67,10 @@ def moment(con: duckdb.DuckDBPyConnection, table: str, column: str, known: dict[
     if known[column] not in INTEGERS:
         return f"CAST({name} AS TIMESTAMP)"
     latest = con.execute(f"SELECT max({name}) FROM {table}").fetchone()
-    if latest and latest[0] is not None and abs(latest[0]) < SECONDS_OF_2200:
-        raise DataError(f"column {column!r}: {latest[0]} is no time in microseconds; are these seconds?")
+    if latest and latest[0] is not None and not MICROSECONDS[0] < latest[0] < MICROSECONDS[1]:
+        raise DataError(
+            f"column {column!r}: {latest[0]} is no time in microseconds (1973 to 2286); in which unit is it?"
+        )
     return f"make_timestamp(CAST({name} AS BIGINT))"
 
 

@@ -13,7 +13,7 @@ from swrec_prod.evaluate.text import NONE, Grid, count, markdown_table, share
 from swrec_prod.files import write_text
 
 OVERALL = "overall"
-SHORT = ("metric and scenario", "lift", "p", "p (Holm)", "p, any look", "verdict")  # on the terminal
+SHORT = ("metric, scenario", "lift, %", "p", "Holm", "any look", "verdict")  # on the terminal
 HEADER = ("metric", "treatment", "scenario", "units", "control", "lift", "p", "p (Holm)", "lift, any look", "verdict")
 
 
@@ -54,9 +54,9 @@ def _short_grid(lifts: Sequence[Lift], several: bool) -> Grid:
     rows = [
         [
             f"{lift.metric}, {f'{lift.treatment}, ' if several else ''}{_where(lift)}",
-            _relative(lift.relative, lift.difference),
+            _short_lift(lift.relative),
             *map(_p, (lift.p, lift.p_holm, lift.always and lift.always.p)),
-            _verdict(lift),
+            lift.verdict if lift.guardrail is None else f"guardrail {lift.guardrail.verdict}",
         ]
         for lift in lifts
     ]
@@ -148,6 +148,13 @@ def _relative(relative: Estimate | None, difference: Estimate | None) -> str:
     if relative is None:
         return NONE if difference is None else _absolute(difference)
     return f"{_percent(relative.value)} [{_percent(relative.low)}, {_percent(relative.high)}]"
+
+
+def _short_lift(relative: Estimate | None) -> str:
+    if relative is None:
+        return NONE
+    value, *ends = (NONE if v is None else f"{100 * v:+.1f}" for v in (relative.value, relative.low, relative.high))
+    return f"{value} [{', '.join(ends)}]".replace("-", "−")
 
 
 def _absolute(estimate: Estimate) -> str:
