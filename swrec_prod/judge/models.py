@@ -105,8 +105,8 @@ def judge_of(source: ModelSource, request: Request, out: Path) -> DayJudge:
     trainer = Trainer(_config(source, request), out / source.name / TRAINED, first, request.window, chained)
     if request.mode == "frozen":
         return Frozen(lambda: Models(trainer.model_before(first), data), trainer.last_before(first))
-    seen = [trainer.last_before(day) for day in request.days]  # refused now rather than after days of training
-    return Retrained(trainer, data, seen[0], request.days[-1])
+    last = [trainer.last_before(day) for day in request.days]  # refused now rather than after days of training
+    return Retrained(trainer, data, last[0], request.days[-1])
 
 
 def check_comparable(sources: Sequence[ModelSource], request: Request) -> None:
