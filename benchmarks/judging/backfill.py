@@ -25,7 +25,7 @@ from benchmarks.record import Figure
 FOLDER = Path("build/bench/backfill")
 FIRST, SCENARIOS, SEED = date(2024, 1, 1), 5, 1
 TRAINED, VALID, JUDGED, FEWER = 2, 1, 30, 10  # days
-ROWS = 100_000  # a day
+ROWS = 50_000  # a day
 ROUNDS = 3
 
 
