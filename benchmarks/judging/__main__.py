@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from benchmarks.judging import auc
+from benchmarks.judging import auc, backfill
 from benchmarks.record import Figure, report
 
 TARGET = "bench-judging"
 PARTS: dict[str, Callable[[bool], Iterable[Figure]]] = {
     "auc": auc.figures,
+    "backfill": backfill.figures,
 }
 
 
