@@ -90,6 +90,7 @@ class Metric:
             power=power,
             ratio=ratio,
             rel_effect_size=effect,
+            use_t=False,
         )
 
     def formula(self) -> str:

@@ -68,7 +68,9 @@ def moment(con: duckdb.DuckDBPyConnection, table: str, column: str, known: dict[
         return f"CAST({name} AS TIMESTAMP)"
     latest = con.execute(f"SELECT max({name}) FROM {table}").fetchone()
     if latest and latest[0] is not None and not MICROSECONDS[0] < latest[0] < MICROSECONDS[1]:
-        raise DataError(f"column {column!r}: {latest[0]} is no time in microseconds (1973 to 2286); in which unit is it?")
+        raise DataError(
+            f"column {column!r}: {latest[0]} is no time in microseconds (1973 to 2286); in which unit is it?"
+        )
     return f"make_timestamp(CAST({name} AS BIGINT))"
 
 
