@@ -106,7 +106,7 @@ class Past:
 
 @dataclass(frozen=True)
 class Reckoned:
-    """The end of a day of the experiment. figures: of the units of that past day, or the last; units: that take part."""
+    """The end of a day of the experiment. figures: of the units of that past day, or the last; units: taking part."""
 
     day: int
     observed: bool
