@@ -25,7 +25,7 @@ from swrec_prod.judge.day import day_folder, is_judged, judged, write_day
 from swrec_prod.judge.models import DayJudge, check_comparable, judge_of
 from swrec_prod.judge.record import Figures, JudgedDay
 from swrec_prod.judge.request import ModelSource, Request, claim
-from swrec_prod.judge.unknown_shares import unknown_of_day
+from swrec_prod.judge.unknown_shares import unknown_of_days
 
 Say = Callable[[str], None]
 
@@ -59,7 +59,9 @@ def check(request: Request, out: Path, say: Say) -> None:
     """
     for source in request.models:
         if judge_of(source, request, out).seen is None:
-            say(f"{source.name}: the package does not say through which day it was trained; days it has seen flatter it")
+            say(
+                f"{source.name}: the package does not say through which day it was trained; days it has seen flatter it"
+            )
     check_comparable(request.models, request)
     claim(out, request)
     if request.skipped:
@@ -97,10 +99,10 @@ def missing_days(request: Request, out: Path) -> int:
 def _judge_day(request: Request, out: Path, source: ModelSource, judge: DayJudge, day: date, say: Say) -> None:
     started = time.perf_counter()
     scored = judge.score(day)
-    unknown = unknown_of_day(Catalog.open(source.data), scored.data, day)
-    record = judged(scored.table, day, scored.seen, unknown)
+    unknown = unknown_of_days(Catalog.open(source.data), scored.data, [day])
+    record, piece = judged(scored.table, day, scored.seen, unknown)
     folder = day_folder(out, source.name, day)
-    write_day(folder, source.name, record, scored.table, predictions=request.predictions)
+    write_day(folder, source.name, record, piece, scored.table, predictions=request.predictions)
     judge.finished(day)
     speed = len(scored.table) / (time.perf_counter() - started)
     say(f"{source.name} {day_line(record)}  {count(speed)} rows/s")

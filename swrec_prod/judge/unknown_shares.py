@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -21,10 +21,10 @@ class Unknown(NamedTuple):
     by_feature: dict[str, float]
 
 
-def unknown_of_day(catalog: Catalog, data: DataConfig, day: date) -> Unknown:
-    """Of the features that `data` names, in the rows of its scenarios."""
+def unknown_of_days(catalog: Catalog, data: DataConfig, days: Sequence[date]) -> Unknown:
+    """Of the features that `data` names, in the rows of its scenarios, from the first to the last of `days`."""
     schema = catalog.schema if data.features is None else catalog.schema.select(data.features)
-    span = Span(day, day, scenarios=data.scenarios)
+    span = Span(days[0], days[-1], scenarios=data.scenarios)
     names = {feature.name for feature in schema.of_kind("id", "bag") if has_vocabulary(schema, feature)}
 
     def counted(span: Span) -> Mapping[str, Share]:
