@@ -18,8 +18,8 @@ from reference import python_page
 from reference.docstrings import columns, explained, is_block, paragraphs
 from reference.markdown import anchor, block, code, default, keys_table, prose, table, without_examples
 from reference.records import Key, Place, as_yaml, in_words, places
-from swrec_prod.cli import app
 from swrec_prod.abtest.columns import ExperimentFile
+from swrec_prod.cli import app
 from swrec_prod.config import RunConfig
 from swrec_prod.data import day_files
 from swrec_prod.datasets import DATASETS

@@ -11,8 +11,8 @@ import typer
 
 from reference import docstrings, markdown, pages, records
 from reference.docstrings import Column, columns, explained, paragraphs
-from swrec_prod.cli import app
 from swrec_prod.abtest.columns import ExperimentFile
+from swrec_prod.cli import app
 from swrec_prod.config import RunConfig
 from swrec_prod.data import day_files
 from swrec_prod.datasets import DATASETS
