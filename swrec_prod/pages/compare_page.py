@@ -20,6 +20,8 @@ from swrec_prod.evaluate.compare_text import (
     lead,
     note,
     ranked,
+    resampled_grid,
+    resampled_note,
     scenario_grid,
     scenario_note,
     strength_grid,
@@ -48,6 +50,9 @@ def comparison_page(comparison: Comparison) -> str:
     if comparison.differences:
         pictures = (differences_picture(comparison), scenarios_picture(comparison))
         sections += [picture_section(picture, i) for i, picture in enumerate(pictures)]
+    if comparison.resampled:
+        how = resampled_note(comparison)
+        sections.append(grid_section("Log loss and GAUC, bootstrapped", resampled_grid(comparison), how))
     inside = f"AUC inside each scenario{scenario_note(comparison)}."
     sections.append(grid_section("Figures by scenario", scenario_grid(comparison), inside))
     if comparison.strengths:

@@ -61,7 +61,7 @@ def clusters_needed(
     39245
     """
     times = times_the_data(difference, variances, level, power)
-    return None if times is None else max(2, math.ceil(times * clusters - 1e-9))
+    return None if times is None else max(1, math.ceil(times * clusters - 1e-9))
 
 
 def planned_difference_error(auc_error: float, correlation: float) -> float:
