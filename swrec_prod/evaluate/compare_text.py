@@ -233,8 +233,8 @@ def _seen(comparison: Comparison, variant: str, power: Power) -> str:
         needed = f"would be seen with {several(power.clusters, unit)} ({more})"
     here = several(len(np.unique(comparison.rows.cluster_N)), unit)
     return (
-        f"{variant} less {comparison.baseline}: with these {here} a difference of {number(power.smallest)} AUC is seen in "
-        f"{share(POWER)} of cases; a difference of {TARGET:g} {needed}."
+        f"{variant} less {comparison.baseline}: with these {here} a difference of {number(power.smallest)} AUC is seen "
+        f"in {share(POWER)} of cases; a difference of {TARGET:g} {needed}."
     )
 
 

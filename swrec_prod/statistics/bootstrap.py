@@ -108,8 +108,8 @@ def bootstrap(
     clusters: [N] ids of any type; groups: [N] ids of those whose rows GAUC and NDCG compare, default: the clusters;
     weights: [N] >= 0; k: places that NDCG looks at; seed: the same one gives the same draws, whatever the threads.
 
-    Raises SingleClassError where all labels are equal, MetricError where fewer than two clusters count for a figure, or
-    the inputs are not that.
+    Raises SingleClassError where all labels are equal or no group has both, MetricError where fewer than two clusters
+    count for a figure, or the inputs are not that.
     >>> labels, users = np.tile([0, 1, 0], 40), np.repeat(np.arange(40), 3)
     >>> scores = np.random.default_rng(0).normal(size=(2, 120)) + [labels, 2 * labels]
     >>> one, other = bootstrap(["auc"], labels, scores, users)["auc"]
@@ -154,6 +154,9 @@ def _figure(name: str, rows: SampledRows, scores_N: np.ndarray) -> Reweighted:
     if name not in FIGURES:
         raise MetricError(f"{name}: no figure that is resampled; {nearest(name, FIGURES)}")
     figure = FIGURES[name](rows, scores_N)
+    if not figure.counted:
+        groups = rows.group_N.max() + 1
+        raise SingleClassError(f"{name}: none of {groups} groups has both a positive and a negative row")
     if figure.counted < 2:
         raise MetricError(f"{name}: a bootstrap needs two clusters that count, not {figure.counted}")
     return figure
