@@ -191,14 +191,11 @@ def evaluate(
     if split not in ("train", "valid", "test"):
         raise ConfigError(f"--split {split}: not one of train, valid, test")
     from swrec_prod.evaluate.judging import Judging
-    from swrec_prod.evaluate.predictions import write_predictions
     from swrec_prod.evaluate.run import evaluate as judge
     from swrec_prod.evaluate.terminal import print_metrics
 
     judging = Judging(group_by, ndcg_k, weighted=not unweighted)
-    table, metrics = judge(run_dir, part=split, days=days, data=data, judging=judging)  # type: ignore[arg-type]
-    if predictions:
-        write_predictions(table, predictions)
+    metrics = judge(run_dir, part=split, days=days, data=data, judging=judging, predictions=predictions)  # type: ignore[arg-type]
     print_json(metrics) if as_json else print_metrics(metrics)
 
 

@@ -74,9 +74,9 @@ def read_run(run_dir: Path) -> RunFiles:
         raise CheckpointError(f"{run_dir}: no such run directory; `swrec train RUN.yaml --out {run_dir}` makes one")
     run = RunDir(run_dir)
     known = (run.run_file, run.metrics_file, run.history_file, run.predictions_file)
-    if not any(path.is_file() for path in known):
+    if not any(path.exists() for path in known):
         raise CheckpointError(f"{run_dir}: not a run directory: it holds none of {', '.join(p.name for p in known)}")
-    predictions = read_predictions(run.predictions_file) if run.predictions_file.is_file() else None
+    predictions = read_predictions(run.predictions_file) if run.predictions_file.exists() else None
     metrics = run.metrics() if run.finished else {}
     if predictions is not None and "overall" not in metrics:
         metrics = {**metrics, **metrics_of(predictions)}

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from swrec_prod.errors import MetricError, SingleClassError, nearest
+from swrec_prod.metrics.group_sums import Blocks, ByGroup, check_places
 from swrec_prod.metrics.probabilities import row_losses, sigmoid
 from swrec_prod.metrics.rows import checked, checked_weights
-from swrec_prod.metrics.within_groups import ByGroup, gauc_by_group, ndcg_by_group
+from swrec_prod.metrics.within_groups import gauc_by_group, ndcg_by_group
 from swrec_prod.statistics.draws import Draws
 from swrec_prod.statistics.reweighted import RankedRows, Ratio, Reweighted
 
@@ -46,6 +47,10 @@ class SampledRows:
         mass_N = 1 if self.mass_N is None else self.mass_N
         return Ratio(np.bincount(self.cluster_N, mass_N * above_N), np.bincount(self.cluster_N, mass_N * below_N))
 
+    def blocks(self, scores_N: np.ndarray) -> Blocks:
+        """The rows of each group by their score."""
+        return Blocks.of(self.labels_N, scores_N, self.group_N, self.mass_N)
+
     def clusters_of_groups(self) -> np.ndarray | None:
         """The cluster of each group, [G]; None where the rows of some group are of several."""
         cluster_G = np.zeros(self.group_N.max() + 1, np.int64)
@@ -60,24 +65,23 @@ def _gauc(rows: SampledRows, scores_N: np.ndarray) -> Reweighted:
     cluster_G = rows.clusters_of_groups()
     if cluster_G is None:
         return RankedRows.of(rows.labels_N, scores_N, rows.cluster_N, rows.group_N, rows.mass_N)
-    return _of_groups(rows, gauc_by_group(rows.labels_N, scores_N, rows.group_N, rows.mass_N), cluster_G)
+    return _of_groups(rows, gauc_by_group(rows.blocks(scores_N)), cluster_G)
 
 
 def _ndcg(rows: SampledRows, scores_N: np.ndarray) -> Reweighted:
+    check_places("NDCG", rows.k)
     cluster_G = rows.clusters_of_groups()
     if cluster_G is None:
         raise MetricError(
             "NDCG is resampled by clusters that hold whole groups: cluster by user, or group by the clusters"
         )
-    return _of_groups(rows, ndcg_by_group(rows.labels_N, scores_N, rows.group_N, rows.k, rows.mass_N), cluster_G)
+    return _of_groups(rows, ndcg_by_group(rows.blocks(scores_N), rows.k), cluster_G)
 
 
 def _of_groups(rows: SampledRows, groups: ByGroup, cluster_G: np.ndarray) -> Ratio:
     """A mean over groups that lie inside clusters: drawing a cluster twice counts its groups twice."""
-    counted = groups.counted_G
-    at, weight = cluster_G[groups.group_G[counted]], groups.weight_G[counted]
-    sums = (np.bincount(at, values, rows.cluster_N.max() + 1) for values in (groups.value_G[counted] * weight, weight))
-    return Ratio(*sums)
+    at_G, columns = cluster_G[groups.group_G], (groups.value_G * groups.weight_G, groups.weight_G)
+    return Ratio(*(np.bincount(at_G, column_G, rows.cluster_N.max() + 1) for column_G in columns))
 
 
 FIGURES: Mapping[str, Maker] = {
