@@ -216,6 +216,16 @@ def compare(
     baseline: Annotated[
         str | None, typer.Option(help="Variant that the others are held to; default: the first.")
     ] = None,
+    clusters: Annotated[
+        str,
+        typer.Option(
+            metavar="user|request|COLUMN", help="Column of predictions: rows of one value are not independent."
+        ),
+    ] = "user",
+    bootstrap: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Resamples for intervals of log loss and GAUC; 1000 are usual, 0: none."),
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for compare.json, compare.md and compare.html.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -228,7 +238,7 @@ def compare(
     from swrec_prod.evaluate.compare import compare_runs
     from swrec_prod.evaluate.compare_text import comparison_json, print_comparison
 
-    comparison = compare_runs(runs, baseline)
+    comparison = compare_runs(runs, baseline, clusters, bootstrap)
     if out:
         from swrec_prod.pages.compare_page import write_comparison
 

@@ -42,7 +42,8 @@ def liking() -> tuple[TestRows, np.ndarray, Scores, Scores]:
     chance_N = sigmoid(interest_N)
     labels_N = (rng.random(N) < chance_N).astype(float)
     scenario_N = rng.integers(0, 2, N)
-    rows = TestRows("click", np.arange(N), labels_N, rng.integers(0, 40, N), scenario_N, ["feed", "cart"])
+    users = rng.integers(0, 40, N)
+    rows = TestRows("click", np.arange(N), labels_N, users, scenario_N, ["feed", "cart"], "user", users, days=1)
     quality_R1 = np.array([[0.2], [1.0], [3.0]])
     interest_RN = quality_R1 * interest_N + rng.normal(size=(3, N))
     influence_N = 2.0 * scenario_N

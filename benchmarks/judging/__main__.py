@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from benchmarks.judging import auc, backfill, experiments
+from benchmarks.judging import auc, backfill, bootstrap, coverage, experiments
 from benchmarks.record import Figure, report
 
 TARGET = "bench-judging"
@@ -16,6 +16,8 @@ PARTS: dict[str, Callable[[bool], Iterable[Figure]]] = {
     "auc": auc.figures,
     "backfill": backfill.figures,
     "experiments": experiments.figures,
+    "bootstrap": bootstrap.figures,
+    "coverage": coverage.figures,
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from swrec_prod.evaluate.compare import FALSE_DISCOVERIES, STRENGTHS, Comparison, Contrast, Figures
+from swrec_prod.evaluate.compared_power import POWER, TARGET, Power
 from swrec_prod.evaluate.compared_runs import Variant
 from swrec_prod.evaluate.judged import MAX_BARS
 from swrec_prod.evaluate.terminal import terminal_table
@@ -30,6 +31,9 @@ DIFFERENCES = (
 )
 
 
+RESAMPLED_NAMES = {"logloss": "log loss", "gauc": "GAUC"}
+
+
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """compare.json; docs/comparing.md says what its keys mean."""
     rows = comparison.rows
@@ -44,6 +48,9 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             for name, size, clicks in zip(rows.scenarios, sizes, positives, strict=True)
         },
         "baseline": comparison.baseline,
+        "clusters": rows.clusters,
+        "resamples": comparison.resamples,
+        "noise_floor": comparison.floor._asdict(),
         "false_discoveries": FALSE_DISCOVERIES,
         "variants": [
             _variant_json(comparison, variant, figures)
@@ -76,6 +83,31 @@ def strength_grid(comparison: Comparison) -> Grid:
     return Grid(
         ["variant", *STRENGTH_NAMES], [[name, *map(number, aucs)] for name, aucs in comparison.strengths.items()]
     )
+
+
+def resampled_grid(comparison: Comparison) -> Grid:
+    """The bootstrapped figures with their intervals and differences, one line a variant."""
+    header, others = ["variant"], len(comparison.figures) > 1
+    for figure in comparison.resampled:
+        header += [RESAMPLED_NAMES[figure], *([f"less {comparison.baseline}"] if others else [])]
+    return Grid(header, [[f.variant, *_resampled_cells(comparison, f.variant, others)] for f in ranked(comparison)])
+
+
+def resampled_note(comparison: Comparison) -> str:
+    """What the intervals of `resampled_grid` are."""
+    return f"95 % intervals of {several(comparison.resamples, 'bootstrap resample')} of {comparison.rows.clusters}s."
+
+
+def seen(comparison: Comparison) -> list[str]:
+    """Which differences of AUC these rows can show, and what it would take to see one of TARGET: a sentence each."""
+    floor = comparison.floor
+    sentences = [_seen(comparison, name, power) for name, power in comparison.powers.items()]
+    if floor.seeds is not None:
+        sentences.append(f"Two runs of one variant differ by up to {number(floor.seeds)} AUC by their seeds alone.")
+    if floor.halves is not None:
+        unit = comparison.rows.clusters
+        sentences.append(f"One run differs by up to {number(floor.halves)} AUC between two halves of the {unit}s.")
+    return sentences
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -133,6 +165,11 @@ def print_comparison(comparison: Comparison) -> None:
     console.print(lead(comparison), soft_wrap=True)
     console.print(table)
     console.print(note(comparison), soft_wrap=True)
+    if comparison.resampled:
+        console.print(terminal_table(resampled_grid(comparison)))
+        console.print(resampled_note(comparison), soft_wrap=True)
+    for sentence in seen(comparison):
+        console.print(sentence, soft_wrap=True)
 
 
 def changed_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
@@ -160,6 +197,14 @@ def _variant_json(comparison: Comparison, variant: Variant, figures: Figures) ->
         "gauc": figures.gauc,
         **improvements(figures.auc.value, base.get(comparison.baseline, 0.0)),
         "difference": _contrast_json(comparison.differences.get(variant.name)),
+        "power": _power_json(comparison.powers.get(variant.name)),
+        "resampled": {
+            figure: {
+                "interval": found.intervals[variant.name]._asdict(),
+                "difference": _contrast_json(found.differences.get(variant.name)),
+            }
+            for figure, found in comparison.resampled.items()
+        },
         "scenarios": {
             name: {"auc": auc, "difference": _contrast_json(comparison.by_scenario.get((variant.name, name)))}
             for name, auc in scenarios
@@ -170,6 +215,30 @@ def _variant_json(comparison: Comparison, variant: Variant, figures: Figures) ->
 
 def _contrast_json(contrast: Contrast | None) -> dict[str, Any] | None:
     return {**contrast.difference._asdict(), "significant": contrast.significant} if contrast else None
+
+
+def _power_json(power: Power | None) -> dict[str, Any] | None:
+    return {"target": TARGET, "chance": POWER, **power._asdict()} if power else None
+
+
+def _resampled_cells(comparison: Comparison, variant: str, others: bool) -> Iterator[str]:
+    for found in comparison.resampled.values():
+        yield interval(found.intervals[variant])
+        if others:
+            yield "baseline" if variant == comparison.baseline else difference_text(found.differences[variant])
+
+
+def _seen(comparison: Comparison, variant: str, power: Power) -> str:
+    unit = comparison.rows.clusters
+    needed = f"would be seen with no number of {unit}s, as seeds vary too much: train more seeds"
+    if power.clusters is not None and power.times is not None and power.days is not None:
+        more = f"{number(power.times, 1)} times these, about {several(power.days, 'day')}"
+        needed = f"would be seen with {several(power.clusters, unit)} ({more})"
+    here = several(len(np.unique(comparison.rows.cluster_N)), unit)
+    return (
+        f"{variant} less {comparison.baseline}: with these {here} a difference of {number(power.smallest)} AUC is seen "
+        f"in {share(POWER)} of cases; a difference of {TARGET:g} {needed}."
+    )
 
 
 def _row(comparison: Comparison, figures: Figures) -> list[str]:
@@ -196,6 +265,10 @@ def _scenario_cell(comparison: Comparison, figures: Figures, scenario: str, auc:
 def _tables(comparison: Comparison) -> Iterator[str]:
     yield _markdown(comparison_grid(comparison))
     yield note(comparison).replace(MARK, f"\\{MARK}")
+    if comparison.resampled:
+        yield _markdown(resampled_grid(comparison))
+        yield resampled_note(comparison)
+    yield "\n".join(f"- {sentence}" for sentence in seen(comparison))
     yield f"AUC inside each scenario{scenario_note(comparison)}:"
     yield _markdown(scenario_grid(comparison))
     if comparison.strengths:

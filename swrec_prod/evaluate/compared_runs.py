@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from swrec_prod.config import RunConfig
-from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.data.day_files import TASK_COLUMNS
+from swrec_prod.errors import ConfigError, DataError, nearest
 from swrec_prod.evaluate.predictions import Split, codes_of, logit_of, read_predictions, split_of, tasks_of
 from swrec_prod.run_dir import RunDir
 
@@ -47,7 +48,11 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TestRows:
-    """What all runs are judged by. row_N: ids; scenario_N: indices into scenarios; task: the first of the schema."""
+    """What all runs are judged by. row_N: ids; scenario_N: indices into scenarios; task: the first of the schema.
+
+    cluster_N: ids of the rows that are not independent, of equal values in the column `clusters`; days: how many there
+    are.
+    """
 
     __test__ = False  # to pytest its name says otherwise
 
@@ -57,13 +62,18 @@ class TestRows:
     user_N: np.ndarray
     scenario_N: np.ndarray
     scenarios: list[str]
+    clusters: str
+    cluster_N: np.ndarray
+    days: int
 
     @classmethod
-    def of(cls, table: pa.Table) -> TestRows:
-        """Of a predictions table."""
+    def of(cls, table: pa.Table, clusters: str = "user") -> TestRows:
+        """Of a predictions table. Raises ConfigError when it has no such column to cluster by."""
         task = tasks_of(table)[0]
         labels = table[f"label_{task}"].to_numpy().astype(np.float64)
-        return cls(task, table["row"].to_numpy(), labels, codes_of(table, "user")[0], *codes_of(table, "scenario"))
+        users, cluster_N = codes_of(table, "user")[0], _clusters(table, clusters)
+        scenarios, days = codes_of(table, "scenario"), len(codes_of(table, "day")[1])
+        return cls(task, table["row"].to_numpy(), labels, users, *scenarios, clusters, cluster_N, days)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,16 +113,26 @@ def variants_of(words: Sequence[str]) -> list[Variant]:
     return _named(variants)
 
 
-def read_scores(variants: Mapping[str, Sequence[SeedRun]]) -> tuple[TestRows, list[Scores]]:
+def read_scores(variants: Mapping[str, Sequence[SeedRun]], clusters: str = "user") -> tuple[TestRows, list[Scores]]:
     """The test rows, and the scores of at least one variant, by its name and runs.
 
-    Raises DataError when predictions are missing or damaged, or two runs were not judged by the same rows.
+    Raises DataError when predictions are missing or damaged, or two runs were not judged by the same rows, ConfigError
+    when they have no column `clusters`.
     """
     first = next(iter(variants.values()))[0].folder
-    rows = TestRows.of(read_predictions(RunDir(first).predictions_file))
+    rows = TestRows.of(read_predictions(RunDir(first).predictions_file), clusters)
     if not len(rows.row_N):
         raise DataError(f"{RunDir(first).predictions_file}: no rows to compare runs by")
     return rows, [_scores(name, runs, rows, first) for name, runs in variants.items()]
+
+
+def _clusters(table: pa.Table, column: str) -> np.ndarray:
+    """int64 [N]: one code for the rows of a value; a row without a value is a cluster of its own."""
+    known = [name for name in table.column_names if not name.startswith(TASK_COLUMNS)]
+    if column not in known:
+        raise ConfigError(f"--clusters {column}: no such column of the predictions; {nearest(column, known)}")
+    codes = codes_of(table, column)[0]
+    return np.where(table[column].is_null().to_numpy(), len(codes) + np.arange(len(codes)), codes)
 
 
 def _config_of_finished(run: RunDir) -> RunConfig:

@@ -53,9 +53,26 @@ class GroupSums:
         return Grouped(self.total / self.weight, self.rows, self.groups)
 
 
+class ByGroup(NamedTuple):
+    """A metric of each group that counts. group_G: the group, as `group_codes` has it; value_G: the metric; weight_G:
+    its weight in the average; rows_G: the group's rows; left_out: how many groups do not count.
+    """
+
+    group_G: np.ndarray
+    value_G: np.ndarray
+    weight_G: np.ndarray
+    rows_G: np.ndarray
+    left_out: int
+
+    def sums(self) -> GroupSums:
+        """The sums over these groups."""
+        total, weight = float(np.dot(self.value_G, self.weight_G)), float(self.weight_G.sum())
+        return GroupSums(total, weight, int(self.rows_G.sum()), len(self.rows_G), self.left_out)
+
+
 class Blocks(NamedTuple):
     """Rows by group and rising score. rows_K, hits_K: rows and positive ones; positives_K, negatives_K: their weights;
-    first_G: the first block of each group.
+    first_G: the first block of each group; group_G: the groups.
     """
 
     rows_K: np.ndarray
@@ -63,6 +80,7 @@ class Blocks(NamedTuple):
     positives_K: np.ndarray
     negatives_K: np.ndarray
     first_G: np.ndarray
+    group_G: np.ndarray
 
     @classmethod
     def of(cls, labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray | None) -> Blocks:
@@ -78,7 +96,9 @@ class Blocks(NamedTuple):
         starts = block_starts(group[order], scores[order])
         rows, positives = np.diff(np.append(starts, len(hit))), block_sums(mass * hit, starts)
         negatives = block_sums(mass * (1 - hit), starts)
-        return cls(rows, block_sums(hit, starts), positives, negatives, block_starts(group[order][starts]))
+        group_K = group[order][starts]
+        first_G = block_starts(group_K)
+        return cls(rows, block_sums(hit, starts), positives, negatives, first_G, group_K[first_G])
 
     @property
     def sizes_G(self) -> np.ndarray:
@@ -107,12 +127,14 @@ class Blocks(NamedTuple):
         hits, rows = self.sums(self.hits_K), self.sums(self.rows_K)
         return (hits > 0) & (hits < rows)
 
+    def values(self, value_G: np.ndarray, weight_G: np.ndarray, counted_G: np.ndarray) -> ByGroup:
+        """A metric of the groups that count."""
+        kept = (column[counted_G] for column in (self.group_G, value_G, weight_G, self.sums(self.rows_K)))
+        return ByGroup(*kept, int((~counted_G).sum()))
+
     def totals(self, value_G: np.ndarray, weight_G: np.ndarray, counted_G: np.ndarray) -> GroupSums:
         """The sums over the groups that count."""
-        weight_G, groups = weight_G[counted_G], int(counted_G.sum())
-        total = float(np.dot(value_G[counted_G], weight_G))
-        rows = int(self.sums(self.rows_K)[counted_G].sum())
-        return GroupSums(total, float(weight_G.sum()), rows, groups, len(counted_G) - groups)
+        return self.values(value_G, weight_G, counted_G).sums()
 
 
 def group_codes(groups: np.ndarray, rows: int) -> np.ndarray:

@@ -33,7 +33,7 @@ class LossSum(NamedTuple):
     def of(cls, labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> LossSum:
         """Arguments and errors are those of `logloss`, but that there may be no rows."""
         labels, logits, weights = counted_rows(labels, logits, weights)
-        losses = np.maximum(logits, 0) - labels * logits + np.log1p(np.exp(-np.abs(logits)))
+        losses = row_losses(labels, logits)
         if weights is None:
             return cls(float(losses.sum()), float(len(losses)))
         return cls(float((losses * weights).sum()), float(weights.sum()))
@@ -48,6 +48,11 @@ class LossSum(NamedTuple):
         if not self.mass:
             raise MetricError("there are no rows of weight above 0")
         return self.total / self.mass
+
+
+def row_losses(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """The negative log-likelihood of each row, l_i of `logloss`."""
+    return np.maximum(logits, 0) - labels * logits + np.log1p(np.exp(-np.abs(logits)))
 
 
 def ne(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:

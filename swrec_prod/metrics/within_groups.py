@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swrec_prod.metrics.group_sums import Blocks, Grouped, GroupSums, check_places
+from swrec_prod.metrics.group_sums import Blocks, ByGroup, Grouped, GroupSums, check_places
 
 
 def gauc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None) -> Grouped:
@@ -29,12 +29,17 @@ def gauc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np
 
 def gauc_sums(blocks: Blocks) -> GroupSums:
     """What `gauc` is the mean of, for rows that are judged in pieces."""
+    return gauc_by_group(blocks).sums()
+
+
+def gauc_by_group(blocks: Blocks) -> ByGroup:
+    """AUC of each group, see `gauc`."""
     counted = blocks.both_classes()
     below_K = blocks.before(blocks.negatives_K) + 0.5 * blocks.negatives_K
     wins_G = blocks.sums(blocks.positives_K * below_K)
     positives_G, negatives_G = blocks.sums(blocks.positives_K), blocks.sums(blocks.negatives_K)
     value_G = wins_G / np.where(counted, positives_G * negatives_G, 1)
-    return blocks.totals(value_G, positives_G + negatives_G, counted)
+    return blocks.values(value_G, positives_G + negatives_G, counted)
 
 
 def ndcg(
@@ -57,6 +62,11 @@ def ndcg(
 
 def ndcg_sums(blocks: Blocks, k: int) -> GroupSums:
     """What `ndcg` is the mean of, for rows that are judged in pieces."""
+    return ndcg_by_group(blocks, k).sums()
+
+
+def ndcg_by_group(blocks: Blocks, k: int) -> ByGroup:
+    """NDCG of each group, see `ndcg`."""
     counted = blocks.both_classes()
     rows_G, hits_G = blocks.sums(blocks.rows_K), blocks.sums(blocks.hits_K)
     discounts = np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, min(k, int(rows_G.max(initial=0))) + 2)))))
@@ -64,4 +74,4 @@ def ndcg_sums(blocks: Blocks, k: int) -> GroupSums:
     shared_K = discounts[np.minimum(above_K + blocks.rows_K, last)] - discounts[np.minimum(above_K, last)]
     dcg_G = blocks.sums(blocks.hits_K / blocks.rows_K * shared_K)
     value_G = dcg_G / np.where(counted, discounts[np.minimum(hits_G, last)], 1)
-    return blocks.totals(value_G, blocks.mean_weight(), counted)
+    return blocks.values(value_G, blocks.mean_weight(), counted)

@@ -24,6 +24,8 @@ from swrec_prod.evaluate.compare_text import (
     lead,
     note,
     ranked,
+    resampled_grid,
+    resampled_note,
     scenario_grid,
     scenario_note,
     strength_grid,
@@ -49,6 +51,9 @@ def comparison_page(comparison: Comparison) -> Page:
     sections: list[Section] = [Table("Figures over all rows", comparison_grid(comparison), note(comparison))]
     if comparison.differences:
         sections += [differences_picture(comparison), best_seesaw(comparison), scenarios_picture(comparison)]
+    if comparison.resampled:
+        how = resampled_note(comparison)
+        sections.append(Table("Log loss and GAUC, bootstrapped", resampled_grid(comparison), how))
     inside = f"AUC inside each scenario{scenario_note(comparison)}."
     sections.append(Table("Figures by scenario", scenario_grid(comparison), inside))
     if comparison.strengths:
