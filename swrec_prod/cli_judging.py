@@ -149,11 +149,10 @@ def backfill(
     from swrec_prod.judge.run import Contest
     from swrec_prod.judge.run import backfill as run
 
-    if mode not in get_args(Mode):
+    how = next((known for known in get_args(Mode) if known == mode), None)
+    if how is None:
         raise ConfigError(f"--mode {mode}: {nearest(mode, get_args(Mode))}")
-    request = requested(
-        models, days, mode, data=data, window=window, overrides=overrides or (), predictions=predictions
-    )  # type: ignore[arg-type]
+    request = requested(models, days, how, data=data, window=window, overrides=overrides or (), predictions=predictions)
     contest = Contest(champion, challenger, GateRule.load(rule) if rule else None)
     say = partial(typer.echo, err=True)
     record = run(request, out, share=Share.parse(share), jobs=jobs, contest=contest, say=say)

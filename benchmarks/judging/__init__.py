@@ -1,1 +1,1 @@
-"""`make bench-judging`: whether what judges models and experiments keeps its word, and how fast it is."""
+"""Judging: metrics, statistics, backfill and experiments against their promises."""

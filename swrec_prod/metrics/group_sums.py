@@ -13,6 +13,8 @@ import numpy as np
 from swrec_prod.errors import MetricError, SingleClassError
 from swrec_prod.metrics.rows import block_starts, block_sums, checked_weights, counted_rows
 
+BOTH = "both a positive and a negative row"
+
 
 class Grouped(NamedTuple):
     """A metric averaged over groups. value: the average; rows, groups: how many of them took part."""
@@ -43,7 +45,7 @@ class GroupSums:
         """The fields, in order."""
         return self.total, self.weight, self.rows, self.groups, self.left_out
 
-    def mean(self, counts: str = "both a positive and a negative row") -> Grouped:
+    def mean(self, counts: str = BOTH) -> Grouped:
         """The average over groups. counts: what a group that counts has. Raises SingleClassError when none does."""
         if not self.groups:
             raise SingleClassError(f"none of {self.left_out} groups has {counts}")

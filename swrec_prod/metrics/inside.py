@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from swrec_prod.metrics.group_sums import Blocks, GroupSums
+from swrec_prod.metrics.group_sums import BOTH, Blocks, GroupSums
 from swrec_prod.metrics.named_arrays import Arrays, array_of, inner, under
 from swrec_prod.metrics.rows import Rows
 from swrec_prod.metrics.top_items import ItemCounts, first_places, novelty_sums
@@ -47,6 +47,24 @@ class Inside:
         sums = {name: sum((p.sums[name] for p in pieces if name in p.sums), GroupSums()) for name in names}
         items = [piece.items for piece in pieces if piece.items is not None]
         return cls(sums, ItemCounts.merged(items) if items else None)
+
+    def has(self, metric: str) -> bool:
+        """Whether rows have what a metric needs."""
+        return self.items is not None if metric == "coverage" else metric in self.sums
+
+    def mean(self, metric: str, counts: str = BOTH) -> float:
+        """The average over groups. counts: what groups that count have. Raises SingleClassError when none does."""
+        return self.sums[metric].mean(counts).value
+
+    def coverage(self) -> float:
+        """`top_items.coverage`. Raises MetricError when no row has a request and an item."""
+        assert self.items is not None, "ask `has` first"
+        return self.items.coverage()
+
+    def rows_with_both(self) -> dict[str, int]:
+        """How many rows are in groups, and in requests, with both classes."""
+        rows = {"grouped_rows": self.sums["gauc"].rows}
+        return rows | {"request_rows": self.sums["sgauc"].rows} if "sgauc" in self.sums else rows
 
     def to_arrays(self) -> Arrays:
         """Plain arrays by name; `from_arrays` makes the same of them."""

@@ -49,7 +49,7 @@ class TaskTally:
         order = np.argsort(scenarios, kind="stable")
         parts = np.split(order, np.searchsorted(scenarios[order], np.arange(1, len(names))))
         tallies = {name: Tally.of(rows.take(part)) for name, part in zip(names, parts, strict=True)}
-        return cls(tallies, inside_of(rows))
+        return cls(tallies, tallies[names[0]].inside if len(names) == 1 else inside_of(rows))
 
     @classmethod
     def merged(cls, pieces: Sequence[TaskTally]) -> TaskTally:
@@ -112,9 +112,15 @@ class Piece:
         names = list(tasks) or [""]
         if len(names) != logits_NT.shape[1] or labels_NT.shape != logits_NT.shape:
             raise MetricError(f"labels {labels_NT.shape} and logits {logits_NT.shape} do not fit tasks {list(tasks)}")
-        groups, scenarios = group_codes(groups, len(labels_NT)), np.asarray(scenarios)
-        rows = (Rows(labels_NT[:, t], logits_NT[:, t], groups, weights, k) for t in range(len(names)))
-        return cls({name: TaskTally.of(own, scenarios, scenario_values) for name, own in zip(names, rows, strict=True)})
+        groups = group_codes(groups, len(labels_NT))
+        rows = {name: Rows(labels_NT[:, t], logits_NT[:, t], groups, weights, k) for t, name in enumerate(names)}
+        return cls.of_rows(rows, scenarios, scenario_values)
+
+    @classmethod
+    def of_rows(cls, tasks: Mapping[str, Rows], scenarios: np.ndarray, scenario_values: Sequence[str]) -> Piece:
+        """The tallies of N rows with all that is known of them, by task. Raises MetricError as `of` does."""
+        scenarios = np.asarray(scenarios)
+        return cls({name: TaskTally.of(rows, scenarios, scenario_values) for name, rows in tasks.items()})
 
     @classmethod
     def merged(cls, pieces: Iterable[Piece]) -> Piece:

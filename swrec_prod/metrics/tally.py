@@ -88,6 +88,11 @@ class Tally:
         return int(self.counts[1])
 
     @property
+    def counted(self) -> tuple[int, int]:
+        """How many rows of weight above 0, and how many of them positive."""
+        return int(self.counts[2]), int(self.counts[3])
+
+    @property
     def broken(self) -> int:
         """How many scores are no finite number."""
         return int(self.counts[4])
@@ -99,7 +104,7 @@ class Tally:
 
     def auc_interval(self, level: float = 0.95) -> Interval:
         """AUC with DeLong's interval (`ranks.auc_interval`). Raises MetricError with fewer than two rows of a class."""
-        rows, positives = int(self.counts[2]), int(self.counts[3])
+        rows, positives = self.counted
         return delong_interval(self.scores, self.squares or self.scores, (positives, rows - positives), level)
 
 
