@@ -77,8 +77,8 @@ def _demo(out: Path, raw: Path | None, overrides: Sequence[str]) -> None:
     with _stage("Compare both on all later days"):
         _swrec("compare", *both, "--out", comparison)
     with _stage("Replay the first of these days one by one, and ask the gate whether M-scan may take over"):
-        _swrec("backfill", *both, "--days", first_test_days(run), "--out", backfill)
-        verdict = json.loads(_swrec("gate", backfill, "--json", codes=(0, HOLD)))
+        days = ("--days", first_test_days(run), "--out", backfill)
+        verdict = json.loads(_swrec("backfill", *both, *days, "--gate", "gate", "--json", codes=(0, HOLD)))["verdict"]
         CONSOLE.print(f"The gate says: {verdict['verdict']}")
     with _stage("Write the page"):
         pages = ("--backfill", backfill, "--comparison", comparison)

@@ -19,8 +19,12 @@ from typing import Any, NamedTuple
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio")
 # Chromium reads commands from 3 and answers on 4
-START = "import os, sys; r, w, *words = sys.argv[1:]; w = os.dup(int(w)); os.dup2(int(r), 3); os.dup2(w, 4)"
-START += "; os.execv(words[0], words)"
+START = """import os, sys
+from fcntl import F_DUPFD, fcntl
+read, write, *words = sys.argv[1:]
+read, write = (fcntl(int(end), F_DUPFD, 10) for end in (read, write))
+os.dup2(read, 3), os.dup2(write, 4)
+os.execv(words[0], words)"""
 PHONE, DESKTOP = 390, 1280  # CSS pixels
 MEASURE = """(() => ({
     text: document.body.innerText,

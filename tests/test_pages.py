@@ -35,7 +35,7 @@ PAGES = {  # page -> pictures on it
     "beside/report.html": 9,
     "compare/compare.html": 3,
     "backfill/backfill.html": 9,
-    "many/backfill.html": 10,
+    "many/backfill.html": 12,
     "experiment/experiment.html": 5,
 }
 
@@ -127,7 +127,7 @@ def test_figures_of_a_run_are_those_of_its_json(folder: Path, seen: dict[str, Se
 def test_heat_maps_draw_the_figures_of_the_json(browser: Browser, folder: Path) -> None:
     """The drawn cells, as the browser holds them, against backfill.json."""
     browser.look(folder / "backfill/backfill.html", DESKTOP)
-    cells = "Array.from(p.data[0].z, row => Array.from(row, v => Number.isNaN(v) ? null : v))"
+    cells = "Array.from(p._fullData[0].z, row => Array.from(row, v => Number.isNaN(v) ? null : v))"
     plots = "[...document.querySelectorAll('.js-plotly-plot')]"
     z = browser.evaluate(f"{plots}.filter(p => p.data[0].type == 'heatmap').map(p => {cells})[0]")
     model = read(folder / "backfill" / "backfill.json")["models"][0]
