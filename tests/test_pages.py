@@ -24,7 +24,7 @@ from swrec_prod.evaluate.compare import compare_runs
 from swrec_prod.judge.record import BackfillRecord
 from swrec_prod.pages.backfill_page import write_backfill_page
 from swrec_prod.pages.compare_page import write_comparison
-from swrec_prod.pages.elsewhere import backfill_sections, comparison_sections
+from swrec_prod.pages.elsewhere import sections_beside
 from swrec_prod.pages.experiment_page import write_experiment_page
 from swrec_prod.pages.run_page import write_report
 
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     EXPERIMENT.write(out / "experiment" / "experiment.json")
     write_experiment_page(EXPERIMENT, out / "experiment")
     page = out / "beside" / "report.html"
-    more = [*backfill_sections(out / "backfill", page), *comparison_sections(out / "compare", page)]
+    more = sections_beside(out / "backfill", out / "compare", page)
     write_report(run_dir(out / "b_run", predictions(400)), page, more=more)
     return out
 

@@ -22,7 +22,7 @@ def quality_by_day(record: BackfillRecord, task: str) -> Picture:
         return absent(title, "Left out: no day has rows of both labels.")
     figure = by_day_figure(days_of(record), series, "AUC, all rows of the day", ".3f")
     how = {
-        "frozen": "Each model stays as it was trained: what falls with the days is what it forgets to learn.",
+        "frozen": "Each model keeps the weights it was trained to: what it loses over the days is what its age costs.",
         "incremental": "Each day is judged by weights that have seen the days before it, and then learns from it.",
         "rolling": f"For each day a model is trained anew, on the {record.window} days before it.",
     }[record.mode]
