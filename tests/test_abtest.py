@@ -137,6 +137,23 @@ def test_triggered_units_are_judged_as_if_the_others_were_not_there(tmp_path: Pa
     assert found.control_units + found.treatment_units == len(units) < len(by_unit(log))
 
 
+def test_each_of_several_treatments_is_compared_with_control(tmp_path: Path) -> None:
+    log = logs(seed=9, users=900)
+    third = log.exposures.user_id.str[1:].astype(int) % 3 == 0
+    log.exposures.loc[third, "arm"] = "third"
+    shares = {"old": 1, "new": 1, "third": 1}
+    both = judged(log, tmp_path, shares=shares, scenario=None)
+    p = {lift.treatment: (lift.p, lift.p_holm) for lift in both.populations[0].lifts}
+    assert list(p) == ["new", "third"] == list(both.treatments)
+    smaller, larger = sorted(p.values())
+    assert smaller[1] == pytest.approx(min(1, 2 * smaller[0]))
+    assert larger[1] == pytest.approx(max(smaller[1], larger[0]))
+    for treatment in ("new", "third"):
+        alone = Logs(log.exposures[log.exposures.arm.isin(["old", treatment])], log.outcomes)
+        record = judged(alone, tmp_path, shares={"old": 1, treatment: 1}, scenario=None)
+        assert p[treatment][0] == pytest.approx(only(record).p, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("lift", "better", "verdict"), [(0.0, "higher", "holds"), (-0.9, "higher", "broken"), (0.9, "lower", "broken")]
 )

@@ -75,7 +75,7 @@ def _trends(con: duckdb.DuckDBPyConnection, file: ExperimentFile, metric: Metric
 
 
 def _slope(result: object) -> Estimate:
-    return difference_of(result)  # type: ignore[arg-type]
+    return difference_of(result)
 
 
 def slope_weights(days: Sequence[str]) -> list[float]:

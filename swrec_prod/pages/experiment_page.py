@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from swrec_prod.abtest.record import ExperimentRecord, Finding, Lift, MetricNote, Population
+from swrec_prod.abtest_text.analysis import lifts_grid
 from swrec_prod.drawing.html import as_html
 from swrec_prod.drawing.page import Card, Decision, Facts, Page, Point, Section, Table, Tone
 from swrec_prod.evaluate.text import NONE, Grid, count, number, several, share
 from swrec_prod.files import write_text
-from swrec_prod.judge.experiment_text import lifts_grid
 from swrec_prod.pages import experiment_pictures as pictures
 
 PAGE = "experiment.html"
