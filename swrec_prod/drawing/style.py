@@ -36,7 +36,6 @@ class Picture(NamedTuple):
     figure: go.Figure | None
     least: int = WIDE
     data: Mapping[str, Any] | None = None
-    template = "picture.html"
 
 
 def absent(title: str, reason: str) -> Picture:
