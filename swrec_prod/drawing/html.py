@@ -14,9 +14,9 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from swrec_prod.drawing.page import SIGNS, Decision, Facts, Links, Page, Section, Table
-from swrec_prod.drawing.style import FAINT, FONT, GAIN, INK, LOSS, WIDE, Picture
+from swrec_prod.drawing.style import FAINT, FONT, GAIN, INK, LOSS, ON_A_PHONE, Picture
 
-LOOK = {"ink": INK, "faint": FAINT, "gain": GAIN, "loss": LOSS, "font": FONT, "wide": WIDE, "signs": SIGNS}
+LOOK = {"ink": INK, "faint": FAINT, "gain": GAIN, "loss": LOSS, "font": FONT, "on_a_phone": ON_A_PHONE, "signs": SIGNS}
 
 
 TEMPLATES: dict[type[Section], str] = {
