@@ -123,9 +123,9 @@ def _tables(record: ExperimentRecord, population: Population) -> Iterator[Sectio
 
 
 def _shown(record: ExperimentRecord, grid: Grid) -> Grid:
-    """Without columns that a reader of the page can spare; the treatment is named where there are several."""
-    spared = {"control", "p", *(["treatment"] if len(record.treatments) == 1 else [])}
-    at = [i for i, name in enumerate(grid.header) if name not in spared]
+    """What matters most in front; the treatment is named where there are several."""
+    order = ["metric", "treatment", "scenario", "verdict", "lift", "p (Holm)", "lift, any look", "units"]
+    at = [grid.header.index(name) for name in order if name != "treatment" or len(record.treatments) > 1]
     return Grid([grid.header[i] for i in at], [[row[i] for i in at] for row in grid.rows], grid.strong)
 
 
