@@ -9,7 +9,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import typer
@@ -87,7 +87,16 @@ def commands() -> str:
     """Every command with its help, example and options."""
     group: Any = typer.main.get_command(app)
     head = f"{group.help} `swrec COMMAND --help` says the same in a terminal."
-    return _page("Commands", head, *(_command(name, command) for name, command in group.commands.items()))
+    return _page("Commands", head, *(_command(name, command) for name, command in every_command(group)))
+
+
+def every_command(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """The words of each command and the command, also of those in groups: `abtest plan` of the group `abtest`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _page(title: str, *parts: str) -> str:
@@ -192,7 +201,8 @@ def _command(name: str, command: Any) -> str:
     example = re.search(r"^Example: `(.*)`$", text, re.MULTILINE)
     words = "\n\n".join(prose(p) for p in text.partition("Example:")[0].split("\n\n") if p.strip())
     rows = [_parameter(parameter) for parameter in command.params if parameter.name != "help"]
-    parts = [f"## {code('swrec ' + name)} {{ #{name} }}", words, block(example.group(1), "sh") if example else ""]
+    heading = f"## {code('swrec ' + name)} {{ #{name.replace(' ', '-')} }}"
+    parts = [heading, words, block(example.group(1), "sh") if example else ""]
     return "\n\n".join(filter(None, [*parts, table(["argument", "default", "meaning"], rows) if rows else ""]))
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
+from swrec_prod.cli_judging import judging
 from swrec_prod.cli_serving import AsJson, health, loadtest, print_json, score, serve
 from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
@@ -274,6 +275,7 @@ app.command()(serve)
 app.command()(health)
 app.command()(score)
 app.command()(loadtest)
+app.add_typer(judging)
 
 
 @app.command()

@@ -67,7 +67,7 @@ def test_every_metric_is_explained(name: str) -> None:
 
 
 def test_every_command_and_option_has_help_and_each_command_an_example() -> None:
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in pages.every_command(typer.main.get_command(app)):
         assert f"Example: `swrec {name}" in (command.help or ""), name
         assert [option.name for option in command.params if option.name != "help" and not option.help] == [], name
 
