@@ -44,9 +44,9 @@ class Weights(NamedTuple):
 
     effective_rows: (sum w)^2 / sum w^2, so many rows of the target's own would be as good (Kish 1965); effective_
     rewards: the same over rows with a reward, which is what an interval hangs on. largest: the highest w. clip: where
-    weights were cut, None for nowhere; clipped_rows: how many were. clipped_mass: mean(w) - mean(min(w, clip)), the
-    part of the target's probability that clipping ignores: with rewards from 0 to 1 clipped_ips is too low by no more
-    than that.
+    weights were cut, None for nowhere; clipped_rows: how many were. clipped_mass: 1 - mean(min(w, clip)), the part of
+    the target's probability that clipping ignores, as w has mean 1: with rewards from 0 to 1 the bias of clipped_ips is
+    between 0 and minus that.
     """
 
     rows: int
@@ -143,7 +143,7 @@ class LoggedActions:
             largest=float(w_N.max()),
             clip=clip,
             clipped_rows=int((cut_N < w_N).sum()),
-            clipped_mass=float((w_N - cut_N).mean()),
+            clipped_mass=max(0.0, 1 - float(cut_N.mean())) if clip is not None else 0.0,
         )
 
     def _mean(self, values_N: np.ndarray, level: float) -> Interval:
