@@ -113,7 +113,7 @@ class JudgedVariants:
             variant,
             scores.seeds,
             self.whole.rows.mean(aucs),
-            float(np.std(aucs.auc_R, ddof=1)) if aucs.freedom else None,
+            float(np.std(aucs.auc_R, ddof=1)) if len(aucs.auc_R) > 1 else None,
             float(np.mean([logloss(self.rows.labels_N, logit_N) for logit_N in scores.logit_RN])),
             by_scenario,
             float(np.mean(known)) if known else None,

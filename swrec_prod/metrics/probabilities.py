@@ -20,8 +20,12 @@ def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None =
     labels: [N] of {0, 1}; logits: [N] finite; weights: [N] >= 0, default 1. Raises MetricError without rows.
     """
     labels, logits, weights = some_rows(labels, logits, weights)
-    losses = np.maximum(logits, 0) - labels * logits + np.log1p(np.exp(-np.abs(logits)))
-    return float(np.average(losses, weights=weights))
+    return float(np.average(row_losses(labels, logits), weights=weights))
+
+
+def row_losses(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """The negative log-likelihood of each row, l_i of `logloss`."""
+    return np.maximum(logits, 0) - labels * logits + np.log1p(np.exp(-np.abs(logits)))
 
 
 def ne(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:

@@ -53,9 +53,28 @@ class GroupSums:
         return Grouped(self.total / self.weight, self.rows, self.groups)
 
 
+class ByGroup(NamedTuple):
+    """A metric of each group. group_G: the groups, rising, as `group_codes` has them; value_G: the metric; weight_G:
+    its weight in the average; rows_G: the group's rows; counted_G: whether it has both classes, and so a value.
+    """
+
+    group_G: np.ndarray
+    value_G: np.ndarray
+    weight_G: np.ndarray
+    rows_G: np.ndarray
+    counted_G: np.ndarray
+
+    def sums(self) -> GroupSums:
+        """The sums over the groups that count."""
+        weight_G, groups = self.weight_G[self.counted_G], int(self.counted_G.sum())
+        total = float(np.dot(self.value_G[self.counted_G], weight_G))
+        rows = int(self.rows_G[self.counted_G].sum())
+        return GroupSums(total, float(weight_G.sum()), rows, groups, len(self.counted_G) - groups)
+
+
 class _Blocks(NamedTuple):
     """Rows by group and rising score. rows_K, hits_K: rows and positive ones; positives_K, negatives_K: their weights;
-    first_G: the first block of each group.
+    first_G: the first block of each group; group_G: the groups.
     """
 
     rows_K: np.ndarray
@@ -63,6 +82,7 @@ class _Blocks(NamedTuple):
     positives_K: np.ndarray
     negatives_K: np.ndarray
     first_G: np.ndarray
+    group_G: np.ndarray
 
     @classmethod
     def of(cls, labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray | None) -> _Blocks:
@@ -77,7 +97,9 @@ class _Blocks(NamedTuple):
         starts = block_starts(group[order], scores[order])
         rows, positives = np.diff(np.append(starts, len(hit))), block_sums(mass * hit, starts)
         negatives = block_sums(mass * (1 - hit), starts)
-        return cls(rows, block_sums(hit, starts), positives, negatives, block_starts(group[order][starts]))
+        group_K = group[order][starts]
+        first_G = block_starts(group_K)
+        return cls(rows, block_sums(hit, starts), positives, negatives, first_G, group_K[first_G])
 
     def sums(self, values_K: np.ndarray) -> np.ndarray:
         """The sum over the blocks of each group, [G]."""
@@ -93,12 +115,9 @@ class _Blocks(NamedTuple):
         hits, rows = self.sums(self.hits_K), self.sums(self.rows_K)
         return (hits > 0) & (hits < rows)
 
-    def totals(self, value_G: np.ndarray, weight_G: np.ndarray, counted_G: np.ndarray) -> GroupSums:
-        """The sums over the groups that count."""
-        weight_G, groups = weight_G[counted_G], int(counted_G.sum())
-        total = float(np.dot(value_G[counted_G], weight_G))
-        rows = int(self.sums(self.rows_K)[counted_G].sum())
-        return GroupSums(total, float(weight_G.sum()), rows, groups, len(counted_G) - groups)
+    def values(self, value_G: np.ndarray, weight_G: np.ndarray) -> ByGroup:
+        """A metric of each group, with its weight."""
+        return ByGroup(self.group_G, value_G, weight_G, self.sums(self.rows_K), self.both_classes())
 
 
 def gauc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None) -> Grouped:
@@ -119,13 +138,20 @@ def gauc_sums(
     labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None
 ) -> GroupSums:
     """What `gauc` is the mean of, for rows that are judged in pieces."""
+    return gauc_by_group(labels, scores, groups, weights).sums()
+
+
+def gauc_by_group(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None
+) -> ByGroup:
+    """AUC of each group; see `gauc`."""
     blocks = _Blocks.of(labels, scores, groups, weights)
     counted = blocks.both_classes()
     below_K = blocks.before(blocks.negatives_K) + 0.5 * blocks.negatives_K
     wins_G = blocks.sums(blocks.positives_K * below_K)
     positives_G, negatives_G = blocks.sums(blocks.positives_K), blocks.sums(blocks.negatives_K)
     value_G = wins_G / np.where(counted, positives_G * negatives_G, 1)
-    return blocks.totals(value_G, positives_G + negatives_G, counted)
+    return blocks.values(value_G, positives_G + negatives_G)
 
 
 def ndcg(
@@ -149,6 +175,13 @@ def ndcg_sums(
     labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, k: int = 10, weights: np.ndarray | None = None
 ) -> GroupSums:
     """What `ndcg` is the mean of, for rows that are judged in pieces."""
+    return ndcg_by_group(labels, scores, groups, k, weights).sums()
+
+
+def ndcg_by_group(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, k: int = 10, weights: np.ndarray | None = None
+) -> ByGroup:
+    """NDCG of each group; see `ndcg`."""
     if k < 1:
         raise MetricError(f"NDCG looks at the first k rows of a group, k is {k}, expected 1 or more")
     blocks = _Blocks.of(labels, scores, groups, weights)
@@ -162,7 +195,7 @@ def ndcg_sums(
     dcg_G = blocks.sums(blocks.hits_K / blocks.rows_K * shared_K)
     value_G = dcg_G / np.where(counted, discounts[np.minimum(hits_G, last)], 1)
     weight_G = (blocks.sums(blocks.positives_K) + blocks.sums(blocks.negatives_K)) / rows_G
-    return blocks.totals(value_G, weight_G, counted)
+    return blocks.values(value_G, weight_G)
 
 
 def group_codes(groups: np.ndarray, rows: int) -> np.ndarray:
