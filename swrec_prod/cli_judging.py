@@ -48,3 +48,46 @@ def off_policy(
     if out:
         write_off_policy(judged, out)
     print_json(judged.to_json()) if as_json else print_off_policy(judged)
+
+
+@judging.command()
+def debias(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_DIR...",
+            help="Runs, or Parquet files with interest_logit and scenario_logit; NAME= before either.",
+        ),
+    ],
+    c: Annotated[
+        list[str] | None, typer.Option("--c", help="Values of c, as in --c=-2,0,2; 0 and the run's own are added.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, help="Places of a page.")] = 10,
+    page_by: Annotated[
+        str, typer.Option(help="Column whose rows make one page: user, request, or a kept one.")
+    ] = "user",
+    random: Annotated[
+        str | None, typer.Option(help="Kept column that is 1 where chance chose the row: judged apart too.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Folder of `swrec simulate`: how well true interest is ordered.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for debias.json and debias.md.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay rows at other strengths c of debiasing, without inference: what is ordered better, and who is shown.
+
+    Several runs that were trained with different alpha are compared by it.
+
+    Example: `swrec debias build/runs/mscan --c=-2,-1,0,1,2 --k 5 --out build/debias`
+    """
+    from swrec_prod.debiasing.causal_rows import numbers_of
+    from swrec_prod.debiasing.curves import Asked, curves
+    from swrec_prod.debiasing.curves_text import debias_json, print_debias, write_debias
+    from swrec_prod.evaluate.compare import STRENGTHS
+
+    grid = numbers_of(c) if c else STRENGTHS
+    found = curves(runs, Asked(grid, k, page_by, random, truth))
+    if out:
+        write_debias(found, out)
+    print_json(debias_json(found)) if as_json else print_debias(found)
