@@ -1,8 +1,8 @@
 """What Open Bandit's random log says of Thompson sampling (BTS), held to what BTS earned: the figures of
 docs/off_policy.md.
 
-    python -m benchmarks.open_bandit                 print them; the log is fetched from PyPI once
-    python -m benchmarks.open_bandit --write         put them into the page, between its two marks
+    python -m benchmarks.judging.open_bandit                 print them; the log is fetched from PyPI once
+    python -m benchmarks.judging.open_bandit --write         put them into the page, between its two marks
 
 Shapes: N rows, I items of a campaign, 3 positions.
 """
@@ -27,8 +27,8 @@ from swrec_prod.metrics.ranks import Interval
 from swrec_prod.statistics.off_policy import LoggedActions, OffPolicy
 from swrec_prod.strict import read_yaml
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "off_policy.md"
-BEGIN, END = "<!-- python -m benchmarks.open_bandit --write -->", "<!-- end of its figures -->"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "off_policy.md"
+BEGIN, END = "<!-- python -m benchmarks.judging.open_bandit --write -->", "<!-- end of its figures -->"
 CACHE = Path.home() / ".cache" / "swrec"
 DRAWS, CLIP, FOLDS = 50_000, 10.0, 5
 SHRINK = 2_000  # impressions that an item's click rate is held to its campaign's by
@@ -52,9 +52,9 @@ def campaigns(folder: Path) -> list[Campaign]:
     found = []
     for name in CAMPAIGNS:
         own = log.filter(pc.equal(log["campaign"], name))
-        logs = [own.filter(pc.equal(own["policy"], policy)) for policy in ("random", "bts")]
-        prior = tuple(np.array(priors[name][key]) for key in ("alpha", "beta"))
-        found.append(Campaign(name, *logs, len(prior[0]), prior))  # type: ignore[arg-type]
+        random, bts = (own.filter(pc.equal(own["policy"], policy)) for policy in ("random", "bts"))
+        alpha, beta = (np.array(priors[name][key]) for key in ("alpha", "beta"))
+        found.append(Campaign(name, random, bts, len(alpha), (alpha, beta)))
     return found
 
 
@@ -113,9 +113,8 @@ TABLES = {  # what stands above each table
 }
 
 
-def figures(folder: Path) -> str:
-    """The tables of the page, in Markdown. folder: what `fetched` unpacked."""
-    found = campaigns(folder)
+def figures(found: list[Campaign]) -> str:
+    """The tables of the page, in Markdown."""
     rows = {
         "values": _values(found),
         "of_prior": _of_prior(found),
@@ -235,7 +234,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put them into docs/off_policy.md")
     options = parser.parse_args()
     fetched(CACHE)
-    text = figures(CACHE / "open-bandit")
+    text = figures(campaigns(CACHE / "open-bandit"))
     if not options.write:
         print(text)
         return

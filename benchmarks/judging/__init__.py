@@ -1,0 +1,1 @@
+"""`make bench-judging`: whether what judges models and experiments keeps its word, and how fast it is."""
