@@ -118,7 +118,8 @@ def _lead(curve: Curve) -> str:
 
 def _line(curve: Curve, one: Strength, known: Sequence[str], busiest: Sequence[str]) -> list[str]:
     shares = dict(zip(curve.scenarios, one.shares, strict=True))
-    name = one.name.replace("-", "−") + (" (own)" if one.name == curve.own and curve.source.c is not None else "")
+    mine = one.name == curve.own != "own" and curve.source.c is not None
+    name = one.name.replace("-", "−") + (" (own)" if mine else "")
     return [name, *(_text(getattr(one, f)) for f in known), share(one.moved), *(share(shares[s]) for s in busiest)]
 
 
