@@ -60,7 +60,7 @@ def debias(
         ),
     ],
     c: Annotated[
-        list[str] | None, typer.Option("--c", help="Values of c, as in --c=-2,0,2; 0 and the run's own are added.")
+        list[str] | None, typer.Option("--c", help="Values of c, as in --c -2,0,2; 0 and the run's own are added.")
     ] = None,
     k: Annotated[int, typer.Option(min=1, help="Places of a page.")] = 10,
     page_by: Annotated[
@@ -79,7 +79,7 @@ def debias(
 
     Several runs that were trained with different alpha are compared by it.
 
-    Example: `swrec debias build/runs/mscan --c=-2,-1,0,1,2 --k 5 --out build/debias`
+    Example: `swrec debias build/runs/mscan --c -2,-1,0,1,2 --k 5 --out build/debias`
     """
     from swrec_prod.debiasing.causal_rows import numbers_of
     from swrec_prod.debiasing.curves import Asked, curves

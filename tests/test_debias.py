@@ -156,7 +156,7 @@ def curve_of_random(folder: Path, columns: dict[str, Any]) -> Any:
 
 def test_runs_are_told_apart_by_alpha(tmp_path: Path) -> None:
     words = [run(tmp_path / name, alpha, c) for name, alpha, c in (("much", 1.0, 2.0), ("little", 0.1, 0.0))]
-    record = json.loads(succeeds("debias", *words, "--c=-1,1", "--out", tmp_path / "out", "--json"))
+    record = json.loads(succeeds("debias", *words, "--c", "-1,1", "--out", tmp_path / "out", "--json"))
     assert [(one["name"], one["alpha"], one["c"]) for one in record["curves"]] == [("little", 0.1, 0), ("much", 1, 2)]
     assert [point["name"] for point in record["curves"][1]["at"]] == ["-1", "0", "1", "2"]
     assert record == json.loads((tmp_path / "out" / "debias.json").read_text())

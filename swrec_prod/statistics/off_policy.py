@@ -160,12 +160,14 @@ class LoggedActions:
 
     def _interval(self, value: float, change_N: np.ndarray, level: float) -> Interval:
         """change_N: what the estimate changes by with each row."""
-        square_K = np.bincount(self.cluster_N, change_N) ** 2
-        variance = float(square_K.sum())
-        if not variance:
+        change_K = np.bincount(self.cluster_N, change_N)
+        most = float(np.abs(change_K).max())
+        if not most:
             return Interval(value, 0.0, value, value)
-        freedom = max(variance**2 / float(square_K @ square_K) - 1, 1.0)
-        error = float(np.sqrt(variance * len(square_K) / (len(square_K) - 1)))
+        square_K = (change_K / most) ** 2  # from 0 to 1, so that no power of it runs out of numbers
+        total = float(square_K.sum())
+        freedom = max(total**2 / float(square_K @ square_K) - 1, 1.0)
+        error = most * float(np.sqrt(total * len(square_K) / (len(square_K) - 1)))
         reach = error * float(stdtrit(freedom, 0.5 + level / 2))
         return Interval(value, error, value - reach, value + reach)
 
