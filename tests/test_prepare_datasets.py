@@ -21,6 +21,7 @@ from test_douban import write as douban
 from test_kuairand import official as kuairand
 from test_kuairand import pieces as kuairand_pieces
 from test_mind import write as mind
+from test_open_bandit import write as open_bandit
 
 from swrec_prod.config import DataConfig, DayRanges
 from swrec_prod.data.catalog import Catalog
@@ -109,7 +110,7 @@ RAW: dict[str, Callable[[Path], Path]] = {
     "kuairand_pure": kuairand,
     "kuairand_pure_behaviours": kuairand_with_seed,
     "mind": mind,
-    "open_bandit": lambda folder: own_log("open_bandit", "day={day}/a.parquet", 5, folder),
+    "open_bandit": open_bandit,
     "parquet_logs": my_logs,
 }
 # the tiny files end before the real day

@@ -9,6 +9,7 @@ from swrec_prod.datasets.douban import DOUBAN
 from swrec_prod.datasets.kuairand import KUAIRAND_1K, KUAIRAND_PURE
 from swrec_prod.datasets.mind import MIND
 from swrec_prod.datasets.movielens import MOVIELENS_1M
+from swrec_prod.datasets.open_bandit import OPEN_BANDIT
 from swrec_prod.logs.parquet_log import PARQUET
 from swrec_prod.raw.source import Dataset
 
@@ -21,5 +22,6 @@ DATASETS: dict[str, Dataset] = {
     "douban": DOUBAN,
     "mind": MIND,
     "cloud-theme": CLOUD_THEME,
+    "open-bandit": OPEN_BANDIT,
     "parquet": PARQUET,
 }

