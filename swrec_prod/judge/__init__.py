@@ -1,0 +1,1 @@
+"""Judging models over days: backfill, the gate that a challenger passes or not, studies."""
