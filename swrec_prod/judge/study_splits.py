@@ -23,8 +23,9 @@ from swrec_prod.judge.study_tree import Binned, grow
 from swrec_prod.schema import Feature, FeatureSchema
 
 MOST_VALUES = 64  # of an id feature whose values tell scenarios apart
-FITTED_ROWS = 200_000  # training rows that a split is fitted on, at most
+FITTED_ROWS = 100_000  # training rows that a split is fitted on, at most
 BINS = 64  # of a number, for the tree
+CHUNK = 100_000  # rows whose columns are in memory at once
 
 
 class Fitted(NamedTuple):
@@ -72,10 +73,14 @@ def by_cluster(rows: PreparedRows, count: int, columns: Sequence[str] | None) ->
     def matrix(table: pa.Table) -> np.ndarray:
         return np.concatenate([_columns(table[f.name].to_numpy(), f, scales.get(f.name)) for f in features], 1)
 
-    centres, label_N = kmeans2(matrix(table), count, minit="++", seed=1, missing="warn")
+    def index(table: pa.Table) -> np.ndarray:
+        pieces = [table.slice(at, CHUNK) for at in range(0, max(table.num_rows, 1), CHUNK)]
+        return np.concatenate([vq(matrix(piece), centres)[0] for piece in pieces])
+
+    centres, label_N = kmeans2(matrix(table), count, minit="++", rng=1)
     sizes = np.bincount(label_N, minlength=count)
     notes = {"columns": [f.name for f in features], "shares": (sizes / sizes.sum()).round(4).tolist()}
-    return Fitted([f"cluster_{i}" for i in range(count)], lambda table: vq(matrix(table), centres)[0], notes)
+    return Fitted([f"cluster_{i}" for i in range(count)], index, notes)
 
 
 def by_tree(rows: PreparedRows, count: int, columns: Sequence[str] | None) -> Fitted:
@@ -128,5 +133,5 @@ def _scale(values_N: np.ndarray) -> tuple[float, float]:
 def _columns(values_N: np.ndarray, feature: Feature, scale: tuple[float, float] | None) -> np.ndarray:
     """What clusters see of a feature: float [N, 1] of a number, [N, rows] of an id."""
     if scale is not None:
-        return ((values_N - scale[0]) / scale[1])[:, None].astype(np.float64)
-    return np.eye(feature.rows or 0)[values_N] / np.sqrt(2)
+        return ((values_N - scale[0]) / scale[1])[:, None].astype(np.float32)
+    return np.eye(feature.rows or 0, dtype=np.float32)[values_N] / np.sqrt(np.float32(2))

@@ -113,7 +113,7 @@ def best_cut(
 
 
 def _of_column(column: Binned, bin_N: np.ndarray, label_N: np.ndarray, smallest: int) -> tuple[np.ndarray, float]:
-    """The bins that stay on the left by the best split of these rows, bool [V], and what it gains; 0 where none does."""
+    """The bins on the left of the best split of these rows, bool [V], and what it gains; 0 where none does."""
     rows_V = np.bincount(bin_N, minlength=column.count)
     positives_V = np.bincount(bin_N, label_N, minlength=column.count)
     order = (
