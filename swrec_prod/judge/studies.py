@@ -26,7 +26,11 @@ STUDIES: dict[str, Study] = {
     "grid": Study("What do these keys change?", {}),
     "scenarios": Study(
         "Into how many scenarios should the same rows be divided? The busiest stay as they are, the others are one.",
-        {"model.name": ("shared_bottom", "mmoe", "star"), "rows.scenarios": (3, 4, 5, 6, 7)},
+        {
+            "model.name": ("shared_bottom", "mmoe", "star"),
+            "rows.keep_given": (True,),
+            "rows.scenarios": (7, 3, 4, 5, 6),
+        },
         "rows.scenarios",
     ),
     "many_scenarios": Study(
@@ -45,7 +49,11 @@ STUDIES: dict[str, Study] = {
     ),
     "splits": Study(
         "Are the given scenarios better ones than those that data make by themselves?",
-        {"model.name": ("shared_bottom", "mmoe"), "rows.split": ("given", "one", "random", "cluster", "tree")},
+        {
+            "model.name": ("shared_bottom", "mmoe"),
+            "rows.keep_given": (True,),
+            "rows.split": ("given", "one", "random", "cluster", "tree"),
+        },
         "rows.split",
     ),
     "distance": Study(

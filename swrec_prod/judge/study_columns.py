@@ -51,7 +51,8 @@ def elements_of(column: pa.ChunkedArray) -> np.ndarray:
 
 def drawn(numbers: np.ndarray, purpose: str) -> np.ndarray:
     """A number in [0, 1) for each whole number and purpose, always the same: [N] (splitmix64, Steele et al. 2014)."""
-    mixed = numbers.astype(np.uint64) + np.uint64(int.from_bytes(purpose.encode()[:7], "big")) * np.uint64(GOLDEN)
+    start = int.from_bytes(purpose.encode(), "big") * GOLDEN
+    mixed = numbers.astype(np.uint64) + np.uint64(start % 2**64)
     for shift, factor in MIXING:
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) / 2.0**53

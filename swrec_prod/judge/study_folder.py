@@ -6,6 +6,7 @@ for studies. Values that are unknown are not counted anew.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
@@ -90,13 +91,17 @@ def write_changed(rows: PreparedRows, step: Step, out: Path, identity: str) -> N
     with committed(out) as folder:
         step.schema.save(folder / "schema.yaml")
         write_json(folder / NOTES, [*notes_of(rows.catalog.root), dict(step.notes)])
-        records, days = [], {}
+        records, days, parts = [], {}, Counter[str]()
         for day in rows.catalog.days:
-            files, days[day] = _changed_day(rows, step, day, folder)
-            records += files
+            given = rows.day(day)
+            table = step.table(given, rows.parts_of(given, day))
+            records += _write_day(rows, table, step.schema, day, folder)
+            days[day] = Day(rows=table.num_rows, nulls={}, scenarios=_traffic(table, step.schema), raw=[])
+            parts.update(rows.parts_of(table, day).tolist())
         others = [FileRecord.of(folder, folder / name) for name in ("schema.yaml", NOTES)]
         made = {"source": Source(data_file=identity, raw=[]), "files": records, "others": others, "days": days}
-        made["fingerprint"] = file_sha256(folder / "schema.yaml")
+        made |= {"fingerprint": file_sha256(folder / "schema.yaml")}
+        made |= {"splits": {part: parts[part] for part in PARTS}} if before.splits else {}
         write_json(folder / MANIFEST, before.model_copy(update=made).to_json())
 
 
@@ -112,16 +117,16 @@ def notes_of(folder: Path) -> list[dict[str, Any]]:
     return read_json(path) if path.is_file() else []
 
 
-def _changed_day(rows: PreparedRows, step: Step, day: date, folder: Path) -> tuple[list[DayFileRecord], Day]:
-    """Write one day; gives the manifest's records of its files and of itself. A day may be left without rows."""
-    table, schema = rows.day(day), step.schema
-    table = step.table(table, rows.parts_of(table, day))
+def _write_day(
+    rows: PreparedRows, table: pa.Table, schema: FeatureSchema, day: date, folder: Path
+) -> list[DayFileRecord]:
+    """Write one day; gives the manifest's records of its files, none where no row is left."""
     writer = DayWriter(folder, day, table.schema, ValueCounts(schema, table.schema), rows_of_group(schema))
     writer.write(lambda first, end: table.slice(first, end - first), 0, table.num_rows)
     records = writer.close()
     for record in records:
         record.fitted_until = next(file.fitted_until for file in rows.catalog.files if file.day == day)
-    return records, Day(rows=table.num_rows, nulls={}, scenarios=_traffic(table, schema), raw=[])
+    return records
 
 
 def _traffic(table: pa.Table, schema: FeatureSchema) -> dict[str, Traffic]:

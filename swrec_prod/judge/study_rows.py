@@ -23,8 +23,10 @@ from swrec_prod.judge.study_columns import drawn, of_scenarios, with_scenarios
 from swrec_prod.judge.study_folder import PARTS, PreparedRows, Step, is_made, write_changed
 from swrec_prod.judge.study_ids import kept_apart
 from swrec_prod.judge.study_splits import split_anew
+from swrec_prod.schema import Encoder, Feature
 from swrec_prod.strict import Strict
 
+GIVEN = "given_scenario"
 Split = Literal["given", "one", "random", "cluster", "tree"]
 
 
@@ -32,16 +34,19 @@ class RowsChange(Strict):
     """What is changed, in this order: keys `rows.*` of a study.
 
     limit: at most about so many rows of train, of valid and of test. share: how many of the training rows of one
-    scenario stay. thinned: that scenario; default: the second busiest. scenarios: how many there are, the busiest as
-    they are and all others as one. split: the scenarios, `given` as they are, `one`, or as many made by chance
-    (`random`), by `cluster` of the features, or by the leaves of a `tree` on them. parts: how many the last three make;
-    default: as many as are given. columns: the features that they read; default: all that fit. common_users: share of
-    the users that are the same in all scenarios, each other one is another user in each; common_items: of the items.
+    scenario stay. thinned: that scenario; default: the second busiest. keep_given: the given scenario becomes a feature
+    as well, `given_scenario`, so that a model knows it whatever the scenarios become. scenarios: how many there are,
+    the busiest as they are and all others as one. split: the scenarios, `given` as they are, `one`, or as many made by
+    chance (`random`), by `cluster` of the features, or by the leaves of a `tree` on them. parts: how many the last
+    three make; default: as many as are given. columns: the features that they read; default: all that fit.
+    common_users: share of the users that are the same in all scenarios, each other one is another user in each;
+    common_items: of the items.
     """
 
     limit: int | None = pydantic.Field(None, ge=100)
     share: float = pydantic.Field(1.0, gt=0, le=1)
     thinned: str | None = None
+    keep_given: bool = False
     scenarios: int | None = pydantic.Field(None, ge=1)
     split: Split = "given"
     parts: int | None = pydantic.Field(None, ge=2, le=1000)
@@ -76,6 +81,8 @@ def _steps(change: RowsChange) -> Iterator[tuple[str, Callable[[PreparedRows], S
         yield f"limit {change.limit}", lambda rows: fewer(rows, change.limit or 0)
     if change.share < 1:
         yield f"thinned {change.thinned} {change.share}", lambda rows: thinned(rows, change.thinned, change.share)
+    if change.keep_given:
+        yield "given", as_feature
     if change.scenarios is not None:
         yield f"scenarios {change.scenarios}", lambda rows: merged(rows, change.scenarios or 0)
     if change.split != "given":
@@ -112,6 +119,20 @@ def thinned(rows: PreparedRows, name: str | None, share: float) -> Step:
 
     before = int(rows.traffic("train")[index])
     return Step(rows.schema, cut, {"thinned": names[index], "share": share, "training rows before": before})
+
+
+def as_feature(rows: PreparedRows) -> Step:
+    """The scenario as one more id feature. Raises ConfigError where there is one of its name."""
+    if GIVEN in (f.name for f in rows.schema.features):
+        raise ConfigError(f"rows.keep_given: {rows.catalog.root} has a feature {GIVEN!r} already; leave it out")
+    size = rows.schema.scenario.size + 1
+    feature = Feature(name=GIVEN, kind="id", side="context", encoder=Encoder(kind="vocab"), rows=size)
+    schema = rows.schema.with_features((*rows.schema.features, feature))
+
+    def add(table: pa.Table, part_N: np.ndarray) -> pa.Table:
+        return table.append_column(GIVEN, pa.array(table["scenario"].to_numpy() + np.int32(1)))
+
+    return Step(schema, add, {"as a feature": GIVEN})
 
 
 def merged(rows: PreparedRows, count: int) -> Step:
