@@ -61,17 +61,19 @@ class StudyData:
         words = [*variant.overrides, f"train.seed={seed}"]
         if variant.simulation:
             prepared = self._simulated(variant.simulation)
-            words += [f"data.path={prepared}", "data.split=days", f"data.days={_days(variant.simulation)}"]
+            words += [f"data.path={prepared}", "data.split=days", f"data.days={days_of(variant.simulation)}"]
         return RunConfig.load(self.plan.run, words)
 
     def _simulated(self, options: Simulation) -> Path:
-        """The prepared folder of a simulated log."""
+        """The prepared folder of a simulated log. Raises ConfigError where it has too few days."""
+        days_of(options)
         folder = self._data / f"simulated-{sha256(options.model_dump_json().encode()).hexdigest()[:12]}"
         log, prepared = folder / "log", folder / "prepared"
         if not prepared.is_dir():
             self.say(f"simulating {options.days} days of {options.rows_per_day:,} rows, {options.scenarios} scenarios")
             simulate(options, log, overwrite=(log / PARAMETERS).is_file())
-            prepare(DataFile.load(str(log / "data.yaml")), log, prepared)
+            fitted = {"fit_until": options.start + timedelta(options.days - HELD_OUT - 1)}
+            prepare(DataFile.load(str(log / "data.yaml")).model_copy(update=fitted), log, prepared)
         return prepared
 
     @property
@@ -79,7 +81,7 @@ class StudyData:
         return self.out / "data"
 
 
-def _days(options: Simulation) -> str:
+def days_of(options: Simulation) -> str:
     """data.days of a simulated log, as YAML. Raises ConfigError where it has too few."""
     if options.days <= HELD_OUT:
         raise ConfigError(f"simulate.days: {options.days}; a study needs {HELD_OUT + 1}: to train, validate and test")

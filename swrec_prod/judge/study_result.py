@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.compare import Comparison, compare_runs, contrasts
 from swrec_prod.judge.study_data import Say, StudyData
 from swrec_prod.judge.study_folder import notes_of
@@ -35,6 +36,8 @@ def carry_out(plan: StudyPlan, out: Path, say: Say) -> StudyResult:
     Raises ConfigError for what does not fit together, before anything is trained; what training raises; MetricError
     where the test rows have fewer than two users of either label.
     """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; choose another --out")
     data = StudyData(plan, out, say)
     runs = runs_of(plan, data)
     train_missing(runs, say)

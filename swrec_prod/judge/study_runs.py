@@ -11,7 +11,7 @@ import multiprocessing
 import resource
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stdout
@@ -91,7 +91,7 @@ class StudyRun(NamedTuple):
         if not (self.record_file.is_file() and RunDir(self.folder).finished):
             return None
         record = parse(RunRecord, read_json(self.record_file), str(self.record_file))
-        changed = difference(record.config, self.config.model_dump(mode="json"))
+        changed = difference(without_place(record.config), without_place(self.config.model_dump(mode="json")))
         if changed or record.rows != self.rows:
             what = f"another {changed}" if changed else "other rows"
             raise ConfigError(f"{self.folder}: holds a finished run with {what}; choose another --out")
@@ -112,6 +112,8 @@ def runs_of(plan: StudyPlan, data: StudyData) -> list[StudyRun]:
 
 def train_missing(runs: Sequence[StudyRun], say: Say) -> None:
     """Train the runs that have not finished. Raises what training raises, naming the run."""
+    for run in runs:
+        _say_where_rows_are(run)
     missing = [run for run in runs if run.record() is None]
     if len(missing) < len(runs):
         say(f"{len(runs) - len(missing)} of {len(runs)} runs are finished")
@@ -133,6 +135,20 @@ def _train_apart(run: StudyRun) -> RunRecord:
             raise CheckpointError(f"{run.name}: its process was killed; is there memory enough? Run it again") from None
         except SwrecError as failure:
             raise type(failure)(f"{run.name}: {failure}") from None
+
+
+def without_place(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without data.path, which changes where DIR is moved; the rows there are compared instead."""
+    return {**config, "data": {key: value for key, value in config["data"].items() if key != "path"}}
+
+
+def _say_where_rows_are(run: StudyRun) -> None:
+    """A run that was begun goes on though DIR was moved: its run.yaml gets the path that its rows have now."""
+    folder = RunDir(run.folder)
+    if folder.run_file.exists():
+        written = folder.config()
+        data = written.data.model_copy(update={"path": run.config.data.path})
+        folder.write_config(written.model_copy(update={"data": data}))
 
 
 def _begin() -> None:
