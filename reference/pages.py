@@ -175,7 +175,7 @@ def _compat() -> str:
 
 def metric_function(name: str) -> Callable[..., Any]:
     """The function behind a line of METRICS, which has its name."""
-    return summary.METRICS[name].__globals__[name]
+    return summary.METRICS[name].formula
 
 
 def _metric(name: str) -> str:

@@ -191,7 +191,8 @@ def evaluate(
     """
     if split not in ("train", "valid", "test"):
         raise ConfigError(f"--split {split}: not one of train, valid, test")
-    from swrec_prod.evaluate.predictions import Judging, write_predictions
+    from swrec_prod.evaluate.judging import Judging
+    from swrec_prod.evaluate.predictions import write_predictions
     from swrec_prod.evaluate.run import evaluate as judge
     from swrec_prod.evaluate.terminal import print_metrics
 

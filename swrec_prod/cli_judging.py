@@ -10,15 +10,116 @@ Stages are imported inside the commands, as there.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from swrec_prod.cli_serving import AsJson, print_json
-from swrec_prod.errors import ConfigError
+from swrec_prod.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from swrec_prod.judge.record import BackfillRecord
 
 judging = typer.Typer()
+
+HOLD = 3  # exit code of a gate that a challenger does not pass
+
+Champion = Annotated[str | None, typer.Option(help="Model that the others are held to; default: the first.")]
+Challenger = Annotated[str | None, typer.Option(help="Model that the gate is about; default: the only other one.")]
+
+
+@judging.command()
+def backfill(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN.yaml|RUN_DIR|PACKAGE...", help="What to judge, each maybe as NAME=PATH; several side by side."
+        ),
+    ],
+    days: Annotated[str, typer.Option(help="Days to judge, A..B; A.. up to the last one.")],
+    out: Annotated[Path, typer.Option(help="Folder for the judged days; the same command goes on there.")],
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="frozen|incremental|rolling",
+            help="The weights as they are; trained on through the day before; or trained anew on a window of days.",
+        ),
+    ] = "frozen",
+    window: Annotated[int | None, typer.Option(help="rolling: days before each one to train on.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The prepared folder: of packages, or where it was moved.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A key of the run files, once for each.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the days; frozen and rolling.")] = 1,
+    share: Annotated[
+        str, typer.Option(help="AT/OF: this process's share of the days, where several machines share OUT.")
+    ] = "0/1",
+    predictions: Annotated[bool, typer.Option("--predictions", help="Keep every day's predictions.")] = False,
+    champion: Champion = None,
+    challenger: Challenger = None,
+    rule: Annotated[
+        str | None, typer.Option("--gate", help="Rule file: end with 0 to promote the challenger, 3 to hold it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge models on past days, day by day and scenario by scenario; goes on where it was cut off.
+
+    Example: `swrec backfill build/runs/mscan --days 2000-12-01..2000-12-14 --out build/backfill`
+    """
+    from swrec_prod.judge.backfill import Share
+    from swrec_prod.judge.gate import GateRule
+    from swrec_prod.judge.record import Mode
+    from swrec_prod.judge.request import requested
+    from swrec_prod.judge.run import Contest
+    from swrec_prod.judge.run import backfill as run
+
+    if mode not in get_args(Mode):
+        raise ConfigError(f"--mode {mode}: {nearest(mode, get_args(Mode))}")
+    request = requested(
+        models, days, mode, data=data, window=window, overrides=overrides or (), predictions=predictions
+    )  # type: ignore[arg-type]
+    contest = Contest(champion, challenger, GateRule.load(rule) if rule else None)
+    say = partial(typer.echo, err=True)
+    record = run(request, out, share=Share.parse(share), jobs=jobs, contest=contest, say=say)
+    if record is not None:
+        _end(record, out, as_json)
+
+
+@judging.command()
+def gate(
+    out: Annotated[Path, typer.Argument(help="Folder of a finished backfill of two models or more.")],
+    rule: Annotated[str, typer.Option(help="Rule file; default: the shipped one, configs/gate.yaml.")] = "gate",
+    champion: Champion = None,
+    challenger: Challenger = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a challenger may take the champion's place. Exit code 0: promote, 3: hold, 2: bad input.
+
+    Example: `swrec gate build/backfill --rule configs/gate.yaml`
+    """
+    from swrec_prod.judge.gate import GateRule
+    from swrec_prod.judge.run import Contest
+    from swrec_prod.judge.run import gate as decide
+
+    _end(decide(out, Contest(champion, challenger, GateRule.load(rule))), out, as_json, gate_only=True)
+
+
+def _end(record: BackfillRecord, out: Path, as_json: bool, *, gate_only: bool = False) -> None:
+    """Say what was found; end with HOLD where the gate says so."""
+    from swrec_prod.judge.terminal import print_backfill, print_verdict
+
+    verdict = record.verdict
+    if as_json:
+        print_json(verdict.model_dump(mode="json") if gate_only and verdict else record.to_json())
+    else:
+        if not gate_only:
+            print_backfill(record, out)
+        if verdict is not None:
+            print_verdict(verdict)
+    if verdict is not None and verdict.verdict == "hold":
+        raise typer.Exit(HOLD)
 
 
 @judging.command()

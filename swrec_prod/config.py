@@ -263,6 +263,11 @@ class RunConfig(Strict):
             )
         return self
 
+    @property
+    def trained_through(self) -> date | None:
+        """The last day whose rows change or choose the weights; None where rows of all days do (a random split)."""
+        return day_range(self.data.days.valid)[1] if self.data.split == "days" and self.data.days else None
+
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         """Read a run file, given by its path or by its name in configs/run, and apply `key=value` overrides.

@@ -18,7 +18,8 @@ from swrec_prod.errors import MetricError, SingleClassError
 from swrec_prod.metrics import ranks
 from swrec_prod.metrics.probabilities import calibration, calibration_bins, ece, logloss, ne
 from swrec_prod.metrics.ranks import RankStatistic, auc, auc_interval
-from swrec_prod.metrics.summary import METRICS, Rows, measure, summarise
+from swrec_prod.metrics.summary import METRICS, measure, summarise
+from swrec_prod.metrics.tally import Rows, Tally
 
 
 @st.composite
@@ -100,7 +101,9 @@ def test_ece_of_two_groups_is_the_mean_gap():
 def test_no_metric_depends_on_the_order_of_rows(given_rows, random):
     labels, logits, users = given_rows
     order = np.array(random.sample(range(len(labels)), len(labels)))
-    moved, still = measure(Rows(labels[order], logits[order], users[order])), measure(Rows(labels, logits, users))
+    moved, still = (
+        measure(Tally.of(Rows(*columns))) for columns in ((labels[order], logits[order], users[order]), given_rows)
+    )
     assert moved.pop("reasons", {}) == still.pop("reasons", {})
     present = {name: value for name, value in still.items() if value is not None}
     assert {name: value for name, value in moved.items() if value is not None} == pytest.approx(present, rel=1e-9)
@@ -156,7 +159,7 @@ def test_a_wider_level_gives_a_wider_interval():
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_gives_null_with_its_reason(label):
-    record = measure(Rows(np.full(12, label), np.linspace(-1, 1, 12), np.arange(12)))
+    record = measure(Tally.of(Rows(np.full(12, label), np.linspace(-1, 1, 12), np.arange(12))))
     assert record["auc"] is None and record["ne"] is None and record["gauc"] is None
     assert record["reasons"]["auc"] == f"all 12 labels are {label}"
     assert record["logloss"] > 0 and (record["rows"], record["positives"]) == (12, 12 * label)
@@ -165,13 +168,13 @@ def test_one_class_gives_null_with_its_reason(label):
 
 def test_no_rows_give_nulls():
     nothing = np.zeros(0)
-    record = measure(Rows(nothing, nothing, nothing))
+    record = measure(Tally.of(Rows(nothing, nothing, nothing)))
     assert [record[name] for name in METRICS] == [None] * len(METRICS)
     assert record["reasons"]["logloss"] == "there are no rows"
 
 
 def test_scores_that_are_no_numbers_are_reported_not_averaged():
-    record = measure(Rows(np.array([0, 1, 1]), np.array([0.1, np.nan, np.inf]), np.zeros(3, int)))
+    record = measure(Tally.of(Rows(np.array([0, 1, 1]), np.array([0.1, np.nan, np.inf]), np.zeros(3, int))))
     assert record["reasons"]["auc"] == "2 of 3 scores are not finite numbers"
 
 
@@ -204,8 +207,8 @@ def test_weighted_figures_equal_scikit_learn(given_rows, data):
 def test_a_weight_counts_as_so_many_equal_rows(given_rows, data):
     labels, logits, users = given_rows
     weights = data.draw(arrays.arrays(np.int64, len(labels), elements=st.integers(0, 3)))
-    weighted = measure(Rows(labels, logits, users, weights))
-    repeated = measure(Rows(*(np.repeat(column, weights) for column in (labels, logits, users))))
+    weighted = measure(Tally.of(Rows(labels, logits, users, weights)))
+    repeated = measure(Tally.of(Rows(*(np.repeat(column, weights) for column in (labels, logits, users)))))
     for name in METRICS.keys() - {"ndcg"}:  # where a row is repeated, it takes the place of another
         assert weighted[name] == (None if repeated[name] is None else pytest.approx(repeated[name], rel=1e-9))
 
@@ -230,7 +233,7 @@ def test_summary_measures_each_scenario_and_their_mean():
     labels[scenarios == 1] = 0
     found = summarise(labels, logits, users, scenarios, ["feed", "ads", "never shown"])
     feed = scenarios == 0
-    assert found["scenarios"]["feed"] == measure(Rows(labels[feed], logits[feed], users[feed]))
+    assert found["scenarios"]["feed"] == measure(Tally.of(Rows(labels[feed], logits[feed], users[feed])))
     assert found["overall"]["auc"] == pytest.approx(roc_auc_score(labels, logits))
     assert found["scenarios"]["never shown"]["rows"] == 0
     assert found["macro"]["auc"] == found["scenarios"]["feed"]["auc"], "scenarios without a value do not count"

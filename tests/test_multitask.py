@@ -30,10 +30,10 @@ from swrec_prod.config import RunConfig
 from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import DataError, SchemaError
+from swrec_prod.evaluate.judging import metrics_of
 from swrec_prod.evaluate.predictions import (
     first_of,
     logit_of,
-    metrics_of,
     predictions_table,
     read_predictions,
     split_of,

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from swrec_prod.config import DebiasConfig
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.evaluate.bookkeeping import bookkeeping
+from swrec_prod.evaluate.judging import Judging, metrics_of
 from swrec_prod.evaluate.predictions import (
-    Judging,
     Split,
     codes_of,
     logit_of,
-    metrics_of,
     predictions_table,
     read_predictions,
     split_of,

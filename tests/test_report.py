@@ -17,7 +17,8 @@ from rich.console import Console
 
 from swrec_prod.errors import CheckpointError
 from swrec_prod.evaluate.judged import Judged
-from swrec_prod.evaluate.predictions import metrics_of, predictions_table, write_predictions
+from swrec_prod.evaluate.judging import metrics_of
+from swrec_prod.evaluate.predictions import predictions_table, write_predictions
 from swrec_prod.evaluate.terminal import judged_note, metrics_table
 from swrec_prod.evaluate.text import share
 from swrec_prod.metrics.ranks import auc

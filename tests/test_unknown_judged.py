@@ -15,7 +15,8 @@ from sklearn.metrics import roc_auc_score
 from swrec_prod.config import DataConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.manifest import ALL, MANIFEST
-from swrec_prod.evaluate.predictions import metrics_of, predictions_table
+from swrec_prod.evaluate.judging import metrics_of
+from swrec_prod.evaluate.predictions import predictions_table
 from swrec_prod.evaluate.unknown import unknown_figures, unknown_grid, unknown_note
 
 ROWS = 400

@@ -32,22 +32,8 @@ from swrec_prod.data.day_files import TASK_COLUMNS
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.files import replaced
 from swrec_prod.metrics.probabilities import sigmoid
-from swrec_prod.metrics.summary import NDCG_K, summarise
 
 KEYS = ("row", "day", "scenario", "user")
-
-
-class Judging(NamedTuple):
-    """How rows are judged. group_by: the column whose rows GAUC and NDCG compare with each other; those without a value
-    are in no group. ndcg_k: the places that NDCG looks at. weighted: by the column `weight`, where there is one.
-    """
-
-    group_by: str = "user"
-    ndcg_k: int = NDCG_K
-    weighted: bool = True
-
-
-AS_TRAINING_DOES = Judging()
 
 
 class Split(NamedTuple):
@@ -179,6 +165,11 @@ def logit_of(table: pa.Table, task: str) -> np.ndarray:
     return table[f"score_{task}"].to_numpy().astype(np.float64) if split is None else split.rescored(0.0)
 
 
+def given_logit_of(table: pa.Table, task: str, first: str) -> np.ndarray:
+    """float32 [N]: the logit of P(task | first), of every row."""
+    return table[_given(task, first)].to_numpy()
+
+
 def codes_of(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
     """A column as int64 [N] codes and the sorted values that they stand for; nulls are a value of their own, "null"."""
     values = pc.fill_null(table[column].cast(pa.string()), "null").combine_chunks().dictionary_encode()
@@ -189,47 +180,9 @@ def codes_of(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
     return rank[values.indices.to_numpy()], [names[i] for i in order]
 
 
-def metrics_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> dict[str, Any]:
-    """The metrics of metrics.json for a predictions table (see `summary.summarise`), and how they were judged:
-    `weighted`, `group_by`, `ndcg_k`.
-
-    A task that follows another is judged on all rows, and its record in `tasks` has one more, `given_<first>`: the same
-    figures of P(task | first) on the rows where the first one happened. Raises DataError when there is no such column
-    to group by.
-    """
-    tasks = tasks_of(table)
-    labels_NT = np.stack([table[f"label_{task}"].to_numpy() for task in tasks], axis=1)
-    logits_NT = np.stack([logit_of(table, task) for task in tasks], axis=1)
-    groups, (scenarios, values) = _groups(table, judging.group_by), codes_of(table, "scenario")
-    weights, k = weights_of(table) if judging.weighted else None, judging.ndcg_k
-    metrics = summarise(labels_NT, logits_NT, groups, scenarios, values, tasks, weights=weights, k=k)
-    for t, task in enumerate(tasks):
-        first = first_of(table, task)
-        if first is not None:
-            rows, logits = labels_NT[:, tasks.index(first)] == 1, table[_given(task, first)].to_numpy()
-            own = None if weights is None else weights[rows]
-            metrics["tasks"][task][f"given_{first}"] = summarise(
-                labels_NT[rows, t], logits[rows], groups[rows], scenarios[rows], values, weights=own, k=k
-            )
-    return {**metrics, "weighted": weights is not None, "group_by": judging.group_by, "ndcg_k": k}
-
-
-def check_group(column: str, known: Sequence[str]) -> None:
-    """Raises DataError when `column` is none of those that rows can be grouped by."""
-    if column not in known:
-        raise DataError(f"predictions: no column {column!r} to group rows by; {nearest(column, known)}")
-
-
 def weights_of(table: pa.Table) -> np.ndarray | None:
     """float64 [N]: what each row counts; None where every row counts once."""
     return table["weight"].to_numpy().astype(np.float64) if "weight" in table.column_names else None
-
-
-def _groups(table: pa.Table, column: str) -> np.ndarray:
-    """int64 [N]: one code for the rows of a value; a row without a value is a group of its own."""
-    check_group(column, [name for name in table.column_names if not name.startswith(TASK_COLUMNS)])
-    codes = codes_of(table, column)[0]
-    return np.where(table[column].is_null().to_numpy(), len(codes) + np.arange(len(codes)), codes)
 
 
 def _of_scenario(c: Mapping[str, float], scenario: Any) -> np.ndarray:

@@ -17,9 +17,10 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.bookkeeping import bookkeeping, known_columns
+from swrec_prod.evaluate.judging import AS_TRAINING_DOES, Judging, check_group, metrics_of
 from swrec_prod.evaluate.package_scores import data_of_package, is_package, score_package
 from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.evaluate.predictions import AS_TRAINING_DOES, KEYS, Judging, check_group, metrics_of, predictions_table
+from swrec_prod.evaluate.predictions import KEYS, predictions_table
 from swrec_prod.evaluate.scenario_models import models_of
 from swrec_prod.evaluate.unknown import unknown_figures
 from swrec_prod.export.loaded import Package

@@ -21,6 +21,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +80,7 @@ class Manifest(Strict):
     not causal. strength_range: the lowest and highest c that a request may ask for, see strength_range(); None: any.
     calibration: of the test rows, by task and scenario, the mean probability over the mean label: 1 is right; {} where
     it is not known. row_0: of the training rows' ids, which share is 0, by feature with a vocabulary; {} where it was
-    not counted.
+    not counted. trained_through: the last day whose rows changed the weights or chose them; None where it is not known.
     """
 
     format: Literal[1, 2, 3] = 3
@@ -93,6 +94,7 @@ class Manifest(Strict):
     strength_range: tuple[float, float] | None = None
     calibration: dict[str, dict[str, float]] = pydantic.Field(default_factory=dict)
     row_0: dict[str, float] = pydantic.Field(default_factory=dict)
+    trained_through: date | None = None
     quantize: Quantize
     parity: Parity
     metrics: dict[str, Any] = pydantic.Field(default_factory=dict)

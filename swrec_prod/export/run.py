@@ -130,4 +130,5 @@ def _manifest(
         parity=parity,
         calibration=calibration_of(metrics, layout.tasks),
         metrics=metrics,
+        trained_through=config.trained_through,
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swrec_prod.errors import SingleClassError
-from swrec_prod.metrics.rows import block_starts, one_class, some_rows
+from swrec_prod.metrics.rows import block_starts, class_masses, one_class, some_rows
 
 
 def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -35,7 +35,7 @@ def ne(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None
     labels, logits, weights = some_rows(labels, logits, weights)
     rate = np.average(labels, weights=weights)
     if rate in (0, 1):
-        raise SingleClassError(one_class(int(labels.sum()), int((1 - labels).sum())))
+        raise SingleClassError(one_class(*class_masses(labels, weights)))
     return logloss(labels, logits, weights) / float(-rate * np.log(rate) - (1 - rate) * np.log1p(-rate))
 
 
@@ -48,7 +48,7 @@ def calibration(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | No
     """
     labels, logits, weights = some_rows(labels, logits, weights)
     if not labels.any():
-        raise SingleClassError(one_class(0, len(labels)))
+        raise SingleClassError(one_class(*class_masses(labels, weights)))
     return float(np.average(sigmoid(logits), weights=weights) / np.average(labels, weights=weights))
 
 

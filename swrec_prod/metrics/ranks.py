@@ -17,6 +17,8 @@ from swrec_prod.errors import MetricError, SingleClassError
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.rows import block_starts, block_sums, checked, checked_weights, counted_rows, one_class
 
+COLUMNS = ("score_K", "positives_K", "negatives_K")
+
 
 class Interval(NamedTuple):
     """An estimate with its standard error and the ends of a confidence interval."""
@@ -75,12 +77,18 @@ class RankStatistic:
         return cls(scores[starts], rows if positive else none, none if positive else rows)
 
     def __add__(self, other: RankStatistic) -> RankStatistic:
-        scores = np.concatenate((self.score_K, other.score_K))
+        return RankStatistic.merged((self, other))
+
+    @classmethod
+    def merged(cls, pieces: Sequence[RankStatistic]) -> RankStatistic:
+        """The sum of any number of pieces, with one sort for all of them."""
+        if len(pieces) == 1:
+            return pieces[0]
+        columns = (np.concatenate([getattr(piece, name) for piece in pieces] or [np.zeros(0)]) for name in COLUMNS)
+        scores, positives, negatives = columns
         order = np.argsort(scores, kind="stable")
         starts = block_starts(scores[order])
-        positives = np.concatenate((self.positives_K, other.positives_K))[order]
-        negatives = np.concatenate((self.negatives_K, other.negatives_K))[order]
-        return RankStatistic(scores[order][starts], block_sums(positives, starts), block_sums(negatives, starts))
+        return cls(scores[order][starts], block_sums(positives[order], starts), block_sums(negatives[order], starts))
 
     def auc(self) -> float:
         """Area under the ROC curve, ties counted half. Raises SingleClassError when all labels are equal."""
@@ -131,12 +139,23 @@ def auc_interval(
     """
     labels, scores, weights = counted_rows(labels, scores, weights)
     counts = int(labels.sum()), int((1 - labels).sum())
+    rows = RankStatistic.of(labels, scores, weights)
+    squares = rows if weights is None else RankStatistic.of(labels, scores, weights**2)
+    return delong_interval(rows, squares, counts, level)
+
+
+def delong_interval(
+    rows: RankStatistic, squares: RankStatistic, counts: tuple[int, int], level: float = 0.95
+) -> Interval:
+    """`auc_interval` of rows that are known by their statistic alone.
+
+    squares: the statistic of the same rows with their squared weights, `rows` itself where every row counts once.
+    counts: positive and negative rows of weight above 0. Raises MetricError with fewer than two of either.
+    """
     if min(counts) < 2:
         raise MetricError(
             f"an AUC interval needs two rows of each class, not {counts[0]} positive and {counts[1]} negative"
         )
-    rows = RankStatistic.of(labels, scores, weights)
-    squares = rows if weights is None else RankStatistic.of(labels, scores, weights**2)
     value, positive_K, negative_K = rows.components()
     products = np.dot(squares.positives_K, positive_K**2), np.dot(squares.negatives_K, negative_K**2)
     error = float(np.sqrt(auc_variance(products, counts)))

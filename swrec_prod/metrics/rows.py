@@ -56,6 +56,12 @@ def checked_weights(weights: np.ndarray, rows: int) -> np.ndarray:
     return weights
 
 
+def class_masses(labels: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+    """What the positive and the negative rows weigh: their numbers, where every row counts once."""
+    mass = np.ones(len(labels)) if weights is None else weights
+    return float(np.dot(mass, labels)), float(np.dot(mass, 1 - labels))
+
+
 def one_class(positives: Any, negatives: Any) -> str:
     """Why rows, of which one of the two counts is 0, have no order to judge."""
     total = positives + negatives

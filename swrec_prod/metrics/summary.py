@@ -5,66 +5,64 @@ Shapes: N rows, T tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from swrec_prod.errors import MetricError
+from swrec_prod.metrics.pieces import Piece, TaskTally
 from swrec_prod.metrics.probabilities import calibration, ece, logloss, ne
 from swrec_prod.metrics.ranks import auc
-from swrec_prod.metrics.within_groups import Grouped, gauc, group_codes, ndcg
-
-NDCG_K = 10
-
-
-class Rows(NamedTuple):
-    """What a metric may look at; each is [N], weights None where every row counts once. groups: the rows that GAUC and
-    NDCG compare with each other; k: the places that NDCG looks at.
-    """
-
-    labels: np.ndarray
-    logits: np.ndarray
-    groups: np.ndarray
-    weights: np.ndarray | None = None
-    k: int = NDCG_K
-
-    def take(self, rows: np.ndarray) -> Rows:
-        """Some of the rows; rows: int or bool index."""
-        weights = None if self.weights is None else self.weights[rows]
-        return Rows(self.labels[rows], self.logits[rows], self.groups[rows], weights, self.k)
+from swrec_prod.metrics.tally import NDCG_K, Tally
+from swrec_prod.metrics.within_groups import gauc, ndcg
 
 
-METRICS: dict[str, Callable[[Rows], float | Grouped]] = {
-    "auc": lambda rows: auc(rows.labels, rows.logits, rows.weights),
-    "gauc": lambda rows: gauc(rows.labels, rows.logits, rows.groups, rows.weights),
-    "ndcg": lambda rows: ndcg(rows.labels, rows.logits, rows.groups, rows.k, rows.weights),
-    "logloss": lambda rows: logloss(rows.labels, rows.logits, rows.weights),
-    "ne": lambda rows: ne(rows.labels, rows.logits, rows.weights),
-    "calibration": lambda rows: calibration(rows.labels, rows.logits, weights=rows.weights),
-    "ece": lambda rows: ece(rows.labels, rows.logits, weights=rows.weights),
+class Metric(NamedTuple):
+    """formula: the metric of rows, which says what it is; of_tally: the same of what rows add up to."""
+
+    formula: Callable[..., Any]
+    of_tally: Callable[[Tally], float]
+
+
+METRICS: dict[str, Metric] = {
+    "auc": Metric(auc, lambda tally: tally.scores.auc()),
+    "gauc": Metric(gauc, lambda tally: tally.grouped["gauc"].mean().value),
+    "ndcg": Metric(ndcg, lambda tally: tally.grouped["ndcg"].mean().value),
+    "logloss": Metric(logloss, lambda tally: logloss(**tally.weighted_rows())),
+    "ne": Metric(ne, lambda tally: ne(**tally.weighted_rows())),
+    "calibration": Metric(calibration, lambda tally: calibration(**tally.weighted_rows())),
+    "ece": Metric(ece, lambda tally: ece(**tally.weighted_rows())),
 }
 
 
-def measure(rows: Rows) -> dict[str, Any]:
+def measure(tally: Tally) -> dict[str, Any]:
     """Every metric of METRICS as one JSON-ready record M, with `rows` and `positives`, and in `grouped_rows` how many
     rows are in groups with both classes: GAUC and NDCG are of those.
 
     A metric without a value is None, and `reasons` says why; `reasons` is there only when it is needed.
     """
-    record: dict[str, Any] = {"rows": len(rows.labels), "positives": int(np.sum(rows.labels)), "grouped_rows": 0}
+    record: dict[str, Any] = {
+        "rows": tally.rows,
+        "positives": tally.positives,
+        "grouped_rows": tally.grouped["gauc"].rows,
+    }
     reasons: dict[str, str] = {}
     for name, metric in METRICS.items():
         try:
-            value = metric(rows)
+            check_finite(tally)
+            record[name] = metric.of_tally(tally)
         except MetricError as failure:
             record[name] = None
             reasons[name] = str(failure)
-            continue
-        if isinstance(value, Grouped):
-            record["grouped_rows"] = value.rows
-        record[name] = value.value if isinstance(value, Grouped) else value
     return {**record, "reasons": reasons} if reasons else record
+
+
+def check_finite(tally: Tally) -> None:
+    """Raises MetricError where a score is no finite number."""
+    if tally.broken:
+        raise MetricError(f"{tally.broken} of {tally.rows} scores are not finite numbers")
 
 
 def summarise(
@@ -78,21 +76,19 @@ def summarise(
     weights: np.ndarray | None = None,
     k: int = NDCG_K,
 ) -> dict[str, Any]:
+    """`record_of` of rows that are all here; arguments and errors as of `Piece.of`."""
+    return record_of(Piece.of(labels, logits, groups, scenarios, scenario_values, tasks, weights=weights, k=k))
+
+
+def record_of(piece: Piece) -> dict[str, Any]:
     """`{"overall": M, "scenarios": {value: M}, "macro": M}`: the metrics of metrics.json.
 
-    labels, logits: [N] or [N, T]; groups, weights, k: as in `Rows`; scenarios: int [N], indices into scenario_values.
     macro is the plain mean over the scenarios that have a value. With several tasks the first is at the top level, and
-    `tasks` holds every task's record by its name. Raises MetricError for an index without a name or tasks that do not
-    fit the logits.
+    `tasks` holds every task's record by its name; that of a task that follows another has one more, `given_<first>`.
     """
-    labels_NT, logits_NT = (a[:, None] if a.ndim == 1 else a for a in map(np.asarray, (labels, logits)))
-    num_tasks = logits_NT.shape[1]
-    if len(tasks or "1") != num_tasks or labels_NT.shape != logits_NT.shape:
-        raise MetricError(f"labels {labels_NT.shape} and logits {logits_NT.shape} do not fit tasks {list(tasks)}")
-    groups, scenarios = group_codes(groups, len(labels_NT)), np.asarray(scenarios)
-    rows_T = [Rows(labels_NT[:, t], logits_NT[:, t], groups, weights, k) for t in range(num_tasks)]
-    by_task = [_summarise_task(rows, scenarios, scenario_values) for rows in rows_T]
-    return by_task[0] if num_tasks == 1 else {**by_task[0], "tasks": dict(zip(tasks, by_task, strict=True))}
+    by_task = {name: _task_record(task) for name, task in piece.tasks.items()}
+    first = next(iter(by_task.values()))
+    return first if len(by_task) == 1 else {**first, "tasks": by_task}
 
 
 def macro(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -102,18 +98,13 @@ def macro(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     reasons: dict[str, str] = {}
     for name in METRICS:
         values = [record[name] for record in records if record[name] is not None]
-        mean[name] = float(np.mean(values)) if values else None
+        mean[name] = math.fsum(values) / len(values) if values else None
         if not values:
             reasons[name] = f"none of {len(records)} scenarios has a value"
     return {**mean, "reasons": reasons} if reasons else mean
 
 
-def _summarise_task(rows: Rows, scenarios: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    if len(scenarios) and not 0 <= scenarios.min() <= scenarios.max() < len(names):
-        raise MetricError(
-            f"scenario indices run from {scenarios.min()} to {scenarios.max()}, but {len(names)} scenarios are named"
-        )
-    order = np.argsort(scenarios, kind="stable")
-    parts = np.split(order, np.searchsorted(scenarios[order], np.arange(1, len(names))))
-    records = {name: measure(rows.take(part)) for name, part in zip(names, parts, strict=True)}
-    return {"overall": measure(rows), "scenarios": records, "macro": macro(list(records.values()))}
+def _task_record(task: TaskTally) -> dict[str, Any]:
+    records = {name: measure(tally) for name, tally in task.scenarios.items()}
+    record = {"overall": measure(task.overall()), "scenarios": records, "macro": macro(list(records.values()))}
+    return record | {f"given_{first}": _task_record(own) for first, own in task.given.items()}

@@ -8,6 +8,7 @@ Shapes: N rows; K blocks, each the rows of one group with one score; G groups.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,34 @@ class Grouped(NamedTuple):
     value: float
     rows: int
     groups: int
+
+
+@dataclass(frozen=True)
+class GroupSums:
+    """A metric's sums over groups; `a + b` is that of both sets of rows, where no group has rows in both.
+
+    total: of value times weight, over the groups that count; weight: of their weights; rows, groups: how many they
+    are; left_out: groups that do not count.
+    """
+
+    total: float = 0.0
+    weight: float = 0.0
+    rows: int = 0
+    groups: int = 0
+    left_out: int = 0
+
+    def __add__(self, other: GroupSums) -> GroupSums:
+        return GroupSums(*(a + b for a, b in zip(self.as_tuple(), other.as_tuple(), strict=True)))
+
+    def as_tuple(self) -> tuple[float, float, int, int, int]:
+        """The fields, in order."""
+        return self.total, self.weight, self.rows, self.groups, self.left_out
+
+    def mean(self) -> Grouped:
+        """The average over groups. Raises SingleClassError when no group counts."""
+        if not self.groups:
+            raise SingleClassError(f"none of {self.left_out} groups has both a positive and a negative row")
+        return Grouped(self.total / self.weight, self.rows, self.groups)
 
 
 class _Blocks(NamedTuple):
@@ -60,16 +89,16 @@ class _Blocks(NamedTuple):
         return running - np.repeat(running[self.first_G], np.diff(np.append(self.first_G, len(values_K))))
 
     def both_classes(self) -> np.ndarray:
-        """bool [G]: the groups with a positive and a negative row. Raises SingleClassError when there are none."""
+        """bool [G]: the groups with a positive and a negative row."""
         hits, rows = self.sums(self.hits_K), self.sums(self.rows_K)
-        if not ((hits > 0) & (hits < rows)).any():
-            raise SingleClassError(f"none of {len(hits)} groups has both a positive and a negative row")
         return (hits > 0) & (hits < rows)
 
-    def averaged(self, value_G: np.ndarray, weight_G: np.ndarray, counted_G: np.ndarray) -> Grouped:
-        """The average over the groups that count."""
-        value = np.average(value_G[counted_G], weights=weight_G[counted_G])
-        return Grouped(float(value), int(self.sums(self.rows_K)[counted_G].sum()), int(counted_G.sum()))
+    def totals(self, value_G: np.ndarray, weight_G: np.ndarray, counted_G: np.ndarray) -> GroupSums:
+        """The sums over the groups that count."""
+        weight_G, groups = weight_G[counted_G], int(counted_G.sum())
+        total = float(np.dot(value_G[counted_G], weight_G))
+        rows = int(self.sums(self.rows_K)[counted_G].sum())
+        return GroupSums(total, float(weight_G.sum()), rows, groups, len(counted_G) - groups)
 
 
 def gauc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None) -> Grouped:
@@ -83,13 +112,20 @@ def gauc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np
     >>> gauc(np.array([0, 1, 1, 0, 1]), np.array([0.1, 0.4, 0.3, 0.6, 0.9]), np.array([7, 7, 8, 8, 9]))
     Grouped(value=0.5, rows=4, groups=2)
     """
+    return gauc_sums(labels, scores, groups, weights).mean()
+
+
+def gauc_sums(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None
+) -> GroupSums:
+    """What `gauc` is the mean of, for rows that are judged in pieces."""
     blocks = _Blocks.of(labels, scores, groups, weights)
     counted = blocks.both_classes()
     below_K = blocks.before(blocks.negatives_K) + 0.5 * blocks.negatives_K
     wins_G = blocks.sums(blocks.positives_K * below_K)
     positives_G, negatives_G = blocks.sums(blocks.positives_K), blocks.sums(blocks.negatives_K)
     value_G = wins_G / np.where(counted, positives_G * negatives_G, 1)
-    return blocks.averaged(value_G, positives_G + negatives_G, counted)
+    return blocks.totals(value_G, positives_G + negatives_G, counted)
 
 
 def ndcg(
@@ -106,12 +142,19 @@ def ndcg(
     >>> ndcg(np.array([0, 1, 1, 0, 1]), np.array([0.1, 0.4, 0.3, 0.6, 0.9]), np.array([7, 7, 8, 8, 9]), k=1)
     Grouped(value=0.5, rows=4, groups=2)
     """
+    return ndcg_sums(labels, scores, groups, k, weights).mean()
+
+
+def ndcg_sums(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, k: int = 10, weights: np.ndarray | None = None
+) -> GroupSums:
+    """What `ndcg` is the mean of, for rows that are judged in pieces."""
     if k < 1:
         raise MetricError(f"NDCG looks at the first k rows of a group, k is {k}, expected 1 or more")
     blocks = _Blocks.of(labels, scores, groups, weights)
     counted = blocks.both_classes()
     rows_G, hits_G = blocks.sums(blocks.rows_K), blocks.sums(blocks.hits_K)
-    discounts = np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, min(k, int(rows_G.max())) + 2)))))
+    discounts = np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, min(k, int(rows_G.max(initial=0))) + 2)))))
     last = len(discounts) - 1
     sizes_G = np.diff(np.append(blocks.first_G, len(blocks.rows_K)))
     above_K = np.repeat(rows_G, sizes_G) - blocks.before(blocks.rows_K) - blocks.rows_K
@@ -119,7 +162,7 @@ def ndcg(
     dcg_G = blocks.sums(blocks.hits_K / blocks.rows_K * shared_K)
     value_G = dcg_G / np.where(counted, discounts[np.minimum(hits_G, last)], 1)
     weight_G = (blocks.sums(blocks.positives_K) + blocks.sums(blocks.negatives_K)) / rows_G
-    return blocks.averaged(value_G, weight_G, counted)
+    return blocks.totals(value_G, weight_G, counted)
 
 
 def group_codes(groups: np.ndarray, rows: int) -> np.ndarray:

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from swrec_prod.errors import CheckpointError, MetricError
 from swrec_prod.evaluate.judged import Judged
-from swrec_prod.evaluate.predictions import metrics_of, read_predictions
+from swrec_prod.evaluate.judging import metrics_of
+from swrec_prod.evaluate.predictions import read_predictions
 from swrec_prod.evaluate.terminal import judged_note, metrics_grid
 from swrec_prod.evaluate.text import NONE, count, number, several
 from swrec_prod.evaluate.unknown import unknown_grid, unknown_note

@@ -19,8 +19,9 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.counterfactual import fitted, score_in_every_scenario, spacing
+from swrec_prod.evaluate.judging import metrics_of
 from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.evaluate.predictions import metrics_of, write_predictions
+from swrec_prod.evaluate.predictions import write_predictions
 from swrec_prod.evaluate.run import predictions_of, strengths_of
 from swrec_prod.evaluate.unknown import unknown_figures
 from swrec_prod.ranker import ResolvedRun, build_ranker, resolve_run, with_debias

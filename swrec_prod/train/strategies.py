@@ -25,7 +25,8 @@ from swrec_prod.config import RunConfig, SplitName, StrategyConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.counts import scenario_counts
 from swrec_prod.errors import DataError
-from swrec_prod.evaluate.predictions import metrics_of, read_predictions, write_predictions
+from swrec_prod.evaluate.judging import metrics_of
+from swrec_prod.evaluate.predictions import read_predictions, write_predictions
 from swrec_prod.evaluate.scenario_models import grouped
 from swrec_prod.evaluate.unknown import unknown_figures
 from swrec_prod.ranker import build_ranker, resolve_run

@@ -1,0 +1,138 @@
+"""Whether a challenger's AUC differs from the champion's over several days, or only its users and days do.
+
+    difference = sum_d rows_d (AUC_challenger,d - AUC_champion,d) / sum_d rows_d
+
+over the days d on which both labels occur, in all rows or in one scenario. A day is compared within itself: that one
+day has more clicks than another makes no difference. The error is of other users on these days: components of a user
+are summed over all days (user_sums.py). What is marked significant stays so when many scenarios are looked at: of the
+marks, FALSE_DISCOVERIES may be false (Benjamini & Hochberg, JRSS B 1995).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from scipy.special import ndtr
+from scipy.stats import false_discovery_control
+
+from swrec_prod.errors import DataError, SingleClassError
+from swrec_prod.evaluate.predictions import weights_of
+from swrec_prod.judge.day import day_folder, read_scores
+from swrec_prod.judge.figures import QUANTILE, Part, labels_and_logits, parts_of
+from swrec_prod.judge.record import Contrast, DayDifference
+from swrec_prod.judge.user_sums import RowComponents, UserSums
+from swrec_prod.metrics.ranks import RankStatistic
+
+FALSE_DISCOVERIES = 0.05
+
+
+@dataclass
+class Differences:
+    """What is known of one task and scenario so far. weight: the sum of the rows of `days`."""
+
+    weighted: float = 0.0
+    weight: int = 0
+    positives: int = 0
+    days: list[DayDifference] = field(default_factory=list)
+    users: UserSums = field(default_factory=UserSums)
+
+    def add(self, day: date, users: pa.ChunkedArray, labels: np.ndarray, rows: RowComponents) -> None:
+        """One day more. rows: the components of the difference."""
+        alone = UserSums()
+        alone.add(users, labels, rows)
+        error = alone.error()
+        reach = None if error is None else QUANTILE * error
+        low, high = (None, None) if reach is None else (rows.auc - reach, rows.auc + reach)
+        self.days.append(DayDifference(day=day, value=rows.auc, low=low, high=high))
+        self.users.add(users, labels, rows, factor=len(labels))
+        self.weighted, self.weight = self.weighted + len(labels) * rows.auc, self.weight + len(labels)
+        self.positives += int(labels.sum())
+
+
+def contrasts_of(out: Path, days: Sequence[date], challenger: str, champion: str) -> list[Contrast]:
+    """Of every task: over all rows, and inside each scenario that has two users of either label.
+
+    Raises DataError, with counts, where the two were judged on different rows.
+    """
+    parts: dict[Part, Differences] = {}
+    for day in days:
+        own, other = (read_scores(day_folder(out, name, day)) for name in (challenger, champion))
+        _check_same_rows(own, other, day, (challenger, champion))
+        for part, users, labels, rows in _differences(own, other):
+            parts.setdefault(part, Differences()).add(day, users, labels, rows)
+    return _corrected([_contrast(part, of, challenger, champion) for part, of in parts.items()])
+
+
+def _differences(own: pa.Table, other: pa.Table) -> Iterator[tuple[Part, pa.ChunkedArray, np.ndarray, RowComponents]]:
+    """Of one day, the components of every task and scenario with both labels."""
+    for part, at in parts_of(own):
+        pair = [(scores.take(at), labels_and_logits(scores.take(at), part[0])) for scores in (own, other)]
+        try:
+            mine, theirs = (_components(scores, *columns) for scores, columns in pair)
+        except SingleClassError:
+            continue
+        yield part, pair[0][0]["user"], pair[0][1][0], mine - theirs
+
+
+def _components(scores: pa.Table, labels: np.ndarray, logits: np.ndarray) -> RowComponents:
+    weights = weights_of(scores)
+    return RowComponents.of(RankStatistic.of(labels, logits, weights), labels, logits, weights)
+
+
+def _contrast(part: Part, of: Differences, challenger: str, champion: str) -> Contrast | None:
+    """None where there is no error."""
+    error = of.users.error(of.weight)
+    if error is None:
+        return None
+    value = of.weighted / of.weight
+    p = float(2 * ndtr(-abs(value) / error)) if error else float(value == 0)
+    return Contrast(
+        challenger=challenger,
+        champion=champion,
+        task=part[0],
+        part="overall" if part[1] is None else "scenario",
+        scenario=part[1],
+        rows=of.weight,
+        positives=of.positives,
+        users=of.users.users,
+        value=value,
+        error=error,
+        low=value - QUANTILE * error,
+        high=value + QUANTILE * error,
+        p=p,
+        adjusted_p=p,
+        significant=p <= FALSE_DISCOVERIES,
+        days=tuple(of.days),
+    )
+
+
+def _corrected(found: Iterable[Contrast | None]) -> list[Contrast]:
+    """All rows first, and the scenarios of a task as one family."""
+    known = [contrast for contrast in found if contrast is not None]
+    corrected = [contrast for contrast in known if contrast.scenario is None]
+    for task in dict.fromkeys(contrast.task for contrast in known):
+        family = [contrast for contrast in known if contrast.task == task and contrast.scenario is not None]
+        adjusted = false_discovery_control([contrast.p for contrast in family]) if family else []
+        for contrast, p in zip(family, adjusted, strict=True):
+            changed = {"adjusted_p": float(p), "significant": bool(p <= FALSE_DISCOVERIES)}
+            corrected.append(contrast.model_copy(update=changed))
+    return corrected
+
+
+def _check_same_rows(own: pa.Table, other: pa.Table, day: date, names: tuple[str, str]) -> None:
+    mine, theirs = own["row"].to_numpy(), other["row"].to_numpy()
+    if not np.array_equal(mine, theirs):
+        shared = len(np.intersect1d(mine, theirs))
+        counts = f"{day}: {len(mine):,} and {len(theirs):,} rows, {shared:,} of them the same"
+        raise DataError(f"{names[0]} and {names[1]} were not judged on the same rows: {counts}; judge them apart")
+    for name in (name for name in own.column_names if name.startswith("label_")):
+        if not own[name].equals(other[name]):
+            differing = int((own[name].to_numpy() != other[name].to_numpy()).sum())
+            raise DataError(
+                f"{names[0]} and {names[1]}: {day}: {differing:,} rows have another {name}; judge them apart"
+            )
