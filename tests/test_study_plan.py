@@ -81,6 +81,7 @@ def test_quick_is_small() -> None:
         (["experst"], "experst: no such study; did you mean experts?"),
         (["grid"], "grid: nothing varies"),
         (["grid", "epochs=1,2"], "'epochs=1,2': give key=value"),
+        (["experts", "model.num_experts=2,2"], "'model.num_experts=2,2': a value is there twice"),
         (["experts", "model.name=mmeo"], "model.name: unknown model 'mmeo'"),
         (["experts", "rows.shares=0.5,1"], "rows: shares: unknown key; did you mean share?"),
         (["experts", "rows.share=0,1"], "rows: share: input should be greater than 0"),

@@ -134,7 +134,10 @@ def _axes(words: Sequence[str]) -> dict[str, list[Any]]:
         key, equals, text = word.partition("=")
         if not equals or "." not in key or not text:
             raise ConfigError(f"{word!r}: give key=value or key=value,value, for example model.num_experts=2,4,8")
-        axes[key] = [_value(word, part) for part in re.split(r",(?![^\[{]*[\]}])", text)]
+        parts = re.split(r",(?![^\[{]*[\]}])", text)
+        if len(set(parts)) < len(parts):
+            raise ConfigError(f"{word!r}: a value is there twice; give each once")
+        axes[key] = [_value(word, part) for part in parts]
     return axes
 
 
