@@ -127,8 +127,14 @@ def train_missing(runs: Sequence[StudyRun], say: Say) -> None:
 
 
 def _train_apart(run: StudyRun) -> RunRecord:
-    """Train a run in a new process, so that its memory is its own and nothing is left of the one before it."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_begin) as pool:
+    """Train a run in a new process, so that its memory is its own and nothing is left of the one before it.
+
+    It is forked from a process that has imported what training needs and done nothing else, which saves it seconds.
+    """
+    before_torch()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, context, initializer=quiet_libraries) as pool:
         try:
             return pool.submit(train_one, run).result()
         except BrokenProcessPool:
@@ -149,11 +155,6 @@ def _say_where_rows_are(run: StudyRun) -> None:
         written = folder.config()
         data = written.data.model_copy(update={"path": run.config.data.path})
         folder.write_config(written.model_copy(update={"data": data}))
-
-
-def _begin() -> None:
-    before_torch()
-    quiet_libraries()
 
 
 def train_one(run: StudyRun) -> RunRecord:
@@ -186,7 +187,7 @@ def parameters(config: RunConfig) -> tuple[int, int]:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had, bytes; on Linux without what it had before it became Python."""
+    """The most memory that this process has had, bytes: what it shares with its parent among it."""
     try:
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
