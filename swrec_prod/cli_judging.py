@@ -150,11 +150,11 @@ def study(
 
     Example: `swrec study experts kuairand_shared_bottom model.num_experts=2,4,8 --seeds 1,2 --out build/experts`
     """
-    from swrec_prod.judge.studies import STUDIES
+    from swrec_prod.studies.named import STUDIES
 
     if name == "list":
         return _list_studies({key: known.question for key, known in STUDIES.items()}, as_json)
-    from swrec_prod.judge.study_plan import plan_study
+    from swrec_prod.studies.plan import plan_study
 
     given = list(words or ())
     run = given.pop(0) if given and "=" not in given[0] else None
@@ -163,9 +163,9 @@ def study(
         return print_json(planned.to_json()) if as_json else typer.echo(planned.to_text())
     if out is None:
         raise ConfigError("--out: give the folder of the study, or --plan")
-    from swrec_prod.judge.study_result import carry_out
-    from swrec_prod.judge.study_text import study_json, study_markdown, write_study
     from swrec_prod.pages.compare_page import write_comparison
+    from swrec_prod.studies.result import carry_out
+    from swrec_prod.studies.text import study_json, study_markdown, write_study
 
     result = carry_out(planned, out, (lambda line: None) if as_json else typer.echo)
     write_study(result, out)

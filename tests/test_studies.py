@@ -14,7 +14,7 @@ from scipy.stats import false_discovery_control
 from sklearn.metrics import roc_auc_score
 
 from swrec_prod.evaluate.predictions import read_predictions
-from swrec_prod.judge import study_runs
+from swrec_prod.studies import runs as study_runs
 
 pytestmark = [pytest.mark.engine, pytest.mark.process, pytest.mark.timeout(200)]
 TINY = ["simulate.days=4", "simulate.rows_per_day=1500", "simulate.scenarios=4", "train.epochs=1", "train.threads=1"]

@@ -10,9 +10,9 @@ from commands import refused, succeeds, swrec
 
 from swrec_prod.config import RunConfig
 from swrec_prod.errors import ConfigError
-from swrec_prod.judge.studies import STUDIES
-from swrec_prod.judge.study_plan import StudyPlan, plan_study
 from swrec_prod.models import MODELS, find, option_types
+from swrec_prod.studies.named import STUDIES
+from swrec_prod.studies.plan import StudyPlan, plan_study
 
 RUN = "kuairand_shared_bottom"
 

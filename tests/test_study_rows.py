@@ -17,9 +17,9 @@ from scipy.spatial.distance import cdist
 
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import ConfigError, DataError
-from swrec_prod.judge.study_folder import PreparedRows, notes_of
-from swrec_prod.judge.study_overlap import measured
-from swrec_prod.judge.study_rows import RowsChange, changed_rows
+from swrec_prod.studies.folder import PreparedRows, notes_of
+from swrec_prod.studies.overlap import measured
+from swrec_prod.studies.rows import RowsChange, changed_rows
 
 ROWS = 3000
 DAYS = {"train": "..2024-01-02", "valid": "2024-01-03", "test": "2024-01-04"}

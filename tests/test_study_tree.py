@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.tree import DecisionTreeClassifier
 
-from swrec_prod.judge.study_tree import Binned, grow
+from swrec_prod.studies.tree import Binned, grow
 
 ROWS = 600
 

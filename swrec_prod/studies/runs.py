@@ -25,11 +25,11 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import CheckpointError, ConfigError, SwrecError
 from swrec_prod.files import read_json, write_json
-from swrec_prod.judge.study_data import StudyData
-from swrec_prod.judge.study_plan import StudyPlan, StudyVariant
 from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.run_dir import RunDir
 from swrec_prod.strict import Strict, parse
+from swrec_prod.studies.data import StudyData
+from swrec_prod.studies.plan import StudyPlan, StudyVariant
 from swrec_prod.train.distributed import before_torch, quiet_libraries
 from swrec_prod.train.folder import difference
 from swrec_prod.train.run import train

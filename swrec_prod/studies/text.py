@@ -23,8 +23,8 @@ from swrec_prod.evaluate.compare_text import (
 from swrec_prod.evaluate.judged import MAX_BARS
 from swrec_prod.evaluate.text import Grid, count, markdown_table, number, several, share
 from swrec_prod.files import write_json, write_text
-from swrec_prod.judge.study_overlap import Overlap
-from swrec_prod.judge.study_result import StudyResult
+from swrec_prod.studies.overlap import Overlap
+from swrec_prod.studies.result import StudyResult
 
 FAMILY = (
     f"What is marked {MARK} is significant among all differences of this study, those over all rows and those inside "

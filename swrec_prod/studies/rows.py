@@ -19,12 +19,12 @@ import pydantic
 
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import ConfigError, nearest
-from swrec_prod.judge.study_columns import drawn, of_scenarios, with_scenarios
-from swrec_prod.judge.study_folder import PARTS, PreparedRows, Step, is_made, write_changed
-from swrec_prod.judge.study_ids import kept_apart
-from swrec_prod.judge.study_splits import split_anew
 from swrec_prod.schema import Encoder, Feature
 from swrec_prod.strict import Strict
+from swrec_prod.studies.columns import drawn, of_scenarios, with_scenarios
+from swrec_prod.studies.folder import PARTS, PreparedRows, Step, is_made, write_changed
+from swrec_prod.studies.ids import kept_apart
+from swrec_prod.studies.splits import split_anew
 
 GIVEN = "given_scenario"
 Split = Literal["given", "one", "random", "cluster", "tree"]

@@ -1,7 +1,7 @@
 """The rows that a study's variants read: those of the run file, or of a log that is simulated; changed where asked.
 
 DIR/data/simulated-HASH/log, prepared     a simulated log and its prepared days
-DIR/data/CHANGE-HASH/                     rows that were changed (study_rows.py)
+DIR/data/CHANGE-HASH/                     rows that were changed (rows.py)
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.datasets.simulate import PARAMETERS, simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
-from swrec_prod.judge.study_folder import PreparedRows
-from swrec_prod.judge.study_plan import StudyPlan, StudyVariant
-from swrec_prod.judge.study_rows import changed_rows
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
+from swrec_prod.studies.folder import PreparedRows
+from swrec_prod.studies.plan import StudyPlan, StudyVariant
+from swrec_prod.studies.rows import changed_rows
 from swrec_prod.train.unknown_rate import with_unknown_rate
 
 HELD_OUT = 2  # days of a simulated log: one to validate on, one to test on

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from swrec_prod.data.day_files import item_feature
-from swrec_prod.judge.study_folder import PreparedRows
+from swrec_prod.studies.folder import PreparedRows
 
 
 class Overlap(NamedTuple):

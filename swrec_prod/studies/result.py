@@ -10,11 +10,11 @@ import numpy as np
 
 from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.compare import Comparison, compare_runs, contrasts
-from swrec_prod.judge.study_data import Say, StudyData
-from swrec_prod.judge.study_folder import notes_of
-from swrec_prod.judge.study_overlap import Overlap, measured
-from swrec_prod.judge.study_plan import StudyPlan
-from swrec_prod.judge.study_runs import Cost, StudyRun, runs_of, train_missing
+from swrec_prod.studies.data import Say, StudyData
+from swrec_prod.studies.folder import notes_of
+from swrec_prod.studies.overlap import Overlap, measured
+from swrec_prod.studies.plan import StudyPlan
+from swrec_prod.studies.runs import Cost, StudyRun, runs_of, train_missing
 
 
 class StudyResult(NamedTuple):

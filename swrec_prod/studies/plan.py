@@ -16,10 +16,10 @@ import yaml
 from swrec_prod.config import RunConfig
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError, nearest
-from swrec_prod.judge.studies import STUDIES, Study
-from swrec_prod.judge.study_rows import RowsChange
 from swrec_prod.models import MODELS
 from swrec_prod.strict import parse
+from swrec_prod.studies.named import STUDIES, Study
+from swrec_prod.studies.rows import RowsChange
 
 RUN = "simulated_shared_bottom"  # the shipped run file of studies that name none
 SIMULATED: Mapping[str, Any] = {"days": 10, "rows_per_day": 20_000, "scenarios": 10, "seed": 1, "history_length": 20}

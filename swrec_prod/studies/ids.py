@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from swrec_prod.data.day_files import item_feature
 from swrec_prod.errors import ConfigError
-from swrec_prod.judge.study_columns import drawn, elements_of, replaced_column, with_elements
-from swrec_prod.judge.study_folder import PreparedRows, Step
 from swrec_prod.schema import Feature, FeatureSchema
+from swrec_prod.studies.columns import drawn, elements_of, replaced_column, with_elements
+from swrec_prod.studies.folder import PreparedRows, Step
 
 
 class Apart(NamedTuple):

@@ -17,10 +17,10 @@ import pyarrow as pa
 from scipy.cluster.vq import kmeans2, vq
 
 from swrec_prod.errors import ConfigError, nearest
-from swrec_prod.judge.study_columns import drawn, of_scenarios, with_scenarios
-from swrec_prod.judge.study_folder import PreparedRows, Step
-from swrec_prod.judge.study_tree import Binned, grow
 from swrec_prod.schema import Feature, FeatureSchema
+from swrec_prod.studies.columns import drawn, of_scenarios, with_scenarios
+from swrec_prod.studies.folder import PreparedRows, Step
+from swrec_prod.studies.tree import Binned, grow
 
 MOST_VALUES = 64  # of an id feature whose values tell scenarios apart
 FITTED_ROWS = 100_000  # training rows that a split is fitted on, at most
