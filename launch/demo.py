@@ -1,4 +1,5 @@
-"""`make demo`: from a raw log to scored requests on real data, by the same commands that a user would type.
+"""`make demo`: from a raw log to scored requests on real data, and to whether the model that scores them should, by the
+same commands that a user would type.
 
 Everything lands in build/demo; nothing of ours is imported, only command lines are named.
 """
@@ -15,14 +16,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 CONSOLE = Console(highlight=False)
+SIMPLER = ("model={name: shared_bottom, dropout: 0.2}", "debias=null")  # the champion: the run file with another model
+DAYS = 7  # that are judged one by one
+HOLD = 3  # exit code of a gate that a challenger does not pass
 RUN_FILE, DATA_FILE = "movielens_mscan", "movielens_1m_genre"  # shipped, so that the demo runs in any folder
 
 
@@ -48,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _demo(out: Path, raw: Path | None, overrides: Sequence[str]) -> None:
     data, run, models = out / "movielens_1m_genre", out / "run", out / "models"
+    champion, backfill, comparison = out / "champion", out / "backfill", out / "compare"
     out.mkdir(parents=True, exist_ok=True)
-    for old in (run, models):
+    for old in (run, models, champion, backfill, comparison):
         shutil.rmtree(old, ignore_errors=True)
     with _stage("Prepare MovieLens-1M: a million ratings, six genre families as scenarios"):
         _swrec("prepare", DATA_FILE, "--out", data, "--overwrite", *(["--raw", raw] if raw else []))
@@ -64,11 +71,21 @@ def _demo(out: Path, raw: Path | None, overrides: Sequence[str]) -> None:
         expect = ("--expect", out / "predictions.parquet")
         answers = _swrec("score", data, "--target", target, *expect, "--out", out / "served.parquet", "--json")
         (out / "served.json").write_text(answers)
+    with _stage("Train a simpler model on the same days: the champion that M-scan has to beat"):
+        _swrec("train", RUN_FILE, "--out", champion, f"data.path={data}", *overrides, *SIMPLER)
+    both = (f"shared_bottom={champion}", f"mscan={run}")
+    with _stage("Compare both on all later days"):
+        _swrec("compare", *both, "--out", comparison)
+    with _stage("Replay the first of these days one by one, and ask the gate whether M-scan may take over"):
+        _swrec("backfill", *both, "--days", first_test_days(run), "--out", backfill)
+        verdict = json.loads(_swrec("gate", backfill, "--json", codes=(0, HOLD)))
+        CONSOLE.print(f"The gate says: {verdict['verdict']}")
     with _stage("Write the page"):
-        _swrec("report", run, "--served", out / "served.json", "--out", out / "index.html")
+        pages = ("--backfill", backfill, "--comparison", comparison)
+        _swrec("report", run, "--served", out / "served.json", *pages, "--out", out / "index.html")
     served = json.loads(answers)
     CONSOLE.print()
-    CONSOLE.print(_summary(json.loads((run / "metrics.json").read_text()), served))
+    CONSOLE.print(_summary(json.loads((run / "metrics.json").read_text()), served, verdict))
     CONSOLE.print(_example(data, out / "served.parquet"))
 
 
@@ -80,12 +97,22 @@ def _stage(title: str) -> Iterator[None]:
     CONSOLE.print(f"[dim]{time.perf_counter() - started:.0f} s[/dim]")
 
 
-def _swrec(*words: Any) -> str:
-    """Run a command; its output is shown, or returned where it is JSON."""
+def first_test_days(run: Path) -> str:
+    """The first DAYS days of a run's test range, A..B."""
+    test = str(yaml.safe_load((run / "run.yaml").read_text())["data"]["days"]["test"])
+    first = date.fromisoformat(test.partition("..")[0])
+    return f"{first}..{first + timedelta(DAYS - 1)}"
+
+
+def _swrec(*words: Any, codes: Sequence[int] = (0,)) -> str:
+    """Run a command; its output is shown, or returned where it is JSON. codes: exit codes that are no failure."""
     command = [sys.executable, "-m", "swrec_prod.cli", *map(str, words)]
     CONSOLE.print(f"[dim]$ {' '.join(['swrec', *command[3:]])}[/dim]", soft_wrap=True)
     stdout = subprocess.PIPE if "--json" in words else None
-    return subprocess.run(command, check=True, text=True, stdout=stdout, env=_environment()).stdout or ""
+    done = subprocess.run(command, text=True, stdout=stdout, env=_environment())
+    if done.returncode not in codes:
+        raise subprocess.CalledProcessError(done.returncode, command)
+    return done.stdout or ""
 
 
 def _torchx(log_file: Path, *words: Any) -> None:
@@ -148,7 +175,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def _summary(metrics: dict[str, Any], served: dict[str, Any]) -> Table:
+def _summary(metrics: dict[str, Any], served: dict[str, Any], verdict: dict[str, Any]) -> Table:
     table = Table(title="From a raw log to scored requests", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
@@ -169,6 +196,7 @@ def _summary(metrics: dict[str, Any], served: dict[str, Any]) -> Table:
     latency = f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms"
     table.add_row("served", f"{served['rows']:,} rows in {served['requests']:,} requests, {latency}")
     table.add_row("served = offline", f"largest difference of any score {served['max_abs_diff']:.1e}")
+    table.add_row("gate", f"{verdict['verdict']}: {verdict['challenger']} against {verdict['champion']}")
     return table
 
 

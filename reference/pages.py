@@ -69,7 +69,7 @@ def metrics() -> str:
         "Row i has the label `y_i` (0 or 1), the predicted probability `p_i` and the weight `w_i`, "
         "1 where the schema names no `weight`."
     )
-    return _page("Metrics", head, legend, *map(_metric, summary.METRICS))
+    return _page("Metrics", head, legend, *map(_metric, summary.METRICS | summary.REQUEST_METRICS))
 
 
 def columns_page() -> str:

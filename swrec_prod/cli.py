@@ -192,14 +192,11 @@ def evaluate(
     if split not in ("train", "valid", "test"):
         raise ConfigError(f"--split {split}: not one of train, valid, test")
     from swrec_prod.evaluate.judging import Judging
-    from swrec_prod.evaluate.predictions import write_predictions
     from swrec_prod.evaluate.run import evaluate as judge
     from swrec_prod.evaluate.terminal import print_metrics
 
     judging = Judging(group_by, ndcg_k, weighted=not unweighted)
-    table, metrics = judge(run_dir, part=split, days=days, data=data, judging=judging)  # type: ignore[arg-type]
-    if predictions:
-        write_predictions(table, predictions)
+    metrics = judge(run_dir, part=split, days=days, data=data, judging=judging, predictions=predictions)  # type: ignore[arg-type]
     print_json(metrics) if as_json else print_metrics(metrics)
 
 
@@ -234,16 +231,21 @@ def compare(
 @app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="RUN_DIR of a training run.")],
-    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write; .md and .json are written beside it.")],
     served: Annotated[Path | None, typer.Option(help="JSON that `swrec score --json` printed, for the page.")] = None,
+    backfill: Annotated[Path | None, typer.Option(help="Folder of a backfill to show and link.")] = None,
+    comparison: Annotated[Path | None, typer.Option(help="Folder of `swrec compare` to show and link.")] = None,
 ) -> None:
-    """One self-contained HTML page about a run.
+    """One self-contained HTML page about a run, and the same as Markdown and JSON.
 
     Example: `swrec report build/runs/mscan --out build/mscan.html`
     """
+    from swrec_prod.pages.elsewhere import backfill_sections, comparison_sections
     from swrec_prod.pages.run_page import write_report
 
-    write_report(run_dir, out, _read_json(served) if served else None)
+    more = [*(backfill_sections(backfill, out) if backfill else [])]
+    more += comparison_sections(comparison, out) if comparison else []
+    write_report(run_dir, out, _read_json(served) if served else None, more)
     typer.echo(f"wrote {out}")
 
 

@@ -17,12 +17,86 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from swrec_prod.cli_serving import AsJson, print_json
-from swrec_prod.errors import ConfigError, nearest
+from swrec_prod.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     from swrec_prod.judge.record import BackfillRecord
 
 judging = typer.Typer()
+abtest = typer.Typer(help="Analyse an experiment, or plan one.", no_args_is_help=True)
+judging.add_typer(abtest, name="abtest")
+
+
+@abtest.command("analyze")
+def analyze_experiment(
+    exposures: Annotated[Path, typer.Option(help="Who was shown which variant: Parquet or CSV, a file or a folder.")],
+    columns: Annotated[
+        str, typer.Option(help="Columns file, or its name (configs/abtest/*.yaml): what columns mean, what is judged.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for experiment.json, experiment.md and experiment.html.")],
+    outcomes: Annotated[
+        Path | None, typer.Option(help="What came of it: likewise; left out, exposures have the outcomes.")
+    ] = None,
+    despite_mismatch: Annotated[
+        bool, typer.Option("--despite-mismatch", help="Show lifts although units of a variant are missing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Join exposures with outcomes, check both, and say what each variant gained or lost, overall and per scenario.
+
+    Refused where variants did not get the traffic that was planned; experiment.json then says what was counted.
+
+    Example: `swrec abtest analyze --exposures impressions.parquet --columns open_bandit --out build/open_bandit`
+    """
+    from swrec_prod.abtest.analyze import analyze
+    from swrec_prod.abtest.columns import load_columns
+    from swrec_prod.judge.experiment_text import print_experiment, write_experiment
+    from swrec_prod.pages.experiment_page import write_experiment_page
+
+    record = analyze(
+        exposures, outcomes, load_columns(columns), despite_mismatch=despite_mismatch, say=partial(typer.echo, err=True)
+    )
+    write_experiment(record, out)
+    write_experiment_page(record, out)
+    if record.stop and not despite_mismatch:
+        raise DataError(f"{record.stop}; find out which units are missing; --despite-mismatch shows lifts all the same")
+    print_json(record.to_json()) if as_json else print_experiment(record)
+
+
+@abtest.command("plan")
+def plan_experiment(
+    exposures: Annotated[Path, typer.Option(help="Past traffic: Parquet or CSV, a file or a folder.")],
+    columns: Annotated[
+        str, typer.Option(help="Columns file, or its name, as for analyze; its variants need not be there.")
+    ],
+    outcomes: Annotated[
+        Path | None, typer.Option(help="What came of it: likewise; left out, exposures have the outcomes.")
+    ] = None,
+    effect: Annotated[
+        float | None, typer.Option(help="The relative change to be found, 0.02 is 2 %; of guardrails their margin.")
+    ] = None,
+    power: Annotated[float, typer.Option(help="The chance to find it.")] = 0.8,
+    traffic: Annotated[float, typer.Option(help="Share of the units that take part.")] = 1.0,
+    days: Annotated[int, typer.Option(help="Days to reckon with, beyond those of the log.")] = 28,
+    out: Annotated[Path | None, typer.Option(help="Folder for plan.json and plan.md.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how long an experiment must run: the smallest effect that is found after each day, and the power to find one.
+
+    Example: `swrec abtest plan --exposures impressions.parquet --columns open_bandit --effect 0.2`
+    """
+    from swrec_prod.abtest.columns import load_columns
+    from swrec_prod.abtest.plan import PlanRequest, plan
+    from swrec_prod.judge.plan_text import print_plan, write_plan
+    from swrec_prod.strict import parse
+
+    asked = {"effect": effect, "power": power, "traffic": traffic, "days": days}
+    request = parse(PlanRequest, asked, "swrec abtest plan")
+    planned = plan(exposures, outcomes, load_columns(columns), request, partial(typer.echo, err=True))
+    if out:
+        write_plan(planned, out)
+    print_json(planned.to_json()) if as_json else print_plan(planned)
+
 
 HOLD = 3  # exit code of a gate that a challenger does not pass
 
@@ -75,11 +149,10 @@ def backfill(
     from swrec_prod.judge.run import Contest
     from swrec_prod.judge.run import backfill as run
 
-    if mode not in get_args(Mode):
+    how = next((known for known in get_args(Mode) if known == mode), None)
+    if how is None:
         raise ConfigError(f"--mode {mode}: {nearest(mode, get_args(Mode))}")
-    request = requested(
-        models, days, mode, data=data, window=window, overrides=overrides or (), predictions=predictions
-    )  # type: ignore[arg-type]
+    request = requested(models, days, how, data=data, window=window, overrides=overrides or (), predictions=predictions)
     contest = Contest(champion, challenger, GateRule.load(rule) if rule else None)
     say = partial(typer.echo, err=True)
     record = run(request, out, share=Share.parse(share), jobs=jobs, contest=contest, say=say)
@@ -109,7 +182,9 @@ def gate(
 def _end(record: BackfillRecord, out: Path, as_json: bool, *, gate_only: bool = False) -> None:
     """Say what was found; end with HOLD where the gate says so."""
     from swrec_prod.judge.terminal import print_backfill, print_verdict
+    from swrec_prod.pages.backfill_page import write_backfill_page
 
+    write_backfill_page(record, out)
     verdict = record.verdict
     if as_json:
         print_json(verdict.model_dump(mode="json") if gate_only and verdict else record.to_json())

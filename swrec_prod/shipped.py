@@ -1,4 +1,4 @@
-"""The data and run files that come with the project, by name.
+"""The data, run and columns files that come with the project, by name.
 
 They lie beside this module in a checkout and in an installed package alike: swrec_prod/configs is a link to configs/
 in the one, and a folder of the wheel in the other.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["data", "run"]
+Kind = Literal["data", "run", "abtest"]
 CONFIGS = (Path(__file__).parent / "configs").resolve()
 
 

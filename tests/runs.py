@@ -7,16 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from swrec_prod.config import RunConfig
+from swrec_prod.evaluate.predictions import read_predictions
 
 ROOT = Path(__file__).resolve().parents[1]
 DAYS = {"train": "..2000-12-02", "valid": "2000-12-03", "test": "2000-12-04.."}
@@ -95,5 +96,14 @@ def arrays(table: pa.Table) -> dict[str, np.ndarray]:
 
 
 def predictions(run_dir: Path) -> dict[str, np.ndarray]:
-    """The columns of predictions.parquet by name."""
-    return arrays(pq.read_table(run_dir / "predictions.parquet"))
+    """The columns of predictions.parquet by name, of rows in order."""
+    return arrays(read_predictions(run_dir / "predictions.parquet"))
+
+
+def evaluated(path: Path, **options: Any) -> tuple[pa.Table, dict[str, Any]]:
+    """The predictions and the metrics of `evaluate`."""
+    from swrec_prod.evaluate.run import evaluate
+
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = evaluate(path, predictions=Path(folder) / "predictions.parquet", **options)
+        return read_predictions(Path(folder) / "predictions.parquet"), metrics

@@ -27,7 +27,8 @@ LINKED = ("serving", "launch", "configs")  # folders at the top that are swrec_p
 
 RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
     "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.files": 0,
-    "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.layers": 0, "swrec_prod.operators": 0,
+    "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.peers": 0, "swrec_prod.shelf": 0,
+    "swrec_prod.layers": 0, "swrec_prod.operators": 0,
     "swrec_prod.schema": 1, "swrec_prod.config": 1, "swrec_prod.run_dir": 1, "swrec_prod.engine": 1,
     "swrec_prod.blocks": 1,
     "swrec_prod.losses": 1, "swrec_prod.metrics": 1, "swrec_prod.statistics": 2, "swrec_prod.abtest": 3,
@@ -38,7 +39,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
     "swrec_prod.export": 6, "swrec_prod.doctor": 6,
     "swrec_prod.evaluate": 7,
-    "swrec_prod.train": 8, "swrec_prod.judge": 9, "swrec_prod.studies": 9, "swrec_prod.pages": 10,
+    "swrec_prod.train": 8, "swrec_prod.drawing": 8, "swrec_prod.judge": 9, "swrec_prod.studies": 9, "swrec_prod.pages": 10,
     "swrec_prod.serving.protocol": 1, "swrec_prod.serving.client": 2, "swrec_prod.serving": 3,
     "swrec_prod.serving.callers": 8, "swrec_prod.serving.scoring": 8, "swrec_prod.serving.routing": 9,
     "swrec_prod.serving.service": 10, "swrec_prod.serving.process": 11,

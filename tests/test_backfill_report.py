@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from benchmarks.backfill_page import write_page
-from benchmarks.backfill_report import MODELS, steps
+from benchmarks.judging.backfill_page import write_page
+from benchmarks.judging.backfill_report import MODELS, steps
 from swrec_prod.cli import app
 from swrec_prod.config import RunConfig
 from swrec_prod.errors import DataError
@@ -76,7 +76,7 @@ def found(tmp_path: Path) -> Path:
 
 
 def test_the_page_says_what_was_found(found: Path) -> None:
-    write_page(found, ["frozen"], found / "page.md", "python -m benchmarks.backfill_report --modes frozen")
+    write_page(found, ["frozen"], found / "page.md", "python -m benchmarks.judging.backfill_report --modes frozen")
     page = (found / "page.md").read_text()
     assert "2 days of the log, replayed day by day in 2 tabs" in page
     assert "| shared_bottom | 0.7100 ± 0.0100 | −0.0200 |" in page

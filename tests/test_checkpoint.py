@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 from ranks import fit_of
-from runs import config_of, metrics_of_run, predictions
+from runs import config_of, evaluated, metrics_of_run, predictions
 
 from swrec_prod.checkpoint import keep_only, latest, load_run, load_weights, read_state, save
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import CheckpointError, SwrecError
-from swrec_prod.evaluate.run import evaluate
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
 from swrec_prod.ranker import build_ranker, resolve_run
@@ -96,14 +95,14 @@ def test_data_prepared_otherwise_are_refused(tmp_path: Path, raw_movielens: Path
     train(config, tmp_path / "run")
     shutil.rmtree(data)
     prepare(config_path, raw_movielens, data)
-    assert evaluate(tmp_path / "run")[0]["row"].to_pylist() == predictions(tmp_path / "run")["row"].tolist(), (
+    assert evaluated(tmp_path / "run")[0]["row"].to_pylist() == predictions(tmp_path / "run")["row"].tolist(), (
         "the same data fit"
     )
     shutil.rmtree(data)
     # other days make other vocabularies
     prepare(config_path.model_copy(update={"fit_until": None}), raw_movielens, data)
     with pytest.raises(CheckpointError, match=r"trained before .* was prepared otherwise \(fingerprint .*, now .*\)"):
-        evaluate(tmp_path / "run")
+        evaluated(tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()
     with pytest.raises(CheckpointError, match="was prepared otherwise"):
         train(config, tmp_path / "run")

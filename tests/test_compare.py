@@ -212,7 +212,7 @@ def test_the_folder_holds_json_markdown_and_a_page_of_its_own(
     assert rows[0][7] == f"+{mmoe['difference']['value']:.4f} ± {half['difference']:.4f} \\*"
     assert next(row[7] for row in rows if row[0] == "dnn") == "baseline"
     page = re.sub(r"<script.*?</script>", "", files["compare.html"], flags=re.DOTALL)
-    assert len(re.findall(r'id="picture-\d"', page)) == 2
+    assert len(re.findall(r'id="picture-\d"', page)) == 3
     assert "Against dnn, of 2 comparisons, significantly higher: mmoe" in page
     assert all(f"<td>{name}</td>" in page for name in (*RUNS, *SCENARIOS))
     assert not re.search(r"<(link|img|iframe)|\b(src|href)=", page)

@@ -23,13 +23,14 @@ from swrec_prod.data.batch import Batch
 from swrec_prod.datasets.simulate import simulate
 from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
-from swrec_prod.evaluate.counterfactual import CounterfactualSums, fitted, score_in_every_scenario, spacing
 from swrec_prod.evaluate.predictions import read_predictions, split_of
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.ranks import auc
+from swrec_prod.peers import Alone
 from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.statistics.paired import auc_difference
 from swrec_prod.strict import parse
+from swrec_prod.train.counterfactual import CounterfactualSums, fitted, score_in_every_scenario, spacing
 
 NAMES = ("feed", "cart", "search")
 
@@ -142,10 +143,11 @@ def test_ranks_add_up() -> None:
         for f in (0.25, 0.75)
     )
 
-    def gather(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: np.concatenate([value, np.asarray(rest._asdict()[name])[None]]) for name, value in own.items()}
+    class Two(Alone):
+        def to_all(self, value):
+            return [value, rest]
 
-    together = part.over_ranks(gather)
+    together = part.over_ranks(Two())
     assert together.one() == pytest.approx(whole.one()) and together.rows == pytest.approx(whole.rows)
     np.testing.assert_allclose(together.logit_S, whole.logit_S)
     np.testing.assert_allclose(together.traffic_S, whole.traffic_S)

@@ -21,7 +21,7 @@ from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.metrics.probabilities import logloss
 from swrec_prod.metrics.ranks import auc
 from swrec_prod.ranker import build_ranker, resolve_run
-from swrec_prod.train.distributed import Ranks, gather_rows, process_group, seed_masks
+from swrec_prod.train.distributed import Ranks, process_group, seed_masks
 from swrec_prod.train.loop import FitState
 from swrec_prod.train.shard import replicated_tables
 
@@ -251,5 +251,4 @@ def test_an_error_of_one_rank_ends_all_of_them(prepared_genre: Path, tmp_path: P
 def test_one_process_is_a_group_of_its_own() -> None:
     with process_group(1) as ranks:
         assert (ranks.rank, ranks.world_size, ranks.is_main) == (0, 1, True)
-        rows = {"row": torch.arange(3).numpy()}
-        assert gather_rows(rows, ranks) is rows
+        assert ranks.to_all("mine") == ranks.exchange(["mine"]) == ["mine"]

@@ -131,9 +131,10 @@ def test_torchx_commands_name_a_component_and_its_arguments() -> None:
         assert words[0] == "-s", "then the scheduler and the component"
         alias, _, name = words[2].partition(".")
         component = getattr(importlib.import_module(entry_points[alias]), name)
-        arguments = dict(zip(words[3::2], words[4::2], strict=True))
+        own = words[3 : words.index("--")] if "--" in words else words[3:]  # behind it are those of a command
+        arguments = dict(zip(own[::2], own[1::2], strict=True))
         assert {f"--{parameter}" for parameter in inspect.signature(component).parameters} >= arguments.keys()
-        assert RunConfig.load(arguments["--run"])
+        assert name != "train" or RunConfig.load(arguments["--run"])
 
 
 def test_pages_have_commands_to_check() -> None:

@@ -19,14 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 from commands import refused, succeeds, swrec
 from dated_log import contents, data_file, day, prepare_once, prepared_rows, rows_of_day, write_day, write_users
-from runs import RATES
+from runs import RATES, evaluated
 
 from swrec_prod.config import RunConfig
 from swrec_prod.data.manifest import FileRecord, read_manifest
 from swrec_prod.engine.contract import Engine
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.evaluate.predictions import read_predictions
-from swrec_prod.evaluate.run import evaluate
 from swrec_prod.prepare.run import prepare
 from swrec_prod.strict import parse
 from swrec_prod.train.run import train
@@ -242,11 +241,11 @@ def test_folders_of_before_give_predictions_without_these_columns(folder: Path, 
             record = FileRecord.of(grown, grown / file.path)
             file.bytes, file.sha256 = record.bytes, record.sha256
     (grown / "manifest.json").write_text(json.dumps(manifest.to_json()))
-    table, metrics = evaluate(run, data=grown)
+    table, metrics = evaluated(run, data=grown)
     old = pc.equal(table["day"], str(day(4)))
     assert set(pc.unique(table.filter(old)["item"]).to_pylist()) == {None}
     assert len(pc.unique(table.filter(pc.invert(old))["nr"])) == ROWS
-    only_old, _ = evaluate(run, data=grown, days=str(day(4)))
+    only_old, _ = evaluated(run, data=grown, days=str(day(4)))
     assert {"item", *KEPT}.isdisjoint(only_old.column_names) and "time" in only_old.column_names
     assert metrics["overall"]["rows"] == 2 * ROWS
 

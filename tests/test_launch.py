@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from runs import ROOT, arrays, metrics_of_run, predictions
+from runs import ROOT, arrays, evaluated, metrics_of_run, predictions
 from torchx.cli.main import main as torchx
 from torchx.runner import get_runner
 from torchx.specs import AppDef
 from torchx.specs.finder import get_component
 from whole_way import WholeWay
 
-from swrec_prod.evaluate.run import evaluate
 from swrec_prod.launch.demo import main_rank_text
 
 COMPONENT = str(ROOT / "launch" / "components.py") + ":train"
@@ -51,7 +50,7 @@ def test_two_ranks_under_torchx_leave_one_run(whole_way: WholeWay) -> None:
 
 
 def test_one_process_scores_as_the_two_ranks_did(whole_way: WholeWay) -> None:
-    table, expected = arrays(evaluate(whole_way.run)[0]), predictions(whole_way.run)
+    table, expected = arrays(evaluated(whole_way.run)[0]), predictions(whole_way.run)
     np.testing.assert_array_equal(table["row"], expected["row"])
     np.testing.assert_allclose(table["score_click"], expected["score_click"], atol=1e-6)
 

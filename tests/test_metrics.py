@@ -18,8 +18,9 @@ from swrec_prod.errors import MetricError, SingleClassError
 from swrec_prod.metrics import ranks
 from swrec_prod.metrics.probabilities import calibration, calibration_bins, ece, logloss, ne
 from swrec_prod.metrics.ranks import RankStatistic, auc, auc_interval
+from swrec_prod.metrics.rows import Rows
 from swrec_prod.metrics.summary import METRICS, measure, summarise
-from swrec_prod.metrics.tally import Rows, Tally
+from swrec_prod.metrics.tally import Tally
 
 
 @st.composite

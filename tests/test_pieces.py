@@ -18,8 +18,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 from swrec_prod.errors import MetricError
 from swrec_prod.metrics.pieces import Piece, piece_of_group
 from swrec_prod.metrics.ranks import RankStatistic, auc_interval
+from swrec_prod.metrics.rows import Rows
 from swrec_prod.metrics.summary import record_of, summarise
-from swrec_prod.metrics.tally import Rows, Tally
+from swrec_prod.metrics.tally import Tally
 
 NAMES = ["feed", "ads", "search"]
 Columns = tuple[np.ndarray, ...]
@@ -127,8 +128,8 @@ def test_a_piece_knows_every_task_and_scenarios_that_others_lack():
 
 def test_arrays_of_something_else_are_refused():
     sent = piece(np.array([0, 1]), np.zeros(2), np.zeros(2, int), np.zeros(2, int)).to_arrays()
-    del sent["/sizes"]
-    with pytest.raises(MetricError, match="lacks the array 'sizes'"):
+    del sent["tasks/0/scenarios/1/counts"]
+    with pytest.raises(MetricError, match="lack the array 'counts'"):
         Piece.from_arrays(sent)
 
 

@@ -220,7 +220,7 @@ def prepared(folder: Path, scenario: pa.Array) -> list[str]:
 
 def test_bookkeeping_follows_the_order_of_the_rows(tmp_path: Path):
     files = prepared(tmp_path, pa.array(["feed", "ads", "feed", "ads", "feed", "ads"]))
-    table = bookkeeping(tmp_path, files, np.array([40, 0, 40, 20]), ["click"])
+    table = bookkeeping(tmp_path, dict.fromkeys(files), np.array([40, 0, 40, 20]), ["click"])
     assert table.to_pylist() == [
         {"row": 40, "day": "2000-05-02", "user": "u4", "scenario": "feed", "label_click": 0},
         {"row": 0, "day": "2000-05-01", "user": "u0", "scenario": "feed", "label_click": 0},
@@ -236,18 +236,18 @@ def test_scenario_indices_become_values(tmp_path: Path):
         " features: [{name: item, kind: id, side: item, encoder: vocab}]}"
     )
     files = prepared(tmp_path, pa.array([0, 1, 2, 1, 0, 1], pa.int32()))
-    table = bookkeeping(tmp_path, files, np.array([0, 10, 20]), ["click"])
+    table = bookkeeping(tmp_path, dict.fromkeys(files), np.array([0, 10, 20]), ["click"])
     assert table["scenario"].to_pylist() == ["feed", "ads", "(unseen)"]
 
 
 def test_rows_and_columns_that_are_not_there_are_named(tmp_path: Path):
     files = prepared(tmp_path, pa.array(["feed"] * 6))
     with pytest.raises(DataError, match="2 of 3 rows, such as row 15, are in none of 2 files"):
-        bookkeeping(tmp_path, files, np.array([10, 15, 99]), ["click"])
+        bookkeeping(tmp_path, dict.fromkeys(files), np.array([10, 15, 99]), ["click"])
     with pytest.raises(DataError, match="no column 'label_clik'; did you mean label_click"):
-        bookkeeping(tmp_path, files, np.array([10]), ["clik"])
+        bookkeeping(tmp_path, dict.fromkeys(files), np.array([10]), ["clik"])
     with pytest.raises(DataError, match="is day=YYYY-MM-DD"):
-        bookkeeping(tmp_path, ["part-0.parquet"], np.array([10]), ["click"])
+        bookkeeping(tmp_path, {"part-0.parquet": None}, np.array([10]), ["click"])
 
 
 def test_c_is_one_number_or_one_for_every_scenario():

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import config_of, predictions
+from runs import config_of, evaluated, predictions
 
 from swrec_prod.checkpoint import config_of as config_of_run
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import CheckpointError, DataError
-from swrec_prod.evaluate.run import evaluate
 from swrec_prod.run_dir import RunDir
 from swrec_prod.train.run import train
 
@@ -37,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, prepared_age: Path) -> Pat
 
 
 def same_scores(run: Path, **where: Path) -> bool:
-    table, _ = evaluate(run, **where)
+    table, _ = evaluated(run, **where)
     return np.allclose(table["prob_click"].to_numpy(), predictions(run)["prob_click"], atol=1e-6)
 
 
@@ -78,10 +77,10 @@ def test_data_that_are_gone_are_named_and_may_be_said(project: Path, tmp_path: P
     info["data"]["path"] = str(tmp_path / "gone")
     (run / "run_info.json").write_text(json.dumps(info))
     with pytest.raises(DataError, match=r"run: its prepared data are not in .*gone \(no manifest\.json\); .*--data"):
-        evaluate(run)
+        evaluated(run)
     assert same_scores(run, data=data)
     with pytest.raises(DataError, match=rf"are not in {tmp_path / 'nowhere'} \(no manifest"):
-        evaluate(run, data=tmp_path / "nowhere")
+        evaluated(run, data=tmp_path / "nowhere")
 
 
 def test_run_info_says_how_the_run_came_to_be(project: Path) -> None:
@@ -133,7 +132,7 @@ def test_a_damaged_run_is_named_in_a_line(
     path = tmp_path / "run" / name
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(Exception, match=message) as failure:
-        evaluate(tmp_path / "run")
+        evaluated(tmp_path / "run")
     assert "\n" not in str(failure.value)
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 from prepared_folder import SCHEMA, write_prepared
-from runs import history_of, metrics_of_run, predictions, run_file, torchrun
+from runs import evaluated, history_of, metrics_of_run, predictions, run_file, torchrun
 from sklearn.metrics import roc_auc_score
 from strategy_runs import CART, HOME, SEARCH, of_scenarios, toy_config, toy_rows, with_values
 
@@ -23,7 +23,6 @@ from swrec_prod.config import RunConfig, StrategyConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.counts import scenario_counts
 from swrec_prod.errors import ConfigError, DataError
-from swrec_prod.evaluate.run import evaluate
 from swrec_prod.pages.run_page import write_report
 from swrec_prod.run_dir import scenario_folder
 from swrec_prod.strict import parse
@@ -56,7 +55,7 @@ def test_every_scenario_has_a_whole_run_that_says_what_was_trained(run: Path) ->
         config = RunConfig.load(folder / "run.yaml")
         assert config.data.scenarios == (value,) and config.strategy == StrategyConfig()
         np.testing.assert_allclose(
-            evaluate(folder)[0]["score_click"].to_numpy(), predictions(folder)["score_click"], atol=1e-6
+            evaluated(folder)[0]["score_click"].to_numpy(), predictions(folder)["score_click"], atol=1e-6
         )
     assert {path.name for path in run.iterdir()} >= {
         "run.yaml",
@@ -90,12 +89,12 @@ def test_every_test_row_is_scored_by_the_model_of_its_scenario(run: Path) -> Non
 
 
 def test_evaluate_scores_each_row_as_its_own_run_does(run: Path) -> None:
-    table, metrics = evaluate(run)
+    table, metrics = evaluated(run)
     np.testing.assert_allclose(table["score_click"].to_numpy(), predictions(run)["score_click"], atol=1e-6)
     assert table["row"].to_pylist() == predictions(run)["row"].tolist()
     assert metrics["overall"]["auc"] == pytest.approx(metrics_of_run(run)["overall"]["auc"], abs=1e-9)
-    assert evaluate(run, days="2024-01-01")[0]["row"].to_pylist() == list(range(900))
-    valid = evaluate(run, part="valid")[1]
+    assert evaluated(run, days="2024-01-01")[0]["row"].to_pylist() == list(range(900))
+    valid = evaluated(run, part="valid")[1]
     for value, told in metrics_of_run(run)["runs"].items():
         assert valid["scenarios"][value]["auc"] == pytest.approx(told["best_valid_auc"], abs=1e-6)
 
@@ -119,7 +118,7 @@ def test_a_package_is_made_of_one_of_them(
 
 
 def test_finetune_is_never_worse_than_mix_on_the_validation_rows(finetune_run: Path) -> None:
-    mix = evaluate(finetune_run / "mix", part="valid")[1]["scenarios"]
+    mix = evaluated(finetune_run / "mix", part="valid")[1]["scenarios"]
     better = 0
     for value, told in metrics_of_run(finetune_run)["runs"].items():
         first = history_of(finetune_run / "scenarios" / value)[0]
@@ -202,7 +201,7 @@ def test_single_refuses_a_scenario_that_it_cannot_train(tmp_path: Path, lacking:
         config.model_copy(update={"data": config.data.model_copy(update={"scenarios": None})}).save(
             tmp_path / "run" / "run.yaml"
         )
-        evaluate(tmp_path / "run")
+        evaluated(tmp_path / "run")
 
 
 def test_finetune_keeps_mix_for_a_scenario_that_it_cannot_train(tmp_path: Path, lacking: Path) -> None:
@@ -217,7 +216,9 @@ def test_finetune_keeps_mix_for_a_scenario_that_it_cannot_train(tmp_path: Path, 
     table, mix = predictions(tmp_path / "run"), predictions(tmp_path / "run" / "mix")
     kept = table["scenario"] != HOME
     np.testing.assert_array_equal(table["score_click"][kept], mix["score_click"][kept])
-    np.testing.assert_allclose(evaluate(tmp_path / "run")[0]["score_click"].to_numpy(), table["score_click"], atol=1e-6)
+    np.testing.assert_allclose(
+        evaluated(tmp_path / "run")[0]["score_click"].to_numpy(), table["score_click"], atol=1e-6
+    )
 
 
 def test_counts_are_those_of_a_plain_loop(lacking: Path) -> None:
@@ -244,7 +245,7 @@ def test_rows_of_weight_0_train_no_model(tmp_path: Path) -> None:
         train(config, tmp_path / "run")
     metrics, _ = train(toy_config(data, "finetune", epochs=1), tmp_path / "run")
     assert metrics["runs"][SEARCH]["folder"] == "mix"
-    assert evaluate(tmp_path / "run", part="train")[1]["scenarios"][SEARCH]["rows"] == every[SEARCH][0], (
+    assert evaluated(tmp_path / "run", part="train")[1]["scenarios"][SEARCH]["rows"] == every[SEARCH][0], (
         "they are scored as any others"
     )
 

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from prepared_folder import SCHEMA
-from runs import history_of, metrics_of_run, predictions
+from runs import evaluated, history_of, metrics_of_run, predictions
 from strategy_runs import CART, of_scenarios, toy_config
 
 from swrec_prod.checkpoint import save
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.errors import CheckpointError, ConfigError
-from swrec_prod.evaluate.run import evaluate
 from swrec_prod.train.run import train
 
 pytestmark = pytest.mark.slow  # trains several runs
@@ -51,7 +50,7 @@ def test_a_strategy_that_was_cut_off_goes_on_as_if_nothing_had_happened(
     finished = {path: path.stat().st_mtime_ns for path in out.glob("*/**/metrics.json")}
     assert len(finished) == (0 if saves == 2 else 1 if name == "single" else 2) and not (out / "metrics.json").exists()
     with pytest.raises(CheckpointError, match="training has not finished"):
-        evaluate(out)
+        evaluated(out)
     train(config, out)
     assert all(path.stat().st_mtime_ns == then for path, then in finished.items()), (
         "what was finished is not trained again"

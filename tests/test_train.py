@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prepared_folder import rows_table, write_prepared
-from runs import DAYS, arrays, config_of, history_of, metrics_of_run, predictions, process, run_file
+from runs import DAYS, arrays, config_of, evaluated, history_of, metrics_of_run, predictions, process, run_file
 from sklearn.metrics import log_loss, roc_auc_score
 
 from swrec_prod.config import RunConfig
 from swrec_prod.data.decode import Decoder
 from swrec_prod.errors import CheckpointError, ConfigError, MetricError
-from swrec_prod.evaluate.run import evaluate
 from swrec_prod.run_dir import RunDir
 from swrec_prod.train.folder import check_free, claim
 from swrec_prod.train.loop import Fit
@@ -106,7 +105,7 @@ def test_every_test_row_is_predicted_once(run: Path) -> None:
 
 
 def test_evaluate_scores_as_the_run_did(run: Path) -> None:
-    table, metrics = evaluate(run)
+    table, metrics = evaluated(run)
     again, then = arrays(table), predictions(run)
     assert again.keys() == then.keys()
     for name, values in then.items():
@@ -119,8 +118,8 @@ def test_evaluate_scores_as_the_run_did(run: Path) -> None:
 
 def test_evaluate_judges_other_rows_where_asked(run: Path) -> None:
     best = max(history_of(run), key=lambda record: record["valid_auc"])
-    assert evaluate(run, part="valid")[1]["overall"]["auc"] == pytest.approx(best["valid_auc"], abs=1e-6)
-    table, metrics = evaluate(run, days="2000-12-03..2000-12-04")
+    assert evaluated(run, part="valid")[1]["overall"]["auc"] == pytest.approx(best["valid_auc"], abs=1e-6)
+    table, metrics = evaluated(run, days="2000-12-03..2000-12-04")
     assert set(table["day"].to_pylist()) == {"2000-12-03", "2000-12-04"}
     assert metrics["scored_rows"] == metrics["overall"]["rows"] == len(table)
     assert "rows_per_second" not in metrics, "in a run's metrics.json that is the speed of training"
@@ -153,7 +152,7 @@ def test_the_best_weights_are_restored_though_later_ones_are_worse(
     np.testing.assert_array_equal(
         predictions(fit(tmp_path, prepared_age, "two", epochs=2))["score_click"], predictions(run)["score_click"]
     )
-    np.testing.assert_allclose(evaluate(run)[0]["score_click"].to_numpy(), predictions(run)["score_click"], atol=1e-6)
+    np.testing.assert_allclose(evaluated(run)[0]["score_click"].to_numpy(), predictions(run)["score_click"], atol=1e-6)
 
 
 @pytest.mark.parametrize(("patience", "validations"), [(1, 3), (2, 6), (3, 7), (9, 8)])
@@ -220,7 +219,7 @@ def test_a_refused_overwrite_keeps_the_old_run(tmp_path: Path, prepared_age: Pat
     wrong = config_of(prepared_age, more={"model": {"name": "shared_bottom", "bottm": [4]}})
     with pytest.raises(ConfigError, match="did you mean bottom"):
         train(wrong, run, overwrite=True)
-    assert (run / "metrics.json").exists() and evaluate(run)
+    assert (run / "metrics.json").exists() and evaluated(run)
 
 
 def test_an_unfinished_run_of_another_configuration_is_refused(tmp_path: Path, prepared_age: Path) -> None:
@@ -242,7 +241,7 @@ def test_a_run_whose_c_is_to_be_fitted_goes_on_wherever_it_was_cut_off(
     with pytest.raises(
         CheckpointError, match="c is not fitted yet; run swrec train again, it goes on where it stopped"
     ):
-        evaluate(tmp_path / "run")
+        evaluated(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(RunDir, "write_metrics", _stop)
         train(asked, tmp_path / "run")
@@ -253,7 +252,9 @@ def test_a_run_whose_c_is_to_be_fitted_goes_on_wherever_it_was_cut_off(
     train(asked, tmp_path / "run")
     assert RunConfig.load(tmp_path / "run" / "run.yaml") == fitted
     np.testing.assert_allclose(
-        evaluate(tmp_path / "run")[0]["score_click"].to_numpy(), predictions(tmp_path / "run")["score_click"], atol=1e-6
+        evaluated(tmp_path / "run")[0]["score_click"].to_numpy(),
+        predictions(tmp_path / "run")["score_click"],
+        atol=1e-6,
     )
 
 
@@ -308,7 +309,7 @@ def test_only_the_features_asked_for_are_read(
     data = {"path": str(prepared_age), "split": "random", "features": ["user_id", "movie_id"]}
     train(config_of(prepared_age, more={"data": data}, epochs=1), tmp_path / "run")
     assert set(read) == {"user_id", "movie_id"}
-    assert evaluate(tmp_path / "run")[1]["overall"]["auc"] > 0.55
+    assert evaluated(tmp_path / "run")[1]["overall"]["auc"] > 0.55
 
 
 @pytest.mark.parametrize("model", ["shared_bottom", "mscan"])

@@ -14,10 +14,12 @@ from sklearn.metrics import roc_auc_score
 
 from swrec_prod.config import DataConfig
 from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.decode import Piece
 from swrec_prod.data.manifest import ALL, MANIFEST
-from swrec_prod.evaluate.judging import metrics_of
+from swrec_prod.evaluate.models import Predicted
 from swrec_prod.evaluate.predictions import predictions_table
-from swrec_prod.evaluate.unknown import unknown_figures, unknown_grid, unknown_note
+from swrec_prod.evaluate.run import judge_predicted
+from swrec_prod.evaluate.unknown import unknown_grid, unknown_note
 
 ROWS = 400
 DAYS = {"train": "2024-01-01", "valid": "2024-01-02", "test": "2024-01-03..2024-01-04"}
@@ -60,7 +62,9 @@ def judged(folder: Path, tables: list[pa.Table], **more: Any) -> tuple[dict[str,
         tasks=("click",),
     )
     data = DataConfig.model_validate({"path": str(folder), "days": DAYS, **more})
-    return unknown_figures(table, Catalog.open(folder), data, "test", metrics_of), rows, logits[:, 0]
+    catalog = Catalog.open(folder)
+    scored = Predicted(table, [Piece(file, file.rows) for file in catalog.files_of(data, "test")], 0.0)
+    return judge_predicted([scored], catalog, data, "test"), rows, logits[:, 0]
 
 
 def test_shares_are_those_of_the_judged_days_and_scenarios(folder: Path, tables: list[pa.Table]) -> None:

@@ -64,8 +64,9 @@ def test_the_wheel_installs_one_name_with_everything_below_it(wheel: Path) -> No
         sources("launch", ".py"),
         sources("configs", ".yaml") - {"configs/results.yaml"},
     ]
-    inside = {name for name in names if name.endswith((".py", ".yaml"))}
-    assert inside == sources("swrec_prod", ".py") | {f"swrec_prod/{name}" for part in linked for name in part}
+    inside = {name for name in names if name.endswith((".py", ".yaml", ".html", ".css"))}
+    own = sources("swrec_prod", ".py") | sources("swrec_prod/drawing/templates", "")
+    assert inside == own | {f"swrec_prod/{name}" for part in linked for name in part}
 
 
 def test_a_source_distribution_has_files_in_place_of_links(source_tree: Path, tmp_path: Path) -> None:

@@ -180,8 +180,8 @@ def schema_of(folder: Path, features: Sequence[str]) -> FeatureSchema:
 
 
 def read_rows(path: Path, origin: str) -> pa.Table:
-    """A table of numbered rows. origin: what to tell a user who has none. Raises DataError."""
-    if not path.is_file():
+    """A table of numbered rows, in a file or a folder of parts. origin: what to tell who has none. Raises DataError."""
+    if not path.exists():
         raise DataError(f"{path}: no such file; {origin}")
     try:
         table = pq.read_table(path, partitioning=None)

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.batch import Batch, Position, make_batch
 from swrec_prod.data.catalog import Catalog, DayFile
-from swrec_prod.data.decode import Decoder, Window
+from swrec_prod.data.decode import Decoder, Piece, Window, overlapping
 from swrec_prod.data.id_dropout import IdDropout
 from swrec_prod.data.lanes import LANES, ROWS_A_LANE, Share, Shares
 from swrec_prod.data.prefetch import prefetched
@@ -31,6 +32,15 @@ from swrec_prod.errors import DataError
 from swrec_prod.schema.layout import Layout
 
 BEGINNING = Position()
+
+
+class Section(NamedTuple):
+    """Rows of a part that are decoded together, in file order. stop: the rows of the part, of all ranks, up to their
+    end; pieces: where those of this rank lie.
+    """
+
+    stop: int
+    pieces: list[Piece]
 
 
 class Reader:
@@ -96,6 +106,17 @@ class Reader:
     def __len__(self) -> int:
         """Steps of a whole epoch, the same on all ranks."""
         return sum(self._shares.of(rows).count for rows in self._sizes)
+
+    def sections(self) -> list[Section]:
+        """Where the rows of an epoch in file order lie, one window after the other."""
+        stops = np.cumsum(self._sizes).tolist()
+        windows = zip(stops, self._windows, self._sizes, strict=True)
+        return [Section(stop, self._own(pieces, rows)) for stop, pieces, rows in windows]
+
+    def _own(self, pieces: list[Piece], rows: int) -> list[Piece]:
+        """The pieces of a window that hold this rank's rows. (Of files that were opened whole, only all are known.)"""
+        span = self._shares.of(rows).span
+        return pieces if span == (0, rows) else [part.piece for part in overlapping(pieces, span)]
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of epoch `number` that are left:

@@ -16,10 +16,18 @@ import pyarrow as pa
 
 from swrec_prod.data.day_files import TASK_COLUMNS
 from swrec_prod.errors import DataError, nearest
-from swrec_prod.evaluate.predictions import codes_of, first_of, given_logit_of, logit_of, tasks_of, weights_of
+from swrec_prod.evaluate.predictions import (
+    codes_of,
+    first_of,
+    given_logit_of,
+    is_score,
+    logit_of,
+    tasks_of,
+    weights_of,
+)
 from swrec_prod.metrics.pieces import Piece, TaskTally
+from swrec_prod.metrics.rows import NDCG_K, Rows
 from swrec_prod.metrics.summary import record_of
-from swrec_prod.metrics.tally import NDCG_K, Rows
 
 
 class Judging(NamedTuple):
@@ -66,6 +74,12 @@ def piece_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> Piece:
             given = TaskTally.of(rows.take(happened), scenarios[happened], values)
             piece.tasks[task] = replace(piece.tasks[task], given={first: given})
     return piece
+
+
+def judged_columns(names: Sequence[str], judging: Judging) -> list[str]:
+    """Of a predictions table's columns those that `piece_of` looks at."""
+    others = ("scenario", "weight", judging.group_by)
+    return [name for name in names if name in others or (is_score(name) and name != "row")]
 
 
 def check_group(column: str, known: Sequence[str]) -> None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.batch import Batch, packed_of
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.data.reader import Reader
 from swrec_prod.encoding.encoders import Encoders
 from swrec_prod.errors import ConfigError, DataError, SchemaError
-from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.export.loaded import Package
 from swrec_prod.export.logits import Logits
 from swrec_prod.export.package import PROGRAMS
@@ -50,13 +47,6 @@ def data_of_package(path: Path, data: Path | None, part: SplitName | None) -> Da
     if part is not None and not Catalog.open(data).has_split:
         raise ConfigError(f"{path}: a package does not know which days of {data} are for {part}; give --days A..B")
     return DataConfig(path=str(data), split="random")
-
-
-def score_package(package: Package, catalog: Catalog, data: DataConfig, part: SplitName) -> dict[str, np.ndarray]:
-    """What the package says of every row: see `score_rows`. Raises DataError when the rows were encoded otherwise."""
-    check_encoders(package, catalog.root)
-    reader = Reader(catalog, package.layout, part, data, BATCH_SIZE, shuffle=False)
-    return score_rows(PackageRanker(package), reader.epoch(0))
 
 
 def check_encoders(package: Package, folder: Path) -> None:

@@ -111,7 +111,8 @@ def write_predictions(table: pa.Table, path: str | Path) -> None:
 
 
 def read_predictions(path: str | Path, *, scores_only: bool = False) -> pa.Table:
-    """The table at `path`. Raises DataError when it is missing, no Parquet, or lacks columns.
+    """The table at `path`, a file, or a folder of parts, whose rows are put in order. Raises DataError when it is
+    missing, no Parquet, or lacks columns.
 
     scores_only: row ids, labels, scores and logits alone, which is what a further model says of rows that are known.
     """
@@ -119,7 +120,8 @@ def read_predictions(path: str | Path, *, scores_only: bool = False) -> pa.Table
         file = pq.ParquetDataset(path, partitioning=None)
         names = file.schema.names
         _check_columns(path, names)
-        return file.read([name for name in names if _is_score(name) or not scores_only])
+        table = file.read([name for name in names if is_score(name) or not scores_only])
+        return table.sort_by("row") if Path(path).is_dir() else table
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such predictions file; `swrec evaluate RUN_DIR --predictions {path}` writes it"
@@ -136,7 +138,8 @@ def _check_columns(path: str | Path, names: Sequence[str]) -> None:
         raise DataError(f"{path}: predictions lack column {missing[0]!r}; {nearest(missing[0], names)}")
 
 
-def _is_score(name: str) -> bool:
+def is_score(name: str) -> bool:
+    """Whether a column says what a model says of a row, or what happened; or which row it is."""
     return name == "row" or (name.startswith(TASK_COLUMNS) and not name.startswith("prob_"))
 
 

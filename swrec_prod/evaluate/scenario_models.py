@@ -12,17 +12,16 @@ from swrec_prod.errors import DataError, nearest
 from swrec_prod.run_dir import MIX, RunDir
 
 
-def models_of(run_dir: Path, data: DataConfig, part: SplitName) -> dict[Path, DataConfig]:
+def models_of(run_dir: Path, catalog: Catalog, data: DataConfig, part: SplitName) -> dict[Path, DataConfig]:
     """Which run scores which rows of a part: the folder of each model -> the data of the scenarios that it is for.
 
-    Raises CheckpointError when `run_dir` is no run or unfinished, DataError for rows of a scenario that has no model.
+    run_dir: of a run with several models. Raises CheckpointError when it is unfinished, DataError for rows of a
+    scenario that has no model.
     """
     run = RunDir(run_dir)
     strategy = run.config().strategy.name
-    if strategy == "mix":
-        return {run_dir: data}
     models = {name: of["folder"] for name, of in run.metrics()["runs"].items()}
-    counts = scenario_counts(Catalog.open(data.path), data, part)
+    counts = scenario_counts(catalog, data, part)
     with_rows = {name: rows for name, (rows, _) in counts.items() if rows}
     for name, rows in with_rows.items() if strategy == "single" else ():
         if name not in models:

@@ -68,13 +68,20 @@ def several(items: float, noun: str) -> str:
 
 def axis_names(names: Sequence[str]) -> list[str]:
     """Names short enough for an axis, unless that would make two of them equal."""
-    cut = [short(name) for name in names]
-    return cut if len(set(cut)) == len(cut) else list(names)
+    for cut in ([short(name) for name in names], [_middle_cut(name) for name in names]):
+        if len(set(cut)) == len(set(names)):
+            return cut
+    return list(names)
 
 
 def short(name: str, limit: int = 24) -> str:
     """A scenario's name, cut to what an axis holds."""
     return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+def _middle_cut(name: str, limit: int = 24) -> str:
+    """The same for names that differ at their ends: the middle is cut out."""
+    return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-(limit // 2 - 1) :]}"
 
 
 def _cell(text: str) -> str:

@@ -5,44 +5,49 @@ Shapes: N judged rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.manifest import Manifest
 from swrec_prod.data.unknown_values import Span, has_vocabulary, shares
 from swrec_prod.errors import DataError
+from swrec_prod.evaluate.bookkeeping import Groups
 from swrec_prod.evaluate.text import NONE, Grid, number, share
 from swrec_prod.schema import Feature, FeatureSchema
 
-Judge = Callable[[pa.Table], Mapping[str, Any]]  # metrics_of
 
+def unknown_rows(catalog: Catalog, features: FeatureSchema, groups: Groups, row_N: np.ndarray) -> dict[str, np.ndarray]:
+    """In which of the rows the id of the item and of the user are unknown: by feature, bool [N].
 
-def unknown_figures(
-    table: pa.Table, catalog: Catalog, data: DataConfig, part: SplitName, judge: Judge
-) -> dict[str, Any]:
-    """What metrics.json says of unknown values in predictions of a part: `{"unknown": ...}`, {} where there are none.
-
-    values: by feature with any, the share `overall` and of each of `scenarios`; left out of folders that were prepared
-    before it was counted. rows: by id, of the item and of the user, the figures of rows that have an `unknown` one (or
-    none at all) and of those with a `known` one, where there are both.
+    features: those that the model knows, `known_features`. groups: the files, and of them the row groups, that hold the
+    rows. Raises DataError for a file without such a column.
     """
-    schema = catalog.schema if data.features is None else catalog.schema.select(data.features)
-    values = _values(catalog.manifest, schema, Span.of(data, part))
-    files = [str(file.path) for file in catalog.files_of(data, part)]
-    rows = {}
-    for feature in _who_and_what(schema):
-        unknown = _unknown_rows(files, feature.name, table["row"].to_numpy())
-        if unknown.any() and not unknown.all():
-            halves = {"unknown": unknown, "known": ~unknown}
-            rows[feature.name] = {name: judge(table.filter(half))["overall"] for name, half in halves.items()}
-    return {"unknown": {"values": values, "rows": rows}} if values or rows else {}
+    names = [feature.name for feature in _who_and_what(features)]
+    unknown = {name: np.zeros(len(row_N), bool) for name in names}
+    for file, numbers in groups.items() if names else ():
+        table = _ids(catalog.root / file, names, numbers)
+        for name, found in unknown.items():
+            found |= np.isin(row_N, table["row"].to_numpy()[table[name].to_numpy() == 0])
+    return unknown
+
+
+def known_features(catalog: Catalog, data: DataConfig) -> FeatureSchema:
+    """The schema of the features that a run of these data knows."""
+    return catalog.schema if data.features is None else catalog.schema.select(data.features)
+
+
+def unknown_values(catalog: Catalog, data: DataConfig, part: SplitName) -> dict[str, Any]:
+    """By feature with any unknown value in the rows of a part, its share `overall` and of each of `scenarios`; left out
+    of folders that were prepared before it was counted.
+    """
+    return _values(catalog.manifest, known_features(catalog, data), Span.of(data, part))
 
 
 def unknown_grid(metrics: Mapping[str, Any]) -> Grid | None:
@@ -99,10 +104,11 @@ def _who_and_what(schema: FeatureSchema) -> list[Feature]:
     return [*items[:1], *users[:1]]
 
 
-def _unknown_rows(files: list[str], feature: str, row_N: np.ndarray) -> np.ndarray:
-    """bool [N]: in which of the rows the feature's id is 0. Raises DataError for a file without it."""
+def _ids(path: Path, names: Sequence[str], groups: Sequence[int] | None) -> pa.Table:
+    """Row numbers and ids of some row groups of a file. Raises DataError for a file without them."""
     try:
-        known = ds.dataset(files, format="parquet").to_table(["row", feature], filter=pc.field(feature) == 0)
+        with pq.ParquetFile(path) as parquet:
+            numbers = range(parquet.num_row_groups) if groups is None else groups
+            return parquet.read_row_groups(list(numbers), columns=["row", *names])
     except (pa.ArrowInvalid, FileNotFoundError) as failure:
-        raise DataError(f"{files[0]}: cannot be read: {' '.join(str(failure).split())}") from None
-    return np.isin(row_N, known["row"].to_numpy())
+        raise DataError(f"{path}: cannot be read: {' '.join(str(failure).split())}") from None

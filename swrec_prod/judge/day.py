@@ -30,7 +30,7 @@ from swrec_prod.errors import DataError
 from swrec_prod.evaluate.judging import piece_of
 from swrec_prod.evaluate.predictions import write_predictions
 from swrec_prod.files import committed, read_json, write_json
-from swrec_prod.judge.figures import COUNTS, AucIntervals, figures_of, scores_table
+from swrec_prod.judge.figures import COUNTS, AucIntervals, figures_of, scores_table, statistics_of
 from swrec_prod.judge.record import Figures, JudgedDay
 from swrec_prod.judge.unknown_shares import Unknown
 from swrec_prod.metrics.pieces import Piece
@@ -65,7 +65,7 @@ def read_scores(folder: Path) -> pa.Table:
 def judged(table: pa.Table, day: date, seen: date | None, unknown: Unknown) -> tuple[JudgedDay, Piece]:
     """The figures of one day's predictions, and what its rows add up to. seen: the last day that the model knew."""
     piece, scores = piece_of(table), scores_table(table)
-    intervals = AucIntervals(piece)
+    intervals = AucIntervals(statistics_of(piece))
     intervals.add(scores)
     figures = figures_of(piece, intervals.found(), unknown)
     return JudgedDay(day=day, trained_through=seen, figures=tuple(figures), unknown_values=unknown.by_feature), piece

@@ -40,13 +40,13 @@ def figures_of(piece: Piece, intervals: Mapping[Part, Interval], unknown: Unknow
 
 
 class AucIntervals:
-    """Intervals of the AUCs of a piece, with users as clusters over all days: its rows are shown a day at a time."""
+    """Intervals of the AUCs of some rows, with users as clusters over all days: the rows are shown a day at a time.
 
-    def __init__(self, piece: Piece) -> None:
-        self._statistics: dict[Part, RankStatistic] = {}
-        for task, tally in piece.tasks.items():
-            self._statistics[task, None] = tally.overall().scores
-            self._statistics |= {(task, name): of.scores for name, of in tally.scenarios.items()}
+    statistics: of all of the rows, by task and scenario.
+    """
+
+    def __init__(self, statistics: Mapping[Part, RankStatistic]) -> None:
+        self._statistics = statistics
         self._sums = {part: UserSums() for part in self._statistics}
         self._aucs: dict[Part, float] = {}
 
@@ -73,6 +73,15 @@ class AucIntervals:
             return
         self._aucs[part] = rows.auc
         self._sums[part].add(scores["user"], labels, rows)
+
+
+def statistics_of(piece: Piece) -> dict[Part, RankStatistic]:
+    """Its scores by task and scenario, and over all rows."""
+    found: dict[Part, RankStatistic] = {}
+    for task, tally in piece.tasks.items():
+        found[task, None] = tally.overall().scores
+        found |= {(task, name): of.scores for name, of in tally.scenarios.items()}
+    return found
 
 
 def parts_of(scores: pa.Table) -> Iterator[tuple[Part, np.ndarray]]:

@@ -14,9 +14,10 @@ from swrec_prod.checkpoint import config_of
 from swrec_prod.config import DataConfig, RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.evaluate.models import Models
 from swrec_prod.judge.leaks import check_unseen, trained_through
+from swrec_prod.judge.one_day import of_day
 from swrec_prod.judge.request import ModelSource, Request
-from swrec_prod.judge.scoring import ScenarioScorer, Scorer, scorer_of_run
 from swrec_prod.judge.training import Trainer
 
 TRAINED = "trained"  # folder of a model's own, below OUT/<model>
@@ -28,6 +29,11 @@ class Scored(NamedTuple):
     table: pa.Table
     seen: date | None
     data: DataConfig
+
+
+def scored(models: Models, day: date, seen: date | None) -> Scored:
+    """A day's predictions by loaded models. Raises DataError when the encoders of the data have seen it."""
+    return Scored(models.table(of_day(models.rows, day), "test"), seen, models.rows)
 
 
 class DayJudge(Protocol):
@@ -48,14 +54,14 @@ class DayJudge(Protocol):
 class Frozen:
     """One checkpoint for all days. load: what loads it, once."""
 
-    load: Callable[[], Scorer | ScenarioScorer]
+    load: Callable[[], Models]
     seen: date | None
-    scorer: Scorer | ScenarioScorer | None = None
+    models: Models | None = None
 
     def score(self, day: date) -> Scored:
         """See DayJudge."""
-        self.scorer = self.scorer or self.load()
-        return Scored(self.scorer.score(day), self.seen, self.scorer.data)
+        self.models = self.models or self.load()
+        return scored(self.models, day, self.seen)
 
     def finished(self, day: date) -> None:
         """Nothing is left to do."""
@@ -72,8 +78,8 @@ class Retrained:
 
     def score(self, day: date) -> Scored:
         """See DayJudge."""
-        scorer = scorer_of_run(self.trainer.model_before(day), self.data)
-        return Scored(scorer.score(day), self.trainer.last_before(day), scorer.data)
+        models = Models(self.trainer.model_before(day), self.data)
+        return scored(models, day, self.trainer.last_before(day))
 
     def finished(self, day: date) -> None:
         """Delete what was trained for it."""
@@ -94,13 +100,13 @@ def judge_of(source: ModelSource, request: Request, out: Path) -> DayJudge:
             raise ConfigError(f"{source.path}: --mode {request.mode} trains, and this is trained already; {remedy}")
         seen = trained_through(source)
         check_unseen(source, seen, first)
-        return Frozen(lambda: _loaded(source, data), seen)
+        return Frozen(lambda: Models(Path(source.path), data), seen)
     chained = request.mode == "incremental"
     trainer = Trainer(_config(source, request), out / source.name / TRAINED, first, request.window, chained)
     if request.mode == "frozen":
-        return Frozen(lambda: scorer_of_run(trainer.model_before(first), data), trainer.last_before(first))
-    seen = [trainer.last_before(day) for day in request.days]  # refused now rather than after days of training
-    return Retrained(trainer, data, seen[0], request.days[-1])
+        return Frozen(lambda: Models(trainer.model_before(first), data), trainer.last_before(first))
+    last = [trainer.last_before(day) for day in request.days]  # refused now rather than after days of training
+    return Retrained(trainer, data, last[0], request.days[-1])
 
 
 def check_comparable(sources: Sequence[ModelSource], request: Request) -> None:
@@ -149,11 +155,3 @@ def _config(source: ModelSource, request: Request) -> RunConfig:
     """A run file's configuration, with its data where they are."""
     config = RunConfig.load(source.path, request.overrides)
     return config.model_copy(update={"data": config.data.model_copy(update={"path": source.data})})
-
-
-def _loaded(source: ModelSource, data: Path) -> Scorer | ScenarioScorer:
-    return (
-        Scorer.of_package(Path(source.path), data)
-        if source.kind == "package"
-        else scorer_of_run(Path(source.path), data)
-    )

@@ -22,7 +22,7 @@ from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.package_scores import is_package
 from swrec_prod.files import file_sha256, write_text
 from swrec_prod.judge.record import Mode
-from swrec_prod.run_dir import RunDir
+from swrec_prod.run_dir import RUN_FILE, RunDir
 from swrec_prod.strict import Strict, parse, read_yaml
 from swrec_prod.train.folder import difference
 
@@ -186,8 +186,12 @@ def _name_and_path(word: str) -> tuple[str, Path]:
 def _own_name(path: Path) -> str:
     """shared_bottom.yaml -> shared_bottom; runs/mscan, runs/mscan/run.yaml -> mscan; models/mscan/3 -> mscan-3."""
     whole = path.resolve()
-    own = whole.name if whole.is_dir() else whole.stem
-    name = whole.parent.name if own == "run" else f"{whole.parent.name}-{own}" if is_package(path) else own
+    if is_package(path):
+        name = f"{whole.parent.name}-{whole.name}"
+    elif whole.is_dir():
+        name = whole.name
+    else:
+        name = whole.parent.name if whole.name == RUN_FILE else whole.stem
     return re.sub(r"[^A-Za-z0-9_.-]|^[.-]", "_", name)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.judge.contrasts import contrasts_of
-from swrec_prod.judge.day import day_folder, read_day, read_piece, read_scores
-from swrec_prod.judge.figures import AucIntervals, figures_of
+from swrec_prod.judge.day import day_folder, read_day
 from swrec_prod.judge.models import rows_to_judge
+from swrec_prod.judge.pooled import pooled
 from swrec_prod.judge.record import BackfillRecord, Figures, JudgedModel
 from swrec_prod.judge.request import ModelSource, Request
 from swrec_prod.judge.unknown_shares import unknown_of_days
@@ -51,21 +51,9 @@ def summarised(request: Request, out: Path, champion: str | None = None) -> Back
 def _model(source: ModelSource, request: Request, out: Path) -> JudgedModel:
     folders = [day_folder(out, source.name, day) for day in request.days]
     days = tuple(read_day(folder) for folder in folders)
-    pooled = tuple(_pooled(source, request, folders))
-    return JudgedModel(name=source.name, kind=source.kind, path=source.path, days=days, pooled=pooled)
-
-
-def _pooled(source: ModelSource, request: Request, folders: Sequence[Path]) -> tuple[Figures, ...]:
-    """The figures of all days together. A user is a group of GAUC on each day, and one cluster of the intervals."""
-    piece = read_piece(folders[0])
-    for folder in folders[1:]:
-        piece = piece + read_piece(folder)
-    intervals = AucIntervals(piece)
-    for folder in folders:
-        intervals.add(read_scores(folder))
-    catalog, rows = Catalog.open(source.data), rows_to_judge(source, request)
-    unknown = unknown_of_days(catalog, rows, request.days)
-    return tuple(figures_of(piece, intervals.found(), unknown))
+    unknown = unknown_of_days(Catalog.open(source.data), rows_to_judge(source, request), request.days)
+    figures = pooled(folders, unknown)
+    return JudgedModel(name=source.name, kind=source.kind, path=source.path, days=days, pooled=figures)
 
 
 def _busiest_first(pooled: Sequence[Figures]) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ def print_backfill(record: BackfillRecord, out: Path) -> None:
     if record.differences:
         console.print(terminal_table(differences_grid(record)))
         console.print(differences_note(record), soft_wrap=True)
-    console.print(f"wrote {out}/backfill.json and backfill.md; figures of every day: {out}/*/day=*", soft_wrap=True)
+    console.print(
+        f"wrote {out}/backfill.json, backfill.md and backfill.html; figures of every day: {out}/*/day=*", soft_wrap=True
+    )
 
 
 def print_verdict(verdict: Verdict) -> None:

@@ -27,7 +27,7 @@ from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.files import committed
-from swrec_prod.judge.scoring import of_day
+from swrec_prod.judge.one_day import of_day
 from swrec_prod.ranker import resolve_run
 from swrec_prod.run_dir import RunDir
 from swrec_prod.train.distributed import process_group

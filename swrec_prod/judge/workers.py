@@ -25,7 +25,9 @@ def judge_in_processes(request: Request, out: Path, share: Share, jobs: int) -> 
     workers: dict[BaseProcess, Connection] = {}
     for number in range(jobs):
         theirs, ours = context.Pipe()
-        worker = context.Process(target=_work, args=(request, out, share.part(number, jobs), threads, theirs))
+        worker: BaseProcess = context.Process(
+            target=_work, args=(request, out, share.part(number, jobs), threads, theirs)
+        )
         worker.start()
         theirs.close()
         workers[worker] = ours

@@ -1,11 +1,11 @@
 """Judged rows in pieces: of every task and scenario what its rows add up to, as arrays that can be sent and kept.
 
     whole = Piece.merged([Piece.of(...) of each rank, day or file])     or piece + piece
-    whole.record()                                                      what metrics.json says of all rows together
+    summary.record_of(whole)                                            what metrics.json says of all rows together
 
-Everything but what is measured inside groups (GAUC, NDCG) is exact however rows are cut. Those are exact where all rows
-of a group are in one piece: deal rows by `piece_of_group`. Where a group is in several pieces, as a user is in several
-days, the sum takes it for several groups, a user on a day each.
+Everything but what is measured inside groups and requests is exact however rows are cut. That is exact where all rows
+of a group, and of a request, are in one piece: deal rows by `piece_of_group`. Where a group is in several pieces, as a
+user is in several days, the sum takes it for several groups, a user on a day each.
 
 Shapes: N rows, T tasks, S scenarios, K distinct scores of all scenarios together.
 """
@@ -20,23 +20,25 @@ from typing import Any
 import numpy as np
 
 from swrec_prod.errors import MetricError
-from swrec_prod.metrics.ranks import COLUMNS, RankStatistic
-from swrec_prod.metrics.tally import NDCG_K, Rows, Tally, group_sums
-from swrec_prod.metrics.within_groups import GroupSums, group_codes
-
-Arrays = dict[str, np.ndarray]
+from swrec_prod.metrics.group_sums import group_codes
+from swrec_prod.metrics.inside import Inside
+from swrec_prod.metrics.named_arrays import Arrays, inner, packed, under, unpacked
+from swrec_prod.metrics.rows import NDCG_K, Rows
+from swrec_prod.metrics.score_ranges import ScoreSums
+from swrec_prod.metrics.tally import Tally, inside_of
 
 
 @dataclass(frozen=True, eq=False)
 class TaskTally:
-    """The tallies of one task. scenarios: by value, also values without rows. grouped: the sums over the groups of all
+    """The tallies of one task. scenarios: by value, also values without rows. inside: of the groups and requests of all
     scenarios together, as a user's rows in several scenarios are one group. given: by the task that this one follows,
-    the tallies of the rows where that one happened.
+    the tallies of the rows where that one happened. summed: of all scenarios together, as `Tally.summed`.
     """
 
     scenarios: dict[str, Tally]
-    grouped: dict[str, GroupSums]
+    inside: Inside
     given: dict[str, TaskTally] = field(default_factory=dict)
+    summed: ScoreSums | None = None
 
     @classmethod
     def of(cls, rows: Rows, scenarios: np.ndarray, names: Sequence[str]) -> TaskTally:
@@ -47,61 +49,45 @@ class TaskTally:
         order = np.argsort(scenarios, kind="stable")
         parts = np.split(order, np.searchsorted(scenarios[order], np.arange(1, len(names))))
         tallies = {name: Tally.of(rows.take(part)) for name, part in zip(names, parts, strict=True)}
-        return cls(tallies, group_sums(rows))
+        return cls(tallies, tallies[names[0]].inside if len(names) == 1 else inside_of(rows))
 
     @classmethod
     def merged(cls, pieces: Sequence[TaskTally]) -> TaskTally:
         """The sum of one or more pieces."""
-        scenarios = _by_name([piece.scenarios for piece in pieces], Tally.merged)
-        grouped = _by_name([piece.grouped for piece in pieces], lambda sums: sum(sums, GroupSums()))
-        return cls(scenarios, grouped, _by_name([piece.given for piece in pieces], TaskTally.merged))
+        scenarios = by_name([piece.scenarios for piece in pieces], Tally.merged)
+        inside = Inside.merged([piece.inside for piece in pieces])
+        return cls(scenarios, inside, by_name([piece.given for piece in pieces], TaskTally.merged))
 
     def overall(self) -> Tally:
         """The tally of all scenarios together."""
-        return replace(Tally.merged(list(self.scenarios.values())), grouped=self.grouped)
+        return replace(Tally.merged(list(self.scenarios.values())), inside=self.inside, summed=self.summed)
 
     def to_arrays(self) -> Arrays:
-        """Plain numeric and string arrays by name; `from_arrays` makes the same tallies of them."""
-        tallies = list(self.scenarios.values())
-        weighted = any(tally.squares is not None for tally in tallies)
-        statistics = {"scores": [t.scores for t in tallies]}
-        if weighted:
-            statistics["squares"] = [t.squares or t.scores for t in tallies]
-        grouped = [*(t.grouped for t in tallies), self.grouped]
-        arrays = {
-            "scenario": np.array(list(self.scenarios), np.str_),
-            "counts": np.array([t.counts for t in tallies], np.int64).reshape(-1, 5),
-            "sizes": np.array([len(t.scores.score_K) for t in tallies], np.int64),
-            "metric": np.array(list(self.grouped), np.str_),
-            "grouped": np.array([[of[name].as_tuple() for name in self.grouped] for of in grouped], np.float64),
-        }
-        for kind, of_scenarios in statistics.items():
-            arrays |= {f"{kind}/{c}": np.concatenate([getattr(s, c) for s in of_scenarios]) for c in COLUMNS}
-        for first, task in self.given.items():
-            arrays |= {f"given/{first}/{name}": array for name, array in task.to_arrays().items()}
-        return arrays
+        """As `Piece.to_arrays`."""
+        scenarios = packed({name: tally.to_arrays() for name, tally in self.scenarios.items()})
+        given = packed({name: task.to_arrays() for name, task in self.given.items()})
+        return under("scenarios", scenarios) | under("inside", self.inside.to_arrays()) | under("given", given)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> TaskTally:
-        """What `to_arrays` was given by. Raises MetricError when an array is missing."""
-        own, given = _parted(arrays, "given/")
-        names, metrics = (_array(own, name).tolist() for name in ("scenario", "metric"))
-        *grouped, overall = (_group_sums(metrics, sums) for sums in _array(own, "grouped"))
-        scores = _statistics(own, "scores")
-        squares = _statistics(own, "squares") if "squares/score_K" in own else [None] * len(scores)
-        tallies = map(Tally, _array(own, "counts"), scores, squares, grouped)
+        """As `Piece.from_arrays`."""
+        scenarios, given = (unpacked(inner(name, arrays)) for name in ("scenarios", "given"))
         return cls(
-            dict(zip(names, tallies, strict=True)),
-            overall,
-            {first: cls.from_arrays(task) for first, task in given.items()},
+            {name: Tally.from_arrays(tally) for name, tally in scenarios.items()},
+            Inside.from_arrays(inner("inside", arrays)),
+            {name: cls.from_arrays(task) for name, task in given.items()},
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """The tallies of every task, by its name, in order; `a + b` is the piece of both sets of rows."""
+    """The tallies of every task, by its name, in order; `a + b` is the piece of both sets of rows.
+
+    apart: pieces of some of the rows, by name, such as those with an unknown item.
+    """
 
     tasks: dict[str, TaskTally]
+    apart: dict[str, Piece] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -126,9 +112,15 @@ class Piece:
         names = list(tasks) or [""]
         if len(names) != logits_NT.shape[1] or labels_NT.shape != logits_NT.shape:
             raise MetricError(f"labels {labels_NT.shape} and logits {logits_NT.shape} do not fit tasks {list(tasks)}")
-        groups, scenarios = group_codes(groups, len(labels_NT)), np.asarray(scenarios)
-        rows = (Rows(labels_NT[:, t], logits_NT[:, t], groups, weights, k) for t in range(len(names)))
-        return cls({name: TaskTally.of(own, scenarios, scenario_values) for name, own in zip(names, rows, strict=True)})
+        groups = group_codes(groups, len(labels_NT))
+        rows = {name: Rows(labels_NT[:, t], logits_NT[:, t], groups, weights, k) for t, name in enumerate(names)}
+        return cls.of_rows(rows, scenarios, scenario_values)
+
+    @classmethod
+    def of_rows(cls, tasks: Mapping[str, Rows], scenarios: np.ndarray, scenario_values: Sequence[str]) -> Piece:
+        """The tallies of N rows with all that is known of them, by task. Raises MetricError as `of` does."""
+        scenarios = np.asarray(scenarios)
+        return cls({name: TaskTally.of(rows, scenarios, scenario_values) for name, rows in tasks.items()})
 
     @classmethod
     def merged(cls, pieces: Iterable[Piece]) -> Piece:
@@ -137,19 +129,27 @@ class Piece:
         for piece in pieces:
             if list(piece.tasks) != list(pieces[0].tasks):
                 raise MetricError(f"pieces of tasks {list(pieces[0].tasks)} and {list(piece.tasks)} have no sum")
-        return cls(_by_name([piece.tasks for piece in pieces], TaskTally.merged))
+        tasks = by_name([piece.tasks for piece in pieces], TaskTally.merged)
+        return cls(tasks, by_name([piece.apart for piece in pieces], Piece.merged))
 
     def __add__(self, other: Piece) -> Piece:
         return Piece.merged((self, other))
 
     def to_arrays(self) -> Arrays:
         """Plain numeric and string arrays by name, such as `numpy.savez` writes; no objects."""
-        return {f"{name}/{key}": array for name, task in self.tasks.items() for key, array in task.to_arrays().items()}
+        tasks, apart = (
+            packed({name: part.to_arrays() for name, part in parts.items()}) for parts in (self.tasks, self.apart)
+        )
+        return under("tasks", tasks) | under("apart", apart)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Piece:
         """What `to_arrays` was given by. Raises MetricError when an array is missing."""
-        return cls({name: TaskTally.from_arrays(task) for name, task in _parted(arrays, "")[1].items()})
+        tasks, apart = (unpacked(inner(name, arrays)) for name in ("tasks", "apart"))
+        return cls(
+            {name: TaskTally.from_arrays(task) for name, task in tasks.items()},
+            {name: cls.from_arrays(piece) for name, piece in apart.items()},
+        )
 
 
 def piece_of_group(groups: np.ndarray, pieces: int) -> np.ndarray:
@@ -173,40 +173,7 @@ def _mixed(keys: np.ndarray) -> np.ndarray:
     return keys ^ (keys >> np.uint64(31))
 
 
-def _by_name(pieces: Sequence[Mapping[str, Any]], merged: Callable[[list[Any]], Any]) -> dict[str, Any]:
+def by_name(pieces: Sequence[Mapping[str, Any]], merged: Callable[[list[Any]], Any]) -> dict[str, Any]:
     """What is under the same name in several pieces, merged."""
     names = dict.fromkeys(name for piece in pieces for name in piece)
     return {name: merged([piece[name] for piece in pieces if name in piece]) for name in names}
-
-
-def _parted(arrays: Mapping[str, np.ndarray], prefix: str) -> tuple[Arrays, dict[str, Arrays]]:
-    """The arrays whose names do not begin with the prefix, and the others by the word behind it."""
-    own: Arrays = {}
-    parts: dict[str, Arrays] = {}
-    for name, array in arrays.items():
-        if not name.startswith(prefix):
-            own[name] = array
-            continue
-        word, _, rest = name.removeprefix(prefix).partition("/")
-        parts.setdefault(word, {})[rest] = array
-    return own, parts
-
-
-def _array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    if name not in arrays:
-        raise MetricError(f"a piece of judged rows lacks the array {name!r}; it has {', '.join(arrays) or 'none'}")
-    return arrays[name]
-
-
-def _statistics(arrays: Mapping[str, np.ndarray], kind: str) -> list[RankStatistic]:
-    """The statistic of each scenario."""
-    ends = np.cumsum(_array(arrays, "sizes"))[:-1]
-    columns = [np.split(_array(arrays, f"{kind}/{column}"), ends) for column in COLUMNS]
-    return [RankStatistic(*of) for of in zip(*columns, strict=True)]
-
-
-def _group_sums(metrics: Sequence[str], sums: np.ndarray) -> dict[str, GroupSums]:
-    return {
-        name: GroupSums(float(total), float(weight), *map(int, counts))
-        for name, (total, weight, *counts) in zip(metrics, sums, strict=True)
-    }

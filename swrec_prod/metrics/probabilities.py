@@ -5,12 +5,13 @@ Shapes: N rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from swrec_prod.errors import SingleClassError
-from swrec_prod.metrics.rows import block_starts, class_masses, one_class, some_rows
+from swrec_prod.errors import MetricError, SingleClassError
+from swrec_prod.metrics.rows import block_starts, class_masses, counted_rows, one_class, some_rows
 
 
 def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -19,9 +20,34 @@ def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None =
     sum_i w_i l_i / sum_i w_i, where l_i is -log(p_i) of a positive row and -log(1 - p_i) of a negative one.
     labels: [N] of {0, 1}; logits: [N] finite; weights: [N] >= 0, default 1. Raises MetricError without rows.
     """
-    labels, logits, weights = some_rows(labels, logits, weights)
-    losses = np.maximum(logits, 0) - labels * logits + np.log1p(np.exp(-np.abs(logits)))
-    return float(np.average(losses, weights=weights))
+    return LossSum.of(labels, logits, weights).mean()
+
+
+class LossSum(NamedTuple):
+    """What `logloss` is the mean of, for rows that are judged in pieces. total: sum_i w_i l_i; mass: sum_i w_i."""
+
+    total: float
+    mass: float
+
+    @classmethod
+    def of(cls, labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> LossSum:
+        """Arguments and errors are those of `logloss`, but that there may be no rows."""
+        labels, logits, weights = counted_rows(labels, logits, weights)
+        losses = np.maximum(logits, 0) - labels * logits + np.log1p(np.exp(-np.abs(logits)))
+        if weights is None:
+            return cls(float(losses.sum()), float(len(losses)))
+        return cls(float((losses * weights).sum()), float(weights.sum()))
+
+    @classmethod
+    def merged(cls, pieces: Sequence[LossSum]) -> LossSum:
+        """Of all rows of some pieces."""
+        return cls(sum(piece.total for piece in pieces), sum(piece.mass for piece in pieces))
+
+    def mean(self) -> float:
+        """The log loss. Raises MetricError where no row counts."""
+        if not self.mass:
+            raise MetricError("there are no rows of weight above 0")
+        return self.total / self.mass
 
 
 def ne(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:

@@ -5,11 +5,41 @@ Shapes: N rows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from swrec_prod.errors import MetricError
+
+NDCG_K = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a metric may look at; each is [N], and None where it is not known.
+
+    labels of {0, 1}, logits. groups: ids of any type, the rows that GAUC and NDCG compare with each other. weights:
+    None where every row counts once. k: the places at the top that metrics look at. requests: int, the rows of one
+    page, -1 for a row of none. items: int, indices into item_names, strings in rising order. information: the bits of
+    the row's item (`top_items.novelty`). With items or information there are requests.
+    """
+
+    labels: np.ndarray
+    logits: np.ndarray
+    groups: np.ndarray
+    weights: np.ndarray | None = None
+    k: int = NDCG_K
+    requests: np.ndarray | None = None
+    items: np.ndarray | None = None
+    item_names: np.ndarray | None = None
+    information: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """Some of the rows; rows: int or bool index."""
+        columns = ("labels", "logits", "groups", "weights", "requests", "items", "information")
+        known = {name: column for name in columns if (column := getattr(self, name)) is not None}
+        return replace(self, **{name: np.asarray(column)[rows] for name, column in known.items()})
 
 
 def checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,54 +1,30 @@
 """What judged rows of one task add up to, so that they can be judged in pieces: on ranks, by day. numpy only.
 
 A score with the weight of its positive and of its negative rows is a row again, one of each label. So a tally keeps the
-distinct scores, and every figure of probabilities is that of these weighted rows: to the bit the same, whatever the
-pieces and their order, where rows count once, and to rounding where they have weights.
+distinct scores, and every figure of probabilities is of what they add up to: to the bit the same, whatever the pieces
+and their order, where rows count once, and to rounding where they have weights.
 
 Shapes: N rows, K distinct scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
 
 import numpy as np
 
-from swrec_prod.metrics.ranks import Interval, RankStatistic, delong_interval
-from swrec_prod.metrics.rows import counted_rows
-from swrec_prod.metrics.within_groups import GroupSums, gauc_sums, ndcg_sums
-
-NDCG_K = 10
-
-
-class Rows(NamedTuple):
-    """What a metric may look at; each is [N], weights None where every row counts once. groups: the rows that GAUC and
-    NDCG compare with each other; k: the places that NDCG looks at.
-    """
-
-    labels: np.ndarray
-    logits: np.ndarray
-    groups: np.ndarray
-    weights: np.ndarray | None = None
-    k: int = NDCG_K
-
-    def take(self, rows: np.ndarray) -> Rows:
-        """Some of the rows; rows: int or bool index."""
-        weights = None if self.weights is None else self.weights[rows]
-        return Rows(self.labels[rows], self.logits[rows], self.groups[rows], weights, self.k)
+from swrec_prod.metrics.inside import Inside
+from swrec_prod.metrics.named_arrays import Arrays, array_of, inner, under
+from swrec_prod.metrics.ranks import COLUMNS, Interval, RankStatistic, delong_interval
+from swrec_prod.metrics.rows import Rows, counted_rows
+from swrec_prod.metrics.score_ranges import Masses, ScoreSums
 
 
-GROUPED: dict[str, Callable[[Rows], GroupSums]] = {
-    "gauc": lambda rows: gauc_sums(rows.labels, rows.logits, rows.groups, rows.weights),
-    "ndcg": lambda rows: ndcg_sums(rows.labels, rows.logits, rows.groups, rows.k, rows.weights),
-}
-
-
-def group_sums(rows: Rows) -> dict[str, GroupSums]:
-    """The sums of every metric of `GROUPED`; of no rows where a score is no finite number."""
-    judged = rows if np.isfinite(rows.logits).all() else rows.take(np.arange(0))
-    return {name: sums(judged) for name, sums in GROUPED.items()}
+def inside_of(rows: Rows) -> Inside:
+    """What rows add up to inside groups; nothing where a score is no finite number."""
+    return Inside.of(rows if np.isfinite(rows.logits).all() else rows.take(np.arange(0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +33,15 @@ class Tally:
 
     counts: int64 [5], how many rows, how many of them positive, both again of the rows of weight above 0, and how many
     scores are no finite number: where some are, no row is in the rest of the tally. scores: the weight of each score;
-    squares: that of squared weights, which intervals need, None where every row counts once. grouped: the sums of each
-    metric of `GROUPED`, by its name.
+    squares: that of squared weights, which intervals need, None where every row counts once. inside: its groups.
+    summed: what the scores add up to, where `scores` does not have them all (`all_scores.AllScores`).
     """
 
     counts: np.ndarray
     scores: RankStatistic
     squares: RankStatistic | None = None
-    grouped: dict[str, GroupSums] = field(default_factory=dict)
+    inside: Inside = field(default_factory=Inside)
+    summed: ScoreSums | None = None
 
     @classmethod
     def of(cls, rows: Rows) -> Tally:
@@ -74,17 +51,28 @@ class Tally:
         labels, logits, weights = counted_rows(rows.labels, rows.logits, rows.weights)
         squares = None if weights is None else RankStatistic.of(labels, logits, weights**2)
         counts += [len(labels), labels.sum(), broken]
-        return cls(np.array(counts, np.int64), RankStatistic.of(labels, logits, weights), squares, group_sums(rows))
+        return cls(np.array(counts, np.int64), RankStatistic.of(labels, logits, weights), squares, inside_of(rows))
 
     @classmethod
     def merged(cls, pieces: Sequence[Tally]) -> Tally:
         """The sum of one or more tallies, with one sort for all of them."""
         weighted = any(piece.squares is not None for piece in pieces)
         squares = RankStatistic.merged([piece.squares or piece.scores for piece in pieces]) if weighted else None
-        names = dict.fromkeys(name for piece in pieces for name in piece.grouped)
-        grouped = {name: sum((p.grouped[name] for p in pieces if name in p.grouped), GroupSums()) for name in names}
+        inside = Inside.merged([piece.inside for piece in pieces])
         counts = np.sum([piece.counts for piece in pieces], axis=0)
-        return cls(counts, RankStatistic.merged([piece.scores for piece in pieces]), squares, grouped)
+        return cls(counts, RankStatistic.merged([piece.scores for piece in pieces]), squares, inside)
+
+    def to_arrays(self) -> Arrays:
+        """Plain arrays by name; `from_arrays` makes the same tally of them."""
+        arrays = {"counts": self.counts} | under("scores", vars(self.scores)) | under("inside", self.inside.to_arrays())
+        return arrays if self.squares is None else arrays | under("squares", vars(self.squares))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Tally:
+        """Raises MetricError when an array is missing."""
+        scores, squares = (_statistic(inner(kind, arrays)) for kind in ("scores", "squares"))
+        inside = Inside.from_arrays(inner("inside", arrays))
+        return cls(array_of(arrays, "counts"), scores or RankStatistic.merged([]), squares, inside)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally.merged((self, other))
@@ -100,21 +88,25 @@ class Tally:
         return int(self.counts[1])
 
     @property
+    def counted(self) -> tuple[int, int]:
+        """How many rows of weight above 0, and how many of them positive."""
+        return int(self.counts[2]), int(self.counts[3])
+
+    @property
     def broken(self) -> int:
         """How many scores are no finite number."""
         return int(self.counts[4])
 
-    def weighted_rows(self) -> dict[str, Any]:
-        """labels, logits, weights [2K]: what all rows say of probabilities, as one row of each label a score.
-
-        Those of weight 0 do not count; weights are None where there are no rows.
-        """
-        scores = self.scores
-        labels = np.repeat([1.0, 0.0], len(scores.score_K))
-        weights = np.concatenate((scores.positives_K, scores.negatives_K)) if self.rows else None
-        return {"labels": labels, "logits": np.tile(scores.score_K, 2), "weights": weights}
+    @cached_property
+    def sums(self) -> ScoreSums:
+        """What the scores add up to: AUC, and what rows say of probabilities. Those of weight 0 do not count."""
+        return self.summed or ScoreSums.of(self.scores, Masses(0.0, 0.0), Masses.of(self.scores))
 
     def auc_interval(self, level: float = 0.95) -> Interval:
         """AUC with DeLong's interval (`ranks.auc_interval`). Raises MetricError with fewer than two rows of a class."""
-        rows, positives = int(self.counts[2]), int(self.counts[3])
+        rows, positives = self.counted
         return delong_interval(self.scores, self.squares or self.scores, (positives, rows - positives), level)
+
+
+def _statistic(arrays: Mapping[str, np.ndarray]) -> RankStatistic | None:
+    return RankStatistic(*(array_of(arrays, column) for column in COLUMNS)) if arrays else None

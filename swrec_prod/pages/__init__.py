@@ -1,1 +1,1 @@
-"""Self-contained HTML pages for people: about a run, and about runs compared."""
+"""Self-contained HTML pages for people: about a run, about runs compared, about a backfill and an experiment."""

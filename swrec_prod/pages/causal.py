@@ -7,18 +7,19 @@ Shapes: N rows, S scenarios, C values of the counterfactual reference c.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from swrec_prod.drawing.style import COLORS, INK, NARROW, Picture, absent, styled
 from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.judged import MAX_BARS, MAX_CURVES, Judged
 from swrec_prod.evaluate.predictions import Split
 from swrec_prod.evaluate.text import share, short, signed
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.ranks import auc
-from swrec_prod.pages.style import COLORS, INK, Picture, absent, styled
 
 TOP = 0.1  # the part of a blended list that users see
 SWEEP_ROWS = 200_000  # more rows are sampled: the shares move by less than a pixel
@@ -141,7 +142,14 @@ def blending(judged: Judged, default_c: float | None) -> Picture:
     if max(np.ptp(judged.split.scenario[part]) for part in judged.parts) < 1e-3:
         how += " Inside a scenario c changes nothing: there σ(y<sub>s</sub>) is constant."
     figure = styled(figure, 560).update_layout(legend_traceorder="normal", bargap=0)
-    return Picture(title, _blending_caption(judged, grid, shares_CS, auc_C, default_c), how, figure)
+    caption = _blending_caption(judged, grid, shares_CS, auc_C, default_c)
+    return Picture(title, caption, how, figure, NARROW, _sweep_json(judged.names, grid, shares_CS, auc_C))
+
+
+def _sweep_json(names: list[str], grid: np.ndarray, shares_CS: np.ndarray, auc_C: np.ndarray) -> dict[str, Any]:
+    aucs = [None if np.isnan(value) else float(value) for value in auc_C]
+    shares = {name: shares.tolist() for name, shares in zip(names, shares_CS.T, strict=True)}
+    return {"strengths": {"c": grid.tolist(), "auc": aucs, "share_of_top": shares}}
 
 
 def _shares(figure: go.Figure, judged: Judged, grid: np.ndarray, shares_CS: np.ndarray) -> None:

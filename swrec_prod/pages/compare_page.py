@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from swrec_prod.evaluate.compare import Comparison, Contrast
+from swrec_prod.drawing.html import as_html
+from swrec_prod.drawing.page import Card, Facts, Page, Section, Table
+from swrec_prod.drawing.style import COLORS, DASHES, NARROW, Picture, absent, styled
+from swrec_prod.drawing.whiskers import Unit, Whisker, draw_whiskers, seesaw, whiskers_picture
+from swrec_prod.evaluate.compare import STRENGTHS, Comparison, Contrast
 from swrec_prod.evaluate.compare_text import (
     busiest,
     changed_settings,
     comparison_grid,
     comparison_json,
     comparison_markdown,
-    difference_text,
     lead,
     note,
     ranked,
@@ -26,47 +30,67 @@ from swrec_prod.evaluate.compare_text import (
     verdict,
 )
 from swrec_prod.evaluate.judged import MAX_BARS
-from swrec_prod.evaluate.text import axis_names, interval, several, short
+from swrec_prod.evaluate.text import axis_names, interval, several, short, signed
 from swrec_prod.files import write_json, write_text
-from swrec_prod.pages.page import Card, facts_section, grid_section, page, picture_section
-from swrec_prod.pages.style import COLORS, FAINT, INK, Picture, absent, styled
 
+PAGE = "compare.html"
 PANELS, ACROSS = 12, 3  # variants in the picture by scenario, and how many are side by side
-ABOVE, BELOW = COLORS[2], COLORS[3]
 
 
 def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write compare.json, compare.md and compare.html into the folder `out`, each whole or not at all."""
     write_json(out / "compare.json", comparison_json(comparison))
     write_text(out / "compare.md", comparison_markdown(comparison))
-    write_text(out / "compare.html", comparison_page(comparison))
+    write_text(out / PAGE, as_html(comparison_page(comparison)))
 
 
-def comparison_page(comparison: Comparison) -> str:
+def comparison_page(comparison: Comparison) -> Page:
     """The page: the table, pictures of the differences, and the figures of every scenario."""
-    sections = [grid_section("Figures over all rows", comparison_grid(comparison), note(comparison))]
+    sections: list[Section] = [Table("Figures over all rows", comparison_grid(comparison), note(comparison))]
     if comparison.differences:
-        pictures = (differences_picture(comparison), scenarios_picture(comparison))
-        sections += [picture_section(picture, i) for i, picture in enumerate(pictures)]
+        sections += [differences_picture(comparison), best_seesaw(comparison), scenarios_picture(comparison)]
     inside = f"AUC inside each scenario{scenario_note(comparison)}."
-    sections.append(grid_section("Figures by scenario", scenario_grid(comparison), inside))
+    sections.append(Table("Figures by scenario", scenario_grid(comparison), inside))
     if comparison.strengths:
-        how = "AUC over all rows of the ranking score σ(y_s) · (y_m − c): c takes the scenario's own influence away."
-        sections.append(grid_section("Ranking score by c", strength_grid(comparison), how))
-    sections.append(facts_section("What was compared", list(_facts(comparison))))
-    return page("Comparison of runs", lead(comparison), list(_cards(comparison)), sections)
+        sections += [strengths_picture(comparison), Table("Figures by c", strength_grid(comparison))]
+    sections.append(Facts("What was compared", list(_facts(comparison))))
+    return Page("Comparison of runs", lead(comparison), list(_cards(comparison)), sections)
 
 
 def differences_picture(comparison: Comparison) -> Picture:
     """The difference of every variant to the baseline with its interval, best first."""
-    title = f"Difference to {comparison.baseline}"
-    names, figure = _others(comparison), go.Figure()
-    _whiskers(figure, axis_names(names), [comparison.differences[name] for name in names])
-    figure.update_xaxes(title_text="AUC less that of the baseline, 95 % interval")
-    figure.update_yaxes(type="category", range=[len(names) - 0.4, -0.6])
+    whiskers = [_whisker(name, comparison.differences[name]) for name in _others(comparison)]
     how = "Filled: significant among all these differences. Each is paired by row, so that rows hard for both cancel."
     against = f"Against {comparison.baseline}, {verdict(comparison.differences)}"
-    return Picture(title, against, how, styled(figure, 130 + 34 * len(names)))
+    unit = Unit("AUC less that of the baseline, 95 % interval")
+    return whiskers_picture(f"Difference to {comparison.baseline}", whiskers, unit, against, how)
+
+
+def best_seesaw(comparison: Comparison) -> Picture:
+    """What every scenario gains or loses with the variant of the highest AUC."""
+    best = _others(comparison)[0]
+    whiskers = [
+        _whisker(scenario, contrast) for (name, scenario), contrast in comparison.by_scenario.items() if name == best
+    ]
+    how = (
+        "Whiskers are 95\u202f% intervals. Filled: significant among the differences of all variants in all scenarios."
+    )
+    unit = Unit(f"AUC less that of {comparison.baseline}")
+    return seesaw(f"What scenarios gain and lose with {best}", whiskers, unit, how)
+
+
+def strengths_picture(comparison: Comparison) -> Picture:
+    """AUC of the ranking score over c, one line a variant with a causal split."""
+    figure = go.Figure()
+    for i, (name, aucs) in enumerate(comparison.strengths.items()):
+        line = {"color": COLORS[i % len(COLORS)], "dash": DASHES[i // len(COLORS) % len(DASHES)], "width": 2.2}
+        hover = f"{name}: AUC %{{y:.4f}} at c = %{{x}}<extra></extra>"
+        figure.add_scatter(x=STRENGTHS, y=aucs, name=short(name), mode="lines+markers", line=line, hovertemplate=hover)
+    figure.update_xaxes(title_text="c", tickvals=STRENGTHS)
+    figure.update_yaxes(title_text="AUC, all rows", tickformat=".3f")
+    how = "AUC over all rows of the ranking score σ(y<sub>s</sub>) · (y<sub>m</sub> − c): c takes the scenario's own "
+    how += "influence away."
+    return Picture("Ranking score by c", _best_strengths(comparison), how, styled(figure, 360), NARROW)
 
 
 def scenarios_picture(comparison: Comparison) -> Picture:
@@ -78,6 +102,7 @@ def scenarios_picture(comparison: Comparison) -> Picture:
         return absent(title, "Left out: no scenario has two users of either label.")
     shown = scenarios[:MAX_BARS]
     labels = axis_names(shown)
+    unit = Unit(f"AUC less that of {short(comparison.baseline)}")
     down, across = math.ceil(len(names) / ACROSS), min(ACROSS, len(names))
     figure = make_subplots(
         down,
@@ -90,10 +115,11 @@ def scenarios_picture(comparison: Comparison) -> Picture:
     )
     for panel, name in enumerate(names):
         place = {"row": panel // ACROSS + 1, "col": panel % ACROSS + 1}
-        _whiskers(figure, labels, [comparison.by_scenario[name, scenario] for scenario in shown], **place)
+        whiskers = [_whisker(scenario, comparison.by_scenario[name, scenario]) for scenario in shown]
+        draw_whiskers(figure, whiskers, unit, labels, **place)
     figure.update_yaxes(type="category", range=[len(shown) - 0.4, -0.6])
     figure.update_xaxes(showticklabels=True)
-    figure.update_xaxes(title_text=f"AUC less that of {short(comparison.baseline)}", row=down)
+    figure.update_xaxes(title_text=unit.name, row=down)
     figure = styled(figure, 120 + down * (60 + 28 * len(shown)))
     left_out = len(comparison.rows.scenarios) - len(shown)
     how = "Busiest scenario first. Filled: significant among the differences of all variants in all scenarios."
@@ -102,32 +128,18 @@ def scenarios_picture(comparison: Comparison) -> Picture:
     return Picture(title, _scenario_verdict(comparison, names, scenarios), how, figure)
 
 
-def _whiskers(figure: go.Figure, names: Sequence[str], contrasts: Sequence[Contrast], **place: int) -> None:
-    """One dot with its interval a name, and a line at no difference."""
-    values = [c.difference.value for c in contrasts]
-    colors = [FAINT if not c.significant else ABOVE if c.difference.value > 0 else BELOW for c in contrasts]
-    figure.add_scatter(
-        x=values,
-        y=list(names),
-        mode="markers",
-        marker={
-            "size": 11,
-            "color": ["white" if not c.significant else color for c, color in zip(contrasts, colors, strict=True)],
-            "line": {"color": colors, "width": 2.2},
-        },
-        error_x={
-            "array": [c.difference.high - c.difference.value for c in contrasts],
-            "arrayminus": [c.difference.value - c.difference.low for c in contrasts],
-            "color": FAINT,
-            "thickness": 1.8,
-            "width": 5,
-        },
-        text=[f"{difference_text(c)}, p = {c.difference.p:.2g}" for c in contrasts],
-        hovertemplate="%{y}: %{text}<extra></extra>",
-        showlegend=False,
-        **place,
-    )
-    figure.add_vline(x=0, line={"color": INK, "dash": "dash", "width": 1.2}, **place)
+def _whisker(name: str, contrast: Contrast) -> Whisker:
+    difference = contrast.difference
+    mark: Literal["gain", "loss", ""] = "gain" if difference.value > 0 else "loss"
+    note = f"p = {difference.p:.2g}"
+    return Whisker(name, difference.value, difference.low, difference.high, mark if contrast.significant else "", note)
+
+
+def _best_strengths(comparison: Comparison) -> str:
+    """The best c of every variant, of those in the picture."""
+    best = ((name, aucs, max(range(len(aucs)), key=aucs.__getitem__)) for name, aucs in comparison.strengths.items())
+    told = [f"{name} at c = {signed(STRENGTHS[at], 0)} ({aucs[at]:.4f})" for name, aucs, at in best]
+    return f"AUC is highest for {', '.join(told)}."
 
 
 def _scenario_verdict(comparison: Comparison, names: Sequence[str], scenarios: Sequence[str]) -> str:

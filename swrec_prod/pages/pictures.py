@@ -8,12 +8,12 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from swrec_prod.drawing.style import COLORS, FAINT, NARROW, Picture, absent, styled
 from swrec_prod.errors import MetricError
 from swrec_prod.evaluate.judged import MAX_BARS, MAX_CURVES, Judged
 from swrec_prod.evaluate.text import count, several, share, short
-from swrec_prod.metrics.probabilities import calibration_bins, sigmoid
+from swrec_prod.metrics.probabilities import Bins, calibration_bins, sigmoid
 from swrec_prod.metrics.ranks import Interval, auc_interval
-from swrec_prod.pages.style import COLORS, FAINT, Picture, absent, styled
 
 
 def learning_curve(history: list[dict[str, Any]]) -> Picture:
@@ -66,6 +66,7 @@ def learning_curve(history: list[dict[str, Any]]) -> Picture:
         _learning_caption(checks, best),
         "Each point is one validation, on rows that training never sees.",
         figure,
+        data={"history": checks},
     )
 
 
@@ -134,7 +135,13 @@ def ranking_by_scenario(judged: Judged) -> Picture:
         _ranking_caption(judged.names, intervals, pooled),
         how + judged.cut(MAX_BARS),
         figure,
+        data={"auc_intervals": _intervals_json(judged.names, intervals, pooled)},
     )
+
+
+def _intervals_json(names: list[str], intervals: list[Interval | None], pooled: Interval | None) -> dict[str, Any]:
+    each = {name: i._asdict() if i else None for name, i in zip(names, intervals, strict=True)}
+    return {"overall": pooled._asdict() if pooled else None, "scenarios": each}
 
 
 def _ranking_caption(names: list[str], intervals: list[Interval | None], pooled: Interval | None) -> str:
@@ -198,7 +205,13 @@ def calibration_curves(judged: Judged) -> Picture:
         _calibration_caption(judged),
         how + judged.cut(MAX_CURVES),
         styled(figure, 460),
+        NARROW,
+        {"calibration_curves": dict(zip(judged.names, map(_curve_json, curves), strict=False))},
     )
+
+
+def _curve_json(curve: Bins) -> dict[str, list[float]]:
+    return {"predicted": curve.predicted.tolist(), "observed": curve.observed.tolist(), "rows": curve.rows.tolist()}
 
 
 def _calibration_caption(judged: Judged) -> str:
@@ -259,6 +272,7 @@ def prediction_hills(judged: Judged) -> Picture:
         _hills_caption(judged),
         how + judged.cut(MAX_CURVES),
         styled(figure, 150 + 74 * len(names)),
+        NARROW,
     )
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from swrec_prod.errors import CheckpointError, MetricError
+from swrec_prod.drawing.html import as_html
+from swrec_prod.drawing.markdown import as_markdown
+from swrec_prod.drawing.page import Card, Facts, Page, Section, Table
+from swrec_prod.drawing.style import Picture, absent
+from swrec_prod.errors import CheckpointError, ConfigError, MetricError
 from swrec_prod.evaluate.judged import Judged
 from swrec_prod.evaluate.judging import metrics_of
 from swrec_prod.evaluate.predictions import read_predictions
 from swrec_prod.evaluate.terminal import judged_note, metrics_grid
 from swrec_prod.evaluate.text import NONE, count, number, several
 from swrec_prod.evaluate.unknown import unknown_grid, unknown_note
-from swrec_prod.files import write_text
+from swrec_prod.files import write_json, write_text
 from swrec_prod.metrics.ranks import auc_interval
 from swrec_prod.pages import pictures
 from swrec_prod.pages.causal import blending, scenario_influence
-from swrec_prod.pages.page import Card, facts_section, grid_section, page, picture_section
-from swrec_prod.pages.style import Picture, absent
+from swrec_prod.pages.run_days import day_maps
 from swrec_prod.run_dir import RunDir
 from swrec_prod.strict import read_yaml
 
@@ -34,37 +37,58 @@ class RunFiles(NamedTuple):
     predictions: pa.Table | None
 
 
-def write_report(run_dir: Path, out: Path, served: Mapping[str, Any] | None = None) -> None:
-    """Write one self-contained HTML page about a run to `out`.
+def write_report(
+    run_dir: Path, out: Path, served: Mapping[str, Any] | None = None, more: Sequence[Section] = ()
+) -> None:
+    """Write one self-contained HTML page about a run to `out`, and the same as .md and .json beside it.
 
     run_dir: holds run.yaml, metrics.json, history.jsonl, predictions.parquet; what is missing leaves its picture out,
     and a line says why. served: figures of a served-against-offline check: rows, max_abs_diff, requests, p50_ms,
-    p99_ms. Raises CheckpointError when run_dir is no run directory, DataError when one of its files is damaged.
+    p99_ms. more: sections that come before those of the run. Raises CheckpointError when run_dir is no run directory,
+    DataError when one of its files is damaged, ConfigError for an `out` that is no HTML file.
     """
+    if out.suffix not in (".html", ".htm"):
+        raise ConfigError(f"--out {out}: the page is an HTML file; for example {out.with_suffix('.html')}")
     run = read_run(run_dir)
+    page = run_page(run, Path(run_dir).name, served, more)
+    write_json(out.with_suffix(".json"), report_json(run, page, served))
+    write_text(out.with_suffix(".md"), as_markdown(page))
+    write_text(out, as_html(page))
+
+
+def report_json(run: RunFiles, page: Page, served: Mapping[str, Any] | None) -> dict[str, Any]:
+    """metrics.json and run.yaml, and the figures that pictures show beside them."""
+    shown = [section.data for section in page.sections if isinstance(section, Picture) and section.data]
+    drawn = {key: value for data in shown for key, value in data.items()}
+    summary = {"title": page.title, "summary": page.lead}
+    return {**summary, "metrics": run.metrics, "config": run.config, "served": served, **drawn}
+
+
+def run_page(run: RunFiles, name: str, served: Mapping[str, Any] | None = None, more: Sequence[Section] = ()) -> Page:
+    """The page. name: of the data, where the configuration is unknown; served, more: as in `write_report`."""
     judged, why_not = _judged(run.predictions)
     given = (run.config.get("debias") or {}).get("c", 0.0)
     # one for each scenario, or one for each model of a strategy
     c = float(given) if isinstance(given, (int, float)) else None
-    drawn = [
+    sections: list[Section] = [
+        *more,
         pictures.learning_curve(run.history),
-        *(_judged_pictures(judged, c) if judged else [absent("Pictures of the predictions", why_not)]),
+        *(_judged_pictures(judged, run.predictions, c) if judged else [absent("Pictures of the predictions", why_not)]),
     ]
-    sections = [picture_section(picture, i) for i, picture in enumerate(drawn)]
     if run.metrics.get("overall"):
         notes = " ".join(note for note in (judged_note(run.metrics), _reasons(run.metrics)) if note)
-        sections.append(grid_section("Figures by scenario", metrics_grid(run.metrics), notes))
+        sections.append(Table("Figures by scenario", metrics_grid(run.metrics), notes))
     if grid := unknown_grid(run.metrics):
-        sections.append(grid_section("Unknown values", grid, unknown_note(run.metrics, with_values=False)))
-    sections.append(facts_section("What was trained", _facts(run.config)))
+        sections.append(Table("Unknown values", grid, unknown_note(run.metrics, with_values=False)))
+    sections.append(Facts("What was trained", _facts(run.config)))
     model = run.config.get("model", {}).get("name", "model")
-    data = Path(str(run.config.get("data", {}).get("path", run_dir))).name
+    data = Path(str(run.config.get("data", {}).get("path", name))).name
     cards = [
         *_quality_cards(run.metrics, judged),
         *_speed_cards(run.metrics),
         *([_served_card(served)] if served else []),
     ]
-    write_text(Path(out), page(f"{model} on {data}", _lead(run), cards, sections))
+    return Page(f"{model} on {data}", _lead(run), cards, sections)
 
 
 def read_run(run_dir: Path) -> RunFiles:
@@ -74,9 +98,9 @@ def read_run(run_dir: Path) -> RunFiles:
         raise CheckpointError(f"{run_dir}: no such run directory; `swrec train RUN.yaml --out {run_dir}` makes one")
     run = RunDir(run_dir)
     known = (run.run_file, run.metrics_file, run.history_file, run.predictions_file)
-    if not any(path.is_file() for path in known):
+    if not any(path.exists() for path in known):
         raise CheckpointError(f"{run_dir}: not a run directory: it holds none of {', '.join(p.name for p in known)}")
-    predictions = read_predictions(run.predictions_file) if run.predictions_file.is_file() else None
+    predictions = read_predictions(run.predictions_file) if run.predictions_file.exists() else None
     metrics = run.metrics() if run.finished else {}
     if predictions is not None and "overall" not in metrics:
         metrics = {**metrics, **metrics_of(predictions)}
@@ -96,10 +120,11 @@ def _judged(predictions: pa.Table | None) -> tuple[Judged | None, str]:
         return None, f"Left out: predictions.parquet: {failure}."
 
 
-def _judged_pictures(judged: Judged, c: float | None) -> list[Picture]:
+def _judged_pictures(judged: Judged, predictions: pa.Table, c: float | None) -> list[Picture]:
     causal = [scenario_influence(judged), blending(judged, c)]
     return [
         pictures.ranking_by_scenario(judged),
+        *day_maps(judged, predictions),
         pictures.calibration_curves(judged),
         *(causal if judged.split else causal[:1]),  # one line is enough to say that there is no split
         pictures.prediction_hills(judged),

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,6 +39,34 @@ class Ranks:
     def is_main(self) -> bool:
         """Whether this process writes files and speaks to the user."""
         return self.rank == 0
+
+    def to_all(self, value: T) -> list[T]:
+        """The values of all ranks, in their order, on each of them: for what is small."""
+        import torch.distributed as dist
+
+        if self.world_size == 1:
+            return [value]
+        everyone: list[Any] = [None] * self.world_size
+        dist.all_gather_object(everyone, value)
+        return everyone
+
+    def exchange(self, parcels: Sequence[T]) -> list[T]:
+        """Send parcels[r] to rank r, for every r; gives what came from each rank, in their order.
+
+        A rank holds its own parcels and those that come to it, and no others.
+        """
+        import torch
+        import torch.distributed as dist
+
+        if self.world_size == 1:
+            return list(parcels)
+        sent = [torch.frombuffer(bytearray(pickle.dumps(parcel, protocol=5)), dtype=torch.uint8) for parcel in parcels]
+        sizes = torch.tensor([len(parcel) for parcel in sent], device=self.device)
+        coming = torch.empty_like(sizes)
+        dist.all_to_all_single(coming, sizes)
+        received = torch.empty(int(coming.sum()), dtype=torch.uint8, device=self.device)
+        dist.all_to_all_single(received, torch.cat(sent).to(self.device), coming.tolist(), sizes.tolist())
+        return [pickle.loads(parcel.numpy().data) for parcel in received.cpu().split(coming.tolist())]
 
 
 def before_torch() -> None:
@@ -143,17 +172,6 @@ def share_buffers(model: nn.Module, ranks: Ranks) -> None:
                 buffer.div_(ranks.world_size)
             else:
                 dist.all_reduce(buffer, dist.ReduceOp.MAX)
-
-
-def gather_rows(parts: dict[str, np.ndarray], ranks: Ranks) -> dict[str, np.ndarray]:
-    """Rows of all ranks, one rank after the other, on every rank. parts: arrays of equal length by name."""
-    import torch.distributed as dist
-
-    if ranks.world_size == 1:
-        return parts
-    everyone: list[dict[str, np.ndarray]] = [{} for _ in range(ranks.world_size)]
-    dist.all_gather_object(everyone, parts)
-    return {name: np.concatenate([part[name] for part in everyone]) for name in parts}
 
 
 def on_main(ranks: Ranks, action: Callable[[], T]) -> T:

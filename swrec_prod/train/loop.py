@@ -17,9 +17,11 @@ from swrec_prod.data.batch import Batch, Position
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import SingleClassError
 from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.metrics.probabilities import logloss
-from swrec_prod.metrics.ranks import auc
-from swrec_prod.train.distributed import Ranks, gather_rows, seed_masks, share_buffers
+from swrec_prod.metrics.all_scores import auc_of_all
+from swrec_prod.metrics.probabilities import LossSum
+from swrec_prod.metrics.ranks import RankStatistic
+from swrec_prod.peers import of_all
+from swrec_prod.train.distributed import Ranks, seed_masks, share_buffers
 
 
 @dataclass
@@ -127,11 +129,12 @@ class Fit:
 
     def validate(self) -> dict[str, float]:
         """valid_auc and valid_logloss of the first task, weighted, over the rows of all ranks; the same on each."""
-        scored = gather_rows(score_rows(self.model, self.valid.epoch(0), self.ranks.device), self.ranks)
+        scored = score_rows(self.model, self.valid.epoch(0), self.ranks.device)
         labels, logits, weights = scored["labels"][:, 0], scored["logit"][:, 0], scored.get("weight")
-        figures = {"valid_logloss": logloss(labels, logits, weights)}
+        losses = of_all(self.ranks, lambda: LossSum.of(labels, logits, weights))
+        figures = {"valid_logloss": LossSum.merged(losses).mean()}
         try:
-            return {"valid_auc": auc(labels, logits, weights), **figures}
+            return {"valid_auc": auc_of_all(RankStatistic.of(labels, logits, weights), self.ranks), **figures}
         except SingleClassError:
             return figures
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
+from torch import nn
 
 from swrec_prod import checkpoint
 from swrec_prod.config import RunConfig, SplitName
@@ -18,16 +18,13 @@ from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import MetricError
-from swrec_prod.evaluate.counterfactual import fitted, score_in_every_scenario, spacing
-from swrec_prod.evaluate.judging import metrics_of
-from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.evaluate.predictions import write_predictions
-from swrec_prod.evaluate.run import predictions_of, strengths_of
-from swrec_prod.evaluate.unknown import unknown_figures
+from swrec_prod.evaluate.models import columns_of, predicted, strengths_of
+from swrec_prod.evaluate.run import judge_predicted
 from swrec_prod.ranker import ResolvedRun, build_ranker, resolve_run, with_debias
 from swrec_prod.run_dir import RunDir
 from swrec_prod.train.begin import load_begin
-from swrec_prod.train.distributed import Ranks, gather_rows, on_main, process_group
+from swrec_prod.train.counterfactual import fitted, score_in_every_scenario, spacing
+from swrec_prod.train.distributed import Ranks, on_main, process_group
 from swrec_prod.train.folder import check_free, claim
 from swrec_prod.train.loop import Fit, FitState, judge
 from swrec_prod.train.optim import make_optimizer
@@ -78,8 +75,8 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
         config = fit_c(config, catalog, fit, log)
         best = format_validation(state.best)
         log.say(f"best: step {state.best_step}, {best}; scoring {readers['test'].rows:,} test rows")
-        scored = gather_rows(score_rows(fit.model, readers["test"].epoch(0), ranks.device), ranks)
-        metrics = on_main(ranks, lambda: _finish(config, folder, catalog, scored, state))
+        judged = judge_test_rows(config, folder, catalog, fit.model, readers["test"], ranks)
+        metrics = on_main(ranks, lambda: _finish(config, folder, judged, state))
         log.say(f"wrote {folder.metrics_file} and {folder.predictions_file}")
         return metrics
 
@@ -163,7 +160,7 @@ def fit_c(config: RunConfig, catalog: Catalog, fit: Fit, log: RunLog) -> RunConf
     names = catalog.schema.scenario.names
     every = spacing(len(fit.valid), config.train.batch_size, len(names))
     sums = score_in_every_scenario(fit.model, fit.valid.epoch(0), len(names), every, fit.ranks.device)
-    debias, taken = fitted(config.debias, sums.over_ranks(lambda parts: gather_rows(parts, fit.ranks)), names)
+    debias, taken = fitted(config.debias, sums.over_ranks(fit.ranks), names)
     log.say(
         f"c fitted on {len(names)} scenarios: {debias.c}; "
         f"it takes out {taken:.0%} of the variance between their mean logits"
@@ -171,27 +168,25 @@ def fit_c(config: RunConfig, catalog: Catalog, fit: Fit, log: RunLog) -> RunConf
     return config.model_copy(update={"debias": debias})
 
 
-def _finish(
-    config: RunConfig, folder: RunDir, catalog: Catalog, scored: dict[str, np.ndarray], state: FitState
+def judge_test_rows(
+    config: RunConfig, folder: RunDir, catalog: Catalog, model: nn.Module, reader: Reader, ranks: Ranks
 ) -> dict[str, Any]:
-    """Predictions, the resolved run.yaml and metrics.json of the test rows.
+    """Score this rank's test rows and write their predictions; gives the metrics of all ranks' rows, on every rank."""
+    columns, strengths = columns_of(catalog, config.data, "test"), strengths_of(catalog, config)
+    sections = predicted(catalog, model, reader, strengths, columns, ranks.device)
+    return judge_predicted(sections, catalog, config.data, "test", predictions=folder.predictions_file, peers=ranks)
+
+
+def _finish(config: RunConfig, folder: RunDir, judged: dict[str, Any], state: FitState) -> dict[str, Any]:
+    """The resolved run.yaml and metrics.json. judged: the figures of the test rows.
 
     Beside the figures: rows, seconds and rows_per_second of training (all ranks); steps; best_step, best_epoch,
     best_valid_auc (null where the validation rows have one class only) and best_valid_logloss.
     """
-    table = predictions_of(catalog, config.data, "test", scored, strengths_of(catalog, config))
-    write_predictions(table, folder.predictions_file)
     speed = {"rows": state.rows, "seconds": state.seconds, "rows_per_second": state.rows / max(state.seconds, 1e-9)}
     valid = {f"best_{name}": state.best.get(name) for name in ("valid_auc", "valid_logloss")}
-    metrics = {
-        **metrics_of(table),
-        **unknown_figures(table, catalog, config.data, "test", metrics_of),
-        **speed,
-        "best_step": state.best_step,
-        "best_epoch": state.best_epoch,
-        **valid,
-        "steps": state.step,
-    }
+    best = {"best_step": state.best_step, "best_epoch": state.best_epoch}
+    metrics = {**judged, **speed, **best, **valid, "steps": state.step}
     folder.write_config(config)  # with the c that was fitted
     folder.write_metrics(metrics)
     return metrics

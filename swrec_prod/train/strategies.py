@@ -24,11 +24,13 @@ from swrec_prod import checkpoint
 from swrec_prod.config import RunConfig, SplitName, StrategyConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.counts import scenario_counts
+from swrec_prod.data.decode import Piece
 from swrec_prod.errors import DataError
-from swrec_prod.evaluate.judging import metrics_of
-from swrec_prod.evaluate.predictions import read_predictions, write_predictions
+from swrec_prod.evaluate.models import Predicted
+from swrec_prod.evaluate.prediction_parts import part_files
+from swrec_prod.evaluate.predictions import read_predictions
+from swrec_prod.evaluate.run import judge_predicted
 from swrec_prod.evaluate.scenario_models import grouped
-from swrec_prod.evaluate.unknown import unknown_figures
 from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.run_dir import MIX, RunDir, scenario_folder
 from swrec_prod.train.distributed import Ranks, on_main
@@ -75,7 +77,8 @@ def train_scenarios(config: RunConfig, out: Path, ranks: Ranks, run: Run, *, ove
             else:
                 on_main(ranks, partial(_say_where_mix_is, path, its_config))
                 run(its_config, path, ranks)
-        metrics = on_main(ranks, lambda: _finish(config, catalog, folder, plan))
+        judged = _judge(config, catalog, folder, plan, ranks)
+        metrics = on_main(ranks, lambda: _finish(config, folder, plan, judged))
         log.say(f"wrote {folder.metrics_file} and {folder.predictions_file}")
         return metrics
 
@@ -158,31 +161,48 @@ def _say_where_mix_is(path: Path, config: RunConfig) -> None:
         run.write_config(written.model_copy(update={"train": begun}))
 
 
-def _finish(config: RunConfig, catalog: Catalog, folder: RunDir, plan: Plan) -> dict[str, Any]:
-    """Predictions and metrics.json of all test rows, each scored by its own scenario's model.
+def _judge(config: RunConfig, catalog: Catalog, folder: RunDir, plan: Plan, ranks: Ranks) -> dict[str, Any]:
+    """Predictions of all test rows, each scored by its own scenario's model, and their metrics.
+
+    Every rank takes its parts of what the runs have written.
+    """
+    parts = [
+        _predictions(file, values)
+        for path, values in grouped(_models(plan)).items()
+        for file in part_files(RunDir(folder.path / path).predictions_file)[ranks.rank :: ranks.world_size]
+    ]
+    pieces = [Piece(file, file.rows) for file in catalog.files_of(config.data, "test")]
+    sections = [Predicted(pa.concat_tables(parts).sort_by("row"), pieces, 0.0)] if parts else []
+    return judge_predicted(sections, catalog, config.data, "test", predictions=folder.predictions_file, peers=ranks)
+
+
+def _finish(config: RunConfig, folder: RunDir, plan: Plan, judged: dict[str, Any]) -> dict[str, Any]:
+    """metrics.json. judged: the figures of all test rows.
 
     Beside the figures: rows, seconds, rows_per_second and steps of all runs together; strategy; and in `runs`, for
     every scenario, the folder (below RUN_DIR) of the run that scores it, its best_*, and for those that keep mix the
     reason.
     """
-    models = {value: MIX for value in plan.others} | {value: scenario_folder(value) for value in plan.own}
-    parts = [_predictions(folder.path / path, values) for path, values in grouped(models).items()]
-    table = pa.concat_tables(parts).sort_by("row")
-    write_predictions(table, folder.predictions_file)
     folders = runs_of(config, folder.path, plan)
     done = {path.relative_to(folder.path).as_posix(): RunDir(path).metrics() for path in folders}
     spent: dict[str, Any] = {name: sum(metrics[name] for metrics in done.values()) for name in SPENT}
     spent["rows_per_second"] = spent["rows"] / max(spent["seconds"], 1e-9)
-    runs = {value: {"folder": path, **{name: done[path][name] for name in BEST}} for value, path in models.items()}
+    runs: dict[str, dict[str, Any]] = {
+        value: {"folder": path, **{name: done[path][name] for name in BEST}} for value, path in _models(plan).items()
+    }
     for value, reason in plan.others.items():
         runs[value]["reason"] = reason
-    unknown = unknown_figures(table, catalog, config.data, "test", metrics_of)
-    metrics = {**metrics_of(table), **unknown, **spent, "strategy": config.strategy.name, "runs": runs}
+    metrics = {**judged, **spent, "strategy": config.strategy.name, "runs": runs}
     folder.write_metrics(metrics)
     return metrics
 
 
-def _predictions(path: Path, scenarios: Sequence[str]) -> pa.Table:
-    """What a run says of the test rows of some scenarios."""
-    table = read_predictions(RunDir(path).predictions_file)
+def _models(plan: Plan) -> dict[str, str]:
+    """The run that scores each scenario, by its folder below RUN_DIR."""
+    return {value: MIX for value in plan.others} | {value: scenario_folder(value) for value in plan.own}
+
+
+def _predictions(file: Path, scenarios: Sequence[str]) -> pa.Table:
+    """What a run says of the test rows of some scenarios. file: of its predictions, or of a part of them."""
+    table = read_predictions(file)
     return table.filter(pc.is_in(table["scenario"], pa.array(scenarios, table.schema.field("scenario").type)))

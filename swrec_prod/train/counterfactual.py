@@ -19,7 +19,7 @@ Shapes: S scenarios, B rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from torch import nn
 
 from swrec_prod.config import DebiasConfig
 from swrec_prod.data.batch import Batch
+from swrec_prod.peers import Peers
 
 SCORED = 2_000_000  # about so many rows times scenarios: the same rows everywhere, so that few of them are enough
 MIN_ROWS = 2_000
@@ -45,13 +46,9 @@ class CounterfactualSums(NamedTuple):
     traffic_S: np.ndarray
     rows: float
 
-    def over_ranks(self, gather: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> CounterfactualSums:
-        """The sums over all ranks' rows.
-
-        gather: arrays of this rank -> the same arrays of all ranks, one after the other.
-        """
-        everyone = gather({name: np.asarray(value)[None] for name, value in self._asdict().items()})
-        return CounterfactualSums(**{name: values.sum(0) for name, values in everyone.items()})
+    def over_ranks(self, peers: Peers) -> CounterfactualSums:
+        """The sums over all ranks' rows."""
+        return CounterfactualSums(*(sum(values) for values in zip(*peers.to_all(self), strict=True)))
 
     def one(self) -> float:
         """`fit`: c, one for all scenarios; 0 where sigmoid(y_s) does not differ,

@@ -1,8 +1,8 @@
 """docs/backfill_kuairand.md: a week of KuaiRand-Pure replayed day by day, with six models in the three modes.
 
-    python -m benchmarks.backfill_report --raw RAW                   all that is missing, then the page
-    python -m benchmarks.backfill_report --models mmoe --modes frozen --days 2022-05-02..2022-05-03
-    python -m benchmarks.backfill_report --page-only                 the page again, from what is there
+    python -m benchmarks.judging.backfill_report --raw RAW                   all that is missing, then the page
+    python -m benchmarks.judging.backfill_report --models mmoe --modes frozen --days 2022-05-02..2022-05-03
+    python -m benchmarks.judging.backfill_report --page-only                 the page again, from what is there
 
 Each step is a `swrec` command that goes on where it was cut off, so this one does, too.
 """
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, get_args
 
 import yaml
 
-from benchmarks.backfill_page import write_page
+from benchmarks.judging.backfill_page import write_page
 from swrec_prod.errors import SwrecError
 from swrec_prod.judge.record import Mode
 from swrec_prod.run_dir import RunDir
@@ -111,7 +111,7 @@ def carry_out(todo: Sequence[Step]) -> None:
 
 def _command(options: argparse.Namespace) -> str:
     """The command that writes the page, for the page."""
-    words = ["python -m benchmarks.backfill_report"]
+    words = ["python -m benchmarks.judging.backfill_report"]
     words += ["--models", *options.models] if options.models != list(MODELS) else []
     words += ["--modes", *options.modes] if options.modes != list(get_args(Mode)) else []
     words += ["--days", options.days] if options.days != DAYS else []

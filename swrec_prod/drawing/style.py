@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
@@ -10,16 +12,31 @@ import plotly.graph_objects as go
 # its yellow is left out, being faint on white.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#4D4D4D")
 INK, FAINT, GRID = "#1f2933", "#8794a1", "#e4e9ee"
+DASHES = ("solid", "dash", "dot", "dashdot")  # of lines, where there are more than colours
+CLEAR = "rgba(0,0,0,0)"  # what is behind a picture shows
+GAIN, LOSS = COLORS[0], COLORS[3]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
+DAY_NAMES = 10  # at most about so many days are named on an axis
+WIDE = 600  # pixels across that a picture of several panels needs
+NARROW = 300  # and one that a phone's screen holds
+
+
 class Picture(NamedTuple):
-    """One picture of a report. finding: what this run's data show; how: how to read it; without a figure, why not."""
+    """One picture of a page. finding: what these data show; how: how to read it; without a figure, why not.
+
+    least: pixels that it needs across; a narrower screen scrolls it sideways. data: the figures that
+    it shows, for JSON.
+    """
 
     title: str
     finding: str
     how: str
     figure: go.Figure | None
+    least: int = WIDE
+    data: Mapping[str, Any] | None = None
+    template = "picture.html"
 
 
 def absent(title: str, reason: str) -> Picture:
@@ -36,8 +53,8 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
         font={"family": FONT, "size": 13, "color": INK},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.04, "x": 0, "font": {"size": 12}},
         hoverlabel={"font": {"family": FONT, "size": 12}},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
     )
     axes = {
         "gridcolor": GRID,
@@ -50,3 +67,16 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
     figure.update_xaxes(**axes)
     figure.update_yaxes(**axes)
     return figure
+
+
+def day_axis(figure: go.Figure, days: Sequence[str]) -> None:
+    """Days (ISO) on the x axis, one column each, of which about ten are named."""
+    named = days[:: -(-len(days) // DAY_NAMES)]
+    figure.update_xaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=list(days),
+        tickvals=list(named),
+        ticktext=[f"{date.fromisoformat(day):%-d %b}" for day in named],
+        tickangle=0,
+    )

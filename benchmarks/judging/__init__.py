@@ -1,0 +1,1 @@
+"""Judging: metrics, statistics, backfill and experiments against their promises."""

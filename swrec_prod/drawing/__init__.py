@@ -1,0 +1,1 @@
+"""What pages are made of: records, templates, and the forms of pictures."""

@@ -1,0 +1,104 @@
+"""Rows that are judged as they are scored: of all ranks, and of any number of days, though nobody holds all of them.
+
+    predictions --> what judging needs of them, dealt out by group      dealt_rows.py
+                --> a Piece of each share: what is inside its groups    metrics/pieces.py
+                --> the scores by range, and what they add up to        metrics/all_pieces.py, all_scores.py
+                --> metrics.json's figures                              metrics/summary.py
+
+Figures are those of all rows at once; where every row counts once, AUC is to the bit.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from swrec_prod.errors import MetricError
+from swrec_prod.evaluate.dealt_rows import DealtRows
+from swrec_prod.evaluate.judging import Judging, judged_columns, metrics_of_piece, piece_of
+from swrec_prod.metrics.all_pieces import AllPieces
+from swrec_prod.metrics.pieces import Piece
+from swrec_prod.metrics.summary import record_of
+from swrec_prod.peers import ALONE, Peers, of_all
+
+UNKNOWN = "unknown:"  # and a feature: whether its id is unknown in the row
+AT_ONCE = 4_000_000  # rows that a rank judges at once, of some hundred bytes each
+
+
+class JudgedRows:
+    """Takes this rank's predictions table by table; `metrics` are those of the rows of all ranks.
+
+    rows: how many there are, of all ranks, or more. at_once: how many of them a rank may hold; where its share is more,
+    it is judged in turns, and waits on the disk, in the folder of temporary files. Leaving the block removes that.
+    """
+
+    def __init__(self, judging: Judging, rows: int, peers: Peers = ALONE, at_once: int = AT_ONCE) -> None:
+        self._judging, self._peers, self._stack = judging, peers, ExitStack()
+        turns = max(1, -(-rows // (at_once * peers.world_size)))
+        temporary = tempfile.TemporaryDirectory(prefix="swrec-judged-") if turns > 1 else None
+        folder = Path(self._stack.enter_context(temporary)) if temporary else None
+        self._dealt = DealtRows(judging.group_by, peers, turns, folder)
+        self._pieces = AllPieces(peers, turns, folder)
+        self._weighted = False
+
+    def __enter__(self) -> JudgedRows:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stack.close()
+
+    def add(self, table: pa.Table, unknown: Mapping[str, np.ndarray]) -> None:
+        """Some more rows. unknown: bool [N] by feature: whether its id is unknown."""
+        self._weighted = self._judging.weighted and "weight" in table.column_names
+        kept = table.select(judged_columns(table.column_names, self._judging))
+        for name, rows in unknown.items():
+            kept = kept.append_column(UNKNOWN + name, pa.array(rows))
+        self._dealt.add(kept)
+
+    def metrics(self) -> dict[str, Any]:
+        """`metrics_of` all rows; and in `unknown_rows`, by feature, the figures of rows whose id is `unknown` and of
+        those where it is `known`, where there are both. The same on all ranks, which call this together, once.
+
+        Raises MetricError where there are no rows.
+        """
+        for table in self._dealt.shares():
+            of_all(self._peers, partial(self._judge, table))
+        whole, weighted = self._pieces.whole(), any(self._peers.to_all(self._weighted))
+        if whole is None:
+            raise MetricError("there are no rows to judge")
+        figures = metrics_of_piece(whole, self._judging, weighted=weighted)
+        return {**figures, "unknown_rows": _halves(whole)}
+
+    def _judge(self, table: pa.Table | None) -> None:
+        """Keep what a share of the rows adds up to."""
+        if table is None:
+            return
+        piece = piece_of(table, self._judging)
+        for name in table.column_names:
+            if name.startswith(UNKNOWN):
+                unknown = table[name].to_numpy()
+                for half, rows in (("unknown", unknown), ("known", ~unknown)):
+                    if rows.any():
+                        part = table.filter(pa.array(rows))
+                        piece.apart[f"{name.removeprefix(UNKNOWN)}/{half}"] = piece_of(part, self._judging)
+        self._pieces.add(piece)
+
+
+def _halves(whole: Piece) -> dict[str, Any]:
+    """By feature, the figures of the rows whose id is unknown, and of the others, where there are both."""
+    features = dict.fromkeys(name.rpartition("/")[0] for name in whole.apart)
+    found = {
+        feature: {half: whole.apart.get(f"{feature}/{half}") for half in ("unknown", "known")} for feature in features
+    }
+    return {
+        feature: {half: record_of(piece)["overall"] for half, piece in halves.items()}
+        for feature, halves in found.items()
+        if all(halves.values())
+    }
