@@ -1,4 +1,4 @@
-"""docs/backfill_kuairand.md, written from the backfills of benchmarks/judging/backfill_report.py. No figure is typed."""
+"""docs/backfill_kuairand.md, written from the backfills that backfill_report.py makes. No figure is typed."""
 
 from __future__ import annotations
 
