@@ -26,6 +26,7 @@ from swrec_prod.files import write_json, write_text
 from swrec_prod.studies.overlap import Overlap
 from swrec_prod.studies.result import StudyResult
 
+LONG = 8  # values of a list that are shown
 FAMILY = (
     f"What is marked {MARK} is significant among all differences of this study, those over all rows and those inside "
     f"scenarios each for themselves: {share(FALSE_DISCOVERIES)} of the marks may be false."
@@ -129,7 +130,14 @@ def notes_grid(result: StudyResult) -> Grid:
 
 
 def _note(note: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in note.items())
+    return ", ".join(f"{key} {_shown(value)}" for key, value in note.items())
+
+
+def _shown(value: Any) -> str:
+    """A value of a note; of a long list how many there are, as study.json has them."""
+    if isinstance(value, list) and len(value) > LONG:
+        return f"({len(value)})"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _table(grid: Grid) -> str:
