@@ -9,6 +9,7 @@ Shapes: N rows, S scenarios, V ids of a table.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -67,7 +68,7 @@ class Apart(NamedTuple):
         table = replaced_column(table, name, pa.array(self.moved(table[name].to_numpy(), scenario_N)))
         for history in self.histories:
             happened_in = elements_of(table[f"{history}.scenario"])
-            items = with_elements(table[f"{history}.item"], lambda ids, where=happened_in: self.moved(ids, where))
+            items = with_elements(table[f"{history}.item"], partial(self.moved, scenario_N=happened_in))
             table = replaced_column(table, f"{history}.item", items)
         return table
 

@@ -29,10 +29,10 @@ CHUNK = 100_000  # rows whose columns are in memory at once
 
 
 class Fitted(NamedTuple):
-    """A split. names: of the new scenarios; index: takes rows and gives the scenario of each [N]."""
+    """A split. names: of the new scenarios; scenarios: takes rows and gives the scenario of each [N]."""
 
     names: list[str]
-    index: Callable[[pa.Table], np.ndarray]
+    scenarios: Callable[[pa.Table], np.ndarray]
     notes: dict[str, Any]
 
 
@@ -48,7 +48,7 @@ def split_anew(rows: PreparedRows, split: str, parts: int | None, columns: Seque
     index_S[-1] = made
 
     def rename(table: pa.Table, part_N: np.ndarray) -> pa.Table:
-        return with_scenarios(table, fitted.index(table), index_S)
+        return with_scenarios(table, fitted.scenarios(table), index_S)
 
     return Step(of_scenarios(schema, fitted.names), rename, {"split": split, **fitted.notes})
 

@@ -20,13 +20,12 @@ from swrec_prod.evaluate.compare_text import (
     scenario_note,
     verdict,
 )
-from swrec_prod.evaluate.judged import MAX_BARS
 from swrec_prod.evaluate.text import Grid, count, markdown_table, number, several, share
 from swrec_prod.files import write_json, write_text
 from swrec_prod.studies.overlap import Overlap
 from swrec_prod.studies.result import StudyResult
 
-LONG = 8  # values of a list that are shown
+LONG = 8  # values of a list, and scenarios beside each other, that study.md shows
 FAMILY = (
     f"What is marked {MARK} is significant among all differences of this study, those over all rows and those inside "
     f"scenarios each for themselves: {share(FALSE_DISCOVERIES)} of the marks may be false."
@@ -78,7 +77,7 @@ def _parts(result: StudyResult) -> Iterator[str]:
     yield _table(cost_grid(result))
     for what, overlap in result.overlap.items():
         yield f"## {what.capitalize()} that scenarios share"
-        yield "In the training rows before anything was changed; beside another scenario: shared over those in either."
+        yield f"In the training rows before anything was changed. Below another scenario: shared over those in either{_cut(overlap)}."
         yield _table(overlap_grid(what, overlap))
     if any(result.notes.values()):
         yield "## Changed rows"
@@ -105,7 +104,7 @@ def cost_grid(result: StudyResult) -> Grid:
 def overlap_grid(what: str, overlap: Overlap) -> Grid:
     """One line for each of the largest scenarios: its number, how many are elsewhere too, and each of the others."""
     own_S = overlap.shared_SS.diagonal()
-    order = np.argsort(-own_S, kind="stable")[:MAX_BARS]
+    order = np.argsort(-own_S, kind="stable")[:LONG]
     header = ["scenario", what, "elsewhere too", *(overlap.scenarios[t] for t in order)]
     rows = [
         [
@@ -117,6 +116,11 @@ def overlap_grid(what: str, overlap: Overlap) -> Grid:
         for s in order
     ]
     return Grid(header, rows)
+
+
+def _cut(overlap: Overlap) -> str:
+    """Which scenarios the table leaves out; "" for none."""
+    return f", of the {LONG} largest of {len(overlap.scenarios)}" if len(overlap.scenarios) > LONG else ""
 
 
 def notes_grid(result: StudyResult) -> Grid:

@@ -19,11 +19,11 @@ NOTHING = 1e-9  # a gain that is rounding
 
 
 class Binned(NamedTuple):
-    """A column as few bins. ordered: of a number, cut at `edges`; an id is its own bin."""
+    """A column as few bins. ordered: of a number, cut at `edges`; an id is its own bin. size: how many bins."""
 
     edges: np.ndarray
     ordered: bool
-    count: int
+    size: int
 
     @classmethod
     def of(cls, values_N: np.ndarray, ordered: bool, rows: int, bins: int) -> Binned:
@@ -41,7 +41,7 @@ class Binned(NamedTuple):
         """A condition in words."""
         if self.ordered:
             return f"{'<=' if yes else '>'} {self.edges[int(left_V.sum()) - 1]:.4g}"
-        chosen = np.flatnonzero(left_V[: self.count] == yes).tolist()
+        chosen = np.flatnonzero(left_V[: self.size] == yes).tolist()
         return f"in ids {', '.join(map(str, chosen[:8]))}{' ...' if len(chosen) > 8 else ''}"
 
 
@@ -85,7 +85,7 @@ def grow(columns: Mapping[str, Binned], bins: Mapping[str, np.ndarray], label_N:
 
     bins: of every column, int [N]; label_N: 0 or 1.
     """
-    leaf_N, cuts = np.zeros(len(label_N), np.int32), []
+    leaf_N, cuts = np.zeros(len(label_N), np.int32), list[Cut]()
     best = {0: best_cut(columns, bins, label_N, leaf_N, 0)}
     while len(cuts) + 1 < leaves:
         cut = max((cut for cut in best.values() if cut), key=lambda cut: cut.gain, default=None)
@@ -114,16 +114,14 @@ def best_cut(
 
 def _of_column(column: Binned, bin_N: np.ndarray, label_N: np.ndarray, smallest: int) -> tuple[np.ndarray, float]:
     """The bins on the left of the best split of these rows, bool [V], and what it gains; 0 where none does."""
-    rows_V = np.bincount(bin_N, minlength=column.count)
-    positives_V = np.bincount(bin_N, label_N, minlength=column.count)
-    order = (
-        np.arange(column.count) if column.ordered else np.argsort(positives_V / np.maximum(rows_V, 1), kind="stable")
-    )
+    rows_V = np.bincount(bin_N, minlength=column.size)
+    positives_V = np.bincount(bin_N, label_N, minlength=column.size)
+    order = np.arange(column.size) if column.ordered else np.argsort(positives_V / np.maximum(rows_V, 1), kind="stable")
     rows, positives = np.cumsum(rows_V[order]), np.cumsum(positives_V[order])
     gain = likelihood(rows, positives) + likelihood(rows[-1] - rows, positives[-1] - positives)
     gain -= likelihood(rows[-1], positives[-1])
     gain[np.minimum(rows, rows[-1] - rows) < smallest] = 0
-    left_V = np.zeros(column.count, bool)
+    left_V = np.zeros(column.size, bool)
     left_V[order[: int(gain.argmax()) + 1]] = True
     return left_V, float(gain.max())
 
