@@ -77,7 +77,8 @@ def _parts(result: StudyResult) -> Iterator[str]:
     yield _table(cost_grid(result))
     for what, overlap in result.overlap.items():
         yield f"## {what.capitalize()} that scenarios share"
-        yield f"In the training rows before anything was changed. Below another scenario: shared over those in either{_cut(overlap)}."
+        shared = f"shared over those in either{_cut(overlap)}"
+        yield f"In the training rows before anything was changed. Below another scenario: {shared}."
         yield _table(overlap_grid(what, overlap))
     if any(result.notes.values()):
         yield "## Changed rows"
