@@ -50,7 +50,7 @@ class StudyVariant(NamedTuple):
 
 
 class StudyPlan(NamedTuple):
-    """What a study trains. run: path or name of the run file; seeds: of every variant. baselines: by group."""
+    """What a study trains. run: path or name of the run file; seeds: of every variant."""
 
     name: str
     study: Study

@@ -11,7 +11,7 @@ import multiprocessing
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stdout
@@ -28,13 +28,11 @@ from swrec_prod.files import read_json, write_json
 from swrec_prod.ranker import build_ranker, resolve_run
 from swrec_prod.run_dir import RunDir
 from swrec_prod.strict import Strict, parse
-from swrec_prod.studies.data import StudyData
+from swrec_prod.studies.data import Say, StudyData
 from swrec_prod.studies.plan import StudyPlan, StudyVariant
 from swrec_prod.train.distributed import before_torch, quiet_libraries
 from swrec_prod.train.folder import difference
 from swrec_prod.train.run import train
-
-Say = Callable[[str], None]
 
 
 class Cost(Strict):
