@@ -105,6 +105,7 @@ def test_the_command_says_what_it_would_do() -> None:
     text = succeeds("study", "depth", RUN, "--seeds", "1,2,3", "--plan")
     assert "blocks 2, blocks 1, blocks 3, blocks 4" in text and ": 12 runs" in text
     plan = json.loads(succeeds("study", "depth", RUN, "--plan", "--json"))
+    assert plan["variants"][0]["rows"] == {} and plan["variants"][0]["simulation"] is None
     assert plan["runs"] == 8 and plan["variants"][0]["overrides"] == ["model={name: sfpnet}", "model.blocks=2"]
 
 

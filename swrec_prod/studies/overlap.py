@@ -44,6 +44,7 @@ class Overlap(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """For study.json."""
         return {
+            "scenarios": list(self.scenarios),
             "count": self.shared_SS.diagonal().tolist(),
             "elsewhere": self.elsewhere_S.tolist(),
             "jaccard": self.jaccard_SS.round(6).tolist(),

@@ -38,6 +38,12 @@ class StudyVariant(NamedTuple):
     rows: RowsChange
     simulation: Simulation | None
 
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        plain = {"group": self.group, "name": self.name, "overrides": list(self.overrides)}
+        simulation = self.simulation.model_dump(mode="json") if self.simulation else None
+        return {**plain, "rows": self.rows.model_dump(mode="json", exclude_defaults=True), "simulation": simulation}
+
     @property
     def label(self) -> str:
         """For people."""
@@ -84,7 +90,7 @@ class StudyPlan(NamedTuple):
             "run": self.run,
             "seeds": list(self.seeds),
             "runs": len(self.variants) * len(self.seeds),
-            "variants": [{"group": v.group, "name": v.name, "overrides": list(v.overrides)} for v in self.variants],
+            "variants": [variant.to_json() for variant in self.variants],
         }
 
 
