@@ -22,6 +22,7 @@ VARIANTS = {
     "sar_net, two softmaxes": ("sar_net", {"renorm_attention": False, "attention": (6, 4)}),
     "sar_net, linear attention": ("sar_net", {"attention": ()}),
     "sfpnet, pooled": ("sfpnet", {"readout": "dap", "dap_stat": "var"}),
+    "sfpnet, maximum": ("sfpnet", {"readout": "dap", "dap_stat": "max"}),
     "sfpnet, one block": ("sfpnet", {"blocks": 1, "dap_stat": "none"}),
 }
 

@@ -9,6 +9,7 @@ import torch
 from batches import WIDTH, count_flops, dims
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cityblock, cosine, euclidean
 from torch import Tensor
 
 from swrec_prod.blocks.tailoring import DistributionPooling
@@ -50,7 +51,17 @@ def test_pooling_is_the_mean_and_spread_of_real_behaviours(lengths: list[int], s
             torch.testing.assert_close(got[3:], var if stat == "var" else (var + 1e-6).sqrt())
 
 
-@pytest.mark.parametrize("stat", ["std", "var", "none"])
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(0, 5), min_size=1, max_size=6))
+def test_pooling_by_maximum_is_that_of_real_behaviours(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    history_BNd = torch.randn(len(lengths), 5, 3)[:, : max(lengths)]
+    pooled_Bd = DistributionPooling("max")(history_BNd, torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])
+    for got, length, history in zip(pooled_Bd, lengths, history_BNd.numpy(), strict=True):
+        assert got.tolist() == (history[:length].max(0).tolist() if length else [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("stat", ["std", "var", "none", "max"])
 def test_pooling_of_scaled_behaviours_needs_no_second_pass(stat: str) -> None:
     torch.manual_seed(0)
     pool, history_BNd, gate_Bd = DistributionPooling(stat), torch.randn(6, 5, 3), 2 * torch.rand(6, 3) + 0.1
@@ -63,7 +74,7 @@ def test_pooling_of_scaled_behaviours_needs_no_second_pass(stat: str) -> None:
     )
 
 
-@pytest.mark.parametrize("stat", ["std", "var"])
+@pytest.mark.parametrize("stat", ["std", "var", "max"])
 def test_pooling_of_equal_or_no_behaviours_has_gradients(stat: str) -> None:
     history_BNd = torch.ones(2, 4, 3, requires_grad=True)
     DistributionPooling(stat)(history_BNd, torch.tensor([[True] * 4, [False] * 4])).sum().backward()
@@ -74,27 +85,36 @@ def test_pooling_of_equal_or_no_behaviours_has_gradients(stat: str) -> None:
 # Filter
 
 
+DISTANCES = {  # of two vectors, by scipy
+    "euclidean": lambda a, b: euclidean(a, b) / math.sqrt(len(a)),
+    "manhattan": lambda a, b: cityblock(a, b) / len(a),
+    "cosine": cosine,
+}
+
+
 def filtered(block: TransferFilter, fields: list[tuple[int, int]], x: Tensor, s: int, t: int) -> Tensor:
     parts = []
     for start, width in fields:
         at = slice(start, start + width)
         y = x[at] * (1 + block.source[s, at] * block.target[t, at]) + block.shift[t, at]
-        distance = (y - block.anchor[t, at]).norm()
-        parts.append(y * torch.exp(-distance / math.sqrt(width)))
+        distance = DISTANCES[block.distance](y.detach().numpy(), block.anchor[t, at].detach().numpy())
+        parts.append(y * math.exp(-distance))
     return torch.cat(parts)
 
 
-def test_a_filter_weighs_each_field_by_its_distance() -> None:
+@pytest.mark.parametrize("distance", ["euclidean", "manhattan", "cosine"])
+def test_a_filter_weighs_each_field_by_its_distance(distance: str) -> None:
     torch.manual_seed(0)
     data, x_RD = dims(4), torch.randn(9, WIDTH)
-    block = disturbed(TransferFilter(4, data.fields, WIDTH))
+    block = disturbed(TransferFilter(4, data.fields, WIDTH, distance))
     fields = [(f.start, f.width) for f in data.fields]
     source, target = torch.randint(4, (9,)), torch.randint(4, (9,))
     expected = torch.stack(
         [filtered(block, fields, *row) for row in zip(x_RD, source.tolist(), target.tolist(), strict=True)]
     )
-    torch.testing.assert_close(block(x_RD, source, target), expected, atol=1e-5, rtol=1e-5)
-    whole = disturbed(TransferFilter(4, (), WIDTH))
+    near = 1e-3 if distance == "cosine" else 1e-5  # what keeps a gradient at distance 0 counts for short vectors
+    torch.testing.assert_close(block(x_RD, source, target), expected, atol=near, rtol=near)
+    whole = disturbed(TransferFilter(4, (), WIDTH, distance))
     torch.testing.assert_close(
         whole(x_RD[:1], source[:1], target[:1])[0], filtered(whole, [(0, WIDTH)], x_RD[0], source[0], target[0])
     )

@@ -187,7 +187,7 @@ def test_what_came_after_the_impression_is_no_feature(tmp_path: Path, local_engi
     assert not columns & {"visible_status", "show_cnt", "play_cnt", "like_cnt", "counts"}
     later = {*OUTCOMES, *TIMES, "click"}
     assert later <= {*KUAIRAND_PURE.outcomes, "is_click"}
-    for name in ("kuairand_pure", "kuairand_1k", "kuairand_pure_behaviours"):
+    for name in ("kuairand_pure", "kuairand_1k", "kuairand_pure_behaviours", "kuairand_pure_tabs"):
         schema = DataFile.load(name).features
         sources = {feature.source for feature in schema.features if feature.kind != "sequence"}
         assert sources <= columns and not sources & {*later, "is_rand", "scenario"}

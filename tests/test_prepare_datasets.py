@@ -109,12 +109,13 @@ RAW: dict[str, Callable[[Path], Path]] = {
     "kuairand_1k": lambda folder: kuairand(folder, "1k"),
     "kuairand_pure": kuairand,
     "kuairand_pure_behaviours": kuairand_with_seed,
+    "kuairand_pure_tabs": kuairand,
     "mind": mind,
     "open_bandit": open_bandit,
     "parquet_logs": my_logs,
 }
 # the tiny files end before the real day
-FIT_UNTIL = dict.fromkeys(("kuairand_1k", "kuairand_pure"), date(2022, 4, 21))
+FIT_UNTIL = dict.fromkeys(("kuairand_1k", "kuairand_pure", "kuairand_pure_tabs"), date(2022, 4, 21))
 FIT_UNTIL["kuairand_pure_behaviours"] = date(2022, 4, 22)
 
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swrec_prod.layers.inputs import Route
 from swrec_prod.layers.mlp import MLP
 from swrec_prod.layers.scenario import ConditionedMLP
 
-Stat = Literal["std", "var", "none"]
+Stat = Literal["std", "var", "none", "max"]
 
 
 class DistributionPooling(nn.Module):
-    """[mean ; spread] of a row's behaviours, all zeros for none; "none": their mean alone.
+    """[mean ; spread] of a row's behaviours, all zeros for none; "none": their mean alone, "max": their maximum alone.
 
     The spread is their standard deviation sqrt(v + 1e-6), or their variance v, of which embeddings that start small
     leave next to nothing. What lies in the padding does not matter. The attribute times holds Q / d.
@@ -29,10 +30,12 @@ class DistributionPooling(nn.Module):
     def __init__(self, stat: Stat) -> None:
         super().__init__()
         self.stat: str = stat
-        self.times = 1 if stat == "none" else 2
+        self.times = 1 if stat in ("none", "max") else 2
 
     def forward(self, history_BNd: Tensor, mask_UN: Tensor) -> Tensor:
         """[B, Q]. One row where the behaviours have one."""
+        if self.stat == "max":
+            return largest(history_BNd, mask_UN)
         real_UN = mask_UN.to(history_BNd.dtype)
         count_U1 = real_UN.sum(1, keepdim=True)
         share_B1N = (real_UN / count_U1.clamp(min=1)).unsqueeze(1).expand(history_BNd.shape[0], -1, -1)
@@ -46,9 +49,16 @@ class DistributionPooling(nn.Module):
 
     def scaled(self, pooled_BQ: Tensor, gate_Bd: Tensor) -> Tensor:
         """What forward would give for gate * history, without another pass over the behaviours: [B, Q]."""
-        if self.stat == "none":
+        if self.times == 1:  # gates are positive, so that the maximum stays where it is
             return pooled_BQ * gate_Bd
         return pooled_BQ * torch.cat([gate_Bd, gate_Bd.square() if self.stat == "var" else gate_Bd], 1)
+
+
+def largest(history_BNd: Tensor, mask_UN: Tensor) -> Tensor:
+    """The maximum of a row's behaviours, each coordinate for itself; zeros for none: [B, d]."""
+    real_BNd = history_BNd.masked_fill(~mask_UN.unsqueeze(2), -float("inf"))
+    largest_Bd = F.pad(real_BNd, [0, 0, 0, 1], value=-float("inf")).amax(1)  # the longest history may be empty
+    return largest_Bd.masked_fill(~mask_UN.any(1, keepdim=True), 0.0)
 
 
 class TailoringBlock(nn.Module):

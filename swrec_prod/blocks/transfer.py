@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from swrec_prod.layers.scenario import ConditionedMLP
 
 PERIOD = 500  # steps of training between two choices of targets
 DECAY = 0.9  # of the running mean of attention logits, a step
+Distance = Literal["euclidean", "manhattan", "cosine"]
 
 
 class Targets(nn.Module):
@@ -78,19 +80,24 @@ class Targets(nn.Module):
 class TransferFilter(nn.Module):
     """r * y for a row of scenario s that visits t, with y = x * (1 + a_s * b_t) + g_t and, for each field p,
 
-        r_p = exp(-rms(y_p - v_tp))                 (rms: Euclidean distance / sqrt(width of p))
+        r_p = exp(-distance(y_p, v_tp))
 
-    v_t: the learned anchor of t, near which features transfer. y starts near x and v at 0. Without fields x is one
-    field.
+    v_t: the learned anchor of t, near which features transfer. distance: "euclidean", over sqrt(width of p);
+    "manhattan", over the width; or "cosine", one less the cosine. y starts near x and v at 0, where no cosine is: for
+    that one it is drawn. Without fields x is one field.
     """
 
-    def __init__(self, num_scenarios: int, fields: Sequence[Field], width: int) -> None:
+    def __init__(
+        self, num_scenarios: int, fields: Sequence[Field], width: int, distance: Distance = "euclidean"
+    ) -> None:
         super().__init__()
+        self.distance: str = distance
         fields = fields or (Field("x", 0, width, "context", "dense"),)
         self.source = nn.Parameter(torch.randn(num_scenarios, width) * 0.1)
         self.target = nn.Parameter(torch.randn(num_scenarios, width) * 0.1)
         self.shift = nn.Parameter(torch.zeros(num_scenarios, width))
-        self.anchor = nn.Parameter(torch.zeros(num_scenarios, width))
+        zeros_SD = torch.zeros(num_scenarios, width)
+        self.anchor = nn.Parameter(torch.randn_like(zeros_SD) * 0.1 if distance == "cosine" else zeros_SD)
         member_PD = torch.zeros(len(fields), width)
         for p, field in enumerate(fields):
             member_PD[p, field.start : field.start + field.width] = 1
@@ -105,16 +112,25 @@ class TransferFilter(nn.Module):
         y = x * (1 + F.embedding(source, self.source) * F.embedding(target, self.target)) + F.embedding(
             target, self.shift
         )
-        square = (y - F.embedding(target, self.anchor)).square() @ self.mean
-        return y * ((-(square + 1e-8).sqrt()).exp() @ self.member)  # 1e-8: a gradient at distance 0
+        return y * ((-self.distances(y, F.embedding(target, self.anchor))).exp() @ self.member)
+
+    def distances(self, y: Tensor, v: Tensor) -> Tensor:
+        """Of every field of y [..., D] from that of v: [..., P]. 1e-8: a gradient at distance 0."""
+        if self.distance == "manhattan":
+            return (y - v).abs() @ self.mean
+        if self.distance == "cosine":
+            lengths = ((y.square() @ self.mean) * (v.square() @ self.mean) + 1e-8).sqrt()
+            return 1 - ((y * v) @ self.mean) / lengths
+        return ((y - v).square() @ self.mean + 1e-8).sqrt()
 
 
 class CrossExperts(nn.Module):
     """What F_s says of x, and what each F_t says of the filtered x:
     one expert F for each scenario, the same on both paths.
 
-    widths: of an expert's layers, all with a ReLU. own_weights: see ScenarioExperts. Rows at home and visits are sorted
-    together, so that the experts' weights are read once and the cost is that of B (M + 1) rows.
+    widths: of an expert's layers, all with a ReLU. own_weights: see ScenarioExperts. distance: of the filter. Rows at
+    home and visits are sorted together, so that the experts' weights are read once and the cost is that of B (M + 1)
+    rows.
     """
 
     def __init__(
@@ -126,9 +142,10 @@ class CrossExperts(nn.Module):
         norm: Norm = "none",
         dropout: float = 0.0,
         own_weights: OwnWeights = "full",
+        distance: Distance = "euclidean",
     ) -> None:
         super().__init__()
-        self.filter = TransferFilter(num_scenarios, fields, d_in)
+        self.filter = TransferFilter(num_scenarios, fields, d_in, distance)
         self.experts = ScenarioExperts(num_scenarios, 1, d_in, widths, norm, dropout, own_weights)
         self.num_scenarios = num_scenarios
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swrec_prod.blocks.transfer import CrossAttention, CrossExperts, Targets
+from swrec_prod.blocks.transfer import CrossAttention, CrossExperts, Distance, Targets
 from swrec_prod.layers.composed import OwnWeights
 from swrec_prod.layers.folding import ScenarioModel
 from swrec_prod.layers.inputs import Dims, Inputs
@@ -30,7 +30,8 @@ class CSII(ScenarioModel):
     grows with S. slots: into which an expert's output is cut for the attention inside it. key: width of the keys
     between scenarios. scenario_dim: width of the scenario's embedding in the query. head: hidden widths of the network
     of all scenarios. own_weights: of F_s, "full", the paper's, or "rank_one", the fast choice for hundreds of
-    scenarios: they share each layer's matrix and have factors of its inputs and outputs.
+    scenarios: they share each layer's matrix and have factors of its inputs and outputs. distance: how far a feature is
+    from what transfers, "euclidean", the paper's, "manhattan" or "cosine", which the paper names and does not try.
 
     The paper's equations are known to us in part. The transform from s to t is a scale for each coordinate, 1 + a_s
     b_t, and a shift, so that parameters grow with S and not S^2. Features that transfer badly are weighted down, not
@@ -50,10 +51,11 @@ class CSII(ScenarioModel):
         norm: Literal["none", "layer"] = "none",
         dropout: Rate = 0.0,
         own_weights: OwnWeights = "full",
+        distance: Distance = "euclidean",
     ) -> None:
         super().__init__()
         S, others = dims.num_scenarios, dims.num_scenarios - 1
-        self.experts = CrossExperts(S, dims.fields, dims.x, expert, norm, dropout, own_weights)
+        self.experts = CrossExperts(S, dims.fields, dims.x, expert, norm, dropout, own_weights, distance)
         self.shared = MLP(dims.x, expert, norm=norm, dropout=dropout)
         self.targets = Targets(S, others if cross_topm is None else min(cross_topm, others))
         self.attention = CrossAttention(S, scenario_dim, expert[-1], slots, key)

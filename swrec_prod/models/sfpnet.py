@@ -25,10 +25,11 @@ from swrec_prod.layers.pooling import masked_softmax, weighted_sum
 
 class SFPNet(ScenarioModel):
     """blocks: how many, L. scenario_dim: width of the scenario's embedding, of which each block has its own. dap_stat:
-    what stands for the spread of behaviours beside their mean, see DistributionPooling ("none": the paper's ablation).
-    gate, context, behaviour: hidden widths of a block's gate, context and behaviour networks; block_norm: of what it
-    gives. readout: "din", attention of the target item, or "dap", the pooling of the blocks. attention: hidden widths
-    of "din". head: hidden widths of the last network. dropout: of the head.
+    what stands for the spread of behaviours beside their mean, see DistributionPooling ("none": the paper's ablation;
+    "max": the maximum instead of both). gate, context, behaviour: hidden widths of a block's gate, context and
+    behaviour networks; block_norm: of what it gives. readout: "din", attention of the target item, or "dap", the
+    pooling of the blocks. attention: hidden widths of "din". head: hidden widths of the last network. dropout: of the
+    head.
 
     The paper's widths, and parts of its equations, are not known to us: the gate is PEPNet's, x is gated and normalised
     as a whole, so that features may have any width, and the paper's variance is our standard deviation, which small
