@@ -27,9 +27,10 @@ from scipy.special import stdtrit
 
 from swrec_prod.debiasing.causal_rows import CausalRows
 from swrec_prod.errors import MetricError
+from swrec_prod.metrics.group_sums import Blocks, ByGroup
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.ranks import Interval
-from swrec_prod.metrics.within_groups import ByGroup, gauc_by_group, ndcg_by_group
+from swrec_prod.metrics.within_groups import gauc_by_group, ndcg_by_group
 from swrec_prod.statistics.off_policy import LoggedActions
 from swrec_prod.statistics.paired import auc_mean
 
@@ -100,8 +101,8 @@ def _strength(rows: CausalRows, name: str, score_N: np.ndarray, at_zero_N: np.nd
     return Strength(
         name,
         None if label_N is None else _known(lambda: auc_mean(label_N, score_N, rows.user_N)),
-        None if label_N is None else _grouped(gauc_by_group(label_N, score_N, rows.user_N)),
-        None if label_N is None else _grouped(ndcg_by_group(label_N, score_N, rows.user_N, NDCG_K)),
+        None if label_N is None else _grouped(gauc_by_group(Blocks.of(label_N, score_N, rows.user_N, None))),
+        None if label_N is None else _grouped(ndcg_by_group(Blocks.of(label_N, score_N, rows.user_N, None), NDCG_K)),
         None if liked_N is None else _known(lambda: auc_mean(liked_N, score_N, rows.user_N)),
         None if label_N is None else _page_rate(label_N[shown_N], rows.user_N[shown_N]),
         tuple((places_S / places_S.sum()).tolist()),
@@ -132,7 +133,7 @@ def _page_rate(label_N: np.ndarray, user_N: np.ndarray) -> Interval | None:
 
 def _grouped(groups: ByGroup) -> Interval | None:
     """The average over users with its interval, by the delta method of a ratio of sums over users."""
-    value_G, weight_G = groups.value_G[groups.counted_G], groups.weight_G[groups.counted_G]
+    value_G, weight_G = groups.value_G, groups.weight_G
     if len(value_G) < 2:
         return None
     mean = float(np.average(value_G, weights=weight_G))
