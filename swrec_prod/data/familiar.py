@@ -41,8 +41,9 @@ class TrainingRows:
         self._counts = {f.name: _counts(catalog.root / "vocab" / f"{f.table}.parquet") for f in (*self._item, *users)}
 
     def knew(self, groups: Mapping[Path, Sequence[int] | None], row_N: np.ndarray) -> Familiar:
-        """groups: the files below the folder that hold the rows, and of them the row groups; None: all. Raises DataError for a file without the
-        column of a feature.
+        """groups: the files below the folder that hold the rows, and of them the row groups; None: all.
+
+        Raises DataError for a file without the column of a feature.
         """
         if not self._names:
             return Familiar({})
