@@ -185,8 +185,8 @@ def _compat() -> str:
 
 
 def metric_function(name: str) -> Callable[..., Any]:
-    """The function behind a line of METRICS, which has its name."""
-    return summary.METRICS[name].formula
+    """The function behind a line of METRICS or REQUEST_METRICS, which has its name."""
+    return (summary.METRICS | summary.REQUEST_METRICS)[name].formula
 
 
 def _metric(name: str) -> str:

@@ -17,7 +17,7 @@ from swrec_prod.config import RunConfig
 from swrec_prod.data import day_files
 from swrec_prod.datasets import DATASETS
 from swrec_prod.evaluate import predictions
-from swrec_prod.metrics.summary import METRICS
+from swrec_prod.metrics.summary import METRICS, REQUEST_METRICS
 from swrec_prod.models import MODELS
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.raw import source
@@ -61,11 +61,11 @@ def test_every_option_of_a_model_is_explained(name: str) -> None:
     assert not unexplained, "\n".join(EXPLAIN.format(option, MODELS[name].__name__) for option in unexplained)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [*METRICS, *REQUEST_METRICS])
 def test_every_metric_is_explained(name: str) -> None:
     function = pages.metric_function(name)
     assert function.__name__ == name
-    assert explained(function.__doc__, ["labels"]).remarks, f"say in the docstring of {name} what it is"
+    assert explained(function.__doc__, ["labels", "scores"]).remarks, f"say in the docstring of {name} what it is"
 
 
 def test_every_command_and_option_has_help_and_each_command_an_example() -> None:

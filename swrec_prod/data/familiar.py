@@ -18,7 +18,6 @@ from swrec_prod.data.unknown_values import has_vocabulary
 from swrec_prod.errors import DataError
 from swrec_prod.schema import Feature, FeatureSchema
 
-Groups = Mapping[str | Path, Sequence[int] | None]  # file below the folder -> the row groups to read; None: all
 OFTEN = np.iinfo(np.int32).max  # in place of a count where a folder has none
 
 
@@ -41,9 +40,10 @@ class TrainingRows:
         self._names = [feature.name for feature in (*self._item, *users)]
         self._counts = {f.name: _counts(catalog.root / "vocab" / f"{f.table}.parquet") for f in (*self._item, *users)}
 
-    def knew(self, groups: Groups, row_N: np.ndarray) -> Familiar:
-        """groups: the files, and of them the row groups, that hold the rows. Raises DataError for a file without the
-        column of a feature.
+    def knew(self, groups: Mapping[Path, Sequence[int] | None], row_N: np.ndarray) -> Familiar:
+        """groups: the files below the folder that hold the rows, and of them the row groups; None: all.
+
+        Raises DataError for a file without the column of a feature.
         """
         if not self._names:
             return Familiar({})

@@ -39,7 +39,11 @@ class Inside:
         check_places("NDCG", rows.k)
         blocks = Blocks.of(rows.labels, rows.logits, rows.groups, rows.weights)
         sums = {name: of(blocks, rows.k) for name, of in OF_GROUPS.items()}
-        return cls(sums) if rows.requests is None else cls(sums | _request_sums(rows), _items(rows))
+        if rows.requests is None:
+            return cls(sums)
+        asked = _of_requests(rows, rows.requests)
+        requests = np.asarray(asked.requests)
+        return cls(sums | _request_sums(asked, requests), _items(asked, requests))
 
     @classmethod
     def merged(cls, pieces: Sequence[Inside]) -> Inside:
@@ -82,24 +86,21 @@ class Inside:
         return cls(sums, ItemCounts(**items) if items else None)
 
 
-def _request_sums(rows: Rows) -> dict[str, GroupSums]:
-    rows = _of_requests(rows)
-    blocks = Blocks.of(rows.labels, rows.logits, rows.requests, rows.weights)
+def _request_sums(rows: Rows, requests: np.ndarray) -> dict[str, GroupSums]:
+    blocks = Blocks.of(rows.labels, rows.logits, requests, rows.weights)
     sums = {name: of(blocks, rows.k) for name, of in OF_REQUESTS.items()}
     if rows.information is None:
         return sums
-    return sums | {"novelty": novelty_sums(rows.logits, rows.requests, rows.information, rows.k, rows.weights)}
+    return sums | {"novelty": novelty_sums(rows.logits, requests, rows.information, rows.k, rows.weights)}
 
 
-def _items(rows: Rows) -> ItemCounts | None:
-    if rows.items is None:
+def _items(rows: Rows, requests: np.ndarray) -> ItemCounts | None:
+    if rows.items is None or rows.item_names is None:
         return None
-    rows = _of_requests(rows)
-    return ItemCounts.of(rows.item_names, rows.items, first_places(rows.logits, rows.requests, rows.k))
+    return ItemCounts.of(rows.item_names, rows.items, first_places(rows.logits, requests, rows.k))
 
 
-def _of_requests(rows: Rows) -> Rows:
+def _of_requests(rows: Rows, requests: np.ndarray) -> Rows:
     """The rows that are in a request and count, in order."""
-    rows = rows if rows.order is None else rows.take(np.argsort(rows.order, kind="stable"))
-    asked = rows.requests >= 0
-    return rows.take(asked if rows.weights is None else asked & (np.asarray(rows.weights) > 0))
+    asked = np.flatnonzero(requests >= 0 if rows.weights is None else (requests >= 0) & (np.asarray(rows.weights) > 0))
+    return rows.take(asked if rows.order is None else asked[np.argsort(rows.order[asked], kind="stable")])
