@@ -144,6 +144,8 @@ def test_pieces_are_made_of_shares_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_buckets_do_not_depend_on_the_process_or_the_type() -> None:
     numbers = pa.chunked_array([[3, 1, None], [3]])
     assert bucket_of(numbers, 5).tolist() == bucket_of(numbers.cast(pa.string()), 5).tolist()
+    nobody = pa.chunked_array([pa.nulls(100, pa.string())])
+    assert np.bincount(bucket_of(nobody, 5)).tolist() == [20] * 5, "rows of no group are no burden to one rank"
     assert len(set(bucket_of(pa.chunked_array([[f"u{i}" for i in range(200)]]), 5).tolist())) == 5
 
 

@@ -105,8 +105,10 @@ def _rows_apart(times_N: np.ndarray, cold_below: int) -> dict[str, np.ndarray]:
 
 def _halves(whole: Piece, *halves: str) -> dict[str, Any]:
     """By feature, the figures of the rows of either half, where there are both."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, piece in whole.apart.items():
-        feature, _, half = name.rpartition("/")
-        found.setdefault(feature, {})[half] = record_of(piece)["overall"]
-    return {name: {half: of[half] for half in halves} for name, of in found.items() if {*halves} <= {*of}}
+    features = dict.fromkeys(name.rpartition("/")[0] for name in whole.apart)
+    found = {of: {half: f"{of}/{half}" for half in halves if f"{of}/{half}" in whole.apart} for of in features}
+    return {
+        feature: {half: record_of(whole.apart[name])["overall"] for half, name in names.items()}
+        for feature, names in found.items()
+        if len(names) == len(halves)
+    }
