@@ -13,6 +13,8 @@ from benchmarks.judging import covered_worlds
 from benchmarks.judging.coverage import covered
 from benchmarks.judging.covered_worlds import WORLDS
 from swrec_prod.errors import MetricError, SingleClassError
+from swrec_prod.metrics.probabilities import logloss
+from swrec_prod.metrics.ranks import auc
 from swrec_prod.metrics.within_groups import gauc
 from swrec_prod.statistics import bootstrap as module
 from swrec_prod.statistics.bootstrap import FIGURES, bootstrap
@@ -51,22 +53,22 @@ def test_values_are_those_of_scikit_learn():
 
 @pytest.mark.parametrize("figure", ["auc", "gauc", "logloss"])
 def test_errors_and_percentiles_are_those_of_a_loop_over_drawn_users(figure):
-    labels, scores, user = drawn()
+    labels, scores, user = drawn(users=120, rows=5)
     of = {
-        "auc": lambda at, z: roc_auc_score(labels[at], z[at]),
+        "auc": lambda at, z: auc(labels[at], z[at]),
         "gauc": lambda at, z: gauc(labels[at], z[at], user[at]).value,
-        "logloss": lambda at, z: log_loss(labels[at], 1 / (1 + np.exp(-z[at]))),
+        "logloss": lambda at, z: logloss(labels[at], z[at]),
     }[figure]
     random, rows_of = np.random.default_rng(1), [np.flatnonzero(user == u) for u in np.unique(user)]
     again = []
-    for _ in range(400):
+    for _ in range(1500):
         at = np.concatenate([rows_of[k] for k in random.integers(0, len(rows_of), len(rows_of))])
         again.append(of(at, scores[0]) - of(at, scores[1]))
-    first, second = bootstrap([figure], labels, scores, user)[figure]
+    first, second = bootstrap([figure], labels, scores, user, resamples=3000)[figure]
     found = (first - second).difference()
-    assert np.std((first - second).draw_B) == pytest.approx(np.std(again), rel=0.1)
+    assert np.std((first - second).draw_B) == pytest.approx(np.std(again), rel=0.08)
     assert found.error == pytest.approx(np.std(again), rel=0.12)
-    assert [found.low, found.high] == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.35 * found.error)
+    assert [found.low, found.high] == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.25 * found.error)
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
@@ -135,10 +137,10 @@ def test_a_mean_of_seeds_has_the_error_of_seeds_too():
 @pytest.mark.slow
 @pytest.mark.parametrize("world", ["few skewed users", "few positives"])
 def test_intervals_cover_the_truth_where_data_are_few(world, monkeypatch):
-    """The benchmark `coverage` counts over 4,000 logs; here are 150, in whose share 0.018 is a standard error."""
+    """The benchmark `coverage` counts over 2,000 logs; here are 120, in whose share 0.02 is a standard error."""
     monkeypatch.setattr(covered_worlds, "LARGE", 150_000)
-    hits = covered(world, WORLDS[world].truths(), 0, 150, resamples=200)
-    assert len(hits) == 8 and {name: n for name, n in hits.items() if not 0.89 <= n / 150 <= 1} == {}
+    hits = covered(world, WORLDS[world].truths(), 0, 120, resamples=200)
+    assert len(hits) == 8 and {name: n for name, n in hits.items() if not 0.89 <= n / 120 <= 1} == {}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Part `coverage`: in how many of 4,000 simulated logs each 95 % interval that we give covers the truth.
+"""Part `coverage`: in how many of 2,000 simulated logs each 95 % interval that we give covers the truth.
 
 coverage_95            the one farthest from 0.95, over all intervals and worlds
 coverage_95_<interval> the same over worlds; each world's stands in the context
@@ -25,8 +25,8 @@ BOUNDS = ">= 0.93", "<= 0.97"
 
 
 def figures(quick: bool, processes: int = 2) -> list[Figure]:
-    """All intervals over 4,000 logs of each world, so that chance moves a share by 0.0034; over 400 when quick."""
-    repetitions = 400 if quick else 4000
+    """All intervals over 2,000 logs of each world, so that chance moves a share by 0.005; over 200 when quick."""
+    repetitions = 200 if quick else 2000
     jobs = [(name, start, min(CHUNK, repetitions - start)) for name in WORLDS for start in range(0, repetitions, CHUNK)]
     with ProcessPoolExecutor(processes) as pool:
         truths = dict(zip(WORLDS, pool.map(_truths, WORLDS), strict=True))
