@@ -1,7 +1,7 @@
 """A frozen backfill of 30 days against one `swrec evaluate` of the same days, on a simulated log.
 
-backfill_vs_evaluate   rows a second of `swrec backfill`, the whole command: days scored, judged by scenario with intervals
-                       and committed, then pooled; against those of `swrec evaluate --days A..B`, the whole command too
+backfill_vs_evaluate   rows a second of `swrec backfill`, the whole command: days scored, judged with intervals and
+                       committed, then pooled; against those of `swrec evaluate --days A..B`, the whole command too
 backfill_peak_mb       the most memory of 30 days, against that of 10 days
 
 The log, its preparation and a short training are made once, in build/bench/backfill.
@@ -25,7 +25,7 @@ from benchmarks.record import Figure
 FOLDER = Path("build/bench/backfill")
 FIRST, SCENARIOS, SEED = date(2024, 1, 1), 5, 1
 TRAINED, VALID, JUDGED, FEWER = 2, 1, 30, 10  # days
-ROWS = 100_000  # a day
+ROWS = 50_000  # a day
 ROUNDS = 3
 
 
@@ -68,7 +68,9 @@ def trained(folder: Path, rows: int) -> Path:
     (raw / "data.yaml").write_text(yaml.safe_dump(file, sort_keys=False))
     swrec("prepare", raw / "data.yaml", "--raw", raw, "--out", data)
     days = f"data.days={{train: ..{day(TRAINED - 1)}, valid: {day(TRAINED)}, test: {day(TRAINED + VALID)}}}"
-    swrec("train", "movielens_shared_bottom", f"data.path={data}", days, "train.epochs=1", "--out", run)
+    swrec(
+        "train", "movielens_shared_bottom", f"data.path={data}", "data.split=days", days, "train.epochs=1", "--out", run
+    )
     return run
 
 

@@ -18,7 +18,6 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.text import count, number
 from swrec_prod.judge.day import day_folder, is_judged, judged, write_day
@@ -99,7 +98,7 @@ def missing_days(request: Request, out: Path) -> int:
 def _judge_day(request: Request, out: Path, source: ModelSource, judge: DayJudge, day: date, say: Say) -> None:
     started = time.perf_counter()
     scored = judge.score(day)
-    unknown = unknown_of_days(Catalog.open(source.data), scored.data, [day])
+    unknown = unknown_of_days(scored.catalog, scored.data, [day])
     record, piece = judged(scored.table, day, scored.seen, unknown)
     folder = day_folder(out, source.name, day)
     write_day(folder, source.name, record, piece, scored.table, predictions=request.predictions)

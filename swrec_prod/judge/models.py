@@ -24,16 +24,17 @@ TRAINED = "trained"  # folder of a model's own, below OUT/<model>
 
 
 class Scored(NamedTuple):
-    """One day's predictions. seen: the last day that the model knew; data: the rows that it is judged on."""
+    """One day's predictions. seen: the last day that the model knew; catalog, data: the rows that it is judged on."""
 
     table: pa.Table
     seen: date | None
+    catalog: Catalog
     data: DataConfig
 
 
 def scored(models: Models, day: date, seen: date | None) -> Scored:
     """A day's predictions by loaded models. Raises DataError when the encoders of the data have seen it."""
-    return Scored(models.table(of_day(models.rows, day), "test"), seen, models.rows)
+    return Scored(models.table(of_day(models.rows, day), "test"), seen, models.catalog, models.rows)
 
 
 class DayJudge(Protocol):
