@@ -39,7 +39,7 @@ def correct_lifts(lifts: Sequence[Lift], metrics: dict[str, Metric], level: floa
     corrected = list(lifts)
     families: dict[bool, list[int]] = defaultdict(list)
     for i, lift in enumerate(lifts):
-        if lift.p is not None and lift.guardrail is None:
+        if lift.p is not None and metrics[lift.metric].spec.margin is None:
             families[lift.scenario is None].append(i)
     for members in families.values():
         for i, p in zip(members, holm([lifts[i].p or 0.0 for i in members]), strict=True):
