@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import logging.handlers
 import os
 import re
 import shutil
@@ -23,6 +25,7 @@ import grpc
 import pytest
 from commands import refused as wrong
 from commands import succeeds, swrec
+from grpc._cython.cygrpc import ExecuteBatchError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from runs import wait_for
@@ -34,6 +37,7 @@ from swrec_prod.serving.client.request import make_request
 from swrec_prod.serving.process.address import reserved
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.supervisor import serve
+from swrec_prod.serving.process.worker import ClientsThatLeft
 from swrec_prod.serving.protocol.call import Limits
 
 pytestmark = pytest.mark.process
@@ -444,3 +448,15 @@ def test_workers_are_as_many_as_the_cores_that_it_may_use(monkeypatch, tmp_path,
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores))
     monkeypatch.setattr("swrec_prod.serving.process.options.QUOTA", tmp_path / "cpu.max")
     assert Options(tmp_path).checked().workers == workers
+
+
+def test_an_answer_to_a_client_that_has_gone_is_not_logged_and_any_other_failure_is():
+    log = logging.Logger("grpc")
+    log.addFilter(ClientsThatLeft())
+    log.addHandler(kept := logging.handlers.BufferingHandler(10))
+    for failure in (ExecuteBatchError("Failed"), ValueError("a bug")):
+        try:
+            raise failure
+        except Exception:
+            log.exception("raised in core by servicer method")
+    assert [record.exc_info[0] for record in kept.buffer] == [ValueError]
