@@ -18,7 +18,7 @@ from swrec_prod.data.unknown_values import has_vocabulary
 from swrec_prod.errors import DataError
 from swrec_prod.schema import Feature, FeatureSchema
 
-Groups = Mapping[str | Path, Sequence[int] | None]  # file below the folder -> the row groups to read; None: all
+Groups = Mapping[Path, Sequence[int] | None]  # file below the folder -> the row groups to read; None: all
 OFTEN = np.iinfo(np.int32).max  # in place of a count where a folder has none
 
 
