@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from swrec_prod.data.familiar import Familiar
 from swrec_prod.errors import DataError, MetricError
-from swrec_prod.evaluate.dealt_rows import DealtRows, bucket_of
 from swrec_prod.evaluate.judged_rows import JudgedRows
 from swrec_prod.evaluate.judging import Judging, metrics_of
 from swrec_prod.evaluate.prediction_parts import part_files, written
 from swrec_prod.evaluate.predictions import predictions_table, read_predictions, write_predictions
 from swrec_prod.metrics.pieces import Piece
 from swrec_prod.peers import ALONE
+from swrec_prod.shares.dealt_rows import DealtRows, bucket_of
 from swrec_prod.shelf import Shelf
 
 TASKS = ("click", "buy")

@@ -1,8 +1,8 @@
 """Rows that are judged as they are scored: of all ranks, and of any number of days, though nobody holds all of them.
 
-    predictions --> what judging needs of them, dealt out by group      dealt_rows.py
+    predictions --> what judging needs of them, dealt out by group      shares/dealt_rows.py
                 --> a Piece of each share: what is inside its groups    metrics/pieces.py
-                --> the scores by range, and what they add up to        metrics/all_pieces.py, all_scores.py
+                --> the scores by range, and what they add up to        shares/all_pieces.py, all_scores.py
                 --> metrics.json's figures                              metrics/summary.py
 
 Figures are those of all rows at once; where every row counts once, AUC is to the bit.
@@ -21,12 +21,12 @@ import pyarrow as pa
 
 from swrec_prod.data.familiar import Familiar
 from swrec_prod.errors import MetricError
-from swrec_prod.evaluate.dealt_rows import DealtRows
 from swrec_prod.evaluate.judging import BITS, Judging, judged_columns, metrics_of_piece, piece_of
-from swrec_prod.metrics.all_pieces import AllPieces
 from swrec_prod.metrics.pieces import Piece
 from swrec_prod.metrics.summary import record_of
 from swrec_prod.peers import ALONE, Peers, of_all
+from swrec_prod.shares.all_pieces import AllPieces
+from swrec_prod.shares.dealt_rows import DealtRows
 
 SEEN = "seen:"  # and a feature: in how many training rows the row's value is
 AT_ONCE = 4_000_000  # rows that a rank judges at once, of some hundred bytes each

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from swrec_prod.metrics.all_scores import AllScores
 from swrec_prod.metrics.pieces import Piece, TaskTally
 from swrec_prod.metrics.ranks import RankStatistic
 from swrec_prod.peers import Peers
+from swrec_prod.shares.all_scores import AllScores
 
 NO_SCORES = RankStatistic.merged([])
 
