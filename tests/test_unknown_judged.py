@@ -106,7 +106,8 @@ def test_rows_of_rare_items_and_users_are_judged_apart_and_novelty_is_of_trainin
     for half, of in (("cold", movies < 4), ("warm", movies >= 4)):  # 0 is unknown, 3 is in 9 training rows
         assert said["cold"]["movie"][half]["rows"] == of.sum() > 0
         assert said["cold"]["movie"][half]["auc"] == pytest.approx(roc_auc_score(labels[of], logits[of]), abs=1e-12)
-    assert "movie of fewer than 10 training rows" in cold_note(said) and cold_note({}) == ""
+    assert "rows whose movie is in fewer than 10 training rows" in cold_note(said)
+    assert "person" not in cold_note(said) and cold_note({}) == "", "its cold ones are the unknown ones"
     training = TrainingRows(Catalog.open(folder), SCHEMA)
     files = {file.path.relative_to(folder): None for file in Catalog.open(folder).files[2:]}
     familiar = training.knew(files, rows["row"].to_numpy())

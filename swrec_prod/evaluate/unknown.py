@@ -49,20 +49,22 @@ def unknown_note(metrics: Mapping[str, Any], *, with_values: bool = True) -> str
     )
     lines = [f"Unknown values: {values}."] if values else []
     rows = unknown["rows"].items()
-    return "\n".join([*lines, *(_of_rows(f"unknown {name}", of["unknown"], of["known"]) for name, of in rows)])
+    return "\n".join([*lines, *(_of_rows(f"with an unknown {name}", of["unknown"], of["known"]) for name, of in rows)])
 
 
 def cold_note(metrics: Mapping[str, Any]) -> str:
-    """How well rows are ranked whose item or user few training rows have, a line each; "" where there are none."""
-    few, cold = f"of fewer than {metrics.get('cold_below')} training rows", metrics.get("cold", {})
-    return "\n".join(_of_rows(f"{name} {few}", of["cold"], of["warm"]) for name, of in cold.items())
+    """How well rows are ranked whose item or user few training rows have, or "" where only unknown do."""
+    few, unknown = (
+        f"in fewer than {metrics.get('cold_below')} training rows",
+        metrics.get("unknown", {}).get("rows", {}),
+    )
+    cold = [of for of in metrics.get("cold", {}).items() if of[1]["cold"] != unknown.get(of[0], {}).get("unknown")]
+    return "\n".join(_of_rows(f"whose {name} is {few}", of["cold"], of["warm"]) for name, of in cold)
 
 
-def _of_rows(what: str, some: Mapping[str, Any], rest: Mapping[str, Any]) -> str:
+def _of_rows(which: str, some: Mapping[str, Any], rest: Mapping[str, Any]) -> str:
     part = share(some["rows"] / (some["rows"] + rest["rows"]))
-    article = "an" if what.startswith("unknown") else "a"
-    auc, others = number(some["auc"]), number(rest["auc"])
-    return f"AUC {auc} on the {part} of rows with {article} {what}, {others} on the others."
+    return f"AUC {number(some['auc'])} on the {part} of rows {which}, {number(rest['auc'])} on the others."
 
 
 def _values(manifest: Manifest | None, schema: FeatureSchema, span: Span) -> dict[str, Any]:
