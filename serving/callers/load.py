@@ -22,7 +22,7 @@ import grpc
 import numpy as np
 
 from swrec_prod.serving.callers.histogram import Histogram
-from swrec_prod.serving.client.channels import Connection, Tls
+from swrec_prod.serving.client.channels import Connection, Lines, Tls
 from swrec_prod.serving.client.retry import error_of, failure_of
 from swrec_prod.serving.protocol import wire
 
@@ -169,12 +169,18 @@ def open_loop(
 async def run_plan(plan: Plan, bodies: Sequence[bytes]) -> LoadResult:
     """Load a server from this process. Raises what `connect` does."""
     channels = plan.connection.open(grpc.aio)
-    methods = itertools.cycle([channel.unary_unary(plan.method) for channel in channels])
+    lines = Lines(channels, plan.connection.streams)
     metadata = plan.connection.metadata
 
     async def ask(body: bytes) -> grpc.StatusCode:
-        call = next(methods)(body, timeout=plan.deadline, metadata=metadata)
-        return await call.code()  # an exception would cost as much as the call
+        line = (
+            lines.take()
+        )  # as the client does: one that is dealt out in turn waits for a busy worker beside an idle one
+        try:
+            call = line.unary(plan.method)(body, timeout=plan.deadline, metadata=metadata)
+            return await call.code()  # an exception would cost as much as the call
+        finally:
+            lines.give(line)
 
     try:
         await asyncio.gather(*(connect(channel, plan, bodies[0]) for channel in channels))
