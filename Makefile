@@ -14,7 +14,7 @@ TRITON := .venv-triton
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster triton demo test test-quick lint docs docs-serve bench bench-data bench-train bench-models bench-serving fuzz soak results proto lock wheel clean
+.PHONY: help setup cluster triton demo test test-quick lint docs docs-serve bench bench-data bench-train bench-models bench-serving bench-judging fuzz soak results proto lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,7 +55,7 @@ docs: setup ## build/site: all documents with reference pages made from the sour
 docs-serve: setup ## the same on http://127.0.0.1:8000, made again when a file changes; the tutorial is not run
 	@NO_MKDOCS_2_WARNING=1 SWREC_TUTORIAL=skip $(RUN) mkdocs serve
 
-bench: bench-data bench-train bench-models bench-serving ## all benchmarks
+bench: bench-data bench-train bench-models bench-serving bench-judging ## all benchmarks
 
 bench-data: setup ## speed and memory of simulate, prepare and the reader
 	@$(RUN) benchmarks.data
@@ -68,6 +68,9 @@ bench-models: setup ## what a row costs with 3, 30, 100 and 355 scenarios, for e
 
 bench-serving: setup ## the server under load and overload, against its own no-op method and its own forwards
 	@$(RUN) benchmarks.serving
+
+bench-judging: setup ## what judging costs, and whether its intervals keep their word
+	@$(RUN) benchmarks.judging
 
 soak: setup ## the server under load with cancelled and hasty calls for MINUTES (30): throughput, memory, files
 	@$(RUN) benchmarks.serving.soak --minutes $(or $(MINUTES),30)

@@ -61,8 +61,9 @@ def metrics() -> str:
     """Every metric: what it is, its formula and its weighting."""
     head = (
         "The figures of `metrics.json`, `swrec evaluate` and reports, in the order in which they stand there. "
-        "Each is there for all rows (`overall`), for the rows of every scenario (`scenarios`), and as the plain mean "
-        "over the scenarios that have a value (`macro`). A figure without a value, AUC with one class for one, is "
+        "Each is there for all rows (`overall`), for the rows of every scenario (`scenarios`), and as the mean "
+        "over the scenarios that have a value, plain (`macro`) and by their rows (`traffic`). Those of requests are "
+        "there where rows have them. A figure without a value, AUC with one class for one, is "
         "`null`, and `reasons` says why. [Comparing runs](../comparing.md) says when a difference is more than chance."
     )
     legend = (

@@ -177,7 +177,15 @@ def evaluate(
     group_by: Annotated[
         str, typer.Option(help="Column of predictions whose rows GAUC and NDCG compare: user, request, or a kept one.")
     ] = "user",
-    ndcg_k: Annotated[int, typer.Option(min=1, help="Places that NDCG looks at.")] = 10,
+    ndcg_k: Annotated[int, typer.Option(min=1, help="Places that NDCG and figures of requests look at.")] = 10,
+    request_by: Annotated[
+        str, typer.Option(help="Column of predictions whose rows are one page: request, or a kept one, say a session.")
+    ] = "request",
+    min_rows: Annotated[int, typer.Option(min=0, help="Figures of fewer rows are null.")] = 0,
+    min_positives: Annotated[int, typer.Option(min=0, help="Figures of fewer positive rows are null.")] = 0,
+    cold_below: Annotated[
+        int, typer.Option(min=1, help="Items and users with fewer training rows are judged apart, as cold.")
+    ] = 10,
     unweighted: Annotated[
         bool, typer.Option("--unweighted", help="Count every row once, whatever its weight.")
     ] = False,
@@ -195,7 +203,7 @@ def evaluate(
     from swrec_prod.evaluate.run import evaluate as judge
     from swrec_prod.evaluate.terminal import print_metrics
 
-    judging = Judging(group_by, ndcg_k, weighted=not unweighted)
+    judging = Judging(group_by, ndcg_k, not unweighted, request_by, min_rows, min_positives, cold_below)
     metrics = judge(run_dir, part=split, days=days, data=data, judging=judging, predictions=predictions)  # type: ignore[arg-type]
     print_json(metrics) if as_json else print_metrics(metrics)
 

@@ -5,7 +5,7 @@ run_info.json            how the run came to be: the RunInfo below
 checkpoints/step-*/      weights, optimiser, position in the data (checkpoint.py)
 history.jsonl            one JSON object a validation
 metrics.json             figures of the test rows; its presence says that the run is finished
-predictions.parquet      the test rows, scored (evaluate/predictions.py)
+predictions.parquet      the test rows, scored (evaluate/predictions.py): a file, or a folder with a part of every rank
 tensorboard/, log.txt    what the run said while it worked
 mix/, scenarios/VALUE/   with a model for every scenario: RUN_DIRs of their own (train/strategies.py)
 """

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
 from swrec_prod.errors import MetricError, SingleClassError
-from swrec_prod.metrics.all_scores import AllScores, Sums, auc_of_all
 from swrec_prod.metrics.probabilities import calibration, ece, logloss, ne
 from swrec_prod.metrics.ranks import RankStatistic, auc
 from swrec_prod.metrics.score_ranges import Masses, ScoreSums
 from swrec_prod.peers import ALONE
+from swrec_prod.shares.all_scores import AllScores, Sums, auc_of_all
 
 NAMES = ("ads", "feed", "search")
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from finished_runs import World, by_name
@@ -16,6 +17,7 @@ from swrec_prod.errors import CheckpointError, ConfigError, DataError, MetricErr
 from swrec_prod.evaluate.compare import compare_runs
 from swrec_prod.evaluate.compare_text import comparison_json
 from swrec_prod.evaluate.predictions import write_predictions
+from swrec_prod.pages.run_page import read_run
 
 
 @pytest.fixture
@@ -157,3 +159,20 @@ def test_wrong_names_are_refused(world: World) -> None:
     for word in ("=build/runs/dnn", "dnn="):
         with pytest.raises(ConfigError, match=f"'{word}': give RUN_DIR, or NAME=RUN_DIR"):
             compare_runs([word])
+
+
+def test_a_folder_of_parts_is_compared_and_shown_as_a_file_is(world: World) -> None:
+    runs = [world.run("star"), world.run("dnn", quality=0.9)]
+    for run in runs:
+        write_predictions(pq.read_table(run / "predictions.parquet").sort_by("row"), run / "predictions.parquet")
+    expected = comparison_json(compare_runs(list(map(str, runs))))
+    for run in runs:
+        path = run / "predictions.parquet"
+        table, parts = pq.read_table(path), np.arange(len(world.row)) % 3
+        path.unlink()
+        path.mkdir()
+        for part in range(3):
+            pq.write_table(table.filter(pa.array(parts == part)), path / f"part-0000{part}.parquet")
+    assert comparison_json(compare_runs(list(map(str, runs)))) == expected
+    shown = read_run(runs[0]).predictions
+    assert shown is not None and shown["row"].to_pylist() == sorted(world.row.tolist())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ from fake_ranks import FakeRank, on_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swrec_prod.data.familiar import Familiar
 from swrec_prod.errors import DataError, MetricError
-from swrec_prod.evaluate.dealt_rows import DealtRows, bucket_of
 from swrec_prod.evaluate.judged_rows import JudgedRows
 from swrec_prod.evaluate.judging import Judging, metrics_of
 from swrec_prod.evaluate.prediction_parts import part_files, written
 from swrec_prod.evaluate.predictions import predictions_table, read_predictions, write_predictions
 from swrec_prod.metrics.pieces import Piece
 from swrec_prod.peers import ALONE
+from swrec_prod.shares.dealt_rows import DealtRows, bucket_of
 from swrec_prod.shelf import Shelf
 
 TASKS = ("click", "buy")
@@ -32,13 +32,18 @@ def scored(rows: int, seed: int = 0, weighted: bool = True) -> pa.Table:
     draw = np.random.default_rng(seed)
     interest, scenario = (draw.normal(size=(rows, 2)).round(1).astype(np.float32) for _ in range(2))
     click = draw.integers(0, 2, rows)
-    more = {"session": pa.array([f"s{i}" for i in draw.integers(0, 30, rows)], mask=draw.random(rows) < 0.2)}
+    users = draw.integers(0, 40, rows)
+    more = {
+        "request": pa.array([f"u{u}/{i}" for u, i in zip(users, draw.integers(0, 3, rows), strict=True)]),
+        "item": pa.array(draw.integers(0, 25, rows)),
+    }
+    more |= {"session": pa.array([f"s{i}" for i in draw.integers(0, 30, rows)], mask=draw.random(rows) < 0.2)}
     if weighted:
         more["weight"] = pa.array(draw.choice([0.0, 0.5, 2.0], rows).astype(np.float32))
     return predictions_table(
         row=draw.permutation(rows),
         day=["2024-01-01"] * rows,
-        user=[f"u{i}" for i in draw.integers(0, 40, rows)],
+        user=[f"u{i}" for i in users],
         scenario=[("ads", "feed", "search")[i] for i in draw.choice(3, rows, p=(0.7, 0.25, 0.05))],
         labels_NT=np.stack([click, click * draw.integers(0, 2, rows)], axis=1),
         logit_NT=(interest / (1 + np.exp(-scenario))).astype(np.float32),
@@ -50,14 +55,14 @@ def scored(rows: int, seed: int = 0, weighted: bool = True) -> pa.Table:
     )
 
 
-def in_shares(table: pa.Table, unknown: np.ndarray, judging: Judging, ranks: int, at_once: int) -> dict[str, Any]:
+def in_shares(table: pa.Table, times: np.ndarray, judging: Judging, ranks: int, at_once: int) -> dict[str, Any]:
     """The metrics that every rank comes to: row i is on rank i % ranks, which is given them in two tables."""
 
     def work(peers: FakeRank) -> dict[str, Any]:
         own = np.arange(peers.rank, len(table), ranks)
         with JudgedRows(judging, len(table), peers, at_once) as judged:
             for rows in np.array_split(own, 2):
-                judged.add(table.take(rows), {"item": unknown[rows]})
+                judged.add(table.take(rows), Familiar({"item": times[rows]}))
             return judged.metrics()
 
     first, *others = on_ranks(ranks, work)
@@ -77,32 +82,35 @@ def assert_same(found: Any, expected: Any, at: str = "") -> None:
         assert found == (pytest.approx(expected, abs=1e-12) if isinstance(expected, float) else expected), at
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
-    rows=st.integers(20, 200), ranks=st.integers(1, 3), at_once=st.integers(10, 200), weighted=st.booleans(),
+    rows=st.integers(20, 200), ranks=st.integers(1, 3), at_once=st.integers(40, 200), weighted=st.booleans(),
     group_by=st.sampled_from(["user", "session"]), seed=st.integers(0, 1000),
 )  # fmt: skip
 def test_shares_are_judged_as_all_rows_at_once(
     rows: int, ranks: int, at_once: int, weighted: bool, group_by: str, seed: int
 ) -> None:
-    table, judging = scored(rows, seed, weighted), Judging(group_by=group_by, ndcg_k=3)
-    unknown = np.random.default_rng(seed).random(rows) < 0.3
-    found = in_shares(table, unknown, judging, ranks, at_once)
-    halves = found.pop("unknown_rows")
+    table = scored(rows, seed, weighted)
+    judging = Judging(group_by, 3, request_by="request" if group_by == "user" else group_by, cold_below=2)
+    times = np.random.default_rng(seed).integers(0, 5, rows)
+    found = in_shares(table, times, judging, ranks, at_once)
+    unknown, cold = found.pop("unknown_rows"), found.pop("cold_rows")
     assert_same(found, metrics_of(table, judging))
-    expected = {
-        half: metrics_of(table.filter(pa.array(of)), judging)["overall"]
-        for half, of in (("unknown", unknown), ("known", ~unknown))
-        if of.any()
-    }
-    assert_same(halves, {"item": expected} if len(expected) == 2 else {})
+    plain = table.drop_columns(["item"])
+    for halves, few, names in ((unknown, times == 0, ("unknown", "known")), (cold, times < 2, ("cold", "warm"))):
+        expected = {
+            half: metrics_of(plain.filter(pa.array(of)), judging)["overall"]
+            for half, of in zip(names, (few, ~few), strict=True)
+            if of.any()
+        }
+        assert_same(halves, {"item": expected} if len(expected) == 2 else {})
 
 
 def test_one_process_says_to_the_bit_what_all_rows_say() -> None:
     table = scored(300)
     with JudgedRows(Judging(), 300) as judged:
-        judged.add(table, {})
-        assert judged.metrics() == {**metrics_of(table), "unknown_rows": {}}
+        judged.add(table, Familiar({}))
+        assert judged.metrics() == {**metrics_of(table), "unknown_rows": {}, "cold_rows": {}}
 
 
 def test_no_process_holds_more_than_its_share(tmp_path: Path) -> None:
@@ -122,28 +130,32 @@ def test_no_process_holds_more_than_its_share(tmp_path: Path) -> None:
 
 
 def test_pieces_are_made_of_shares_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes, table = [], scored(1000)
-    whole = Piece.of
-    monkeypatch.setattr(
-        Piece, "of", lambda labels, *rest, **more: sizes.append(len(labels)) or whole(labels, *rest, **more)
-    )
-    in_shares(table, np.zeros(1000, bool), Judging(), ranks=2, at_once=100)
-    assert max(sizes) < 250 and sum(sizes) == 2 * 1000, "all rows, and all as those with a known item"
+    sizes: list[int] = []
+
+    def of(tasks: Any, scenarios: np.ndarray, *rest: Any, make: Any = Piece.of_rows) -> Piece:
+        sizes.append(len(scenarios))
+        return make(tasks, scenarios, *rest)
+
+    monkeypatch.setattr(Piece, "of_rows", of)
+    in_shares(scored(1000), np.full(1000, 50), Judging(), ranks=2, at_once=250)
+    assert max(sizes) < 400 and sum(sizes) == 3 * 1000, "all rows, and all as those with a known and a warm item"
 
 
 def test_buckets_do_not_depend_on_the_process_or_the_type() -> None:
     numbers = pa.chunked_array([[3, 1, None], [3]])
     assert bucket_of(numbers, 5).tolist() == bucket_of(numbers.cast(pa.string()), 5).tolist()
+    nobody = pa.chunked_array([pa.nulls(100, pa.string())])
+    assert np.bincount(bucket_of(nobody, 5)).tolist() == [20] * 5, "rows of no group are no burden to one rank"
     assert len(set(bucket_of(pa.chunked_array([[f"u{i}" for i in range(200)]]), 5).tolist())) == 5
 
 
 def test_what_is_wrong_on_one_rank_ends_all() -> None:
     table = scored(40)
-    broken = table.set_column(table.column_names.index("label_buy"), "label_buy", pa.array(np.full(40, 7.0)))
+    broken = table.set_column(table.column_names.index("label_buy"), "label_buy", pa.array(np.full(40, 7, np.float32)))
 
     def work(peers: FakeRank) -> None:
         with JudgedRows(Judging(), 40, peers) as judged:
-            judged.add(broken if peers.rank else table, {})
+            judged.add(broken if peers.rank else table, Familiar({}))
             with pytest.raises(MetricError, match="a label is 0 or 1, not 7"):
                 judged.metrics()
 
@@ -209,4 +221,3 @@ def test_a_folder_of_parts_lacks_what_a_file_may_lack(tmp_path: Path) -> None:
     pq.write_table(scored(5).drop_columns(["user"]), tmp_path / "p.parquet" / "part-00000.parquet")
     with pytest.raises(DataError, match="lack column 'user'"):
         read_predictions(tmp_path / "p.parquet")
-    assert json.dumps(metrics_of(scored(50)))

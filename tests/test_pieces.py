@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import log_loss, roc_auc_score
 
-from swrec_prod.errors import MetricError
+from swrec_prod.errors import MetricError, SingleClassError
+from swrec_prod.metrics.auc_of_pieces import auc_of_pieces
 from swrec_prod.metrics.pieces import Piece, piece_of_group
 from swrec_prod.metrics.ranks import RankStatistic, auc_interval
 from swrec_prod.metrics.rows import Rows
@@ -160,3 +161,30 @@ def test_many_pieces_are_merged_at_once():
     labels, scores = rng.integers(0, 2, 5000), rng.normal(size=5000).round(2)
     parts = [RankStatistic.of(labels[i::100], scores[i::100]) for i in range(100)]
     assert RankStatistic.merged(parts).auc() == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(judged_rows(weights=st.sampled_from([0.0, 0.25, 1.0])), st.booleans(), st.integers(1, 9))
+def test_auc_of_pieces_on_the_disk_is_that_of_their_sum(rows, weighted: bool, at_once: int) -> None:
+    (labels, logits, _, _, weights), dealt = rows
+    own = weights if weighted else None
+    parts = [(dealt == p, None if own is None else own[dealt == p]) for p in range(4)]
+    pieces = [RankStatistic.of(labels[at], logits[at], weight) for at, weight in parts]
+    whole = RankStatistic.of(labels, logits, own)
+    try:
+        expected = whole.auc()
+    except SingleClassError as failure:
+        with pytest.raises(SingleClassError, match=str(failure)):
+            auc_of_pieces(iter(pieces), at_once)
+        return
+    found = auc_of_pieces(iter(pieces), at_once, threads=2)
+    assert found == (pytest.approx(expected, abs=1e-12) if weighted else expected)
+
+
+def test_auc_of_pieces_of_float64_scores_and_many_equal_rows_equals_scikit_learn() -> None:
+    draw = np.random.default_rng(5)
+    labels, scores = draw.integers(0, 2, 40_000), np.where(draw.random(40_000) < 0.5, 1 / 3, draw.normal(size=40_000))
+    pieces = (RankStatistic.of(labels[i::7], scores[i::7]) for i in range(7))
+    assert auc_of_pieces(pieces, 3_000) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    with pytest.raises(SingleClassError, match="there are no rows"):
+        auc_of_pieces([])

@@ -25,7 +25,8 @@ from swrec_prod.evaluate.predictions import (
     tasks_of,
     write_predictions,
 )
-from swrec_prod.metrics.summary import summarise
+from swrec_prod.evaluate.terminal import requests_note
+from swrec_prod.metrics.summary import REQUEST_METRICS, summarise
 from swrec_prod.metrics.within_groups import gauc
 from swrec_prod.strict import parse
 
@@ -147,7 +148,9 @@ def test_weights_and_groups_are_columns_of_the_file(tmp_path: Path):
     found = metrics_of(read, Judging(group_by="campaign", ndcg_k=3))
     campaign = more["campaign"].to_numpy()
     expected = summarise(*inputs, campaign, *scenarios, ["click"], weights=weights, k=3)
-    assert found["overall"] == pytest.approx(expected["overall"], rel=1e-9)
+    of_requests = {"request_rows", *REQUEST_METRICS}
+    plain = {name: value for name, value in found["overall"].items() if name not in of_requests}
+    assert plain == pytest.approx(expected["overall"], rel=1e-9)
     assert (found["weighted"], found["group_by"], found["ndcg_k"]) == (True, "campaign", 3)
     plain = metrics_of(read, Judging(weighted=False))
     assert plain["overall"] == pytest.approx(metrics_of(read.drop_columns(["weight"]))["overall"])
@@ -161,6 +164,15 @@ def test_rows_without_a_value_are_in_no_group():
     request = table["request"].to_pandas()[known]
     expected = gauc(arrays["labels_NT"][known, 0], arrays["logit_NT"][known, 0], request.to_numpy(str))
     assert found["gauc"] == pytest.approx(expected.value) and found["grouped_rows"] == expected.rows < known.sum()
+
+
+def test_what_is_shown_together_is_said_in_a_line():
+    items = {"item": pa.array([f"i{i % 30}" for i in range(400)])}
+    metrics = metrics_of(made(400, more=facts(400) | items)[0], Judging(ndcg_k=2))
+    overall, note = metrics["overall"], requests_note(metrics)
+    assert note.startswith(f"Inside a request: S-GAUC {overall['sgauc']:.4f}, recall@2 {overall['recall']:.4f}, MRR@2 ")
+    assert "of the items in first places" in note and "bits" not in note, "no counts of training are known"
+    assert requests_note(metrics_of(made(400)[0])) == ""
 
 
 @pytest.mark.parametrize("column", ["reqest", "score_click"])

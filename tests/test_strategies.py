@@ -23,6 +23,8 @@ from swrec_prod.config import RunConfig, StrategyConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.counts import scenario_counts
 from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.evaluate.judging import metrics_of
+from swrec_prod.evaluate.predictions import read_predictions
 from swrec_prod.pages.run_page import write_report
 from swrec_prod.run_dir import scenario_folder
 from swrec_prod.strict import parse
@@ -282,6 +284,12 @@ def test_two_ranks_come_to_the_same_models(tmp_path: Path, strategy_data: Path, 
     np.testing.assert_allclose(
         predictions(tmp_path / "run")["score_click"], predictions(finetune_run)["score_click"], atol=1e-4
     )
+    for folder in (tmp_path / "run", tmp_path / "run" / "mix"):
+        parts = sorted(file.name for file in (folder / "predictions.parquet").iterdir())
+        assert parts == ["part-00000.parquet", "part-00001.parquet"], "every rank has written its own"
+        table, told = read_predictions(folder / "predictions.parquet"), metrics_of_run(folder)
+        assert told["overall"] == pytest.approx(metrics_of(table)["overall"], abs=1e-12)
+        assert sorted(table["row"].to_pylist()) == predictions(finetune_run)["row"].tolist()
     one, two = (metrics_of_run(folder) for folder in (finetune_run, tmp_path / "run"))
     assert (one["rows"], one["steps"]) == (two["rows"], two["steps"])
     assert {v: told["best_step"] for v, told in one["runs"].items()} == {

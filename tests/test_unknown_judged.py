@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from prepared_folder import SCHEMA, rows_table, write_prepared
 from sklearn.metrics import roc_auc_score
@@ -15,11 +16,12 @@ from sklearn.metrics import roc_auc_score
 from swrec_prod.config import DataConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.decode import Piece
+from swrec_prod.data.familiar import TrainingRows
 from swrec_prod.data.manifest import ALL, MANIFEST
 from swrec_prod.evaluate.models import Predicted
 from swrec_prod.evaluate.predictions import predictions_table
 from swrec_prod.evaluate.run import judge_predicted
-from swrec_prod.evaluate.unknown import unknown_grid, unknown_note
+from swrec_prod.evaluate.unknown import cold_note, unknown_grid, unknown_note
 
 ROWS = 400
 DAYS = {"train": "2024-01-01", "valid": "2024-01-02", "test": "2024-01-03..2024-01-04"}
@@ -90,6 +92,27 @@ def test_where_all_rows_are_unknown_or_none_is_there_is_nothing_to_compare(tmp_p
     ids = pa.array(np.full(200, movie), pa.int32())
     tables = [by_days(200, i).drop_columns(["movie"]).append_column("movie", ids) for i in range(4)]
     assert list(judged(write_prepared(tmp_path / "data", tables), tables)[0]["unknown"]["rows"]) == ["person"]
+
+
+def test_rows_of_rare_items_and_users_are_judged_apart_and_novelty_is_of_training_counts(
+    folder: Path, tables: list[pa.Table]
+) -> None:
+    counts = np.arange(20) * 3
+    (folder / "vocab").mkdir()
+    pq.write_table(pa.table({"id": np.arange(1, 20), "count": counts[1:]}), folder / "vocab" / "movie.parquet")
+    said, rows, logits = judged(folder, tables)
+    movies, labels = rows["movie"].to_numpy(), rows["label_click"].to_numpy()
+    assert list(said["cold"]) == ["movie", "person"] and said["cold_below"] == 10
+    for half, of in (("cold", movies < 4), ("warm", movies >= 4)):  # 0 is unknown, 3 is in 9 training rows
+        assert said["cold"]["movie"][half]["rows"] == of.sum() > 0
+        assert said["cold"]["movie"][half]["auc"] == pytest.approx(roc_auc_score(labels[of], logits[of]), abs=1e-12)
+    assert "movie of fewer than 10 training rows" in cold_note(said) and cold_note({}) == ""
+    training = TrainingRows(Catalog.open(folder), SCHEMA)
+    files = {file.path.relative_to(folder): None for file in Catalog.open(folder).files[2:]}
+    familiar = training.knew(files, rows["row"].to_numpy())
+    np.testing.assert_array_equal(familiar.times["movie"], counts[movies])
+    assert familiar.bits is not None
+    np.testing.assert_allclose(familiar.bits, -np.log2((counts[movies] + 1) / (counts.sum() + 1)))
 
 
 def test_a_note_and_a_table_say_it(folder: Path, tables: list[pa.Table]) -> None:

@@ -22,7 +22,7 @@ from swrec_prod.errors import DataError, nearest
 from swrec_prod.schema import FeatureSchema
 
 OPTIONAL = ("time", "request", ITEM, "weight")
-Groups = Mapping[str | Path, Sequence[int] | None]  # file below the folder -> the row groups to read; None: all
+Groups = Mapping[Path, Sequence[int] | None]  # file below the folder -> the row groups to read; None: all
 
 
 def bookkeeping(

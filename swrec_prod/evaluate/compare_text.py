@@ -13,6 +13,7 @@ from swrec_prod.evaluate.compared_runs import Variant
 from swrec_prod.evaluate.judged import MAX_BARS
 from swrec_prod.evaluate.terminal import terminal_table
 from swrec_prod.evaluate.text import Grid, change, count, interval, markdown_table, number, several, share
+from swrec_prod.metrics.improvement import improvements
 
 MARK = "*"  # of a significant difference
 WIDEST = 500  # columns of a table on the terminal
@@ -146,6 +147,7 @@ def changed_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
 def _variant_json(comparison: Comparison, variant: Variant, figures: Figures) -> dict[str, Any]:
     strengths = comparison.strengths.get(variant.name)
     scenarios = zip(comparison.rows.scenarios, figures.scenarios, strict=True)
+    base = {of.variant: of.auc.value for of in comparison.figures}
     return {
         "name": variant.name,
         "runs": [str(run.folder) for run in variant.runs],
@@ -156,6 +158,7 @@ def _variant_json(comparison: Comparison, variant: Variant, figures: Figures) ->
         "logloss": figures.logloss,
         "macro_auc": figures.macro,
         "gauc": figures.gauc,
+        **improvements(figures.auc.value, base.get(comparison.baseline, 0.0)),
         "difference": _contrast_json(comparison.differences.get(variant.name)),
         "scenarios": {
             name: {"auc": auc, "difference": _contrast_json(comparison.by_scenario.get((variant.name, name)))}

@@ -1,8 +1,8 @@
 """Rows that are judged as they are scored: of all ranks, and of any number of days, though nobody holds all of them.
 
-    predictions --> what judging needs of them, dealt out by group      dealt_rows.py
+    predictions --> what judging needs of them, dealt out by group      shares/dealt_rows.py
                 --> a Piece of each share: what is inside its groups    metrics/pieces.py
-                --> the scores by range, and what they add up to        metrics/all_pieces.py, all_scores.py
+                --> the scores by range, and what they add up to        shares/all_pieces.py, all_scores.py
                 --> metrics.json's figures                              metrics/summary.py
 
 Figures are those of all rows at once; where every row counts once, AUC is to the bit.
@@ -11,7 +11,6 @@ Figures are those of all rows at once; where every row counts once, AUC is to th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,15 +19,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from swrec_prod.data.familiar import Familiar
 from swrec_prod.errors import MetricError
-from swrec_prod.evaluate.dealt_rows import DealtRows
-from swrec_prod.evaluate.judging import Judging, judged_columns, metrics_of_piece, piece_of
-from swrec_prod.metrics.all_pieces import AllPieces
+from swrec_prod.evaluate.judging import BITS, Judging, judged_columns, metrics_of_piece, piece_of
 from swrec_prod.metrics.pieces import Piece
 from swrec_prod.metrics.summary import record_of
 from swrec_prod.peers import ALONE, Peers, of_all
+from swrec_prod.shares.all_pieces import AllPieces
+from swrec_prod.shares.dealt_rows import DealtRows
 
-UNKNOWN = "unknown:"  # and a feature: whether its id is unknown in the row
+SEEN = "seen:"  # and a feature: in how many training rows the row's value is
 AT_ONCE = 4_000_000  # rows that a rank judges at once, of some hundred bytes each
 
 
@@ -54,17 +54,20 @@ class JudgedRows:
     def __exit__(self, *failure: object) -> None:
         self._stack.close()
 
-    def add(self, table: pa.Table, unknown: Mapping[str, np.ndarray]) -> None:
-        """Some more rows. unknown: bool [N] by feature: whether its id is unknown."""
+    def add(self, table: pa.Table, familiar: Familiar) -> None:
+        """Some more rows, and how well training knew what they are about."""
         self._weighted = self._judging.weighted and "weight" in table.column_names
         kept = table.select(judged_columns(table.column_names, self._judging))
-        for name, rows in unknown.items():
-            kept = kept.append_column(UNKNOWN + name, pa.array(rows))
+        for name, times in familiar.times.items():
+            kept = kept.append_column(SEEN + name, pa.array(times))
+        if familiar.bits is not None:
+            kept = kept.append_column(BITS, pa.array(familiar.bits))
         self._dealt.add(kept)
 
     def metrics(self) -> dict[str, Any]:
-        """`metrics_of` all rows; and in `unknown_rows`, by feature, the figures of rows whose id is `unknown` and of
-        those where it is `known`, where there are both. The same on all ranks, which call this together, once.
+        """`metrics_of` all rows; and by feature, where there are both, the figures of the rows apart: in `unknown_rows`
+        of those whose id is `unknown` and of those where it is `known`, in `cold_rows` of those whose value is in few
+        training rows, `cold`, and of the others, `warm`. The same on all ranks, which call this together, once.
 
         Raises MetricError where there are no rows.
         """
@@ -74,7 +77,11 @@ class JudgedRows:
         if whole is None:
             raise MetricError("there are no rows to judge")
         figures = metrics_of_piece(whole, self._judging, weighted=weighted)
-        return {**figures, "unknown_rows": _halves(whole)}
+        return {
+            **figures,
+            "unknown_rows": _halves(whole, "unknown", "known"),
+            "cold_rows": _halves(whole, "cold", "warm"),
+        }
 
     def _judge(self, table: pa.Table | None) -> None:
         """Keep what a share of the rows adds up to."""
@@ -82,23 +89,26 @@ class JudgedRows:
             return
         piece = piece_of(table, self._judging)
         for name in table.column_names:
-            if name.startswith(UNKNOWN):
-                unknown = table[name].to_numpy()
-                for half, rows in (("unknown", unknown), ("known", ~unknown)):
+            if name.startswith(SEEN):
+                for half, rows in _rows_apart(table[name].to_numpy(), self._judging.cold_below).items():
                     if rows.any():
-                        part = table.filter(pa.array(rows))
-                        piece.apart[f"{name.removeprefix(UNKNOWN)}/{half}"] = piece_of(part, self._judging)
+                        part = table.filter(pa.array(rows)).drop_columns({"item", BITS} & {*table.column_names})
+                        piece.apart[f"{name.removeprefix(SEEN)}/{half}"] = piece_of(part, self._judging)
         self._pieces.add(piece)
 
 
-def _halves(whole: Piece) -> dict[str, Any]:
-    """By feature, the figures of the rows whose id is unknown, and of the others, where there are both."""
+def _rows_apart(times_N: np.ndarray, cold_below: int) -> dict[str, np.ndarray]:
+    """bool [N] each."""
+    unknown, cold = times_N == 0, times_N < cold_below
+    return {"unknown": unknown, "known": ~unknown, "cold": cold, "warm": ~cold}
+
+
+def _halves(whole: Piece, *halves: str) -> dict[str, Any]:
+    """By feature, the figures of the rows of either half, where there are both."""
     features = dict.fromkeys(name.rpartition("/")[0] for name in whole.apart)
-    found = {
-        feature: {half: whole.apart.get(f"{feature}/{half}") for half in ("unknown", "known")} for feature in features
-    }
+    found = {of: {half: f"{of}/{half}" for half in halves if f"{of}/{half}" in whole.apart} for of in features}
     return {
-        feature: {half: record_of(piece)["overall"] for half, piece in halves.items()}
-        for feature, halves in found.items()
-        if all(halves.values())
+        feature: {half: record_of(whole.apart[name])["overall"] for half, name in names.items()}
+        for feature, names in found.items()
+        if len(names) == len(halves)
     }

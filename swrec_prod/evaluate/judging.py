@@ -27,17 +27,25 @@ from swrec_prod.evaluate.predictions import (
 )
 from swrec_prod.metrics.pieces import Piece, TaskTally
 from swrec_prod.metrics.rows import NDCG_K, Rows
-from swrec_prod.metrics.summary import record_of
+from swrec_prod.metrics.summary import Support, record_of
+
+BITS = "bits"  # a column beside predictions: how little known the row's item is (`familiar.Familiar`)
 
 
 class Judging(NamedTuple):
     """How rows are judged. group_by: the column whose rows GAUC and NDCG compare with each other; those without a value
-    are in no group. ndcg_k: the places that NDCG looks at. weighted: by the column `weight`, where there is one.
+    are in no group. ndcg_k: the places that NDCG and metrics of requests look at. weighted: by the column `weight`,
+    where there is one. request_by: the column whose rows are one page, where there is one. min_rows, min_positives:
+    with fewer, figures are null. cold_below: an item or user with fewer training rows is cold.
     """
 
     group_by: str = "user"
     ndcg_k: int = NDCG_K
     weighted: bool = True
+    request_by: str = "request"
+    min_rows: int = 0
+    min_positives: int = 0
+    cold_below: int = 10
 
 
 AS_TRAINING_DOES = Judging()
@@ -45,7 +53,7 @@ AS_TRAINING_DOES = Judging()
 
 def metrics_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> dict[str, Any]:
     """The metrics of metrics.json for a predictions table (see `summary.record_of`), and how they were judged:
-    `weighted`, `group_by`, `ndcg_k`.
+    the fields of `Judging`.
 
     A task that follows another is judged on all rows, and its record in `tasks` has one more, `given_<first>`: the same
     figures of P(task | first) on the rows where the first one happened. Raises DataError when there is no such column
@@ -56,30 +64,50 @@ def metrics_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> dict[str
 
 def metrics_of_piece(piece: Piece, judging: Judging, *, weighted: bool) -> dict[str, Any]:
     """`metrics_of` of all rows of a sum of pieces. weighted: whether rows were weighted."""
-    return {**record_of(piece), "weighted": weighted, "group_by": judging.group_by, "ndcg_k": judging.ndcg_k}
+    record = record_of(piece, Support(judging.min_rows, judging.min_positives))
+    return {**record, **judging._asdict(), "weighted": weighted}
 
 
 def piece_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> Piece:
-    """What the rows of a predictions table add up to. Raises DataError when there is no such column to group by."""
-    tasks = tasks_of(table)
-    labels_NT = np.stack([table[f"label_{task}"].to_numpy() for task in tasks], axis=1)
-    logits_NT = np.stack([logit_of(table, task) for task in tasks], axis=1)
-    groups, (scenarios, values) = _groups(table, judging.group_by), codes_of(table, "scenario")
-    weights, k = _weights(table, judging), judging.ndcg_k
-    piece = Piece.of(labels_NT, logits_NT, groups, scenarios, values, tasks, weights=weights, k=k)
-    for t, task in enumerate(tasks):
+    """What the rows of a predictions table add up to, also of one that has `BITS`.
+
+    Raises DataError when there is no such column to group by.
+    """
+    rows, (scenarios, values) = _rows(table, judging), codes_of(table, "scenario")
+    piece = Piece.of_rows({task: _of_task(table, task, rows) for task in tasks_of(table)}, scenarios, values)
+    for task in tasks_of(table):
         if (first := first_of(table, task)) is not None:
-            rows = Rows(labels_NT[:, t], given_logit_of(table, task, first), groups, weights, k)
-            happened = labels_NT[:, tasks.index(first)] == 1
-            given = TaskTally.of(rows.take(happened), scenarios[happened], values)
+            happened = table[f"label_{first}"].to_numpy() == 1
+            chained = replace(_of_task(table, task, rows), logits=given_logit_of(table, task, first))
+            given = TaskTally.of(chained.take(happened), scenarios[happened], values)
             piece.tasks[task] = replace(piece.tasks[task], given={first: given})
     return piece
 
 
+def _rows(table: pa.Table, judging: Judging) -> Rows:
+    """All that is known of the rows but their labels and logits. Where items of requests are known, equal scores are in
+    the order of row ids, whatever the table's.
+    """
+    none, groups = np.zeros(len(table)), _groups(table, judging.group_by)
+    rows = Rows(none, none, groups, _weights(table, judging), judging.ndcg_k)
+    if judging.request_by not in table.column_names:
+        return rows
+    requests = codes_of(table, judging.request_by)[0]
+    rows = replace(rows, requests=np.where(table[judging.request_by].is_null().to_numpy(), -1, requests))
+    if "item" in table.column_names:
+        items, names = codes_of(table, "item")
+        rows = replace(rows, items=items, item_names=np.array(names, np.str_), order=table["row"].to_numpy())
+    return replace(rows, information=table[BITS].to_numpy()) if BITS in table.column_names else rows
+
+
+def _of_task(table: pa.Table, task: str, rows: Rows) -> Rows:
+    return replace(rows, labels=table[f"label_{task}"].to_numpy(), logits=logit_of(table, task))
+
+
 def judged_columns(names: Sequence[str], judging: Judging) -> list[str]:
     """Of a predictions table's columns those that `piece_of` looks at."""
-    others = ("scenario", "weight", judging.group_by)
-    return [name for name in names if name in others or (is_score(name) and name != "row")]
+    others = ("scenario", "weight", "item", judging.group_by, judging.request_by)
+    return [name for name in names if name in others or is_score(name)]
 
 
 def check_group(column: str, known: Sequence[str]) -> None:

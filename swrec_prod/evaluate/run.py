@@ -17,12 +17,13 @@ import pyarrow as pa
 
 from swrec_prod.config import DataConfig, DayRanges, SplitName, day_range
 from swrec_prod.data.catalog import Catalog
+from swrec_prod.data.familiar import TrainingRows
 from swrec_prod.evaluate.judged_rows import JudgedRows
 from swrec_prod.evaluate.judging import AS_TRAINING_DOES, Judging, check_group
 from swrec_prod.evaluate.models import Models, Predicted, groups_of
 from swrec_prod.evaluate.package_scores import data_of_package, is_package
 from swrec_prod.evaluate.prediction_parts import written
-from swrec_prod.evaluate.unknown import known_features, unknown_rows, unknown_values
+from swrec_prod.evaluate.unknown import known_features, unknown_values
 from swrec_prod.peers import ALONE, Peers
 
 GB = 1e9
@@ -76,7 +77,10 @@ def judge(
     scored_seconds and scored_rows_per_second beside them (rows and seconds without `scored_` are those of training, in
     the run's metrics.json). Raises DataError where there are no rows, or no such column to group by.
     """
-    check_group(judging.group_by, [name for name in models.columns(rows, part).names if not name.startswith("label_")])
+    known = [name for name in models.columns(rows, part).names if not name.startswith("label_")]
+    check_group(judging.group_by, known)
+    if judging.request_by != AS_TRAINING_DOES.request_by:  # which a folder need not have
+        check_group(judging.request_by, known)
     spent: list[tuple[int, float]] = []
 
     def scored() -> Iterator[Predicted]:
@@ -104,23 +108,25 @@ def judge_predicted(
     sections: of this rank. predictions: where to write them, `prediction_parts.written`. Raises DataError where there
     are no rows.
     """
-    at_most, features = sum(file.rows for file in catalog.files_of(rows, part)), known_features(catalog, rows)
+    at_most = sum(file.rows for file in catalog.files_of(rows, part))
+    training = TrainingRows(catalog, known_features(catalog, rows))
     with JudgedRows(judging, at_most, peers) as judged:
         with written(predictions, peers) if predictions else nullcontext(_nowhere) as write:
             for table, pieces, _ in sections:
-                judged.add(table, unknown_rows(catalog, features, groups_of(catalog, pieces), table["row"].to_numpy()))
+                judged.add(table, training.knew(groups_of(catalog, pieces), table["row"].to_numpy()))
                 write(table)
         return with_unknown(judged.metrics(), unknown_values(catalog, rows, part))
 
 
 def with_unknown(metrics: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """What `JudgedRows.metrics` gives as metrics.json has it: with `unknown`, where there are any.
+    """What `JudgedRows.metrics` gives as metrics.json has it: with `unknown` and `cold`, where there are any.
 
     `unknown` has the `values` that are unknown, `unknown_values`, and the figures of `rows` with an unknown item or
-    user.
+    user; `cold` those of rows with one that few training rows have.
     """
-    rows = metrics.pop("unknown_rows")
-    return {**metrics, "unknown": {"values": values, "rows": rows}} if values or rows else metrics
+    rows, cold = metrics.pop("unknown_rows"), metrics.pop("cold_rows")
+    unknown = {"unknown": {"values": values, "rows": rows}} if values or rows else {}
+    return {**metrics, **unknown, **({"cold": cold} if cold else {})}
 
 
 def peak_memory_gb() -> float:

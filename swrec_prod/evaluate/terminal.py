@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from swrec_prod.evaluate.text import NONE, Grid, count, number, share
-from swrec_prod.evaluate.unknown import unknown_note
+from swrec_prod.evaluate.unknown import cold_note, unknown_note
 
 COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "NDCG", "log loss", "NE", "calibration", "ECE")
 DIGITS = {"auc": 4, "gauc": 4, "ndcg": 4, "logloss": 4, "ne": 3, "calibration": 3, "ece": 4}
 LONG = ("NDCG", "NE", "ECE")  # not in the terminal's table
+NAMES = {"recall": "recall", "mrr": "MRR"}
 SHORT = {"calibration": "calib.", "mean of scenarios": "mean"}  # in the terminal
 
 
@@ -38,7 +39,7 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     """metrics.json on the terminal."""
     console = Console()
     console.print(metrics_table(metrics))
-    for note in (judged_note(metrics), unknown_note(metrics)):
+    for note in (judged_note(metrics), requests_note(metrics), unknown_note(metrics), cold_note(metrics)):
         if note:
             console.print(note, soft_wrap=True)
 
@@ -52,6 +53,20 @@ def judged_note(metrics: Mapping[str, Any]) -> str:
     left = f"GAUC and {figure} are of the {count(overall['grouped_rows'])} of {count(overall['rows'])} rows"
     weighted = " Each row counts by its weight." if metrics["weighted"] else ""
     return f"{left} whose {by} has both classes.{weighted}"
+
+
+def requests_note(metrics: Mapping[str, Any]) -> str:
+    """How the rows of one page are ordered, and which items its first places go to; "" where pages are not known."""
+    overall = metrics.get("overall", {})
+    if "sgauc" not in overall:
+        return ""
+    at = f"@{metrics['ndcg_k']}"
+    figures = [f"S-GAUC {number(overall['sgauc'])}", *(f"{NAMES[key]}{at} {number(overall[key])}" for key in NAMES)]
+    if overall.get("coverage") is not None:
+        figures.append(f"{share(overall['coverage'])} of the items in first places")
+    if overall.get("novelty") is not None:
+        figures.append(f"of {number(overall['novelty'], 1)} bits")
+    return f"Inside a {metrics['request_by']}: {', '.join(figures)}."
 
 
 def terminal_table(grid: Grid) -> Table:

@@ -5,37 +5,15 @@ Shapes: N judged rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from swrec_prod.config import DataConfig, SplitName
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.manifest import Manifest
-from swrec_prod.data.unknown_values import Span, has_vocabulary, shares
-from swrec_prod.errors import DataError
-from swrec_prod.evaluate.bookkeeping import Groups
+from swrec_prod.data.unknown_values import Span, shares
 from swrec_prod.evaluate.text import NONE, Grid, number, share
-from swrec_prod.schema import Feature, FeatureSchema
-
-
-def unknown_rows(catalog: Catalog, features: FeatureSchema, groups: Groups, row_N: np.ndarray) -> dict[str, np.ndarray]:
-    """In which of the rows the id of the item and of the user are unknown: by feature, bool [N].
-
-    features: those that the model knows, `known_features`. groups: the files, and of them the row groups, that hold the
-    rows. Raises DataError for a file without such a column.
-    """
-    names = [feature.name for feature in _who_and_what(features)]
-    unknown = {name: np.zeros(len(row_N), bool) for name in names}
-    for file, numbers in groups.items() if names else ():
-        table = _ids(catalog.root / file, names, numbers)
-        for name, found in unknown.items():
-            found |= np.isin(row_N, table["row"].to_numpy()[table[name].to_numpy() == 0])
-    return unknown
+from swrec_prod.schema import FeatureSchema
 
 
 def known_features(catalog: Catalog, data: DataConfig) -> FeatureSchema:
@@ -70,13 +48,21 @@ def unknown_note(metrics: Mapping[str, Any], *, with_values: bool = True) -> str
         ", ".join(f"{name} {share(of['overall'])}" for name, of in unknown["values"].items()) if with_values else ""
     )
     lines = [f"Unknown values: {values}."] if values else []
-    return "\n".join([*lines, *(_of_rows(name, **halves) for name, halves in unknown["rows"].items())])
+    rows = unknown["rows"].items()
+    return "\n".join([*lines, *(_of_rows(f"unknown {name}", of["unknown"], of["known"]) for name, of in rows)])
 
 
-def _of_rows(name: str, unknown: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    part = share(unknown["rows"] / (unknown["rows"] + known["rows"]))
-    auc, others = number(unknown["auc"]), number(known["auc"])
-    return f"AUC {auc} on the {part} of rows with an unknown {name}, {others} on the others."
+def cold_note(metrics: Mapping[str, Any]) -> str:
+    """How well rows are ranked whose item or user few training rows have, a line each; "" where there are none."""
+    few, cold = f"of fewer than {metrics.get('cold_below')} training rows", metrics.get("cold", {})
+    return "\n".join(_of_rows(f"{name} {few}", of["cold"], of["warm"]) for name, of in cold.items())
+
+
+def _of_rows(what: str, some: Mapping[str, Any], rest: Mapping[str, Any]) -> str:
+    part = share(some["rows"] / (some["rows"] + rest["rows"]))
+    article = "an" if what.startswith("unknown") else "a"
+    auc, others = number(some["auc"]), number(rest["auc"])
+    return f"AUC {auc} on the {part} of rows with {article} {what}, {others} on the others."
 
 
 def _values(manifest: Manifest | None, schema: FeatureSchema, span: Span) -> dict[str, Any]:
@@ -91,24 +77,3 @@ def _values(manifest: Manifest | None, schema: FeatureSchema, span: Span) -> dic
         }
         for name, found in overall.items()
     }
-
-
-def _who_and_what(schema: FeatureSchema) -> list[Feature]:
-    """The id that stands for the item, the one that behaviours hold if there are any, and the one that stands for the
-    user: the first of its side.
-    """
-    ids = [feature for feature in schema.of_kind("id") if has_vocabulary(schema, feature)]
-    held = [sequence.item for sequence in schema.of_kind("sequence")]
-    items = [f for f in ids if f.name in held] or [f for f in ids if f.side == "item"]
-    users = [f for f in ids if f.side == "user" and f not in items]
-    return [*items[:1], *users[:1]]
-
-
-def _ids(path: Path, names: Sequence[str], groups: Sequence[int] | None) -> pa.Table:
-    """Row numbers and ids of some row groups of a file. Raises DataError for a file without them."""
-    try:
-        with pq.ParquetFile(path) as parquet:
-            numbers = range(parquet.num_row_groups) if groups is None else groups
-            return parquet.read_row_groups(list(numbers), columns=["row", *names])
-    except (pa.ArrowInvalid, FileNotFoundError) as failure:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(failure).split())}") from None

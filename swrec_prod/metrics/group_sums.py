@@ -39,7 +39,8 @@ class GroupSums:
     left_out: int = 0
 
     def __add__(self, other: GroupSums) -> GroupSums:
-        return GroupSums(*(a + b for a, b in zip(self.as_tuple(), other.as_tuple(), strict=True)))
+        rows, groups, left_out = self.rows + other.rows, self.groups + other.groups, self.left_out + other.left_out
+        return GroupSums(self.total + other.total, self.weight + other.weight, rows, groups, left_out)
 
     def as_tuple(self) -> tuple[float, float, int, int, int]:
         """The fields, in order."""

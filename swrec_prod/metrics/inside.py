@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from swrec_prod.metrics.group_sums import BOTH, Blocks, GroupSums
+from swrec_prod.metrics.group_sums import BOTH, Blocks, GroupSums, check_places
 from swrec_prod.metrics.named_arrays import Arrays, array_of, inner, under
 from swrec_prod.metrics.rows import Rows
 from swrec_prod.metrics.top_items import ItemCounts, first_places, novelty_sums
@@ -36,6 +36,7 @@ class Inside:
         """Of rows with finite logits. Raises MetricError for groups or weights that are not [N] of ids or numbers >= 0,
         and for k below 1.
         """
+        check_places("NDCG", rows.k)
         blocks = Blocks.of(rows.labels, rows.logits, rows.groups, rows.weights)
         sums = {name: of(blocks, rows.k) for name, of in OF_GROUPS.items()}
         return cls(sums) if rows.requests is None else cls(sums | _request_sums(rows), _items(rows))
@@ -98,6 +99,7 @@ def _items(rows: Rows) -> ItemCounts | None:
 
 
 def _of_requests(rows: Rows) -> Rows:
-    """The rows that are in a request and count."""
+    """The rows that are in a request and count, in order."""
+    rows = rows if rows.order is None else rows.take(np.argsort(rows.order, kind="stable"))
     asked = rows.requests >= 0
     return rows.take(asked if rows.weights is None else asked & (np.asarray(rows.weights) > 0))

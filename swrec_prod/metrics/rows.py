@@ -22,7 +22,8 @@ class Rows:
     labels of {0, 1}, logits. groups: ids of any type, the rows that GAUC and NDCG compare with each other. weights:
     None where every row counts once. k: the places at the top that metrics look at. requests: int, the rows of one
     page, -1 for a row of none. items: int, indices into item_names, strings in rising order. information: the bits of
-    the row's item (`top_items.novelty`). With items or information there are requests.
+    the row's item (`top_items.novelty`). order: int, how rows of equal score stand in the first places, by default as
+    they are given. With items or information there are requests.
     """
 
     labels: np.ndarray
@@ -34,10 +35,11 @@ class Rows:
     items: np.ndarray | None = None
     item_names: np.ndarray | None = None
     information: np.ndarray | None = None
+    order: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Rows:
         """Some of the rows; rows: int or bool index."""
-        columns = ("labels", "logits", "groups", "weights", "requests", "items", "information")
+        columns = ("labels", "logits", "groups", "weights", "requests", "items", "information", "order")
         known = {name: column for name in columns if (column := getattr(self, name)) is not None}
         return replace(self, **{name: np.asarray(column)[rows] for name, column in known.items()})
 

@@ -48,7 +48,8 @@ class CounterfactualSums(NamedTuple):
 
     def over_ranks(self, peers: Peers) -> CounterfactualSums:
         """The sums over all ranks' rows."""
-        return CounterfactualSums(*(sum(values) for values in zip(*peers.to_all(self), strict=True)))
+        logit_SR, factor_SR, traffic_SR, rows_R = zip(*peers.to_all(self), strict=True)
+        return CounterfactualSums(np.sum(logit_SR, 0), np.sum(factor_SR, 0), np.sum(traffic_SR, 0), sum(rows_R))
 
     def one(self) -> float:
         """`fit`: c, one for all scenarios; 0 where sigmoid(y_s) does not differ,

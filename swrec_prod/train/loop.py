@@ -17,10 +17,10 @@ from swrec_prod.data.batch import Batch, Position
 from swrec_prod.data.reader import Reader
 from swrec_prod.errors import SingleClassError
 from swrec_prod.evaluate.predict import score_rows
-from swrec_prod.metrics.all_scores import auc_of_all
 from swrec_prod.metrics.probabilities import LossSum
 from swrec_prod.metrics.ranks import RankStatistic
 from swrec_prod.peers import of_all
+from swrec_prod.shares.all_scores import auc_of_all
 from swrec_prod.train.distributed import Ranks, seed_masks, share_buffers
 
 

@@ -101,4 +101,4 @@ def _sums_of_range(number: int, scores: ByScenario, masses_R2: Mapping[str, np.n
         return ScoreSums.of(rows, Masses(*masses_R2[:number].sum(0)), Masses(*masses_R2.sum(0)))
 
     scenarios = {name: of(scores.get(name, none), masses) for name, masses in masses_R2.items()}
-    return Sums(scenarios, of(RankStatistic.merged(list(scores.values())), sum(masses_R2.values())))
+    return Sums(scenarios, of(RankStatistic.merged(list(scores.values())), np.sum(list(masses_R2.values()), axis=0)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from swrec_prod.metrics.all_scores import AllScores
 from swrec_prod.metrics.pieces import Piece, TaskTally
 from swrec_prod.metrics.ranks import RankStatistic
 from swrec_prod.peers import Peers
+from swrec_prod.shares.all_scores import AllScores
 
 NO_SCORES = RankStatistic.merged([])
 
@@ -46,7 +46,7 @@ class AllPieces:
 
     def _with_sums(self, piece: Piece, at: tuple[str, ...] = ()) -> Piece:
         tasks = {name: self._summed((*at, name), task) for name, task in piece.tasks.items()}
-        return Piece(tasks, {name: self._with_sums(part, (*at, name)) for name, part in sorted(piece.apart.items())})
+        return Piece(tasks, {name: self._with_sums(part, (*at, name)) for name, part in piece.apart.items()})
 
     def _summed(self, at: tuple[str, ...], task: TaskTally) -> TaskTally:
         sums = self._of(at).sums()

@@ -18,7 +18,7 @@ from swrec_prod.shelf import Shelf
 
 
 class DealtRows:
-    """Takes this rank's rows table by table. column: of the groups; rows without a value are dealt as one group.
+    """Takes this rank's rows table by table. column: of the groups; rows without a value are in no group.
 
     turns: into how many tables a rank's share comes. folder: where rows wait; None: in memory.
     """
@@ -51,6 +51,7 @@ class DealtRows:
 
 
 def bucket_of(column: pa.ChunkedArray, buckets: int) -> np.ndarray:
-    """int64 [N]: the bucket of each row, the same on every rank."""
+    """int64 [N]: the bucket of each row, the same on every rank; rows without a value are spread over all buckets."""
     values = column.cast(pa.string()).fill_null("").combine_chunks().dictionary_encode()
-    return piece_of_group(np.array(values.dictionary.to_pylist(), np.str_), buckets)[values.indices.to_numpy()]
+    numbers = piece_of_group(np.array(values.dictionary.to_pylist(), np.str_), buckets)[values.indices.to_numpy()]
+    return np.where(column.is_null().to_numpy(), np.arange(len(column)) % buckets, numbers)
