@@ -34,7 +34,7 @@ triton: setup ## .venv-triton: the compiler of our .proto files, and Triton's cl
 		&& $(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/triton.txt \
 		&& cp requirements/triton.txt $(TRITON)/.triton.stamp; }
 
-demo: setup ## one way through on real data: prepare, train, evaluate, export, serve, score
+demo: setup ## one way through on real data: prepare, train, evaluate, export, serve, score, backfill, gate
 	@$(RUN) swrec_prod.launch.demo
 
 test: setup cluster triton ## all tests

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 CONSOLE = Console(highlight=False)
-SIMPLER = ("model={name: shared_bottom, dropout: 0.2}", "debias=null")  # the champion: the run file with another model
+SIMPLER = ("model={name: shared_bottom, dropout: 0.2}", "debias=null", "train.epochs=1")  # what makes the champion
 DAYS = 7  # that are judged one by one
 HOLD = 3  # exit code of a gate that a challenger does not pass
 RUN_FILE, DATA_FILE = "movielens_mscan", "movielens_1m_genre"  # shipped, so that the demo runs in any folder
@@ -77,8 +77,8 @@ def _demo(out: Path, raw: Path | None, overrides: Sequence[str]) -> None:
     with _stage("Compare both on all later days"):
         _swrec("compare", *both, "--out", comparison)
     with _stage("Replay the first of these days one by one, and ask the gate whether M-scan may take over"):
-        _swrec("backfill", *both, "--days", first_test_days(run), "--out", backfill)
-        verdict = json.loads(_swrec("gate", backfill, "--json", codes=(0, HOLD)))
+        days = ("--days", first_test_days(run), "--out", backfill)
+        verdict = json.loads(_swrec("backfill", *both, *days, "--gate", "gate", "--json", codes=(0, HOLD)))["verdict"]
         CONSOLE.print(f"The gate says: {verdict['verdict']}")
     with _stage("Write the page"):
         pages = ("--backfill", backfill, "--comparison", comparison)

@@ -18,6 +18,7 @@ from reference import python_page
 from reference.docstrings import columns, explained, is_block, paragraphs
 from reference.markdown import anchor, block, code, default, keys_table, prose, table, without_examples
 from reference.records import Key, Place, as_yaml, in_words, places
+from swrec_prod.abtest.columns import ExperimentFile
 from swrec_prod.cli import app
 from swrec_prod.config import RunConfig
 from swrec_prod.data import day_files
@@ -46,6 +47,15 @@ def run_file() -> str:
         "`swrec train RUN_FILE train.epochs=1 --out RUN_DIR`. The options of each model are on [their page](models.md)."
     )
     return _page("Keys of a run file", head, _records(RunConfig, "run file"))
+
+
+def columns_file() -> str:
+    """Every key of a columns file."""
+    head = (
+        "A columns file says what the columns of an experiment's exposures and outcomes mean, and what is judged. "
+        "[Experiments](../abtest.md) has an example and says what becomes of it."
+    )
+    return _page("Keys of a columns file", head, _records(ExperimentFile, "columns file"))
 
 
 def models() -> str:

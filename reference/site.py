@@ -24,7 +24,8 @@ NAMED_FENCE = re.compile(r"^```(\w+) ([\w./-]+)$", re.MULTILINE)
 ALONE = ("README.md", "docs/tutorial.md", "CONTRIBUTING.md")  # pages without neighbours to choose from
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".proto": "protobuf", ".toml": "toml"}
 REFERENCE = {  # page -> what makes it
-    "data_file": pages.data_file, "run_file": pages.run_file, "models": pages.models, "metrics": pages.metrics,
+    "data_file": pages.data_file, "run_file": pages.run_file,
+    "columns_file": pages.columns_file, "models": pages.models, "metrics": pages.metrics,
     "columns": pages.columns_page, "commands": pages.commands, "python": python_page.from_python,
     "blocks": python_page.building_blocks,
 }  # fmt: skip

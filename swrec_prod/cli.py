@@ -248,11 +248,10 @@ def report(
 
     Example: `swrec report build/runs/mscan --out build/mscan.html`
     """
-    from swrec_prod.pages.elsewhere import backfill_sections, comparison_sections
+    from swrec_prod.pages.elsewhere import sections_beside
     from swrec_prod.pages.run_page import write_report
 
-    more = [*(backfill_sections(backfill, out) if backfill else [])]
-    more += comparison_sections(comparison, out) if comparison else []
+    more = sections_beside(backfill, comparison, out)
     write_report(run_dir, out, _read_json(served) if served else None, more)
     typer.echo(f"wrote {out}")
 

@@ -50,7 +50,7 @@ def analyze_experiment(
     """
     from swrec_prod.abtest.analyze import analyze
     from swrec_prod.abtest.columns import load_columns
-    from swrec_prod.judge.experiment_text import print_experiment, write_experiment
+    from swrec_prod.abtest_text.analysis import print_experiment, write_experiment
     from swrec_prod.pages.experiment_page import write_experiment_page
 
     record = analyze(
@@ -87,7 +87,7 @@ def plan_experiment(
     """
     from swrec_prod.abtest.columns import load_columns
     from swrec_prod.abtest.plan import PlanRequest, plan
-    from swrec_prod.judge.plan_text import print_plan, write_plan
+    from swrec_prod.abtest_text.plan import print_plan, write_plan
     from swrec_prod.strict import parse
 
     asked = {"effect": effect, "power": power, "traffic": traffic, "days": days}

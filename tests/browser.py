@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -17,7 +18,13 @@ from typing import Any, NamedTuple
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio")
-PIPE = 'read=$1 write=$2; shift 2; exec "$@" 3<&$read 4>&$write'  # Chromium reads commands from 3 and answers on 4
+# Chromium reads commands from 3 and answers on 4
+START = """import os, sys
+from fcntl import F_DUPFD, fcntl
+read, write, *words = sys.argv[1:]
+read, write = (fcntl(int(end), F_DUPFD, 10) for end in (read, write))
+os.dup2(read, 3), os.dup2(write, 4)
+os.execv(words[0], words)"""
 PHONE, DESKTOP = 390, 1280  # CSS pixels
 MEASURE = """(() => ({
     text: document.body.innerText,
@@ -116,9 +123,9 @@ def browser_of(path: str, folder: Path) -> Iterator[Browser]:
     """A running browser. folder: for its profile and what it says."""
     (to_read, commands), (answers, to_write) = os.pipe(), os.pipe()
     words = [path, *OPTIONS, f"--user-data-dir={folder / 'profile'}", "--remote-debugging-pipe", "about:blank"]
-    shell = ["sh", "-c", PIPE, "sh", str(to_read), str(to_write), *words]
+    start = [sys.executable, "-c", START, str(to_read), str(to_write), *words]
     with open(folder / "browser.log", "w") as log:
-        process = subprocess.Popen(shell, pass_fds=(to_read, to_write), stdout=log, stderr=log)
+        process = subprocess.Popen(start, pass_fds=(to_read, to_write), stdout=log, stderr=log)
     os.close(to_read)
     os.close(to_write)
     browser = Browser(commands, answers)

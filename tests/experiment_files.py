@@ -29,7 +29,10 @@ COLUMNS: dict[str, Any] = {
 
 @dataclass
 class Logs:
-    """Both logs. exposures: user_id, arm, ts, tab, request_id, differs; outcomes: event_id, request_id, user_id, ts, click."""
+    """Both logs. exposures: user_id, arm, ts, tab, request_id, differs.
+
+    outcomes: event_id, request_id, user_id, ts, click.
+    """
 
     exposures: pd.DataFrame
     outcomes: pd.DataFrame

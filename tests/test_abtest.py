@@ -137,6 +137,40 @@ def test_triggered_units_are_judged_as_if_the_others_were_not_there(tmp_path: Pa
     assert found.control_units + found.treatment_units == len(units) < len(by_unit(log))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_scenario_without_a_click_has_no_lift_and_one_with_clicks_of_one_arm_no_relative_one(tmp_path: Path) -> None:
+    log = logs(seed=10)
+    search = log.exposures.tab == "search"
+    log.exposures.loc[search & (log.exposures.arm == "old"), "tab"] = "cart"
+    log.exposures.loc[log.exposures.arm == "new", "tab"] = log.exposures.tab.where(~search, "cart")
+    quiet = log.exposures.request_id[(log.exposures.tab == "feed") | (log.exposures.arm == "old")]
+    log.outcomes = log.outcomes[~log.outcomes.request_id.isin(quiet)]
+    metrics = [{**COLUMNS["metrics"][0], "margin": 0.1}]
+    for changes in ({}, {"metrics": metrics}):
+        record = judged(log, tmp_path, outcomes={**COLUMNS["outcomes"], "pre_days": None}, **changes)
+        nothing, one_sided = only(record, scenario="feed"), only(record, scenario="cart")
+        assert (nothing.difference, nothing.p, nothing.reason) == (None, None, "click does not vary")
+        assert one_sided.difference and one_sided.difference.value > 0 and one_sided.relative is None
+        assert one_sided.guardrail is None and one_sided.p is not None and one_sided.p < 0.05
+
+
+def test_each_of_several_treatments_is_compared_with_control(tmp_path: Path) -> None:
+    log = logs(seed=9, users=900)
+    third = log.exposures.user_id.str[1:].astype(int) % 3 == 0
+    log.exposures.loc[third, "arm"] = "third"
+    shares = {"old": 1, "new": 1, "third": 1}
+    both = judged(log, tmp_path, shares=shares, scenario=None)
+    p = {lift.treatment: (lift.p, lift.p_holm) for lift in both.populations[0].lifts}
+    assert list(p) == ["new", "third"] == list(both.treatments)
+    smaller, larger = sorted(p.values())
+    assert smaller[1] == pytest.approx(min(1, 2 * smaller[0]))
+    assert larger[1] == pytest.approx(max(smaller[1], larger[0]))
+    for treatment in ("new", "third"):
+        alone = Logs(log.exposures[log.exposures.arm.isin(["old", treatment])], log.outcomes)
+        record = judged(alone, tmp_path, shares={"old": 1, treatment: 1}, scenario=None)
+        assert p[treatment][0] == pytest.approx(only(record).p, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("lift", "better", "verdict"), [(0.0, "higher", "holds"), (-0.9, "higher", "broken"), (0.9, "lower", "broken")]
 )

@@ -23,6 +23,7 @@ import yaml
 from commands import succeeds
 from runs import ROOT, metrics_of_run
 
+from reference.pages import every_command
 from swrec_prod.cli import app
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
@@ -114,10 +115,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_their_options_exist(page: Path) -> None:
-    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    known = dict(every_command(typer.main.get_command(app)))
     for words in commands(page):
-        assert words[1] in known, words
-        options = {name for parameter in known[words[1]].params for name in parameter.opts}
+        name = next((" ".join(words[1:end]) for end in (2, 3) if " ".join(words[1:end]) in known), None)
+        assert name, words
+        options = {option for parameter in known[name].params for option in parameter.opts}
         for word in words[2:]:
             assert not word.startswith("--") or word in options, f"{word} in {' '.join(words)}"
             assert not word.startswith("configs/") or (ROOT / word).is_file(), word

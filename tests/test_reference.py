@@ -11,6 +11,7 @@ import typer
 
 from reference import docstrings, markdown, pages, records
 from reference.docstrings import Column, columns, explained, paragraphs
+from swrec_prod.abtest.columns import ExperimentFile
 from swrec_prod.cli import app
 from swrec_prod.config import RunConfig
 from swrec_prod.data import day_files
@@ -22,7 +23,8 @@ from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.raw import source
 from swrec_prod.schema import FeatureSchema
 
-RECORDS = {"data file": DataFile, "run file": RunConfig} | {f"source {d.name}": d.options for d in DATASETS.values()}
+FILES = {"data file": DataFile, "run file": RunConfig, "columns file": ExperimentFile}
+RECORDS = FILES | {f"source {d.name}": d.options for d in DATASETS.values()}
 EXPLAIN = "write `{0}: what it is.` into the docstring of {1}, at the beginning of a line or sentence"
 CARRIED = {"raw:item": pa.string(), "keep:column": pa.int64()}
 EVERY_KIND = """

@@ -29,6 +29,9 @@ def test_the_demo_goes_the_whole_way(whole_way: WholeWay) -> None:
     assert "served = offline" in whole_way.printed and "One request: user" in whole_way.printed
     page = (whole_way.folder / "index.html").read_text()
     assert "<html" in page[:1000] and "</html>" in page
+    verdict = json.loads((whole_way.folder / "backfill" / "backfill.json").read_text())["verdict"]
+    assert f"{verdict['challenger']} does not take its place" in page or "may take the place" in page
+    assert 'href="backfill/backfill.html"' in page and 'href="compare/compare.html"' in page
 
 
 def test_no_command_warns(whole_way: WholeWay) -> None:

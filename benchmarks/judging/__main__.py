@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from benchmarks.judging import auc, backfill
+from benchmarks.judging import auc, backfill, experiments
 from benchmarks.record import Figure, report
 
 TARGET = "bench-judging"
 PARTS: dict[str, Callable[[bool], Iterable[Figure]]] = {
     "auc": auc.figures,
     "backfill": backfill.figures,
+    "experiments": experiments.figures,
 }
 
 

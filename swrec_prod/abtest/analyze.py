@@ -36,6 +36,8 @@ def analyze(
         raise ConfigError("the columns file says `variant: null`: there was no experiment to analyse")
     with database() as con:
         bound, findings = load_tables(con, exposures, outcomes, file, say)
+        shares = file.shares or dict.fromkeys(read_exposures.variants_of(con), 1.0)
+        file = file.model_copy(update={"shares": shares})
         everyone = _population(con, file, bound, "all", despite_mismatch, say)
         found_days, found_scenarios = cells.days(con), cells.scenarios(con)
         populations = [everyone]
@@ -88,7 +90,7 @@ def _population(
     say: Say,
 ) -> Population:
     cells.build_cells(con, file, bound, name)
-    ratio = sample_ratio(cells.unit_counts(con), file.shares)
+    ratio = sample_ratio(cells.unit_counts(con), file.shares or {})
     found = Population(name, ratio, cells.arrivals(con))
     if not ratio.ok and not despite_mismatch:
         return found

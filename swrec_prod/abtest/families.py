@@ -21,13 +21,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     results = {str(i): {"pvalue": p} for i, p in enumerate(p_values)}
     adjusted = tea_tasting.adjust_fwer(
-        ExperimentResult(results),  # type: ignore[arg-type]
+        ExperimentResult(results),
         alpha=0.05,
         arbitrary_dependence=True,
         method="bonferroni",
     )
     (corrected,) = adjusted.values()
-    return [float(corrected[str(i)]["pvalue_adj"]) for i in range(len(p_values))]  # type: ignore[call-overload]
+    return [float(corrected[str(i)]["pvalue_adj"]) for i in range(len(p_values))]
 
 
 def correct_lifts(lifts: Sequence[Lift], metrics: dict[str, Metric], level: float) -> tuple[Lift, ...]:
@@ -39,7 +39,7 @@ def correct_lifts(lifts: Sequence[Lift], metrics: dict[str, Metric], level: floa
     corrected = list(lifts)
     families: dict[bool, list[int]] = defaultdict(list)
     for i, lift in enumerate(lifts):
-        if lift.p is not None and lift.guardrail is None:
+        if lift.p is not None and metrics[lift.metric].spec.margin is None:
             families[lift.scenario is None].append(i)
     for members in families.values():
         for i, p in zip(members, holm([lifts[i].p or 0.0 for i in members]), strict=True):

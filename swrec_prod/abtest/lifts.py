@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 from scipy import stats
 from tea_tasting.aggr import Aggregates
 from tea_tasting.metrics.mean import MeanResult
@@ -57,7 +58,8 @@ def lift(file: ExperimentFile, metric: Metric, treatment: str, scenario: str | N
 def compare(metric: Metric, pair: Pair, level: float, *, cuped: bool, normal: bool = False) -> MeanResult | None:
     """tea-tasting's result; None where nothing varies, or where control's value is too close to 0 for a ratio."""
     try:
-        result = metric.test(level, cuped=cuped, normal=normal).analyze_aggregates(*pair)
+        with np.errstate(all="ignore"):  # a variance or a value of 0 becomes NaN
+            result = metric.test(level, cuped=cuped, normal=normal).analyze_aggregates(*pair)
     except OverflowError:  # the exponential of the interval of a ratio
         return None
     return result if math.isfinite(result.pvalue) else None
@@ -112,8 +114,9 @@ def _guardrail(metric: Metric, pair: Pair, level: float, cuped: bool) -> Guardra
     margin = metric.spec.margin
     if margin is None:
         return None
-    above = metric.test(level, "greater", cuped=cuped).analyze_aggregates(*pair).rel_effect_size_ci_lower
-    below = metric.test(level, "less", cuped=cuped).analyze_aggregates(*pair).rel_effect_size_ci_upper
+    with np.errstate(all="ignore"):
+        above = metric.test(level, "greater", cuped=cuped).analyze_aggregates(*pair).rel_effect_size_ci_lower
+        below = metric.test(level, "less", cuped=cuped).analyze_aggregates(*pair).rel_effect_size_ci_upper
     worst, best = (above, below) if metric.higher else (-below, -above)
     if not math.isfinite(worst):
         return None

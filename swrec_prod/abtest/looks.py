@@ -75,7 +75,7 @@ def look_lines(key: Compared, looked: Looked, level: float) -> list[Look]:
 def _look(file: ExperimentFile, metric: Metric, control: object, treatment: object) -> Spread | None:
     if control is None or treatment is None:
         return None
-    pair = Pair(control, treatment)  # type: ignore[arg-type]
+    pair = Pair(control, treatment)
     if min(pair.control.count(), pair.treatment.count()) < file.min_units:
         return None
     return spread(metric, pair, cuped=has_covariate(metric, pair.control + pair.treatment))

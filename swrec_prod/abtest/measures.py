@@ -90,6 +90,7 @@ class Metric:
             power=power,
             ratio=ratio,
             rel_effect_size=effect,
+            use_t=False,
         )
 
     def formula(self) -> str:
@@ -143,8 +144,8 @@ def before(measure: str) -> str:
 
 def _metric(spec: MetricSpec, measures: dict[str, Measure], covariates: dict[str, str], with_past: bool) -> Metric:
     numer = measures[spec.value]
-    denom = measures.get(spec.per)
-    per = EXPOSURES if spec.per == OF_AN_EXPOSURE else denom and denom.name
+    denom = None if spec.per in (OF_A_UNIT, OF_AN_EXPOSURE) else measures[spec.per]
+    per = EXPOSURES if spec.per == OF_AN_EXPOSURE else None if denom is None else denom.name
     if spec.covariate:
         over = covariates[spec.covariate_per] if spec.covariate_per else None
         return Metric(spec, numer.name, per, covariates[spec.covariate], over)

@@ -68,14 +68,15 @@ def _trends(con: duckdb.DuckDBPyConnection, file: ExperimentFile, metric: Metric
     test = tea_tasting.Mean("z", confidence_level=1 - file.level)
     found = []
     for treatment in sorted(str(variant) for variant in of_variants if variant != file.control):
-        result = test.analyze(of_variants, file.control, treatment)
+        with np.errstate(all="ignore"):  # a variance of 0 becomes NaN
+            result = test.analyze(of_variants, file.control, treatment)
         if np.isfinite(result.pvalue):
             found.append(Trend(metric.spec.name, treatment, _slope(result), result.pvalue, result.pvalue, "steady"))
     return found
 
 
 def _slope(result: object) -> Estimate:
-    return difference_of(result)  # type: ignore[arg-type]
+    return difference_of(result)
 
 
 def slope_weights(days: Sequence[str]) -> list[float]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from tea_tasting.aggr import Aggregates
@@ -27,6 +27,9 @@ from swrec_prod.abtest.record import Finding
 from swrec_prod.abtest.tables import database
 from swrec_prod.errors import DataError
 from swrec_prod.strict import Strict
+
+SHOWN_DAYS = (1, 2, 3, 5, 7, *range(14, 367, 7))  # told of a metric overall, with the last of the log and of the plan
+FEWEST_UNITS = 4  # that have a spread in both variants
 
 
 class PlanRequest(Strict):
@@ -61,7 +64,8 @@ class PlannedMetric:
     """A metric overall (scenario None) or in a scenario.
 
     value: of the past; alpha: the level of one test, which is the experiment's by the number of tests of its family;
-    effect: that is to be found; enough: the first day with the wanted power; reason: why nothing is planned.
+    effect: that is to be found; days: some of them, by scenario the last of the log and of the plan; enough: the first
+    day with the wanted power; reason: why nothing is planned.
     """
 
     metric: str
@@ -98,6 +102,16 @@ class Past:
 
     day: int
     units: Aggregates
+
+
+@dataclass(frozen=True)
+class Reckoned:
+    """The end of a day of the experiment. figures: of the units of that past day, or the last; units: taking part."""
+
+    day: int
+    observed: bool
+    figures: Aggregates
+    units: int
 
 
 def plan(exposures: Path, outcomes: Path | None, file: ExperimentFile, request: PlanRequest, say: Say = print) -> Plan:
@@ -150,12 +164,11 @@ def _planned(
     last = past[-1].units
     if last.mean(metric.numer) == 0 or last.count() < 2 or last.ratio_var(metric.numer, metric.denom) <= 0:
         return empty
-    sizing = Sizing(metric, alpha, request.power, _shares(file))
-    days = tuple(
-        _planned_day(sizing, day, observed, figures, units * request.traffic * sum(sizing.shares), effect)
-        for day, observed, figures, units in _calendar(past, request.days)
-    )
-    enough = next((day.day for day in days if day.power is not None and day.power >= request.power), None)
+    sizing = Sizing(metric, alpha, request.power, _shares(file), effect)
+    calendar = _calendar(past, request.days, request.traffic * sum(sizing.shares))
+    enough = next((day.day for day in calendar if sizing.has_power(day)), None) if effect else None
+    told = {len(past), request.days, enough, *(SHOWN_DAYS if scenario is None else ())}
+    days = tuple(_planned_day(sizing, day) for day in calendar if day.day in told)
     value = last.mean(metric.numer) / last.mean(metric.denom)
     return PlannedMetric(metric.spec.name, scenario, float(value), alpha, effect, days, enough)
 
@@ -168,36 +181,46 @@ class Sizing:
     alpha: float
     power: float
     shares: tuple[float, float]
+    effect: float | None
 
-    def solve(self, figures: Aggregates, what: str, units: int, effect: float | None = None) -> float:
-        """What is asked about: the smallest relative effect ("rel_effect_size"), or the power to find `effect`."""
-        cuped = has_covariate(self.metric, figures)
+    def smallest(self, day: Reckoned) -> float | None:
+        """The smallest relative effect that is found with the wanted power; None where nothing varies yet."""
+        return self._solve(day, "rel_effect_size", None)
+
+    def power_on(self, day: Reckoned) -> float | None:
+        """The power to find the wanted effect; None without one, or where nothing varies yet."""
+        return self._solve(day, "power", self.effect) if self.effect else None
+
+    def has_power(self, day: Reckoned) -> bool:
+        """Whether the wanted effect is found with the wanted power."""
+        power = self.power_on(day)
+        return power is not None and power >= self.power
+
+    def _solve(self, day: Reckoned, what: Literal["power", "rel_effect_size"], effect: float | None) -> float | None:
+        varies = day.figures.count() > 1 and day.figures.ratio_var(self.metric.numer, self.metric.denom) > 0
+        if day.units < FEWEST_UNITS or not varies:
+            return None
+        cuped = has_covariate(self.metric, day.figures)
         test = self.metric.power(self.alpha, self.power, self.shares[1] / self.shares[0], effect, cuped=cuped)
-        test.n_obs = (units,)
-        (found,) = test.solve_power_from_aggregates(figures, what)  # type: ignore[arg-type]
+        test.n_obs = (day.units,)
+        (found,) = test.solve_power_from_aggregates(day.figures, what)
         return float(getattr(found, what))
 
 
-def _planned_day(
-    sizing: Sizing, day: int, observed: bool, figures: Aggregates, units: float, effect: float | None
-) -> PlannedDay:
-    counted = int(units)
-    varies = figures.count() > 1 and figures.ratio_var(sizing.metric.numer, sizing.metric.denom) > 0
-    if counted < 4 or not varies:
-        return PlannedDay(day, observed, counted, None, None)
-    smallest = sizing.solve(figures, "rel_effect_size", counted)
-    power = sizing.solve(figures, "power", counted, effect) if effect else None
-    return PlannedDay(day, observed, counted, smallest, power)
+def _planned_day(sizing: Sizing, day: Reckoned) -> PlannedDay:
+    return PlannedDay(day.day, day.observed, day.units, sizing.smallest(day), sizing.power_on(day))
 
 
-def _calendar(past: Sequence[Past], until: int) -> list[tuple[int, bool, Aggregates, float]]:
-    """(day, whether it is in the log, figures of its units, how many units) of the days that are planned."""
-    seen = [(one.day, True, one.units, float(one.units.count())) for one in past if one.day <= until]
-    half = past[len(past) // 2 - 1 :] if len(past) > 1 else past
+def _calendar(past: Sequence[Past], until: int, share: float) -> list[Reckoned]:
+    """Every day up to `until`, and as far as the log goes. share: of the units that take part."""
+    seen = [Reckoned(one.day, True, one.units, int(one.units.count() * share)) for one in past if one.day <= until]
+    half = past[max(len(past) // 2 - 1, 0) :]
     new = [b.units.count() - a.units.count() for a, b in pairwise(half)] or [0]
     last, grows = past[-1], sum(new) / len(new)
-    ahead = range(last.day + 1, until + 1)
-    return seen + [(day, False, last.units, last.units.count() + grows * (day - last.day)) for day in ahead]
+    for day in range(last.day + 1, until + 1):
+        units = last.units.count() + grows * (day - last.day)
+        seen.append(Reckoned(day, False, last.units, int(units * share)))
+    return seen
 
 
 def _shares(file: ExperimentFile) -> tuple[float, float]:

@@ -114,8 +114,13 @@ def _repeated(con: duckdb.DuckDBPyConnection, file: ExperimentFile) -> Iterator[
         yield Finding("repeated exposures", "note", repeated, rows, "rows of one request count once")
 
 
+def variants_of(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """The variants of the exposures that count, by name."""
+    return [row[0] for row in con.execute("SELECT DISTINCT variant FROM exposed ORDER BY 1").fetchall()]
+
+
 def _check_variants(con: duckdb.DuckDBPyConnection, file: ExperimentFile) -> None:
-    variants = [row[0] for row in con.execute("SELECT DISTINCT variant FROM exposed ORDER BY 1").fetchall()]
+    variants = variants_of(con)
     if not variants:
         raise DataError("exposures: no row has a unit and a planned variant")
     if file.control not in variants:

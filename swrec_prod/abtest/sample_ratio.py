@@ -13,14 +13,13 @@ from swrec_prod.abtest.record import SampleRatio
 MISMATCH = 0.001  # a false alarm in one of a thousand experiments
 
 
-def sample_ratio(units: dict[str, int], shares: dict[str, float] | None) -> SampleRatio:
-    """The chi-squared test of units by variant against the planned shares; None: equal ones.
+def sample_ratio(units: dict[str, int], shares: dict[str, float]) -> SampleRatio:
+    """The chi-squared test of units by variant against the planned shares, in any scale.
 
-    >>> sample_ratio({"old": 5_000, "new": 4_600}, None).ok
+    >>> sample_ratio({"old": 5_000, "new": 4_600}, {"old": 0.5, "new": 0.5}).ok
     False
     """
-    weights = shares or dict.fromkeys(units, 1.0)
-    planned = {variant: weight / sum(weights.values()) for variant, weight in weights.items()}
+    planned = {variant: share / sum(shares.values()) for variant, share in shares.items()}
     counts = {variant: units.get(variant, 0) for variant in planned}
     total = sum(counts.values())
     p = float(stats.chisquare(list(counts.values()), [share * total for share in planned.values()]).pvalue)

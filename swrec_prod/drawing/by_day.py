@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import NamedTuple
 
 import plotly.graph_objects as go
@@ -49,7 +49,7 @@ def bands_note(series: Mapping[str, Series]) -> str:
     return "Bands are 95\u202f% intervals of each day alone." if len(series) <= BANDS else ""
 
 
-def least_width(days: Sequence[str]) -> int:
+def least_width(days: Sized) -> int:
     """Pixels that a picture over so many days needs across."""
     return NARROW if len(days) <= DOTS else WIDE
 

@@ -13,10 +13,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from swrec_prod.drawing.page import SIGNS, Page, Section
-from swrec_prod.drawing.style import FAINT, FONT, GAIN, INK, LOSS, WIDE, Picture
+from swrec_prod.drawing.page import SIGNS, Decision, Facts, Links, Page, Section, Table
+from swrec_prod.drawing.style import FAINT, FONT, GAIN, INK, LOSS, ON_A_PHONE, Picture
 
-LOOK = {"ink": INK, "faint": FAINT, "gain": GAIN, "loss": LOSS, "font": FONT, "wide": WIDE, "signs": SIGNS}
+LOOK = {"ink": INK, "faint": FAINT, "gain": GAIN, "loss": LOSS, "font": FONT, "on_a_phone": ON_A_PHONE, "signs": SIGNS}
+
+
+TEMPLATES: dict[type[Section], str] = {
+    Picture: "picture.html",
+    Table: "table.html",
+    Facts: "facts.html",
+    Links: "links.html",
+    Decision: "decision.html",
+}
 
 
 def as_html(page: Page) -> str:
@@ -25,11 +34,11 @@ def as_html(page: Page) -> str:
     return template.render(page=page, sections=list(_numbered(page.sections)), plotly=get_plotlyjs(), **LOOK)
 
 
-def _numbered(sections: Sequence[Section]) -> Iterator[tuple[Section, int]]:
-    """Each section with how many pictures came before it: a number that only one picture of the page has."""
+def _numbered(sections: Sequence[Section]) -> Iterator[tuple[Section, str, int]]:
+    """Each section with its template and how many pictures came before it: a number that only one picture has."""
     pictures = 0
     for section in sections:
-        yield section, pictures
+        yield section, TEMPLATES[type(section)], pictures
         pictures += isinstance(section, Picture)
 
 

@@ -27,7 +27,6 @@ class Table(NamedTuple):
     title: str
     grid: Grid
     note: str = ""
-    template = "table.html"
 
     @property
     def folded(self) -> bool:
@@ -40,7 +39,6 @@ class Facts(NamedTuple):
 
     title: str
     facts: Sequence[tuple[str, str]]
-    template = "facts.html"
 
 
 class Links(NamedTuple):
@@ -48,7 +46,6 @@ class Links(NamedTuple):
 
     title: str
     links: Sequence[tuple[str, str]]
-    template = "links.html"
 
 
 class Point(NamedTuple):
@@ -66,7 +63,6 @@ class Decision(NamedTuple):
     tone: Tone
     text: str
     points: Sequence[Point] = ()
-    template = "decision.html"
 
 
 Section = Picture | Table | Facts | Decision | Links

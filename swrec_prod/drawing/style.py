@@ -21,6 +21,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 DAY_NAMES = 10  # at most about so many days are named on an axis
 WIDE = 600  # pixels across that a picture of several panels needs
 NARROW = 300  # and one that a phone's screen holds
+ON_A_PHONE = 344  # what a screen of 390 leaves to a picture
 
 
 class Picture(NamedTuple):
@@ -36,7 +37,6 @@ class Picture(NamedTuple):
     figure: go.Figure | None
     least: int = WIDE
     data: Mapping[str, Any] | None = None
-    template = "picture.html"
 
 
 def absent(title: str, reason: str) -> Picture:

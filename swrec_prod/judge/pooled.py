@@ -1,6 +1,6 @@
 """The figures of the rows of several days together, though memory holds a day at a time.
 
-Every figure but the intervals' errors is exact: scores wait on the disk and are added up by range (shares/all_pieces.py).
+Every figure but the intervals' errors is exact: scores wait on the disk and are added up by range (shares/).
 An error needs the rank of each row among all of them, for which FINEST ranges of equally many rows are enough: a
 component is off by less than one in FINEST.
 """

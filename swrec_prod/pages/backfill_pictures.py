@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from swrec_prod.drawing.by_day import DayFigure, Series, bands_note, by_day_figure, least_width
 from swrec_prod.drawing.heat_map import Scale, heat_maps
 from swrec_prod.drawing.style import Picture, absent
@@ -22,7 +24,7 @@ def quality_by_day(record: BackfillRecord, task: str) -> Picture:
         return absent(title, "Left out: no day has rows of both labels.")
     figure = by_day_figure(days_of(record), series, "AUC, all rows of the day", ".3f")
     how = {
-        "frozen": "Each model stays as it was trained: what falls with the days is what it forgets to learn.",
+        "frozen": "Each model keeps the weights it was trained to: what it loses over the days is what its age costs.",
         "incremental": "Each day is judged by weights that have seen the days before it, and then learns from it.",
         "rolling": f"For each day a model is trained anew, on the {record.window} days before it.",
     }[record.mode]
@@ -161,16 +163,16 @@ def _with_interval(figures: Figures | None, metric: str) -> DayFigure | None:
     return DayFigure(value, *figures.intervals.get(metric, (None, None)))
 
 
-def _known(series: dict[str, Series]) -> bool:
+def _known(series: Mapping[str, Series]) -> bool:
     return any(value is not None for values in series.values() for value in values)
 
 
-def _each(record: BackfillRecord, series: dict[str, Series]) -> list[tuple[str, str, DayFigure]]:
+def _each(record: BackfillRecord, series: Mapping[str, Series]) -> list[tuple[str, str, DayFigure]]:
     days = days_of(record)
     return [(n, day, v) for n, values in series.items() for day, v in zip(days, values, strict=True) if v is not None]
 
 
-def _first_to_last(series: dict[str, Series]) -> str:
+def _first_to_last(series: Mapping[str, Series]) -> str:
     """How far every model moved from its first day to its last."""
     moved = []
     for name, values in series.items():

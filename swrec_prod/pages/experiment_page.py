@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from swrec_prod.abtest.record import ExperimentRecord, Finding, Lift, MetricNote, Population
+from swrec_prod.abtest_text.analysis import lifts_grid
 from swrec_prod.drawing.html import as_html
 from swrec_prod.drawing.page import Card, Decision, Facts, Page, Point, Section, Table, Tone
 from swrec_prod.evaluate.text import NONE, Grid, count, number, several, share
 from swrec_prod.files import write_text
-from swrec_prod.judge.experiment_text import lifts_grid
 from swrec_prod.pages import experiment_pictures as pictures
 
 PAGE = "experiment.html"
@@ -123,9 +123,9 @@ def _tables(record: ExperimentRecord, population: Population) -> Iterator[Sectio
 
 
 def _shown(record: ExperimentRecord, grid: Grid) -> Grid:
-    """Without columns that a reader of the page can spare; the treatment is named where there are several."""
-    spared = {"control", "p", *(["treatment"] if len(record.treatments) == 1 else [])}
-    at = [i for i, name in enumerate(grid.header) if name not in spared]
+    """What matters most in front; the treatment is named where there are several."""
+    order = ["metric", "treatment", "scenario", "verdict", "lift", "p (Holm)", "lift, any look", "units"]
+    at = [grid.header.index(name) for name in order if name != "treatment" or len(record.treatments) > 1]
     return Grid([grid.header[i] for i in at], [[row[i] for i in at] for row in grid.rows], grid.strong)
 
 

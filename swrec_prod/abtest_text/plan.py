@@ -12,7 +12,6 @@ from swrec_prod.evaluate.terminal import terminal_table
 from swrec_prod.evaluate.text import NONE, Grid, count, markdown_table, share
 from swrec_prod.files import write_json, write_text
 
-SHOWN_DAYS = (1, 2, 3, 5, 7, 10, 14, 21, 28)  # and every seventh after them
 SCENARIOS = ("metric and scenario", "past value", "smallest effect", "days needed")
 
 
@@ -48,9 +47,7 @@ def days_grid(metric: PlannedMetric) -> Grid:
     """One line a day: units, the smallest effect that is found, and the power to find the wanted one."""
     header = ["until the end of day", "units", "smallest effect"]
     wanted = [] if metric.effect is None else [f"power for {share(metric.effect)}"]
-    last = metric.days[-1].day
-    days = [day for day in metric.days if day.day in (*SHOWN_DAYS, last, metric.enough) or day.day % 7 == 0]
-    return Grid([*header, *wanted], [_day_row(day, bool(wanted)) for day in days])
+    return Grid([*header, *wanted], [_day_row(day, bool(wanted)) for day in metric.days])
 
 
 def scenarios_grid(plan: Plan) -> Grid:

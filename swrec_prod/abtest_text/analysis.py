@@ -55,7 +55,7 @@ def _short_grid(lifts: Sequence[Lift], several: bool) -> Grid:
         [
             f"{lift.metric}, {f'{lift.treatment}, ' if several else ''}{_where(lift)}",
             _short_lift(lift.relative),
-            *map(_p, (lift.p, lift.p_holm, lift.always and lift.always.p)),
+            *map(_p, (lift.p, lift.p_holm, lift.always.p if lift.always else None)),
             lift.verdict if lift.guardrail is None else f"guardrail {lift.guardrail.verdict}",
         ]
         for lift in lifts

@@ -1,0 +1,1 @@
+"""Experiments in words and numbers: what was analysed or planned, for the terminal, Markdown and JSON."""
