@@ -109,7 +109,7 @@ def _row(figures: Figures) -> dict[str, Any]:
 def write_piece(path: Path, piece: Piece) -> None:
     """piece.npz: arrays alone, no objects."""
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **piece.to_arrays())  # type: ignore[arg-type]  # names that are no options
+        np.savez(file, allow_pickle=False, **piece.to_arrays())
 
 
 def read_piece(folder: Path) -> Piece:
