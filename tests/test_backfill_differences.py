@@ -20,6 +20,7 @@ from swrec_prod.evaluate.predictions import read_predictions
 from swrec_prod.judge.contrasts import contrasts_of
 from swrec_prod.judge.day import judged, write_day
 from swrec_prod.judge.gate import GateRule, verdict_of
+from swrec_prod.judge.pooled import thinned
 from swrec_prod.judge.record import BackfillRecord
 from swrec_prod.judge.unknown_shares import Unknown
 from swrec_prod.judge.user_sums import RowComponents, UserSums
@@ -96,6 +97,17 @@ def test_weights_count_as_copies_in_the_components() -> None:
     plain = RowComponents.of(RankStatistic.of(copies[0], copies[2]), copies[0], copies[2])
     sums = [np.bincount(of, rows.positive_N) for of, rows in ((users, weighted), (copies[1], plain))]
     np.testing.assert_allclose(sums[0], sums[1], atol=1e-12)
+
+
+def test_thinned_ranks_have_the_same_errors() -> None:
+    labels, users, scores = drawn(4, rows=4000)
+    fine = scores + np.random.default_rng(5).normal(size=scores.shape) / 100
+    exact, coarse = UserSums(), UserSums()
+    for sums, most in ((exact, 1 << 20), (coarse, 500)):
+        ranks = thinned(RankStatistic.of(labels, fine[0]), most)
+        assert len(ranks.score_K) <= most and ranks.positives_K.sum() == labels.sum()
+        sums.add(pa.chunked_array([users]), labels, RowComponents.of(ranks, labels, fine[0]))
+    assert coarse.error() == pytest.approx(exact.error(), rel=1e-2)
 
 
 def write_scores(out: Path, model: str, day: Any, columns: dict[str, Any]) -> None:

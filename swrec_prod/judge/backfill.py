@@ -21,7 +21,7 @@ from typing import NamedTuple
 from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.text import count, number
 from swrec_prod.judge.day import day_folder, is_judged, judged, write_day
-from swrec_prod.judge.models import DayJudge, check_comparable, judge_of
+from swrec_prod.judge.models import DayJudge, check_comparable, judge_of, rows_to_judge
 from swrec_prod.judge.record import Figures, JudgedDay
 from swrec_prod.judge.request import ModelSource, Request, claim
 from swrec_prod.judge.unknown_shares import unknown_of_days
@@ -98,7 +98,7 @@ def missing_days(request: Request, out: Path) -> int:
 def _judge_day(request: Request, out: Path, source: ModelSource, judge: DayJudge, day: date, say: Say) -> None:
     started = time.perf_counter()
     scored = judge.score(day)
-    unknown = unknown_of_days(scored.catalog, scored.data, [day])
+    unknown = unknown_of_days(scored.catalog, rows_to_judge(source, request), [day])
     record, piece = judged(scored.table, day, scored.seen, unknown)
     folder = day_folder(out, source.name, day)
     write_day(folder, source.name, record, piece, scored.table, predictions=request.predictions)

@@ -19,22 +19,22 @@ from swrec_prod.judge.leaks import check_unseen, trained_through
 from swrec_prod.judge.one_day import of_day
 from swrec_prod.judge.request import ModelSource, Request
 from swrec_prod.judge.training import Trainer
+from swrec_prod.schema import FeatureSchema
 
 TRAINED = "trained"  # folder of a model's own, below OUT/<model>
 
 
 class Scored(NamedTuple):
-    """One day's predictions. seen: the last day that the model knew; catalog, data: the rows that it is judged on."""
+    """One day's predictions. seen: the last day that the model knew; catalog: the rows' prepared folder."""
 
     table: pa.Table
     seen: date | None
     catalog: Catalog
-    data: DataConfig
 
 
 def scored(models: Models, day: date, seen: date | None) -> Scored:
     """A day's predictions by loaded models. Raises DataError when the encoders of the data have seen it."""
-    return Scored(models.table(of_day(models.rows, day), "test"), seen, models.catalog, models.rows)
+    return Scored(models.table(of_day(models.rows, day), "test"), seen, models.catalog)
 
 
 class DayJudge(Protocol):
@@ -128,7 +128,8 @@ def check_comparable(sources: Sequence[ModelSource], request: Request) -> None:
 def rows_to_judge(source: ModelSource, request: Request) -> DataConfig:
     """The rows that a model is judged on, of any days: those of its scenarios, with its features."""
     if source.kind == "package":
-        return DataConfig(path=source.data, split="random")
+        features = FeatureSchema.load(Path(source.path) / "schema.yaml").features
+        return DataConfig(path=source.data, split="random", features=tuple(feature.name for feature in features))
     if source.kind == "run":
         return config_of(Path(source.path), Path(source.data)).data
     return _config(source, request).data

@@ -1,6 +1,6 @@
 """The figures of the rows of several days together, though memory holds a day at a time.
 
-Every figure but the intervals' errors is exact: scores wait on the disk and are added up by range (metrics/all_pieces).
+Every figure but the intervals' errors is exact: scores wait on the disk and are added up by range (shares/).
 An error needs the rank of each row among all of them, for which FINEST ranges of equally many rows are enough: a
 component is off by less than one in FINEST.
 """
@@ -17,9 +17,9 @@ from swrec_prod.judge.day import read_day, read_piece, read_scores
 from swrec_prod.judge.figures import AucIntervals, Part, figures_of, statistics_of
 from swrec_prod.judge.record import Figures
 from swrec_prod.judge.unknown_shares import Unknown
-from swrec_prod.metrics.all_pieces import AllPieces
 from swrec_prod.metrics.ranks import RankStatistic
 from swrec_prod.peers import ALONE
+from swrec_prod.shares.all_pieces import AllPieces
 
 FINEST = 1 << 16
 AT_ONCE = 2_000_000  # rows whose scores are added up at once
