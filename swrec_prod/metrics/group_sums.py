@@ -128,8 +128,8 @@ class Blocks(NamedTuple):
 
     def values(self, value_G: np.ndarray, weight_G: np.ndarray, counted_G: np.ndarray) -> ByGroup:
         """A metric of the groups that count."""
-        kept = (column[counted_G] for column in (self.group_G, value_G, weight_G, self.sums(self.rows_K)))
-        return ByGroup(*kept, int((~counted_G).sum()))
+        rows_G, left_out = self.sums(self.rows_K)[counted_G], int((~counted_G).sum())
+        return ByGroup(self.group_G[counted_G], value_G[counted_G], weight_G[counted_G], rows_G, left_out)
 
     def totals(self, value_G: np.ndarray, weight_G: np.ndarray, counted_G: np.ndarray) -> GroupSums:
         """The sums over the groups that count."""
