@@ -30,8 +30,8 @@ class Power(NamedTuple):
     def of(cls, variances: tuple[float, float], clusters: int, days: int) -> Power:
         """variances: of rows and of seeds, those of the difference on so many clusters and days."""
         parts = Variances(*variances)
-        more, longer = (clusters_needed(TARGET, parts, there, power=POWER) for there in (clusters, days))
-        return cls(smallest_difference(parts, power=POWER), more, longer, times_the_data(TARGET, parts, power=POWER))
+        users, dates = (clusters_needed(TARGET, parts, there, power=POWER) for there in (clusters, days))
+        return cls(smallest_difference(parts, power=POWER), users, dates, times_the_data(TARGET, parts, power=POWER))
 
 
 class NoiseFloor(NamedTuple):
