@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swrec_prod.evaluate.compare import Contrast, JudgedVariants, contrasts
-from swrec_prod.evaluate.compared_runs import Scores, TestRows
+from swrec_prod.compare.comparison import Contrast, JudgedVariants, contrasts
+from swrec_prod.compare.runs import Scores, TestRows
 from swrec_prod.metrics.ranks import Interval
 from swrec_prod.statistics.paired import Difference, auc_difference, auc_mean
 

@@ -17,9 +17,9 @@ import yaml
 from benchmarks.results_figures import BASELINES, Liked, changes, liked_of
 from benchmarks.results_grid import Grid, Protocol
 from benchmarks.results_runs import chance_of_liking, read_runs, rows_by_part
-from swrec_prod.evaluate.compare import Contrast, Figures, JudgedVariants, contrasts, strengths_of
-from swrec_prod.evaluate.compare_text import STRENGTH_NAMES, difference_text, verdict
-from swrec_prod.evaluate.compared_runs import Scores, TestRows
+from swrec_prod.compare.comparison import Contrast, Figures, JudgedVariants, contrasts, strengths_of
+from swrec_prod.compare.runs import Scores, TestRows
+from swrec_prod.compare.text import STRENGTH_NAMES, difference_text, verdict
 from swrec_prod.evaluate.text import interval, markdown_table, several
 
 PAGE = Path("docs/results.md")

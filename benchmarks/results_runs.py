@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from benchmarks.results_grid import DATA, Grid, Protocol, prepared_folder, runs_of
+from swrec_prod.compare.runs import Scores, SeedRun, TestRows, read_scores
 from swrec_prod.config import day_range
 from swrec_prod.data.manifest import MANIFEST
 from swrec_prod.errors import DataError
-from swrec_prod.evaluate.compared_runs import Scores, SeedRun, TestRows, read_scores
 from swrec_prod.metrics.probabilities import sigmoid
 
 PARTS = ("train", "valid", "test")

@@ -24,7 +24,7 @@ PARTS = {  # title -> a sentence, and the names
             "swrec_prod.config.RunConfig.load",
             "swrec_prod.train.run.train",
             "swrec_prod.evaluate.run.evaluate",
-            "swrec_prod.evaluate.compare.compare_runs",
+            "swrec_prod.compare.comparison.compare_runs",
         ),
     ),
     "Predictions": ("Their columns are on [their page](columns.md#predictions).", ("swrec_prod.evaluate.predictions",)),

@@ -235,8 +235,8 @@ def compare(
 
     Example: `swrec compare build/runs/shared_bottom build/runs/mscan --out build/compare`
     """
-    from swrec_prod.evaluate.compare import compare_runs
-    from swrec_prod.evaluate.compare_text import comparison_json, print_comparison
+    from swrec_prod.compare.comparison import compare_runs
+    from swrec_prod.compare.text import comparison_json, print_comparison
 
     comparison = compare_runs(runs, baseline, clusters, bootstrap)
     if out:

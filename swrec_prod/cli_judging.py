@@ -258,10 +258,10 @@ def debias(
 
     Example: `swrec debias build/runs/mscan --c -2,-1,0,1,2 --k 5 --out build/debias`
     """
+    from swrec_prod.compare.comparison import STRENGTHS
     from swrec_prod.debiasing.causal_rows import numbers_of
     from swrec_prod.debiasing.curves import Asked, curves
     from swrec_prod.debiasing.curves_text import debias_json, print_debias, write_debias
-    from swrec_prod.evaluate.compare import STRENGTHS
 
     grid = numbers_of(c) if c else STRENGTHS
     found = curves(runs, Asked(grid, k, page_by, random, truth))

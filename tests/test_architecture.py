@@ -40,7 +40,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
     "swrec_prod.export": 6, "swrec_prod.doctor": 6,
     "swrec_prod.evaluate": 7,
-    "swrec_prod.train": 8, "swrec_prod.drawing": 8, "swrec_prod.abtest_text": 8,
+    "swrec_prod.compare": 8, "swrec_prod.train": 8, "swrec_prod.drawing": 8, "swrec_prod.abtest_text": 8,
     "swrec_prod.judge": 9, "swrec_prod.debiasing": 9, "swrec_prod.studies": 9, "swrec_prod.pages": 10,
     "swrec_prod.serving.protocol": 1, "swrec_prod.serving.client": 2, "swrec_prod.serving": 3,
     "swrec_prod.serving.callers": 8, "swrec_prod.serving.scoring": 8, "swrec_prod.serving.routing": 9,

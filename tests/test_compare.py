@@ -20,8 +20,8 @@ from runs import config_of, metrics_of_run
 from sklearn.metrics import log_loss, roc_auc_score
 
 from swrec_prod.cli import main
-from swrec_prod.evaluate.compare import STRENGTHS, compare_runs
-from swrec_prod.evaluate.compare_text import comparison_json, comparison_markdown, print_comparison
+from swrec_prod.compare.comparison import STRENGTHS, compare_runs
+from swrec_prod.compare.text import comparison_json, comparison_markdown, print_comparison
 from swrec_prod.evaluate.predictions import write_predictions
 from swrec_prod.pages.compare_page import write_comparison
 from swrec_prod.statistics.paired import auc_difference

@@ -10,8 +10,8 @@ import pytest
 from commands import succeeds, swrec
 from finished_runs import World, by_name
 
-from swrec_prod.evaluate.compare import compare_runs
-from swrec_prod.evaluate.compare_text import comparison_json, comparison_markdown
+from swrec_prod.compare.comparison import compare_runs
+from swrec_prod.compare.text import comparison_json, comparison_markdown
 from swrec_prod.metrics.probabilities import logloss
 from swrec_prod.metrics.within_groups import gauc
 from swrec_prod.pages.compare_page import write_comparison

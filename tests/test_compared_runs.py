@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from finished_runs import World, by_name
 
+from swrec_prod.compare.comparison import compare_runs
+from swrec_prod.compare.text import comparison_json
 from swrec_prod.config import RunConfig
 from swrec_prod.errors import CheckpointError, ConfigError, DataError, MetricError, SingleClassError
-from swrec_prod.evaluate.compare import compare_runs
-from swrec_prod.evaluate.compare_text import comparison_json
 from swrec_prod.evaluate.predictions import write_predictions
 from swrec_prod.pages.run_page import read_run
 

@@ -18,9 +18,9 @@ from large_backfill import large_backfill
 from small_experiment import EXPERIMENT
 from test_report import predictions, run_dir
 
+from swrec_prod.compare.comparison import compare_runs
 from swrec_prod.drawing.heat_map import NAMED
 from swrec_prod.drawing.whiskers import EACH_SIDE
-from swrec_prod.evaluate.compare import compare_runs
 from swrec_prod.judge.record import BackfillRecord
 from swrec_prod.pages.backfill_page import write_backfill_page
 from swrec_prod.pages.compare_page import write_comparison

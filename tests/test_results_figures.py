@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.results_figures import Liked, liked_of
-from swrec_prod.evaluate.compare import contrasts
-from swrec_prod.evaluate.compared_runs import Scores, TestRows
+from swrec_prod.compare.comparison import contrasts
+from swrec_prod.compare.runs import Scores, TestRows
 from swrec_prod.evaluate.predictions import Split
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.statistics.paired import Difference, auc_difference

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from scipy.special import ndtr
-from scipy.stats import false_discovery_control
 
 from swrec_prod.errors import DataError, SingleClassError
 from swrec_prod.evaluate.predictions import weights_of
@@ -27,6 +26,7 @@ from swrec_prod.judge.figures import QUANTILE, Part, labels_and_logits, parts_of
 from swrec_prod.judge.record import Contrast, DayDifference
 from swrec_prod.judge.user_sums import RowComponents, UserSums
 from swrec_prod.metrics.ranks import RankStatistic
+from swrec_prod.statistics.multiple import benjamini_hochberg
 
 FALSE_DISCOVERIES = 0.05
 
@@ -117,7 +117,7 @@ def _corrected(found: Iterable[Contrast | None]) -> list[Contrast]:
     corrected = [contrast for contrast in known if contrast.scenario is None]
     for task in dict.fromkeys(contrast.task for contrast in known):
         family = [contrast for contrast in known if contrast.task == task and contrast.scenario is not None]
-        adjusted = false_discovery_control([contrast.p for contrast in family]) if family else []
+        adjusted = benjamini_hochberg([contrast.p for contrast in family])
         for contrast, p in zip(family, adjusted, strict=True):
             changed = {"adjusted_p": float(p), "significant": bool(p <= FALSE_DISCOVERIES)}
             corrected.append(contrast.model_copy(update=changed))

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pydantic
-from scipy.stats import false_discovery_control
 
 from swrec_prod import shipped
 from swrec_prod.errors import ConfigError, DataError, nearest
 from swrec_prod.evaluate.text import change, count, number, share
 from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, JudgedModel, Reason, Verdict
+from swrec_prod.statistics.multiple import benjamini_hochberg
 from swrec_prod.strict import Strict, load
 
 Range = tuple[float, float]
@@ -202,9 +202,7 @@ def _counts(contrast: Contrast, rule: GateRule) -> bool:
 
 def _corrected(scenarios: Sequence[Contrast], rule: GateRule) -> list[Contrast]:
     """The scenarios as one family, at the rule's rate."""
-    if not scenarios:
-        return []
-    adjusted = false_discovery_control([of.p for of in scenarios])
+    adjusted = benjamini_hochberg([of.p for of in scenarios])
     marks = ({"adjusted_p": float(p), "significant": bool(p <= rule.false_discoveries)} for p in adjusted)
     return [of.model_copy(update=mark) for of, mark in zip(scenarios, marks, strict=True)]
 

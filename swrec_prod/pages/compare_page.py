@@ -10,12 +10,8 @@ from typing import Literal
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from swrec_prod.drawing.html import as_html
-from swrec_prod.drawing.page import Card, Facts, Page, Section, Table
-from swrec_prod.drawing.style import COLORS, DASHES, NARROW, Picture, absent, styled
-from swrec_prod.drawing.whiskers import Unit, Whisker, draw_whiskers, seesaw, whiskers_picture
-from swrec_prod.evaluate.compare import STRENGTHS, Comparison, Contrast
-from swrec_prod.evaluate.compare_text import (
+from swrec_prod.compare.comparison import STRENGTHS, Comparison, Contrast
+from swrec_prod.compare.text import (
     busiest,
     changed_settings,
     comparison_grid,
@@ -31,6 +27,10 @@ from swrec_prod.evaluate.compare_text import (
     strength_grid,
     verdict,
 )
+from swrec_prod.drawing.html import as_html
+from swrec_prod.drawing.page import Card, Facts, Page, Section, Table
+from swrec_prod.drawing.style import COLORS, DASHES, NARROW, Picture, absent, styled
+from swrec_prod.drawing.whiskers import Unit, Whisker, draw_whiskers, seesaw, whiskers_picture
 from swrec_prod.evaluate.judged import MAX_BARS
 from swrec_prod.evaluate.text import axis_names, interval, several, short, signed
 from swrec_prod.files import write_json, write_text

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from swrec_prod.compare.comparison import Comparison, compare_runs, contrasts
 from swrec_prod.errors import ConfigError
-from swrec_prod.evaluate.compare import Comparison, compare_runs, contrasts
 from swrec_prod.studies.data import Say, StudyData
 from swrec_prod.studies.folder import notes_of
 from swrec_prod.studies.overlap import Overlap, measured

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from swrec_prod.evaluate.compare import FALSE_DISCOVERIES
-from swrec_prod.evaluate.compare_text import (
+from swrec_prod.compare.comparison import FALSE_DISCOVERIES
+from swrec_prod.compare.text import (
     MARK,
     comparison_grid,
     comparison_json,

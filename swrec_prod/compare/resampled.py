@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from swrec_prod.compare.runs import Scores, TestRows
 from swrec_prod.errors import MetricError
-from swrec_prod.evaluate.compared_runs import Scores, TestRows
 from swrec_prod.statistics.bootstrap import bootstrap
 from swrec_prod.statistics.draws import Draws
 

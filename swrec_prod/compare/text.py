@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from swrec_prod.evaluate.compare import FALSE_DISCOVERIES, STRENGTHS, Comparison, Contrast, Figures
-from swrec_prod.evaluate.compared_power import POWER, TARGET, Power
-from swrec_prod.evaluate.compared_runs import Variant
+from swrec_prod.compare.comparison import FALSE_DISCOVERIES, STRENGTHS, Comparison, Contrast, Figures
+from swrec_prod.compare.power import POWER, TARGET, Power
+from swrec_prod.compare.runs import Variant
 from swrec_prod.evaluate.judged import MAX_BARS
 from swrec_prod.evaluate.terminal import terminal_table
 from swrec_prod.evaluate.text import Grid, change, count, interval, markdown_table, number, several, share

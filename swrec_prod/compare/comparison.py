@@ -18,10 +18,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from swrec_prod.compare.power import NoiseFloor, Power
+from swrec_prod.compare.resampled import resampled
+from swrec_prod.compare.runs import Scores, TestRows, Variant, read_scores, variants_of
 from swrec_prod.errors import ConfigError, MetricError, SingleClassError, nearest
-from swrec_prod.evaluate.compared_power import NoiseFloor, Power
-from swrec_prod.evaluate.compared_runs import Scores, TestRows, Variant, read_scores, variants_of
-from swrec_prod.evaluate.resampled import resampled
 from swrec_prod.metrics.probabilities import logloss
 from swrec_prod.metrics.ranks import Interval
 from swrec_prod.metrics.within_groups import gauc
