@@ -33,6 +33,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.blocks": 1,
     "swrec_prod.losses": 1, "swrec_prod.metrics": 1,
     "swrec_prod.statistics": 2, "swrec_prod.shares": 2, "swrec_prod.abtest": 3,
+    "swrec_prod.experiments": 2, "swrec_prod.exposures": 3,
     "swrec_prod.models": 2, "swrec_prod.raw": 2, "swrec_prod.encoding": 2,
     "swrec_prod.data": 3, "swrec_prod.logs": 3, "swrec_prod.negatives": 3,
     "swrec_prod.datasets": 4, "swrec_prod.behaviours": 4, "swrec_prod.computed": 4, "swrec_prod.sparse": 4,
@@ -53,7 +54,7 @@ SERVER_ROOMS = ("swrec_prod.serving.scoring", "swrec_prod.serving.routing", "swr
                 "swrec_prod.serving.process")  # each sees those before it  # fmt: skip
 OF_SERVER = {"swrec_prod.serving.protocol", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files",
              "swrec_prod.schema", "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded",
-             "swrec_prod.abtest.assign", "swrec_prod.abtest.exposure"}  # fmt: skip
+             "swrec_prod.experiments", "swrec_prod.exposures"}  # fmt: skip
 ONLY = {  # these import nothing else of ours, whatever its rank
     "swrec_prod.operators": {"swrec_prod.operators"},
     "swrec_prod.layers": {"swrec_prod.layers"},

@@ -42,7 +42,8 @@ class Column(NamedTuple):
 @dataclass(slots=True)
 class ScoreCall:
     """What is asked. debias_strength: None for the package's own. timeout: seconds in which the caller wants an answer,
-    where the request itself says so; the deadline of its gRPC call holds beside it.
+    where the request itself says so; the deadline of its gRPC call holds beside it. forced: variants by experiment that
+    the request gets whatever its unit.
     """
 
     model: str
@@ -54,6 +55,7 @@ class ScoreCall:
     items: list[Column] = field(default_factory=list)
     debias_strength: float | None = None
     timeout: float | None = None
+    forced: dict[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -75,6 +77,7 @@ def call_of(request: Any) -> ScoreCall:
         _columns("user", request.user),
         _columns("items", request.items),
         request.debias_strength if request.HasField("debias_strength") else None,
+        forced={variant.experiment: variant.variant for variant in request.forced},
     )
 
 

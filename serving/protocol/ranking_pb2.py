@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)swrec_prod/serving/protocol/ranking.proto\x12\x08swrec.v1\"\xd5\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08scenario\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x1e\n\x04user\x18\x06 \x03(\x0b\x32\x10.swrec.v1.Column\x12\x1f\n\x05items\x18\x07 \x03(\x0b\x32\x10.swrec.v1.Column\x12\x1c\n\x0f\x64\x65\x62ias_strength\x18\x08 \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_debias_strength\"V\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04ints\x18\x02 \x03(\x10\x12\x0e\n\x06\x66loats\x18\x03 \x03(\x01\x12\x0f\n\x07strings\x18\x04 \x03(\t\x12\x0f\n\x07lengths\x18\x05 \x03(\x0f\"\xea\x01\n\rScoreResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65\x62ias_strength\x18\x04 \x01(\x01\x12\r\n\x05tasks\x18\x05 \x03(\t\x12\x13\n\x0bprobability\x18\x06 \x03(\x02\x12\r\n\x05score\x18\x07 \x03(\x02\x12\x16\n\x0einterest_logit\x18\x08 \x03(\x02\x12\x16\n\x0escenario_logit\x18\t \x03(\x02\x12\x17\n\x0fscored_scenario\x18\n \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x0b \x01(\x08\"\x83\x01\n\rStreamedScore\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x08response\x18\x02 \x01(\x0b\x32\x17.swrec.v1.ScoreResponseH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.swrec.v1.StreamErrorH\x00\x42\t\n\x07outcome\"A\n\x0bStreamError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bpushback_ms\x18\x03 \x01(\x05\"\x13\n\x11ListModelsRequest\"5\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.swrec.v1.Model\"\xdc\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\r\n\x05tasks\x18\x05 \x03(\t\x12\x11\n\tscenarios\x18\x06 \x03(\t\x12\x19\n\x11\x66\x61llback_scenario\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61usal\x18\x08 \x01(\x08\x12\x1d\n\x04user\x18\t \x03(\x0b\x32\x0f.swrec.v1.Input\x12\x1e\n\x05items\x18\n \x03(\x0b\x32\x0f.swrec.v1.Input\"4\n\x05Input\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0f\n\x07several\x18\x03 \x01(\x08\"P\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08scenario\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\"\x86\x01\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x17\n\x0fscored_scenario\x18\x03 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x04 \x01(\x08\x12\x17\n\x0f\x64\x65\x62ias_strength\x18\x05 \x01(\x01\x12\x0f\n\x07reasons\x18\x06 \x03(\t2\x90\x02\n\x07Ranking\x12\x38\n\x05Score\x12\x16.swrec.v1.ScoreRequest\x1a\x17.swrec.v1.ScoreResponse\x12\x42\n\x0bScoreStream\x12\x16.swrec.v1.ScoreRequest\x1a\x17.swrec.v1.StreamedScore(\x01\x30\x01\x12G\n\nListModels\x12\x1b.swrec.v1.ListModelsRequest\x1a\x1c.swrec.v1.ListModelsResponse\x12>\n\x07\x45xplain\x12\x18.swrec.v1.ExplainRequest\x1a\x19.swrec.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)swrec_prod/serving/protocol/ranking.proto\x12\x08swrec.v1\"\xf8\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08scenario\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x1e\n\x04user\x18\x06 \x03(\x0b\x32\x10.swrec.v1.Column\x12\x1f\n\x05items\x18\x07 \x03(\x0b\x32\x10.swrec.v1.Column\x12\x1c\n\x0f\x64\x65\x62ias_strength\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12!\n\x06\x66orced\x18\t \x03(\x0b\x32\x11.swrec.v1.VariantB\x12\n\x10_debias_strength\".\n\x07Variant\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\"V\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04ints\x18\x02 \x03(\x10\x12\x0e\n\x06\x66loats\x18\x03 \x03(\x01\x12\x0f\n\x07strings\x18\x04 \x03(\t\x12\x0f\n\x07lengths\x18\x05 \x03(\x0f\"\x8f\x02\n\rScoreResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65\x62ias_strength\x18\x04 \x01(\x01\x12\r\n\x05tasks\x18\x05 \x03(\t\x12\x13\n\x0bprobability\x18\x06 \x03(\x02\x12\r\n\x05score\x18\x07 \x03(\x02\x12\x16\n\x0einterest_logit\x18\x08 \x03(\x02\x12\x16\n\x0escenario_logit\x18\t \x03(\x02\x12\x17\n\x0fscored_scenario\x18\n \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x0b \x01(\x08\x12#\n\x08variants\x18\x0c \x03(\x0b\x32\x11.swrec.v1.Variant\"\x83\x01\n\rStreamedScore\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x08response\x18\x02 \x01(\x0b\x32\x17.swrec.v1.ScoreResponseH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.swrec.v1.StreamErrorH\x00\x42\t\n\x07outcome\"A\n\x0bStreamError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bpushback_ms\x18\x03 \x01(\x05\"\x13\n\x11ListModelsRequest\"5\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.swrec.v1.Model\"\xdc\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\r\n\x05tasks\x18\x05 \x03(\t\x12\x11\n\tscenarios\x18\x06 \x03(\t\x12\x19\n\x11\x66\x61llback_scenario\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61usal\x18\x08 \x01(\x08\x12\x1d\n\x04user\x18\t \x03(\x0b\x32\x0f.swrec.v1.Input\x12\x1e\n\x05items\x18\n \x03(\x0b\x32\x0f.swrec.v1.Input\"4\n\x05Input\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0f\n\x07several\x18\x03 \x01(\x08\"s\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08scenario\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12!\n\x06\x66orced\x18\x05 \x03(\x0b\x32\x11.swrec.v1.Variant\"\xab\x01\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x17\n\x0fscored_scenario\x18\x03 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x04 \x01(\x08\x12\x17\n\x0f\x64\x65\x62ias_strength\x18\x05 \x01(\x01\x12\x0f\n\x07reasons\x18\x06 \x03(\t\x12#\n\x08variants\x18\x07 \x03(\x0b\x32\x11.swrec.v1.Variant2\x90\x02\n\x07Ranking\x12\x38\n\x05Score\x12\x16.swrec.v1.ScoreRequest\x1a\x17.swrec.v1.ScoreResponse\x12\x42\n\x0bScoreStream\x12\x16.swrec.v1.ScoreRequest\x1a\x17.swrec.v1.StreamedScore(\x01\x30\x01\x12G\n\nListModels\x12\x1b.swrec.v1.ListModelsRequest\x1a\x1c.swrec.v1.ListModelsResponse\x12>\n\x07\x45xplain\x12\x18.swrec.v1.ExplainRequest\x1a\x19.swrec.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,27 +32,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'swrec_prod.serving.protocol
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCOREREQUEST']._serialized_start=56
-  _globals['_SCOREREQUEST']._serialized_end=269
-  _globals['_COLUMN']._serialized_start=271
-  _globals['_COLUMN']._serialized_end=357
-  _globals['_SCORERESPONSE']._serialized_start=360
-  _globals['_SCORERESPONSE']._serialized_end=594
-  _globals['_STREAMEDSCORE']._serialized_start=597
-  _globals['_STREAMEDSCORE']._serialized_end=728
-  _globals['_STREAMERROR']._serialized_start=730
-  _globals['_STREAMERROR']._serialized_end=795
-  _globals['_LISTMODELSREQUEST']._serialized_start=797
-  _globals['_LISTMODELSREQUEST']._serialized_end=816
-  _globals['_LISTMODELSRESPONSE']._serialized_start=818
-  _globals['_LISTMODELSRESPONSE']._serialized_end=871
-  _globals['_MODEL']._serialized_start=874
-  _globals['_MODEL']._serialized_end=1094
-  _globals['_INPUT']._serialized_start=1096
-  _globals['_INPUT']._serialized_end=1148
-  _globals['_EXPLAINREQUEST']._serialized_start=1150
-  _globals['_EXPLAINREQUEST']._serialized_end=1230
-  _globals['_EXPLAINRESPONSE']._serialized_start=1233
-  _globals['_EXPLAINRESPONSE']._serialized_end=1367
-  _globals['_RANKING']._serialized_start=1370
-  _globals['_RANKING']._serialized_end=1642
+  _globals['_SCOREREQUEST']._serialized_end=304
+  _globals['_VARIANT']._serialized_start=306
+  _globals['_VARIANT']._serialized_end=352
+  _globals['_COLUMN']._serialized_start=354
+  _globals['_COLUMN']._serialized_end=440
+  _globals['_SCORERESPONSE']._serialized_start=443
+  _globals['_SCORERESPONSE']._serialized_end=714
+  _globals['_STREAMEDSCORE']._serialized_start=717
+  _globals['_STREAMEDSCORE']._serialized_end=848
+  _globals['_STREAMERROR']._serialized_start=850
+  _globals['_STREAMERROR']._serialized_end=915
+  _globals['_LISTMODELSREQUEST']._serialized_start=917
+  _globals['_LISTMODELSREQUEST']._serialized_end=936
+  _globals['_LISTMODELSRESPONSE']._serialized_start=938
+  _globals['_LISTMODELSRESPONSE']._serialized_end=991
+  _globals['_MODEL']._serialized_start=994
+  _globals['_MODEL']._serialized_end=1214
+  _globals['_INPUT']._serialized_start=1216
+  _globals['_INPUT']._serialized_end=1268
+  _globals['_EXPLAINREQUEST']._serialized_start=1270
+  _globals['_EXPLAINREQUEST']._serialized_end=1385
+  _globals['_EXPLAINRESPONSE']._serialized_start=1388
+  _globals['_EXPLAINRESPONSE']._serialized_end=1559
+  _globals['_RANKING']._serialized_start=1562
+  _globals['_RANKING']._serialized_end=1834
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("model", "version", "scenario", "request_id", "unit", "user", "items", "debias_strength")
+    __slots__ = ("model", "version", "scenario", "request_id", "unit", "user", "items", "debias_strength", "forced")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SCENARIO_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,7 @@ class ScoreRequest(_message.Message):
     USER_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     DEBIAS_STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    FORCED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     scenario: str
@@ -24,7 +25,16 @@ class ScoreRequest(_message.Message):
     user: _containers.RepeatedCompositeFieldContainer[Column]
     items: _containers.RepeatedCompositeFieldContainer[Column]
     debias_strength: float
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., scenario: _Optional[str] = ..., request_id: _Optional[str] = ..., unit: _Optional[str] = ..., user: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., debias_strength: _Optional[float] = ...) -> None: ...
+    forced: _containers.RepeatedCompositeFieldContainer[Variant]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., scenario: _Optional[str] = ..., request_id: _Optional[str] = ..., unit: _Optional[str] = ..., user: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., debias_strength: _Optional[float] = ..., forced: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ...) -> None: ...
+
+class Variant(_message.Message):
+    __slots__ = ("experiment", "variant")
+    EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    experiment: str
+    variant: str
+    def __init__(self, experiment: _Optional[str] = ..., variant: _Optional[str] = ...) -> None: ...
 
 class Column(_message.Message):
     __slots__ = ("name", "ints", "floats", "strings", "lengths")
@@ -41,7 +51,7 @@ class Column(_message.Message):
     def __init__(self, name: _Optional[str] = ..., ints: _Optional[_Iterable[int]] = ..., floats: _Optional[_Iterable[float]] = ..., strings: _Optional[_Iterable[str]] = ..., lengths: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
-    __slots__ = ("request_id", "model", "version", "debias_strength", "tasks", "probability", "score", "interest_logit", "scenario_logit", "scored_scenario", "fallback")
+    __slots__ = ("request_id", "model", "version", "debias_strength", "tasks", "probability", "score", "interest_logit", "scenario_logit", "scored_scenario", "fallback", "variants")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +63,7 @@ class ScoreResponse(_message.Message):
     SCENARIO_LOGIT_FIELD_NUMBER: _ClassVar[int]
     SCORED_SCENARIO_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     version: str
@@ -64,7 +75,8 @@ class ScoreResponse(_message.Message):
     scenario_logit: _containers.RepeatedScalarFieldContainer[float]
     scored_scenario: str
     fallback: bool
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., debias_strength: _Optional[float] = ..., tasks: _Optional[_Iterable[str]] = ..., probability: _Optional[_Iterable[float]] = ..., score: _Optional[_Iterable[float]] = ..., interest_logit: _Optional[_Iterable[float]] = ..., scenario_logit: _Optional[_Iterable[float]] = ..., scored_scenario: _Optional[str] = ..., fallback: bool = ...) -> None: ...
+    variants: _containers.RepeatedCompositeFieldContainer[Variant]
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., debias_strength: _Optional[float] = ..., tasks: _Optional[_Iterable[str]] = ..., probability: _Optional[_Iterable[float]] = ..., score: _Optional[_Iterable[float]] = ..., interest_logit: _Optional[_Iterable[float]] = ..., scenario_logit: _Optional[_Iterable[float]] = ..., scored_scenario: _Optional[str] = ..., fallback: bool = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ...) -> None: ...
 
 class StreamedScore(_message.Message):
     __slots__ = ("request_id", "response", "error")
@@ -131,29 +143,33 @@ class Input(_message.Message):
     def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., several: bool = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "version", "scenario", "unit")
+    __slots__ = ("model", "version", "scenario", "unit", "forced")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SCENARIO_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
+    FORCED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     scenario: str
     unit: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., scenario: _Optional[str] = ..., unit: _Optional[str] = ...) -> None: ...
+    forced: _containers.RepeatedCompositeFieldContainer[Variant]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., scenario: _Optional[str] = ..., unit: _Optional[str] = ..., forced: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("model", "version", "scored_scenario", "fallback", "debias_strength", "reasons")
+    __slots__ = ("model", "version", "scored_scenario", "fallback", "debias_strength", "reasons", "variants")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SCORED_SCENARIO_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
     DEBIAS_STRENGTH_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     scored_scenario: str
     fallback: bool
     debias_strength: float
     reasons: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., scored_scenario: _Optional[str] = ..., fallback: bool = ..., debias_strength: _Optional[float] = ..., reasons: _Optional[_Iterable[str]] = ...) -> None: ...
+    variants: _containers.RepeatedCompositeFieldContainer[Variant]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., scored_scenario: _Optional[str] = ..., fallback: bool = ..., debias_strength: _Optional[float] = ..., reasons: _Optional[_Iterable[str]] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ...) -> None: ...

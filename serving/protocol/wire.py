@@ -46,3 +46,4 @@ def _twins() -> dict[str, Any]:
 _TWINS = _twins()
 Column, ScoreRequest, ScoreResponse = _TWINS["Column"], _TWINS["ScoreRequest"], _TWINS["ScoreResponse"]
 StreamedScore, StreamError = _TWINS["StreamedScore"], _TWINS["StreamError"]
+Variant = _TWINS["Variant"]

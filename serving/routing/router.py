@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swrec_prod.errors import NotFoundError, PackageError, nearest, shown
+from swrec_prod.experiments.assignment import Assignment
 from swrec_prod.export.package import is_version, ready_versions
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.routing.check import check_routes
@@ -19,7 +20,7 @@ class Routed(NamedTuple):
 
     scenario: the predictor's index of the scenario that scores; scored_as: its name; fallback: whether that is not the
     scenario of the call; strength: c of the ranking score; reasons: the rules that decided, in plain English; share:
-    what admission counts it with.
+    what admission counts it with; variants: of the experiments that it is in.
     """
 
     predictor: Predictor
@@ -29,6 +30,7 @@ class Routed(NamedTuple):
     strength: float
     reasons: tuple[str, ...] = ()
     share: Share = Share()
+    variants: tuple[Assignment, ...] = ()
 
 
 class Router:

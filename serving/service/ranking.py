@@ -129,6 +129,7 @@ def response(call: ScoreCall, routed: Routed, scored: Scored) -> bytes:
         score=_bytes(scored.score),
         interest_logit=_bytes(scored.interest_logit),
         scenario_logit=_bytes(scored.scenario_logit),
+        variants=[wire.Variant(experiment=got.experiment, variant=got.variant) for got in routed.variants],
     ).SerializeToString()
 
 
