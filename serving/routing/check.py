@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from swrec_prod.errors import ConfigError, NotFoundError, nearest
+from swrec_prod.serving.routing.labels import LATEST, Labels, resolved
 from swrec_prod.serving.routing.routes import REFUSE, Route, Routes
 from swrec_prod.serving.scoring.predictor import Predictor
 
 Predictors = Mapping[str, Mapping[int, Predictor]]  # by name, then by version
 
 
-def check_routes(routes: Routes, predictors: Predictors, source: str) -> None:
+def check_routes(routes: Routes, predictors: Predictors, source: str, labels: Mapping[str, Labels]) -> None:
     """Raises ConfigError naming source, key, value and what would be right."""
     if routes.default.model is not None or len(predictors) == 1:
-        _check(f"{source}: default", routes.default, predictors)
+        _check(f"{source}: default", routes.default, predictors, labels)
     for name in routes.scenarios:
         place, route = f"{source}: scenarios.{name}", routes.route(name)
-        _check_knows(place, name, route, _check(place, route, predictors))
+        _check_knows(place, name, route, _check(place, route, predictors, labels))
 
 
-def _check(place: str, route: Route, predictors: Predictors) -> Predictor:
+def _check(place: str, route: Route, predictors: Predictors, labels: Mapping[str, Labels]) -> Predictor:
     """The package of a route that is right."""
     name = _one_of(f"{place}.model", route.model, predictors) if route.model else _only(place, predictors)
-    versions = {str(version): predictor for version, predictor in predictors[name].items()}
-    latest = str(max(predictors[name]))
-    version = latest if route.version == "latest" else str(route.version)
-    predictor = versions[_one_of(f"{place}.version", version, versions)]
+    version = resolved(str(route.version or ""), predictors[name], labels[name])
+    if version is None:
+        given = labels[name].model_dump(exclude_none=True)
+        _one_of(f"{place}.version", str(route.version), (*map(str, sorted(predictors[name])), *given, LATEST))
+    predictor = predictors[name][version or 0]
     if route.fallback is not None:
         _one_of(f"{place}.fallback", route.fallback, (*predictor.scenarios, REFUSE))
     if route.strength is not None:

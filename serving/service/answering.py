@@ -39,7 +39,10 @@ class Outcome(NamedTuple):
 
 
 class Answering:
-    """Routes, admits and scores requests, and counts how each of them ends. callers: None where anyone may ask."""
+    """Routes, admits and scores requests, and counts how each of them ends. callers: None where anyone may ask.
+
+    router: may be replaced by another one over the same packages; a request has one from its beginning to its end.
+    """
 
     def __init__(self, router: Router, counts: Counts, admission: Admission, callers: Callers | None = None) -> None:
         self.router = router
