@@ -14,7 +14,7 @@ from swrec_prod.errors import ConfigError
 from swrec_prod.serving.protocol.call import Limits
 
 SPARE_FROM = 4  # cores from which on one is left to others
-POSITIVE = ("threads", "max_message_mb", "max_streams", "default_deadline_ms", "queue_ms")
+POSITIVE = ("threads", "max_message_mb", "max_streams", "default_deadline_ms", "queue_ms", "connection_age")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container: microseconds of CPU time a period, and the period
 
 
@@ -29,7 +29,10 @@ class Options:
     must show. metrics_port: where Prometheus may read over HTTP, None for nowhere. limits: of a request;
     max_message_mb: of its bytes, MiB; max_streams: calls in flight on one connection. routes: the
     routes file; callers: the callers file, None for no tokens; experiments: the experiments file, None for none.
-    default_deadline_ms: of calls that set none; queue_ms: estimated work that may wait in one worker.
+    default_deadline_ms: of calls that set none; queue_ms: estimated work that may wait in one worker. admin: a socket
+    in the file system where the server can be asked to reload, None for none; watch: seconds between looks at its
+    files, None for never; connection_age: seconds after which a connection is asked to begin anew, see
+    process/leaving.py.
     """
 
     models: Path
@@ -56,6 +59,9 @@ class Options:
     experiments: Path | None = None
     default_deadline_ms: float = 250.0
     queue_ms: float = 250.0
+    admin: Path | None = None
+    watch: float | None = None
+    connection_age: float = 60.0
 
     def checked(self) -> Options:
         """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""
@@ -76,6 +82,8 @@ class Options:
         for name, value in {**limits, **others}.items():
             if value <= 0:
                 raise ConfigError(f"{name.replace('_', ' ')} is {value}, expected more than 0")
+        if self.watch is not None and self.watch <= 0:
+            raise ConfigError(f"watch is {self.watch}, expected seconds, more than 0")
         for name in ("notice", "grace"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected seconds from 0 on")

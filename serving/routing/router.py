@@ -41,8 +41,8 @@ class Routed(NamedTuple):
 class Router:
     """predictors: by name, then by version. The default of a name is its stable version, or the latest.
 
-    routes: of the routes file `source`; experiments: what runs; labels: by name. Raises ConfigError for files that do not
-    fit the predictors.
+    routes: of the routes file `source`; experiments: what runs; labels: by name. Raises ConfigError for files that do
+    not fit the predictors.
     """
 
     def __init__(
@@ -78,9 +78,8 @@ class Router:
         a file.
         """
         paths = find_packages(repo, chosen)
-        return cls.of(
-            paths, Rules.read(paths, routes, experiments), limits, say
-        )  # rules are read before what takes minutes
+        rules = Rules.read(paths, routes, experiments)  # before what takes minutes
+        return cls.of(paths, rules, limits, say)
 
     @classmethod
     def of(cls, packages: Sequence[Path], rules: Rules, limits: Limits | None = None, say: Say = nobody) -> Router:
