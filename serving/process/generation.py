@@ -136,7 +136,7 @@ class Generation:
                 self._pass_on(order, worker)
 
     def _reload(self) -> None:
-        """Look at the files. Rules change here, all or none of them; whatever else has changed takes another generation.
+        """Look at the files. Rules change here, all or none of them; whatever else is new takes another generation.
 
         Nothing that files may hold ends this process, which serves.
         """

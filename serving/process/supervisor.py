@@ -21,6 +21,7 @@ import dataclasses
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -131,7 +132,7 @@ class Supervisor:
         self._events.put_nowait({"what": what, **content})
 
     def _later(self, seconds: float, what: str, **content: Any) -> None:
-        asyncio.get_running_loop().call_later(seconds, lambda: self._put(what, **content))
+        asyncio.get_running_loop().call_later(seconds, partial(self._put, what, **content))
 
     def _bury(self, child: Child) -> None:
         """Leave nothing of it behind, but what it has counted."""
