@@ -1,4 +1,4 @@
-"""What a running server serves is changed: no call fails, what is wrong changes nothing, and one can go back at once."""
+"""What a running server serves is changed: no call fails, what is wrong changes nothing, and going back is quick."""
 
 from __future__ import annotations
 
@@ -19,18 +19,25 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+import torch
 import yaml
 from commands import refused, succeeds, swrec
-from damaged_packages import FILES, Damage, damages
+from damaged_packages import Damage, damages
 from prometheus_client.parser import text_string_to_metric_families
 from runs import wait_for
-from tiny_world import ITEMS, USER, launch
+from tiny_world import ITEMS, USER, catalog_of, launch, make_config, make_ranker
 
+from swrec_prod.errors import NotFoundError
+from swrec_prod.export.run import export_package
 from swrec_prod.serving.client import Client, make_request
 from swrec_prod.serving.process.admin import ask_to_reload
 from swrec_prod.serving.process.change import Outcome
 from swrec_prod.serving.protocol import wire
+from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.scoring.predictor import Predictor
+from swrec_prod.serving.service.ranking import parse
 
 pytestmark = pytest.mark.process
 AGE = 0.5  # seconds of a connection: so long a change takes at least
@@ -39,7 +46,7 @@ PATIENCE = 60.0
 
 @dataclass
 class Server:
-    """A server over a repository of its own. folder: with all that it reads."""
+    """A server over a repository of its own. folder: with all that it reads; packages: what versions are copies of."""
 
     folder: Path
     packages: Path
@@ -56,21 +63,21 @@ class Server:
         return self.folder / "admin"
 
     def publish(self, source: str, version: int, damage: Damage | None = None) -> Path:
-        """A version of mscan, as an export appears: by a rename."""
+        """A version of the model, as an export appears: by a rename."""
         aside = shutil.copytree(self.packages / source, self.folder / "aside")
         if damage is not None:
             damage.do(aside)
-        return aside.rename(self.repo / "mscan" / str(version))
+        return aside.rename(self.repo / "model" / str(version))
 
     def withdraw(self, version: int) -> None:
-        shutil.rmtree(self.repo / "mscan" / str(version))
+        shutil.rmtree(self.repo / "model" / str(version))
 
     def reload(self) -> Outcome:
         return ask_to_reload(self.admin, PATIENCE)
 
-    def score(self, c: float | None = None, **more: Any) -> Any:
+    def score(self, scenario: str = "home", **more: Any) -> Any:
         with Client(self.target, timeout=PATIENCE) as client:
-            return client.score("home", USER, ITEMS, debias_strength=c, **more)
+            return client.score(scenario, USER, ITEMS, **more)
 
     def count(self, name: str, **labels: str) -> float:
         text = urllib.request.urlopen(self.metrics, timeout=30).read().decode()
@@ -85,7 +92,7 @@ class Server:
 @contextlib.contextmanager
 def served(packages: Path, folder: Path, **options: Any) -> Iterator[Server]:
     server = Server(folder, packages)
-    (server.repo / "mscan").mkdir(parents=True)
+    (server.repo / "model").mkdir(parents=True)
     server.publish("1", 1)
     (folder / "routes.yaml").write_text("{}")
     (folder / "experiments.yaml").write_text("{}")
@@ -104,18 +111,32 @@ def served(packages: Path, folder: Path, **options: Any) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server(tiny_repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Tests leave it with version 1 and empty files, or give it back by `as_before`."""
-    with served(tiny_repo / "mscan", tmp_path_factory.mktemp("hot"), workers=2) as one:
+def packages(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two packages of one model, whose scores differ."""
+    repo = tmp_path_factory.mktemp("packages")
+    for _ in range(2):
+        ranker = make_ranker("shared_bottom", tiny_folder)
+        with torch.no_grad():
+            for parameter in ranker.parameters():
+                parameter.mul_(1.0 + len(list(repo.glob("*/*"))))
+        config, catalog = make_config("shared_bottom", tiny_folder), catalog_of(tiny_folder)
+        export_package(ranker, config, catalog, repo / "model", "none")
+    return repo / "model"
+
+
+@pytest.fixture(scope="module")
+def server(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(packages, tmp_path_factory.mktemp("hot"), workers=2) as one:
         yield one
 
 
 @pytest.fixture(autouse=True)
 def as_before(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Files without labels, routes and experiments; what is served may be another version than before."""
     yield
     if "server" in request.fixturenames:
         server: Server = request.getfixturevalue("server")
-        (server.repo / "mscan" / "labels.yaml").unlink(missing_ok=True)
+        (server.repo / "model" / "labels.yaml").unlink(missing_ok=True)
         for name in ("routes", "experiments"):
             (server.folder / f"{name}.yaml").write_text("{}")
 
@@ -151,45 +172,48 @@ class Calls:
                 await asyncio.sleep(0.002)
 
 
-def test_new_versions_are_served_without_a_failed_call_and_each_answer_is_of_the_version_it_names(server: Server):
-    """Versions 2 and 3 are copies of packages 2 and 1: what the answers of a version must be is known from those."""
-    calls = Calls()
+def test_a_new_version_is_served_without_a_failed_call_and_each_answer_is_of_the_version_it_names(server: Server):
+    calls, expected = Calls(), {version: offline(server.packages / version) for version in "12"}
 
-    async def change() -> list[Outcome]:
-        outcomes = []
+    async def change() -> Outcome:
         async with calls.running(server.target):
-            for version, source in ((2, "2"), (3, "1")):
-                server.publish(source, version)
-                outcomes.append(await asyncio.to_thread(server.reload))
-                await asyncio.sleep(2 * AGE)
-        return outcomes
+            server.publish("2", 2)
+            outcome = await asyncio.to_thread(server.reload)
+            await asyncio.sleep(3 * AGE)
+        return outcome
 
-    outcomes = asyncio.run(change())
-    assert [(o.result, o.stage, o.serving) for o in outcomes] == [
-        ("changed", "swap", ["mscan/2"]),
-        ("changed", "swap", ["mscan/3"]),
-    ]
+    outcome = asyncio.run(change())
+    assert (outcome.result, outcome.stage, outcome.serving) == ("changed", "swap", ["model/2"])
     assert set(calls.codes) == {"OK"}
-    by_version = {version: {score for v, score in calls.scores if v == version} for version in "123"}
-    assert all(len(scores) == 1 for scores in by_version.values())
-    assert by_version["3"] == by_version["1"]
-    assert server.score().version == "3"
-    assert server.count("reload_total", result="changed", stage="swap") == 2
-    assert server.count("requests_total", code="OK") >= calls.codes["OK"], "what earlier ones have counted is kept"
-    assert server.count("model_info", model="mscan", version="3") == server.count("model_info") == 1
+    assert {version for version, _ in calls.scores} == set("12") and len(calls.scores) == 2
+    for version, scores in calls.scores:
+        np.testing.assert_allclose(np.frombuffer(scores, wire.SCORES), expected[version], rtol=1e-5)
+    assert server.score().version == "2"
+    assert server.count("reload_total", result="changed", stage="swap") == 1
+    until(lambda: len(server.generations()) == 1)
+    assert server.count("requests_total", code="OK") == calls.codes["OK"] + 1, "of both generations"
+    assert server.count("model_info", model="model", version="2") == server.count("model_info") == 1
+
+
+def offline(package: Path) -> np.ndarray:
+    """The scores of the request that `Calls` send."""
+    router = Router({"model": {1: Predictor.load(package)}})
+    call = parse(make_request("home", USER, ITEMS).SerializeToString())
+    routed = router.route(call)
+    return routed.predictor.score(call, routed.scenario, routed.strength).score.ravel()
 
 
 BAD = {damage.name: damage for damage in damages()}
 
 
-@pytest.mark.parametrize("name", [f"bit at 0.5 of {FILES[0]}", "half a program, signed", "other golden logits"])
+@pytest.mark.parametrize("name", ["other golden logits"])
 def test_a_bad_version_is_refused_with_its_stage_and_the_old_one_serves(server: Server, name: str):
     before = server.score().version
     server.publish("2", 9, BAD[name])
     try:
         outcome = server.reload()
         assert (outcome.result, outcome.stage) == ("refused", BAD[name].stage)
-        assert outcome.reason.startswith("PackageError: ") and "mscan/9" in outcome.reason
+        assert outcome.reason.startswith("PackageError: ") and "model/9" in outcome.reason
         assert server.score().version == before
         assert server.count("reload_total", result="refused", stage=BAD[name].stage) == 1
     finally:
@@ -222,24 +246,27 @@ def test_a_process_that_dies_while_it_loads_is_a_refusal(server: Server):
 
 def test_routes_are_changed_by_a_signal_and_wrong_ones_change_nothing(server: Server):
     generations = server.generations()
-    (server.folder / "routes.yaml").write_text("scenarios: {home: {strength: 0.125}}")
+    with pytest.raises(NotFoundError):
+        server.score("attic")
+    (server.folder / "routes.yaml").write_text("default: {fallback: cart}")
     server.process.send_signal(signal.SIGHUP)
-    until(lambda: server.score().debias_strength == 0.125)
-    for wrong in ("scenarios: {home: {strength: 1e9}}", "scenarios: {hime: {}}", "{", "default: {version: canary}"):
+    until(lambda: server.count("reload_total", result="changed", stage="rules") == 1)
+    assert server.score("attic").scored_scenario == "cart"
+    for wrong in ("default: {strength: 1e9}", "default: {fallback: kart}", "{", "default: {version: canary}"):
         (server.folder / "routes.yaml").write_text(wrong)
         outcome = server.reload()
         assert (outcome.result, outcome.stage) == ("refused", "files") and "routes.yaml" in outcome.reason
-        assert server.score().debias_strength == 0.125
+        assert server.score("attic").scored_scenario == "cart"
     assert server.generations() == generations, "nothing was loaded"
 
 
 EXPERIMENTS: dict[str, Any] = {
-    "layers": {"debias": {}},
+    "layers": {"looks": {}},
     "experiments": {
         "sweep": {
-            "layer": "debias",
+            "layer": "looks",
             "control": "today",
-            "variants": {"today": {"buckets": [[0, 5000]]}, "weaker": {"buckets": [[5000, 6000]], "strength": 0.0}},
+            "variants": {"today": {"buckets": [[0, 5000]]}, "other": {"buckets": [[5000, 6000]]}},
         }
     },
 }
@@ -250,7 +277,7 @@ def test_experiments_begin_grow_and_are_never_dealt_out_anew_in_silence(server: 
 
     def run(buckets: list[list[int]]) -> Outcome:
         plain = json.loads(json.dumps(EXPERIMENTS))
-        plain["experiments"]["sweep"]["variants"]["weaker"]["buckets"] = buckets
+        plain["experiments"]["sweep"]["variants"]["other"]["buckets"] = buckets
         file.write_text(yaml.safe_dump(plain))
         return server.reload()
 
@@ -267,13 +294,11 @@ def test_experiments_begin_grow_and_are_never_dealt_out_anew_in_silence(server: 
 
 
 def test_labels_decide_what_is_served_and_a_rollback_loads_nothing(server: Server):
-    folder = server.repo / "mscan"
-    for version in (2, 3):
-        if not (folder / str(version)).exists():
-            server.publish(str(version - 1), version)
-    told = succeeds("models", "label", folder, "stable", 2, "--admin", server.admin)
-    assert told.startswith(f"{folder}: stable 2\nchanged after ") and told.endswith("mscan/2\n")
-    succeeds("models", "label", folder, "stable", 3, "--admin", server.admin)
+    folder = server.repo / "model"
+    server.publish("1", 3)
+    assert succeeds("models", "label", folder, "stable", 2) == f"{folder}: stable 2\n"
+    told = succeeds("models", "label", folder, "stable", 3, "--admin", server.admin)
+    assert told.startswith(f"{folder}: stable 3, previous 2\nchanged after ") and told.endswith("model/2, model/3\n")
     assert (server.score().version, server.score(version="previous").version) == ("3", "2")
     with Client(server.target, timeout=PATIENCE) as client:
         assert {model.version: model.is_default for model in client.list_models()} == {"2": False, "3": True}
@@ -285,7 +310,7 @@ def test_labels_decide_what_is_served_and_a_rollback_loads_nothing(server: Serve
     refused(
         swrec("models", "label", folder, "canary", 8, "--admin", server.admin), "names version 8, which is not complete"
     )
-    assert succeeds("models", "list", server.repo) == "mscan: 1, 2, 3 (stable 2, previous 3)\n"
+    assert succeeds("models", "list", server.repo) == "model: 1, 2, 3 (stable 2, previous 3)\n"
 
 
 def test_a_server_that_never_heard_of_a_request_to_reload_says_how_to_ask(tmp_path: Path):
@@ -310,18 +335,16 @@ def test_many_who_ask_at_once_are_all_answered(server: Server):
     assert {outcome.result for outcome in asyncio.run(ask())} <= {"changed", "unchanged"}
 
 
-def test_what_served_serves_again_after_a_crash_though_a_bad_version_is_there(tiny_repo: Path, tmp_path: Path):
+def test_what_served_serves_again_after_a_crash_though_a_bad_version_is_there(packages: Path, tmp_path: Path):
     """And a watched repository needs nobody who asks. The server is terminated while it loads, too."""
-    with served(tiny_repo / "mscan", tmp_path, watch=0.1) as server:
-        server.publish("2", 2)
-        until(lambda: server.score().version == "2")
-        server.publish("1", 3, BAD["other golden logits"])
+    with served(packages, tmp_path, watch=0.1) as server:
+        server.publish("2", 2, BAD["other golden logits"])
         until(lambda: server.count("reload_total", result="refused", stage="golden") == 1)
         [serving] = until(lambda: len(server.generations()) == 1 and server.generations())
         os.kill(serving, signal.SIGKILL)
         until(lambda: server.generations() not in ([], [serving]) and server.count("workers") == 1)
-        assert server.score().version == "2"
-        server.publish("1", 4)
+        assert server.score().version == "1"
+        server.publish("1", 3)
         until(lambda: len(server.generations()) == 2)
         server.process.terminate()
         assert server.process.wait(PATIENCE) == 0
