@@ -1,12 +1,16 @@
-"""A change of what is served, from the wish for it to its outcome."""
+"""Changes of what is served, each from the wish for it to its outcome, one after the other."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+_log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
@@ -47,3 +51,38 @@ class Change:
             if not future.done():
                 future.set_result(outcome)
         return outcome
+
+
+class Changes:
+    """current: the one that is being made; following: the one that was asked for meanwhile.
+
+    done: by result and stage, how many; seconds: that all of them took.
+    """
+
+    def __init__(self) -> None:
+        self.current: Change | None = None
+        self.following: Change | None = None
+        self.done = Counter[tuple[str, str]]()
+        self.seconds = 0.0
+
+    def ask(self, by: str) -> Change:
+        """The change that will be made next: whoever asks meanwhile asks for the same."""
+        self.following = self.following or Change(by)
+        return self.following
+
+    def begin(self) -> None:
+        """The following one is the current one."""
+        self.current, self.following = self.following, None
+
+    def finish(self, result: str, reason: str, serving: Sequence[str]) -> None:
+        """The current one has come to an end, if there is one."""
+        change, self.current = self.current, None
+        if change is None:
+            return
+        outcome = change.finish(result, reason, serving)
+        self.done[result, outcome.stage] += 1
+        self.seconds += outcome.seconds
+        if result == "refused":
+            _log.error("change by %s refused at %s: %s; all stays as it is", change.by, outcome.stage, reason)
+        else:
+            _log.warning("change by %s: %s, after %.2f s", change.by, result, outcome.seconds)

@@ -18,6 +18,8 @@ from prometheus_client.registry import Collector
 
 from swrec_prod.errors import ConfigError
 from swrec_prod.serving.process.address import target
+from swrec_prod.serving.process.change import Changes
+from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.service.counts import REQUESTS, SECONDS, Family, Layout, Served, total
 
 PREFIX = "scorer_"
@@ -33,14 +35,13 @@ class Tally(Collector):
     Prometheus may read from another thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changes: Changes | None = None) -> None:
+        self._changes = changes or Changes()
         self._past: Sums = {}
         self._live: dict[int, Slots] = {}  # by number; it is replaced, as another thread may read it
         self._begun = 0
         self.served: Sequence[Served] = ()
         self.restarts = Counter[str]()  # by cause
-        self.reloads = Counter[tuple[str, str]]()  # by result and stage
-        self.reload_seconds = 0.0
         self.workers = 0
 
     def begin(self, served: Sequence[Served], memory: memoryview, variants: Sequence[tuple[str, str]] = ()) -> int:
@@ -71,10 +72,10 @@ class Tally(Collector):
             restarts.add_metric((cause,), times)
         yield restarts
         reloads = CounterMetricFamily(f"{PREFIX}reload", "Changes of what is served.", labels=("result", "stage"))
-        for labels, times in self.reloads.items():
+        for labels, times in self._changes.done.items():
             reloads.add_metric(labels, times)
         yield reloads
-        seconds, times = self.reload_seconds, self.reloads.total()
+        seconds, times = self._changes.seconds, self._changes.done.total()
         yield SummaryMetricFamily(
             f"{PREFIX}reload_seconds", "From wish to outcome.", count_value=times, sum_value=seconds
         )
@@ -83,6 +84,17 @@ class Tally(Collector):
         for package in self.served:
             info.add_metric((package.model, package.version), 1)
         yield info
+
+
+@contextlib.contextmanager
+def exposed_by(options: Options, tally: Tally) -> Iterator[None]:
+    """`exposed` where the options say so, and said."""
+    if options.metrics_port is None:
+        yield
+        return
+    with exposed(tally, options.metrics_host, options.metrics_port) as port:
+        print(f"metrics on http://{target(options.metrics_host, port)}/metrics", flush=True)
+        yield
 
 
 @contextlib.contextmanager

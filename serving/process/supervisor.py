@@ -16,11 +16,9 @@ one only. There are never more than two.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import signal
-from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -30,13 +28,13 @@ from swrec_prod.errors import ServerError
 from swrec_prod.files import write_text
 from swrec_prod.serving.process.address import reserved, target
 from swrec_prod.serving.process.admin import listening
-from swrec_prod.serving.process.change import Change, Outcome
+from swrec_prod.serving.process.change import Change, Changes, Outcome
 from swrec_prod.serving.process.child import SPARE, Child
 from swrec_prod.serving.process.leaving import patience
 from swrec_prod.serving.process.link import Message
-from swrec_prod.serving.process.metrics import Tally, exposed
+from swrec_prod.serving.process.metrics import Tally, exposed_by
 from swrec_prod.serving.process.options import Options
-from swrec_prod.serving.process.watch import watch
+from swrec_prod.serving.process.watch import watching
 from swrec_prod.serving.service.counts import Served
 
 MODULE = "swrec_prod.serving.process.generation"
@@ -72,25 +70,23 @@ class Supervisor:
         self.options = options
         self._address = target(options.host, options.port)
         self._events = asyncio.Queue[Message]()
-        self._tally = Tally()
         self._child: Child | None = None
         self._coming: Child | None = None
         self._leaving: Child | None = None
         self._held: dict[str, Any] | None = None  # by the last generation that served
-        self._change: Change | None = None  # that is being made
-        self._next: Change | None = None  # that was asked for meanwhile
+        self._changes = Changes()
+        self._tally = Tally(self._changes)
         self._unruled: set[int] = set()  # workers that have not said yet that they route by new rules
         self._ready = self._stopping = self._halted = False
 
     async def run(self) -> None:
         """Until a signal. Raises the error of a generation that cannot serve."""
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(
-                number, lambda number=number: self._put("signal", number=number)
-            )
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask, "SIGHUP")
-        with self._metrics():
-            async with listening(self.options.admin, self.reload), self._watching():
+            loop.add_signal_handler(number, partial(self._put, "signal", number=number))
+        loop.add_signal_handler(signal.SIGHUP, self._ask, "SIGHUP")
+        with exposed_by(self.options, self._tally):
+            async with listening(self.options.admin, self.reload), watching(self.options, partial(self._ask, "watch")):
                 try:
                     self._child = self._begin()
                     while not (self._halted or (self._stopping and not self._alive())):
@@ -151,8 +147,8 @@ class Supervisor:
 
     def _on_stage(self, child: Child, stage: str, package: str) -> None:
         child.stage = stage
-        if self._change and child is self._coming:
-            self._change.stage = stage
+        if self._changes.current and child is self._coming:
+            self._changes.current.stage = stage
 
     def _on_loaded(
         self, child: Child, served: list[list[Any]], variants: list[list[str]], held: dict[str, Any]
@@ -160,8 +156,8 @@ class Supervisor:
         child.served, child.held = [Served(*fields) for fields in served], held
         child.variants = [(experiment, variant) for experiment, variant in variants]
         child.counted = self._tally.begin(child.served, child.memory(), child.variants)
-        if self._change and child is self._coming:
-            self._change.stage = "start"
+        if self._changes.current and child is self._coming:
+            self._changes.current.stage = "start"
 
     def _on_serving(self, child: Child, worker: int, pid: int) -> None:
         child.serving.add(worker)
@@ -237,8 +233,7 @@ class Supervisor:
 
     def _ask(self, by: str) -> Change:
         """A wish for a change. It is made at once, or after the one that is being made, by one look for all wishes."""
-        self._next = self._next or Change(by)
-        change = self._next
+        change = self._changes.ask(by)
         self._go_on()
         return change
 
@@ -246,17 +241,23 @@ class Supervisor:
         """Begin with the next change when it can be, or go on with the one that waited for a generation to be gone."""
         if self._stopping:
             return
-        if self._change is None and self._next is not None and self._child is not None and self._child.is_ready:
-            self._change, self._next = self._next, None
+        changes = self._changes
+        if (
+            changes.current is None
+            and changes.following is not None
+            and self._child is not None
+            and self._child.is_ready
+        ):
+            changes.begin()
             self._child.link.send("reload")
-        elif self._change is not None and self._change.stage == "waiting" and self._leaving is None:
-            self._load_beside(self._change)
+        elif changes.current is not None and changes.current.stage == "waiting" and self._leaving is None:
+            self._load_beside(changes.current)
 
     def _on_beside(self, child: Child) -> None:
-        assert self._change is not None
+        assert self._changes.current is not None
         if self._leaving is None:
-            return self._load_beside(self._change)
-        self._change.stage = "waiting"
+            return self._load_beside(self._changes.current)
+        self._changes.current.stage = "waiting"
 
     def _load_beside(self, change: Change) -> None:
         change.stage = "files"
@@ -275,8 +276,8 @@ class Supervisor:
             self._leaving.link.send("leave", seconds=seconds, grace=self.options.grace)
             self._later(seconds + self.options.grace + SPARE, "left", child=self._leaving)
         self._count_workers()
-        if self._change is not None:
-            self._change.stage = "swap"
+        if self._changes.current is not None:
+            self._changes.current.stage = "swap"
         self._finish("changed")
         self._announce()
 
@@ -287,14 +288,19 @@ class Supervisor:
             self._go_on()
 
     def _on_ruling(self, child: Child, held: dict[str, Any]) -> None:
-        assert self._change is not None
+        assert self._changes.current is not None
         child.held = self._held = held
-        self._change.stage, self._unruled = "rules", set(child.serving)
+        self._changes.current.stage, self._unruled = "rules", set(child.serving)
         self._on_ruled(child)
 
     def _on_ruled(self, child: Child, worker: int = -1) -> None:
         self._unruled.discard(worker)
-        if child is self._child and self._change and self._change.stage == "rules" and not self._unruled:
+        if (
+            child is self._child
+            and self._changes.current
+            and self._changes.current.stage == "rules"
+            and not self._unruled
+        ):
             self._finish("changed")
 
     def _on_unchanged(self, child: Child) -> None:
@@ -310,21 +316,8 @@ class Supervisor:
         self._finish("refused", reason)
 
     def _finish(self, result: str, reason: str = "") -> None:
-        change, self._change = self._change, None
-        if change is None:
-            return
         serving = [f"{package.model}/{package.version}" for package in (self._child.served if self._child else ())]
-        outcome = change.finish(result, reason, serving)
-        self._tally.reloads[result, outcome.stage] += 1
-        self._tally.reload_seconds += outcome.seconds
-        if result == "refused":
-            _log.error(
-                "change asked by %s refused at %s: %s; what served before serves on", change.by, outcome.stage, reason
-            )
-        else:
-            _log.warning(
-                "change asked by %s: %s at %s, after %.2f s", change.by, result, outcome.stage, outcome.seconds
-            )
+        self._changes.finish(result, reason, serving)
         self._go_on()
 
     # The end
@@ -349,23 +342,3 @@ class Supervisor:
 
     def _on_late(self) -> None:
         self._halted = True
-
-    @contextlib.contextmanager
-    def _metrics(self) -> Iterator[None]:
-        if self.options.metrics_port is None:
-            yield
-            return
-        with exposed(self._tally, self.options.metrics_host, self.options.metrics_port) as port:
-            print(f"metrics on http://{target(self.options.metrics_host, port)}/metrics", flush=True)
-            yield
-
-    @contextlib.asynccontextmanager
-    async def _watching(self) -> AsyncIterator[None]:
-        if self.options.watch is None:
-            yield
-            return
-        watching = asyncio.ensure_future(watch(self.options, lambda: self._ask("watch")))
-        try:
-            yield
-        finally:
-            watching.cancel()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from swrec_prod.serving.process.options import Options
@@ -12,12 +13,22 @@ from swrec_prod.serving.process.options import Options
 Stamp = frozenset[tuple[str, int, int]]
 
 
-async def watch(options: Options, changed: Callable[[], object]) -> None:
-    """Look every `options.watch` seconds, for ever. What changes has to stay as it is for one look."""
-    assert options.watch is not None
+@contextlib.asynccontextmanager
+async def watching(options: Options, changed: Callable[[], object]) -> AsyncIterator[None]:
+    """Look every `options.watch` seconds within the block; None: never."""
+    looking = asyncio.ensure_future(_look(options, options.watch, changed)) if options.watch else None
+    try:
+        yield
+    finally:
+        if looking is not None:
+            looking.cancel()
+
+
+async def _look(options: Options, seconds: float, changed: Callable[[], object]) -> None:
+    """For ever. What changes has to stay as it is for one look."""
     told = last = stamp(options)
     while True:
-        await asyncio.sleep(options.watch)
+        await asyncio.sleep(seconds)
         now = stamp(options)
         if now == last != told:
             told = now

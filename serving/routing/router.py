@@ -232,4 +232,4 @@ def _packages(repo: Path, ready: Mapping[str, list[int]], choice: str) -> list[P
         raise PackageError(f"{repo / name}: no complete version {version!r}; {nearest(version, map(str, ready[name]))}")
     labelled = [] if version else Labels.of(repo / name).versions
     check_complete(repo / name, labelled)
-    return [repo / name / str(number) for number in labelled or [version or ready[name][-1]]]
+    return [repo / name / str(number) for number in labelled or [int(version) if version else ready[name][-1]]]

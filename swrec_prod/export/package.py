@@ -245,9 +245,7 @@ def _check_strengths(file: Path, manifest: Manifest) -> None:
     """c is a number, inside the range that requests may ask for."""
     low, high = manifest.strength_range or (-math.inf, math.inf)
     if manifest.strength_range is not None and not -math.inf < low <= high < math.inf:
-        raise PackageError(
-            f"{file}: strength_range is {low:g} to {high:g}; expected finite numbers, the lower first"
-        )
+        raise PackageError(f"{file}: strength_range is {low:g} to {high:g}; expected finite numbers, the lower first")
     for name, strength in manifest.debias_strength.items():
         if not (low <= strength <= high and math.isfinite(strength)):
             bounds = f"a finite number from {low:.4g} to {high:.4g}"
