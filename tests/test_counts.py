@@ -42,7 +42,8 @@ def told(tally: Tally) -> CollectorRegistry:
 
 
 def routed(model: str = "m", version: str = "1", scenario: int = 0, fallback: bool = False) -> Any:
-    return SimpleNamespace(predictor=SimpleNamespace(name=model, version=version), scenario=scenario, fallback=fallback)
+    predictor = SimpleNamespace(name=model, version=version)
+    return SimpleNamespace(predictor=predictor, scenario=scenario, fallback=fallback, variants=(), lacks_unit=False)
 
 
 def test_every_series_has_numbers_of_its_own():
@@ -102,6 +103,8 @@ def test_what_a_worker_had_in_hand_dies_with_it_and_what_it_had_counted_stays():
 def test_counters_go_on_over_generations():
     tally = Tally()
     for _ in range(3):
+        if tally.living:
+            tally.end(tally.living[-1])
         counts = Workers(tally).counts(1)
         counts.begun()
         counts.request(routed(), "OK", 0.001)

@@ -14,6 +14,7 @@ overload_5x_goodput        the same, offered five times
 overload_*_refused_p99     milliseconds until a call is refused; _wasted: share of forwards whose answer came too late;
                            _recovered: seconds until it is as before; _memory: MiB that it has grown by
 serving_own_ms_n100, ...   of benchmarks/serving/path.py: where the time of a request goes, in process
+hot_change_*              of benchmarks/serving/hot_change.py: what changes of the served version cost those who call
 mscan_user_once, fold_*    of benchmarks/serving/forward.py: what is computed once for all candidates of a request
 
 Raw values are encoded, the scenario is routed and everything is counted, as in `swrec serve`. 64 answers are checked
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.record import Figure, report
-from benchmarks.serving import forward, models, path
+from benchmarks.serving import forward, hot_change, models, path
 from benchmarks.serving.answers import check, forwards_per_second, reply_bytes
 from benchmarks.serving.load import Loaded, Plan, in_turns, write_bodies
 from benchmarks.serving.server import Running, echo, serving
@@ -54,6 +55,7 @@ class Length(NamedTuple):
     rounds: int
 
 
+CHANGES, QUICK_CHANGES = 20, 2
 WHOLE, QUICK = Length(6.0, 1.5, 3), Length(2.0, 0.5, 1)
 
 
@@ -96,6 +98,7 @@ def main() -> None:
         "two": two_workers,
         "overload": overload,
         "path": in_process,
+        "changes": changes,
     }
     for name in options.parts or parts:
         print(f"{TARGET}: {name}", flush=True)
@@ -105,10 +108,15 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="of cores, one, two, overload, path; default: each of them"
+        "parts", nargs="*", metavar="PART", help="of cores, one, two, overload, path, changes; default: each of them"
     )
     parser.add_argument("--quick", action="store_true", help="2 seconds a turn, one turn")
     return parser
+
+
+def changes(bench: Bench) -> Iterator[Figure]:
+    """A few changes; `python -m benchmarks.serving.hot_change` makes 200."""
+    yield from hot_change.figures(CHANGES if bench.length is WHOLE else QUICK_CHANGES)
 
 
 def one_worker(bench: Bench) -> Iterator[Figure]:

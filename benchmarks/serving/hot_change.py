@@ -93,14 +93,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", type=int, default=200, help="how many; each takes some seconds")
     changes = parser.parse_args().changes
+    report("bench-serving", figures(changes), {"changes": changes, "threads": 1})
+
+
+def figures(changes: int) -> list[Figure]:
+    """Change so often, and say what it cost."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     source = models.publish(FOLDER / "source", FOLDER / "data", (MODEL, "mmoe"))
     repo = FOLDER / "repo" / "ranker"
     _publish(source / MODEL / "1", repo / "1")
     admin = FOLDER / "admin"
     with serving(repo.parent, FOLDER, workers=2, connection_age=AGE, admin=admin, queue_ms=1e5) as server:
-        figures = asyncio.run(_measure(server, source, repo, admin, changes))
-    report("hot_change", figures, {"changes": changes, "threads": 1})
+        return asyncio.run(_measure(server, source, repo, admin, changes))
 
 
 async def _measure(server: Running, source: Path, repo: Path, admin: Path, changes: int) -> list[Figure]:

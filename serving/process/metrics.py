@@ -51,6 +51,11 @@ class Tally(Collector):
         self._live = {**self._live, self._begun: (layout, layout.slots(memory))}
         return self._begun
 
+    @property
+    def living(self) -> list[int]:
+        """Numbers of the generations that count."""
+        return list(self._live)
+
     def end(self, number: int) -> None:
         """A generation counts no more: what it has counted is kept."""
         ended = {number: self._live[number]}
