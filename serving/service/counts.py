@@ -62,6 +62,9 @@ INFLIGHT = Family("inflight", "gauge", "Requests begun and not yet answered.")
 QUEUE_MS = Family("queue_milliseconds", "gauge", "Estimated work of the requests that wait.")
 IDS = Family("ids", "counter", "Ids looked up in vocabularies.", (*PACKAGE, "feature"))
 UNKNOWN_IDS = Family("oov_ids", "counter", "Ids of values that no vocabulary knows, or that are missing.", IDS.labels)
+EXPOSURES_LOGGED = Family("exposures_logged", "counter", "Answers in the write-ahead log of exposures.")
+EXPOSURES_DROPPED = Family("exposures_dropped", "counter", "Answers not logged: the buffer or the disk was full.")
+EXPOSURE_QUEUE = Family("exposure_queue", "gauge", "Answers that wait to be logged.")
 ELSEWHERE = Family("behaviours_elsewhere", "counter", "Behaviours in scenarios that the schema does not list.", PACKAGE)
 
 
@@ -171,6 +174,12 @@ class Counts:
             else:
                 self._slot[self._at[ELSEWHERE, package]] += ids
 
+    def exposures(self, logged: int, dropped: int, queued: int) -> None:
+        """So many answers more were logged, or dropped, and so many wait now."""
+        self._slot[self._at[EXPOSURES_LOGGED, ()]] += logged
+        self._slot[self._at[EXPOSURES_DROPPED, ()]] += dropped
+        self._slot[self._at[EXPOSURE_QUEUE, ()]] = queued
+
     def _observe(self, at: int, seconds: float) -> None:
         self._slot[at + bisect_left(SECONDS, seconds)] += 1
         self._slot[at + len(SECONDS) + 1] += seconds
@@ -201,5 +210,5 @@ def _combinations(served: Sequence[Served]) -> Iterator[tuple[Family, tuple[str,
                 yield family, (package.model, package.version, feature)
     for reason in REASONS:
         yield REJECTED, (reason,)
-    for family in (INFLIGHT, QUEUE_MS, QUEUE_SECONDS):
+    for family in (INFLIGHT, QUEUE_MS, QUEUE_SECONDS, EXPOSURES_LOGGED, EXPOSURES_DROPPED, EXPOSURE_QUEUE):
         yield family, ()
