@@ -59,7 +59,7 @@ class Options:
     queue_ms: float = 250.0
     exposures: Path | None = None
     exposures_features: float = 1.0
-    exposures_bounds: Bounds = Bounds()
+    exposures_bounds: Bounds = field(default_factory=Bounds)
 
     def checked(self) -> Options:
         """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""

@@ -137,4 +137,3 @@ def _write(table: pa.Table, path: Path) -> None:
             row_group_size=ROW_GROUP,
             use_dictionary=NAMES,
         )
-

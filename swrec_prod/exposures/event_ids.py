@@ -1,9 +1,9 @@
 """Names of answers: UUIDs of version 7 (RFC 9562), which sort by time, also when the clock steps back.
 
-    48 bits  milliseconds since 1970
-    4 + 12   version 7, and a count within the millisecond (section 6.2, method 1)
-    2 + 54   variant, and random bits
-    8 bits   0; the exposures of one answer count on from here
+48 bits  milliseconds since 1970
+4 + 12   version 7, and a count within the millisecond (section 6.2, method 1)
+2 + 54   variant, and random bits
+8 bits   0; the exposures of one answer count on from here
 """
 
 from __future__ import annotations
