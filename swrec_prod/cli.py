@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
+from swrec_prod.cli_experiments import experiments
 from swrec_prod.cli_judging import judging
 from swrec_prod.cli_serving import AsJson, health, loadtest, print_json, score, serve
 from swrec_prod.errors import ConfigError, SwrecError, nearest
@@ -296,6 +297,7 @@ app.command()(health)
 app.command()(score)
 app.command()(loadtest)
 app.add_typer(judging)
+app.add_typer(experiments, name="experiments")
 
 
 @app.command()

@@ -63,6 +63,9 @@ def serve(
     callers: Annotated[
         Path | None, typer.Option(help="Callers file: who may ask, by SHA-256 of a token, and how much.")
     ] = None,
+    experiments: Annotated[
+        Path | None, typer.Option(help="Experiments file: which units get which model, version and c.")
+    ] = None,
     default_deadline_ms: Annotated[float, typer.Option(help="Deadline of calls that set none.")] = 250.0,
     queue_ms: Annotated[
         float, typer.Option(help="Estimated work that may wait in one worker; what is more is refused at once.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -29,15 +30,53 @@ class Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-def parse(record: type[StrictT], data: Any, source: str, error: type[SwrecError] = ConfigError) -> StrictT:
-    """`data` as a `record`; raises `error`, naming `source`, the key and what would be right."""
+class Lines:
+    """Where keys stand in a YAML text."""
+
+    def __init__(self, text: str) -> None:
+        self._root = yaml.compose(text)
+
+    @classmethod
+    def of(cls, path: str | Path, error: type[SwrecError] = ConfigError) -> Lines:
+        """Of the file at `path`. Raises `error` when it is missing or not YAML."""
+        read_yaml(path, error)
+        return cls(Path(path).read_text())
+
+    def at(self, place: Sequence[Any]) -> int:
+        """The line, from 1 on, of the key that the keys and positions `place` lead to, or of the last that is there."""
+        node, line = self._root, 1
+        for key in place:
+            if isinstance(node, yaml.MappingNode):
+                found = [(name, value) for name, value in node.value if name.value == str(key)]
+                name, node = found[0] if found else (None, None)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+                name = node = node.value[key]
+            else:
+                name = node = None
+            if name is None:
+                break
+            line = name.start_mark.line + 1
+        return line
+
+
+def parse(
+    record: type[StrictT],
+    data: Any,
+    source: str,
+    error: type[SwrecError] = ConfigError,
+    lines: Lines | None = None,
+) -> StrictT:
+    """`data` as a `record`; raises `error`, naming `source`, its line if `lines` are given, the key and what would be
+    right.
+    """
     try:
         return record.model_validate(data)
     except pydantic.ValidationError as failure:
         problems = failure.errors()
         unknown = (problem for problem in problems if problem["type"] == "extra_forbidden")
         first = next(unknown, problems[0])  # a misspelt key may be one that is required
-        raise error(f"{source}: {_explain(record, first)}") from None
+        where = f"{source}:{lines.at(_place(first))}" if lines else source
+        raise error(f"{where}: {_explain(record, first)}") from None
 
 
 def read_yaml(path: str | Path, error: type[SwrecError] = ConfigError) -> Any:
@@ -63,8 +102,13 @@ def dump(record: Strict, path: str | Path) -> None:
     Path(path).write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
+def _place(problem: Any) -> list[Any]:
+    """The keys and positions that lead to it."""
+    return [p for p in problem["loc"] if not (isinstance(p, str) and ALTERNATIVE.match(p))]
+
+
 def _explain(record: type[pydantic.BaseModel], problem: Any) -> str:
-    place = [p for p in problem["loc"] if not (isinstance(p, str) and ALTERNATIVE.match(p))]
+    place = _place(problem)
     dotted = ".".join(str(p) for p in place) or "(top level)"
     if problem["type"] == "extra_forbidden":
         owner = _owner(record, place[:-1])

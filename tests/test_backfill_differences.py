@@ -43,7 +43,8 @@ def error_of(*days: tuple[np.ndarray, np.ndarray, np.ndarray], scale: float = 1.
     for labels, users, scores in days:
         mine, theirs = (RowComponents.of(RankStatistic.of(labels, s), labels, s) for s in scores)
         sums.add(pa.chunked_array([users]), labels, mine - theirs, factor=len(labels))
-    return sums.error(scale)
+    spread = sums.spread(scale)
+    return None if spread is None else spread.error
 
 
 @given(st.integers(0, 10**6))
@@ -58,7 +59,7 @@ def naive_error(days: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
     """By definition: what every user adds to the sum of the days, pair by pair."""
     everyone = sorted({int(user) for _, users, _ in days for user in users})
     parts = {user: np.zeros(2) for user in everyone}
-    has = {user: np.zeros(2, bool) for user in everyone}
+    rows = {user: np.zeros(2) for user in everyone}
     for labels, users, scores in days:
         wins = []
         for score in scores:
@@ -69,10 +70,11 @@ def naive_error(days: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
         for kind, (label, axis) in enumerate(((1, 1), (0, 0))):
             for user, component in zip(users[labels == label], of_rows.mean(axis), strict=True):
                 parts[int(user)][kind] += len(labels) * component / (labels == label).sum()
-                has[int(user)][kind] = True
+                rows[int(user)][kind] += 1
     positive, negative = (np.array([parts[user][kind] for user in everyone]) for kind in (0, 1))
-    counts = [sum(has[user][0] for user in everyone), sum(has[user][1] for user in everyone), len(everyone)]
-    factors = [n / (n - 1) for n in counts]
+    sizes = [[of(rows[user]) for user in everyone] for of in (lambda two: two[0], lambda two: two[1], sum)]
+    alike = [sum(size) ** 2 / sum(n**2 for n in size) for size in sizes]
+    factors = [n / (n - 1) for n in alike]
     return float(np.sqrt(np.dot(factors, [positive @ positive, negative @ negative, 2 * positive @ negative])))
 
 
@@ -86,7 +88,7 @@ def test_over_several_days_a_user_is_one_cluster(seed: int) -> None:
 def test_fewer_than_two_users_of_a_label_have_no_error() -> None:
     labels, _, scores = drawn(1)
     assert error_of((labels, np.zeros(len(labels), int), scores)) is None
-    assert UserSums().error() is None
+    assert UserSums().spread() is None
 
 
 def test_weights_count_as_copies_in_the_components() -> None:
@@ -107,7 +109,7 @@ def test_thinned_ranks_have_the_same_errors() -> None:
         ranks = thinned(RankStatistic.of(labels, fine[0]), most)
         assert len(ranks.score_K) <= most and ranks.positives_K.sum() == labels.sum()
         sums.add(pa.chunked_array([users]), labels, RowComponents.of(ranks, labels, fine[0]))
-    assert coarse.error() == pytest.approx(exact.error(), rel=1e-2)
+    assert tuple(coarse.spread() or ()) == pytest.approx(tuple(exact.spread() or (0, 0)), rel=1e-2)
 
 
 def write_scores(out: Path, model: str, day: Any, columns: dict[str, Any]) -> None:

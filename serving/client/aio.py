@@ -83,6 +83,7 @@ class AsyncClient:
         request_id: str = "",
         unit: str = "",
         debias_strength: float | None = None,
+        forced: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> ScoredItems:
         """Score N candidates, all of them by one version; arguments and errors as of Client.score."""
@@ -95,6 +96,7 @@ class AsyncClient:
             request_id=request_id,
             unit=unit,
             debias_strength=debias_strength,
+            forced=forced,
         )
         bodies = [message_of(part).SerializeToString() for part in parts_of(call, self.max_candidates)]
         return await self._send(bodies, calls.seconds(self.timeout if timeout is None else timeout))

@@ -24,7 +24,8 @@ ROUNDS = 3  # of asking for the parts of a split request, until one version has 
 def explain_request(model: str, version: str | int, scenario: str, unit: str) -> bytes:
     """A serialised ExplainRequest. Raises RequestError."""
     texts = {"model": model, "version": version_text(version), "scenario": scenario, "unit": unit}
-    return ranking_pb2.ExplainRequest(**{k: checked_text(k, v) for k, v in texts.items()}).SerializeToString()
+    checked: dict[str, Any] = {name: checked_text(name, value) for name, value in texts.items()}
+    return ranking_pb2.ExplainRequest(**checked).SerializeToString()
 
 
 def health_request(model: str) -> bytes:

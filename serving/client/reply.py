@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,8 @@ TABLES = ("probability", "score", "interest_logit", "scenario_logit")
 class ScoredItems(NamedTuple):
     """The scores of one request: [N, T], T as in `tasks`. The logits are None where the model has no causal split.
 
-    probability: of a positive label; score: what to rank by; see ranking.proto. The arrays are read-only.
+    probability: of a positive label; score: what to rank by; see ranking.proto. variants: by
+    experiment, those that the request got. The arrays are read-only.
     """
 
     probability: np.ndarray
@@ -31,6 +32,7 @@ class ScoredItems(NamedTuple):
     request_id: str
     scored_scenario: str
     fallback: bool
+    variants: Mapping[str, str]
 
 
 class Input(NamedTuple):
@@ -65,6 +67,7 @@ class Explained(NamedTuple):
     fallback: bool
     debias_strength: float
     reasons: tuple[str, ...]
+    variants: Mapping[str, str]
 
 
 def scored(data: bytes) -> ScoredItems:
@@ -87,7 +90,13 @@ def scored(data: bytes) -> ScoredItems:
         reply.request_id,
         reply.scored_scenario,
         reply.fallback,
+        variants_of(reply),
     )
+
+
+def variants_of(reply: Any) -> dict[str, str]:
+    """By experiment."""
+    return {got.experiment: got.variant for got in reply.variants}
 
 
 def _table(field: bytes, tasks: int) -> np.ndarray:
@@ -112,7 +121,7 @@ def others_than_latest(parts: Sequence[tuple[ScoredItems, float]]) -> list[int]:
 
 
 def _scorer(part: ScoredItems) -> tuple[Any, ...]:
-    return part.model, part.version, part.scored_scenario, part.debias_strength
+    return part.model, part.version, part.scored_scenario, part.debias_strength, tuple(part.variants.items())
 
 
 def served_models(data: bytes) -> list[ServedModel]:
@@ -146,4 +155,5 @@ def explained(data: bytes) -> Explained:
         reply.fallback,
         reply.debias_strength,
         tuple(reply.reasons),
+        variants_of(reply),
     )

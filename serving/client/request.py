@@ -29,6 +29,7 @@ def make_call(
     request_id: str = "",
     unit: str = "",
     debias_strength: float | None = None,
+    forced: Mapping[str, str] | None = None,
 ) -> ScoreCall:
     """A request; arguments as in Client.score. Raises RequestError."""
     if not isinstance(user, Mapping):
@@ -51,6 +52,7 @@ def make_call(
         [column for name, value in user.items() for column in user_columns(_name("user", name), value)],
         [column for name, values in by_name.items() for column in item_columns(_name("items", name), values)],
         _strength(debias_strength),
+        forced=forced_variants(forced),
     )
     _check_rows(call.items)
     return call
@@ -69,6 +71,8 @@ def message_of(call: ScoreCall) -> Any:
     )
     if call.debias_strength is not None:
         request.debias_strength = call.debias_strength
+    for experiment, variant in call.forced.items():
+        request.forced.add(experiment=experiment, variant=variant)
     return request
 
 
@@ -88,6 +92,7 @@ def part_of(call: ScoreCall, start: int, stop: int) -> ScoreCall:
         call.user,
         _some(call.items, start, stop),
         call.debias_strength,
+        forced=call.forced,
     )
 
 
@@ -197,6 +202,15 @@ def checked_text(what: str, value: Any) -> str:
     except UnicodeEncodeError as failure:
         raise RequestError(f"{what} {shown(value)} is no Unicode text: {failure.reason}") from None
     return value
+
+
+def forced_variants(forced: Any) -> dict[str, str]:
+    """Variants by experiment, where they are that. Raises RequestError."""
+    if forced is None:
+        return {}
+    if not isinstance(forced, Mapping):
+        raise RequestError(f"forced is {shown(forced)}; give a mapping from an experiment to its variant")
+    return {checked_text("forced: an experiment", k): checked_text("forced: a variant", v) for k, v in forced.items()}
 
 
 def version_text(version: Any) -> Any:

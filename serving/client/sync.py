@@ -96,12 +96,15 @@ class Client:
         request_id: str = "",
         unit: str = "",
         debias_strength: float | None = None,
+        forced: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> ScoredItems:
         """Score N candidates, all of them by one version.
 
         user: one value a feature (a list for bags and sequences, of lists where each behaviour has a bag); items: N
-        values a feature, or N rows. client/values.py says what a value may be. timeout: seconds for this call.
+        values a feature, or N rows. client/values.py says what a value may be. unit: who is randomised in experiments,
+        usually the user; forced: variants by experiment that this request gets whatever its unit, for trying them out.
+        timeout: seconds for this call.
 
         None is an unknown value. Raises RequestError for arguments that are wrong, with the feature's name; with the
         server's message RequestError, NotFoundError for what is not served, CallerError for who is not known; BusyError
@@ -117,6 +120,7 @@ class Client:
             request_id=request_id,
             unit=unit,
             debias_strength=debias_strength,
+            forced=forced,
         )
         bodies = [message_of(part).SerializeToString() for part in parts_of(call, self.max_candidates)]
         return self._send(bodies, calls.seconds(self.timeout if timeout is None else timeout))

@@ -24,7 +24,7 @@ from swrec_prod.serving.process.link import Link, Message, pair
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.routing.router import Router, find_packages
 from swrec_prod.serving.service.callers_file import Callers
-from swrec_prod.serving.service.counts import Counts, Layout, served_by
+from swrec_prod.serving.service.counts import Counts, Layout, served_by, variants_of
 
 HUNG = 30.0  # seconds without a sign of life, after which a worker is killed
 LASTING = 10.0  # seconds; a worker that lived longer did not die at once
@@ -170,17 +170,17 @@ def main() -> None:
         router = load(options, link)
     except (SwrecError, OSError) as failure:
         return link.send("failed", error=type(failure).__name__, message=str(failure))
-    layout = Layout(served := served_by(router))
+    layout = Layout(served := served_by(router), variants := variants_of(router))
     os.ftruncate(memory, layout.bytes(options.workers))
     shared = memoryview(mmap.mmap(memory, layout.bytes(options.workers)))
-    link.send("loaded", served=served)
+    link.send("loaded", served=served, variants=variants)
     gc.collect()
     gc.freeze()  # a collection in a worker would write to all of the shared memory
     Generation(router, options, link, layout, shared).run()
 
 
 def load(options: Options, link: Link) -> Router:
-    """The packages, warm. Raises PackageError, ConfigError for a file of routes or callers.
+    """The packages, warm. Raises PackageError, ConfigError for a file of routes, callers or experiments.
 
     With one thread, whatever workers use: OpenMP's threads do not live on in a fork.
     """
@@ -190,7 +190,7 @@ def load(options: Options, link: Link) -> Router:
         Callers.load(options.callers)  # workers read it; what is wrong with it is said before packages are loaded
     paths = find_packages(options.models, options.chosen)
     link.send("loading", packages=[f"{path.parent.name}/{path.name}" for path in paths])
-    return Router.load(options.models, options.chosen, options.limits, options.routes)
+    return Router.load(options.models, options.chosen, options.limits, options.routes, options.experiments)
 
 
 def cause(status: int) -> str:

@@ -32,10 +32,10 @@ class Tally(Collector):
         self.restarts = Counter[str]()  # by cause
         self.workers = 0
 
-    def begin(self, served: Sequence[Served], memory: memoryview) -> None:
+    def begin(self, served: Sequence[Served], memory: memoryview, variants: Sequence[tuple[str, str]] = ()) -> None:
         """A generation counts in this memory from now on."""
         self._past = self._sums()
-        self._served, self._layout = served, Layout(served)
+        self._served, self._layout = served, Layout(served, variants)
         self._slots = self._layout.slots(memory)
 
     def collect(self) -> Iterator[Metric]:

@@ -29,9 +29,10 @@ class Options:
     TLS. tls_cert, tls_key: PEM files of the server; tls_client_ca: PEM file of the authority whose certificates clients
     must show. metrics_port: where Prometheus may read over HTTP, None for nowhere. limits: of a request;
     max_message_mb: of its bytes, MiB; max_streams: calls in flight on one connection. routes: the
-    routes file; callers: the callers file, None for no tokens. default_deadline_ms: of calls that set none; queue_ms:
-    estimated work that may wait in one worker. exposures: the folder of the exposure log, None for none;
-    exposures_features: share of answers whose requests are kept there; exposures_bounds: of the log.
+    routes file; callers: the callers file, None for no tokens; experiments: the experiments file, None for none.
+    default_deadline_ms: of calls that set none; queue_ms: estimated work that may wait in one worker. exposures: the
+    folder of the exposure log, None for none; exposures_features: share of answers whose requests are kept there;
+    exposures_bounds: of the log.
     """
 
     models: Path
@@ -55,6 +56,7 @@ class Options:
     max_streams: int = 4096
     routes: Path | None = None
     callers: Path | None = None
+    experiments: Path | None = None
     default_deadline_ms: float = 250.0
     queue_ms: float = 250.0
     exposures: Path | None = None

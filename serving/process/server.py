@@ -19,7 +19,7 @@ from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering
 from swrec_prod.serving.service.callers_file import Callers
-from swrec_prod.serving.service.counts import Counts, served_by
+from swrec_prod.serving.service.counts import Counts, served_by, variants_of
 from swrec_prod.serving.service.exposing import Exposing
 from swrec_prod.serving.service.oip import InferenceService
 from swrec_prod.serving.service.ranking import RankingService
@@ -59,7 +59,8 @@ async def start(
     Another server may listen on the same port, and gets its share of the connections; see process/address.py.
     """
     checks = health.aio.HealthServicer()
-    scoring = services(router, options, counts or Counts.alone(served_by(router)), checks, exposing)
+    counts = counts or Counts.alone(served_by(router), variants_of(router))
+    scoring = services(router, options, counts, checks, exposing)
     server = grpc.aio.server(options=_channel_options(options))
     server.add_generic_rpc_handlers(((gate or Gate()).guarded(list(scoring.values())),))
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

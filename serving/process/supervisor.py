@@ -140,9 +140,9 @@ class Supervisor:
     def _on_loading(self, packages: list[str]) -> None:
         print(f"loading {', '.join(packages)}", flush=True)
 
-    def _on_loaded(self, served: list[list[object]]) -> None:
+    def _on_loaded(self, served: list[list[object]], variants: list[list[str]]) -> None:
         self._served = [Served(*fields) for fields in served]  # type: ignore[arg-type]
-        self._tally.begin(self._served, self._child.memory())
+        self._tally.begin(self._served, self._child.memory(), [(key, name) for key, name in variants])
 
     def _on_serving(self, worker: int, pid: int) -> None:
         self._serving.add(worker)

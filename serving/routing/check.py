@@ -1,10 +1,14 @@
-"""Whether a routes file fits the packages that are served: what no request could get is refused before any comes."""
+"""Whether files of routes and of experiments fit the packages that are served: what no request could get is refused
+before any comes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from swrec_prod.errors import ConfigError, NotFoundError, nearest
+from swrec_prod.experiments.assign import Experiments
+from swrec_prod.experiments.experiments_file import Variant
 from swrec_prod.serving.routing.routes import REFUSE, Route, Routes
 from swrec_prod.serving.scoring.predictor import Predictor
 
@@ -18,6 +22,47 @@ def check_routes(routes: Routes, predictors: Predictors, source: str) -> None:
     for name in routes.scenarios:
         place, route = f"{source}: scenarios.{name}", routes.route(name)
         _check_knows(place, name, route, _check(place, route, predictors))
+
+
+def check_experiments(experiments: Experiments, predictors: Predictors, routes: Routes) -> None:
+    """Raises ConfigError naming the file, its line, key, value and what would be right."""
+    known = {*routes.scenarios, *(name for predictor in _all(predictors) for name in predictor.scenarios)}
+    for key, experiment in experiments.file.experiments.items():
+        for name in experiment.scenarios or ():
+            if name not in known:
+                place = ("experiments", key, "scenarios")
+                raise experiments.error(place, f"no model knows scenario {name!r}; {nearest(name, known)}")
+        for name, variant in experiment.variants.items():
+            _check_variant(experiments, ("experiments", key, "variants", name), variant, predictors)
+
+
+def _check_variant(experiments: Experiments, place: Sequence[str], variant: Variant, predictors: Predictors) -> None:
+    if variant.model is not None and variant.model not in predictors:
+        raise experiments.error(
+            (*place, "model"), f"{variant.model!r} is not served; {nearest(variant.model, predictors)}"
+        )
+    of_model = predictors[variant.model] if variant.model is not None else {}
+    if variant.version is not None and variant.version not in of_model:
+        known = nearest(str(variant.version), map(str, of_model))
+        raise experiments.error((*place, "version"), f"version {variant.version} is not served; {known}")
+    if variant.strength is not None:
+        served = [of_model[variant.version or max(of_model)]] if of_model else list(_all(predictors))
+        _check_range(experiments, (*place, "strength"), variant.strength, served)
+
+
+def _check_range(experiments: Experiments, place: Sequence[str], strength: float, served: Sequence[Predictor]) -> None:
+    causal = [predictor for predictor in served if predictor.manifest.causal]
+    if not causal:
+        raise experiments.error(place, "none of the models has a causal split, hence a c; leave it out")
+    for predictor in causal:
+        try:
+            _check_strength("", strength, predictor)
+        except ConfigError as failure:
+            raise experiments.error(place, str(failure).removeprefix(": ")) from None
+
+
+def _all(predictors: Predictors) -> Iterator[Predictor]:
+    return (predictor for versions in predictors.values() for predictor in versions.values())
 
 
 def _check(place: str, route: Route, predictors: Predictors) -> Predictor:

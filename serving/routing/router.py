@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swrec_prod.errors import NotFoundError, PackageError, nearest, shown
+from swrec_prod.experiments.assign import NO_EXPERIMENTS, Assigned, Experiments, Parameters
 from swrec_prod.experiments.assignment import Assignment
 from swrec_prod.export.package import is_version, ready_versions
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
-from swrec_prod.serving.routing.check import check_routes
+from swrec_prod.serving.routing.check import check_experiments, check_routes
 from swrec_prod.serving.routing.routes import REFUSE, Route, Routes, Share
 from swrec_prod.serving.scoring.predictor import Predictor
 
@@ -20,7 +21,8 @@ class Routed(NamedTuple):
 
     scenario: the predictor's index of the scenario that scores; scored_as: its name; fallback: whether that is not the
     scenario of the call; strength: c of the ranking score; reasons: the rules that decided, in plain English; share:
-    what admission counts it with; variants: of the experiments that it is in.
+    what admission counts it with; variants: of the experiments that it is in; lacks_unit: it is in none because it
+    names no unit.
     """
 
     predictor: Predictor
@@ -31,12 +33,14 @@ class Routed(NamedTuple):
     reasons: tuple[str, ...] = ()
     share: Share = Share()
     variants: tuple[Assignment, ...] = ()
+    lacks_unit: bool = False
 
 
 class Router:
     """predictors: by name, then by version. The latest version of a name is its default.
 
-    routes: of the routes file `source`. Raises ConfigError for one that does not fit the predictors.
+    routes: of the routes file `source`; experiments: what runs. Raises ConfigError for files that do not fit the
+    predictors.
     """
 
     def __init__(
@@ -44,36 +48,60 @@ class Router:
         predictors: Mapping[str, Mapping[int, Predictor]],
         routes: Routes | None = None,
         source: str | Path = "routes",
+        experiments: Experiments = NO_EXPERIMENTS,
     ) -> None:
         self.predictors = predictors
         given = routes or Routes()
         check_routes(given, predictors, str(source))
+        check_experiments(experiments, predictors, given)
+        self.experiments = experiments
         self._default, self._listed = given.default, {name: given.route(name) for name in given.scenarios}
 
     @classmethod
     def load(
-        cls, repo: Path, chosen: Sequence[str] = (), limits: Limits | None = None, routes: Path | None = None
+        cls,
+        repo: Path,
+        chosen: Sequence[str] = (),
+        limits: Limits | None = None,
+        routes: Path | None = None,
+        experiments: Path | None = None,
     ) -> Router:
-        """Load the packages that `find_packages` names, and the routes file.
+        """Load the packages that `find_packages` names, and the files of routes and of experiments.
 
-        Raises PackageError when a package is damaged, ConfigError for the file.
+        Raises PackageError when a package is damaged, ConfigError for a file.
         """
         given = Routes.load(routes) if routes is not None else None  # before what takes minutes
+        running = Experiments.load(experiments) if experiments is not None else NO_EXPERIMENTS
         predictors: dict[str, dict[int, Predictor]] = {}
         for path in find_packages(repo, chosen):
             predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, limits)
-        return cls(predictors, given, routes or "routes")
+        return cls(predictors, given, routes or "routes", running)
 
     def route(self, call: ScoreCall) -> Routed:
-        """Who scores a call. Raises NotFoundError naming what is served, RequestError for its c."""
+        """Who scores a call. Raises NotFoundError naming what is served, RequestError for its c or forced variants."""
+        got = self.experiments.assign(call.unit, call.scenario, call.forced)
         is_listed = call.scenario in self._listed
         route, where = (self._listed[call.scenario], "its route") if is_listed else (self._default, "the default route")
-        predictor, package = self._package(call, route, where)
+        predictor, package = self._package(call, route, where, got.parameters)
         scenario, fallback, reason = _scenario(predictor, call.scenario, route.fallback)
-        strength, whence = _strength(predictor, call, scenario, route, where)
+        strength, whence = _strength(predictor, call, scenario, route, where, got.parameters)
         share = Share(call.scenario if is_listed or not fallback else "", route.max_concurrent, route.queue_ms)
         reasons = (*package, reason, whence)
-        return Routed(predictor, scenario, predictor.scenario_name(scenario), fallback, strength, reasons, share)
+        variants = got.variants and self._triggered(got, call, predictor)
+        name = predictor.scenario_name(scenario)
+        return Routed(predictor, scenario, name, fallback, strength, reasons, share, variants, got.is_missing)
+
+    def _triggered(self, got: Assigned, call: ScoreCall, predictor: Predictor) -> tuple[Assignment, ...]:
+        """The variants, each with whether its experiment could change anything for this call."""
+        fixed = set()
+        if call.model or call.version:
+            fixed.add("model")
+        if call.debias_strength is not None or not predictor.manifest.causal:
+            fixed.add("strength")
+        if not fixed:
+            return got.variants
+        sets = self.experiments.sets
+        return tuple(one._replace(triggered=bool(sets(one.experiment) - fixed)) for one in got.variants)
 
     def predictor(self, model: str, version: str) -> Predictor:
         """The package of that name and version; an empty name means the only one, an empty version the latest.
@@ -98,8 +126,21 @@ class Router:
             )
         return next(iter(self.predictors))
 
-    def _package(self, call: ScoreCall, route: Route, where: str) -> tuple[Predictor, tuple[str, str]]:
-        """The package, and why it. What a request names comes first; the route's version is of its model."""
+    def _package(
+        self, call: ScoreCall, route: Route, where: str, variants: Parameters
+    ) -> tuple[Predictor, tuple[str, str]]:
+        """The package, and why it. What a request names comes first, then what its variants set, then its route."""
+        if variants.model is not None and not (call.model or call.version):
+            predictor = self.predictor(variants.model, str(variants.version or ""))
+            version_by = variants.model_by if variants.version else "it is the latest served"
+            return predictor, (
+                f"model {predictor.name}: {variants.model_by}",
+                f"version {predictor.version}: {version_by}",
+            )
+        return self._of_route(call, route, where)
+
+    def _of_route(self, call: ScoreCall, route: Route, where: str) -> tuple[Predictor, tuple[str, str]]:
+        """The package of a call that no variant gives one. The route's version is of its model."""
         follows = not call.version and call.model in ("", route.model)
         version = call.version or (str(route.version) if follows and route.version != "latest" else "")
         predictor = self.predictor(call.model or route.model or "", version)
@@ -130,12 +171,18 @@ def _scenario(predictor: Predictor, value: str, fallback: str | None) -> tuple[i
     return scenario, is_fallback, f"scenario {name}: {by}" + (f" for {shown(value)}" if is_fallback else "")
 
 
-def _strength(predictor: Predictor, call: ScoreCall, scenario: int, route: Route, where: str) -> tuple[float, str]:
-    """c, and whence: of the request, else of the route where its model scores, else of the package."""
+def _strength(
+    predictor: Predictor, call: ScoreCall, scenario: int, route: Route, where: str, variants: Parameters
+) -> tuple[float, str]:
+    """c, and whence: of the request, else of its variants, else of the route where its model scores, else of the
+    package.
+    """
     strength = predictor.strength(call, scenario)
     if call.debias_strength is not None:
         return strength, f"c {strength:.4g}: the request asks for {call.debias_strength:.4g}"
-    if route.strength is not None and call.model in ("", route.model):
+    if variants.strength is not None and predictor.manifest.causal:
+        return variants.strength, f"c {variants.strength:.4g}: {variants.strength_by}"
+    if route.strength is not None and not variants.model and call.model in ("", route.model):
         return route.strength, f"c {route.strength:.4g}: {where} says so"
     return strength, f"c {strength:.4g}: the package's for this scenario"
 

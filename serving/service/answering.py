@@ -68,7 +68,8 @@ class Answering:
         try:
             caller = self.caller(context)
             call = form.read(data)
-            routed = form.route(call, self.router)
+            router = self.router
+            routed = form.route(call, router)
             if caller is not None:
                 caller.check(call)
             remaining = _sooner(context.time_remaining(), call.timeout)
@@ -76,7 +77,8 @@ class Answering:
             reply = form.write(call, routed, _finite(call, routed, scored))
             code, rows = "OK", len(scored.score)
             if self._exposing is not None:
-                self._exposing.answered(form.kept(call, data), call, routed, scored, time.perf_counter() - began)
+                seconds, version = time.perf_counter() - began, router.experiments.version
+                self._exposing.answered(form.kept(call, data), call, routed, scored, seconds, version)
             return Outcome(call.request_id, reply, None)
         except Exception as failure:
             status = status_of(failure)

@@ -66,6 +66,8 @@ EXPOSURES_LOGGED = Family("exposures_logged", "counter", "Answers in the write-a
 EXPOSURES_DROPPED = Family("exposures_dropped", "counter", "Answers not logged: the buffer or the disk was full.")
 EXPOSURE_QUEUE = Family("exposure_queue", "gauge", "Answers that wait to be logged.")
 ELSEWHERE = Family("behaviours_elsewhere", "counter", "Behaviours in scenarios that the schema does not list.", PACKAGE)
+VARIANTS = Family("assignments", "counter", "Answers by the variant that they got.", ("experiment", "variant"))
+NO_UNIT = Family("missing_units", "counter", "Answers to requests without a unit, which were in no experiment.")
 
 
 class Served(NamedTuple):
@@ -86,12 +88,15 @@ class Series(NamedTuple):
 
 
 class Layout:
-    """Where in a slot every series lies. The same packages give the same layout in every process."""
+    """Where in a slot every series lies. The same packages and variants give the same layout in every process.
 
-    def __init__(self, served: Sequence[Served]) -> None:
+    variants: experiments and variants that run.
+    """
+
+    def __init__(self, served: Sequence[Served], variants: Sequence[tuple[str, str]] = ()) -> None:
         self.series: list[Series] = []
         self.size = 0
-        for family, labels in _combinations(served):
+        for family, labels in _combinations(served, variants):
             self.series.append(Series(family, labels, self.size))
             self.size += family.width
         self.at = {(series.family, series.labels): series.at for series in self.series}
@@ -122,9 +127,9 @@ class Counts:
         slot[self._inflight] = slot[self._queue_ms] = 0.0  # whoever had the slot before has ended
 
     @classmethod
-    def alone(cls, served: Sequence[Served] = ()) -> Counts:
+    def alone(cls, served: Sequence[Served] = (), variants: Sequence[tuple[str, str]] = ()) -> Counts:
         """Counts that no other process reads."""
-        layout = Layout(served)
+        layout = Layout(served, variants)
         return cls(layout, layout.slots(memoryview(bytearray(layout.bytes(1))))[0])
 
     def begun(self) -> None:
@@ -148,6 +153,14 @@ class Counts:
         if routed.fallback:
             slot[self._at[FALLBACKS, package]] += 1
         self._observe(self._at[REQUEST_SECONDS, package], seconds)
+        if code == "OK":
+            self._assigned(routed)
+
+    def _assigned(self, routed: Routed) -> None:
+        for got in routed.variants:
+            self._slot[self._at[VARIANTS, (got.experiment, got.variant)]] += 1
+        if routed.lacks_unit:
+            self._slot[self._at[NO_UNIT, ()]] += 1
 
     def rejected(self, reason: str) -> None:
         """Admission has refused a request, for a reason of REASONS."""
@@ -191,12 +204,20 @@ def served_by(router: Router) -> list[Served]:
     return [Served(p.name, p.version, p.scenarios, tuple(p.manifest.row_0)) for p in predictors]
 
 
+def variants_of(router: Router) -> list[tuple[str, str]]:
+    """Experiments and variants of a router, as counts need them."""
+    running = router.experiments.file.experiments
+    return [(key, variant) for key, experiment in running.items() for variant in experiment.variants]
+
+
 def total(slots: Sequence[memoryview[float]], series: Series) -> list[float]:
     """The numbers of a series, added up over workers."""
     return [sum(slot[series.at + i] for slot in slots) for i in range(series.family.width)]
 
 
-def _combinations(served: Sequence[Served]) -> Iterator[tuple[Family, tuple[str, ...]]]:
+def _combinations(
+    served: Sequence[Served], variants: Sequence[tuple[str, str]]
+) -> Iterator[tuple[Family, tuple[str, ...]]]:
     """All series. A request that ended before a package was found has no scenario, model and version."""
     for package in (Served("", "", ("",)), *served):
         for scenario in package.scenarios:
@@ -210,5 +231,8 @@ def _combinations(served: Sequence[Served]) -> Iterator[tuple[Family, tuple[str,
                 yield family, (package.model, package.version, feature)
     for reason in REASONS:
         yield REJECTED, (reason,)
-    for family in (INFLIGHT, QUEUE_MS, QUEUE_SECONDS, EXPOSURES_LOGGED, EXPOSURES_DROPPED, EXPOSURE_QUEUE):
+    for variant in variants:
+        yield VARIANTS, tuple(variant)
+    exposures = (EXPOSURES_LOGGED, EXPOSURES_DROPPED, EXPOSURE_QUEUE)
+    for family in (INFLIGHT, QUEUE_MS, QUEUE_SECONDS, NO_UNIT, *exposures):
         yield family, ()

@@ -13,7 +13,6 @@ from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.predictor import Predictor, Scored
 
 MICRO = 1e6
-NO_EXPERIMENTS = bytes(8)
 
 
 class Exposing:
@@ -23,9 +22,17 @@ class Exposing:
         self.log, self._share = log, share
 
     def answered(
-        self, request: bytes | ScoreCall, call: ScoreCall, routed: Routed, scored: Scored, seconds: float
+        self,
+        request: bytes | ScoreCall,
+        call: ScoreCall,
+        routed: Routed,
+        scored: Scored,
+        seconds: float,
+        config_version: bytes,
     ) -> None:
-        """A call has been answered. request: its bytes, or itself where they are of another protocol than swrec.v1."""
+        """A call has been answered. request: its bytes, or itself where they are of another protocol than swrec.v1;
+        config_version: of the experiments file.
+        """
         share = self._share
         is_kept = share > 0 and (share >= 1 or random.random() < share)
         self.log.add(
@@ -39,7 +46,7 @@ class Exposing:
                 routed.scored_as,
                 routed.fallback,
                 routed.variants,
-                NO_EXPERIMENTS,
+                config_version,
                 routed.predictor.name,
                 routed.predictor.version,
                 scored.strength,

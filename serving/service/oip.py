@@ -2,7 +2,8 @@
 
 Answers hold the tensors of oip_request.OUTPUTS, FP32 [N, T] for T tasks, as bytes in raw_output_contents, where
 Triton's clients look for them. Parameters of an answer say as which scenario it was scored (scored_scenario),
-whether that is a fallback (fallback) and with which c (debias_strength).
+whether that is a fallback (fallback), with which c (debias_strength), and the variants of experiments that the request
+got, as `experiment=variant` with commas between them (variants).
 """
 
 from __future__ import annotations
@@ -117,6 +118,9 @@ def infer_response(call: InferCall, routed: Routed, scored: Scored) -> bytes:
     reply.parameters["scored_scenario"].string_param = routed.scored_as
     reply.parameters["fallback"].bool_param = routed.fallback
     reply.parameters["debias_strength"].double_param = scored.strength
+    if routed.variants:
+        got = ",".join(f"{variant.experiment}={variant.variant}" for variant in routed.variants)
+        reply.parameters["variants"].string_param = got
     return reply.SerializeToString()
 
 

@@ -13,6 +13,7 @@ What is no feature stands in the request's parameters:
     scenario          text: the place that asks; may be left out where the package has one only
     unit, request_id  text: as in swrec.v1.ScoreRequest; the request's `id` stands for the latter too
     debias_strength   number: c of the ranking score
+    forced            text: `experiment=variant`, several with commas between them, to get these variants
     timeout           integer, microseconds from when it comes: another deadline
     priority          is ignored, as are those that begin with triton_
 
@@ -45,6 +46,7 @@ KNOWN = {  # parameters -> the types of their values
     "unit": (str,),
     "request_id": (str,),
     "debias_strength": (float, int),
+    "forced": (str,),
     "timeout": (int,),
 }
 IGNORED, SEQUENCE, MEMORY = ("priority", "triton_"), "sequence_", "shared_memory_region"
@@ -78,6 +80,7 @@ def read(data: bytes) -> InferCall:
         given.get("unit", ""),
         debias_strength=float(given["debias_strength"]) if "debias_strength" in given else None,
         timeout=given["timeout"] * MICRO if given.get("timeout") else None,
+        forced=_forced(given["forced"]) if given.get("forced") else {},
         message=message,
     )
 
@@ -107,6 +110,14 @@ def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
             raise RequestError(f"parameter {shown(name)} is unknown; {nearest(name, KNOWN)}")
         values[name] = _value(name, parameter)
     return values
+
+
+def _forced(text: str) -> dict[str, str]:
+    """Variants by experiment. Raises RequestError."""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(experiment and variant for experiment, _, variant in pairs):
+        raise RequestError(f"parameter 'forced' is {shown(text)}, expected experiment=variant,experiment=variant")
+    return {experiment.strip(): variant.strip() for experiment, _, variant in pairs}
 
 
 def _value(name: str, parameter: Any) -> Any:

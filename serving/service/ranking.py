@@ -92,7 +92,8 @@ class RankingService:
         """Who would score requests of a scenario, and why."""
         try:
             asked = parsed(ranking_pb2.ExplainRequest, data)
-            call = ScoreCall(asked.model, asked.version, asked.scenario, unit=asked.unit)
+            forced = {variant.experiment: variant.variant for variant in asked.forced}
+            call = ScoreCall(asked.model, asked.version, asked.scenario, unit=asked.unit, forced=forced)
             if caller := self._answering.caller(context):
                 caller.check(call)
             return explained(self._router.route(call)).SerializeToString()
@@ -171,6 +172,7 @@ def explained(routed: Routed) -> Message:
         fallback=routed.fallback,
         debias_strength=routed.strength,
         reasons=routed.reasons,
+        variants=[ranking_pb2.Variant(experiment=v.experiment, variant=v.variant) for v in routed.variants],
     )
 
 

@@ -9,8 +9,8 @@ class Assignment(NamedTuple):
     """One experiment's variant for one request.
 
     domain, layer, experiment, variant: names of the experiments file. bucket: 0 to 9,999, of the unit in the
-    experiment. forced: the request asked for the variant, so that analyses leave it out. triggered: whether the variant
-    had anything to change in this request.
+    experiment. forced: the request asked for the variant, so that analyses leave it out. triggered: whether the
+    experiment's variants differ for this request: not where it names itself what they set.
     """
 
     domain: str

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import ndtr
 
 from swrec_prod.errors import DataError, SingleClassError
 from swrec_prod.evaluate.predictions import weights_of
 from swrec_prod.judge.day import day_folder, read_scores
-from swrec_prod.judge.figures import QUANTILE, Part, labels_and_logits, parts_of
+from swrec_prod.judge.figures import Part, labels_and_logits, parts_of
 from swrec_prod.judge.record import Contrast, DayDifference
 from swrec_prod.judge.user_sums import RowComponents, UserSums
 from swrec_prod.metrics.ranks import RankStatistic
@@ -45,8 +44,8 @@ class Differences:
         """One day more. rows: the components of the difference."""
         alone = UserSums()
         alone.add(users, labels, rows)
-        error = alone.error()
-        reach = None if error is None else QUANTILE * error
+        spread = alone.spread()
+        reach = None if spread is None else spread.quantile() * spread.error
         low, high = (None, None) if reach is None else (rows.auc - reach, rows.auc + reach)
         self.days.append(DayDifference(day=day, value=rows.auc, low=low, high=high))
         self.users.add(users, labels, rows, factor=len(labels))
@@ -86,11 +85,11 @@ def _components(scores: pa.Table, labels: np.ndarray, logits: np.ndarray) -> Row
 
 def _contrast(part: Part, of: Differences, challenger: str, champion: str) -> Contrast | None:
     """None where there is no error."""
-    error = of.users.error(of.weight)
-    if error is None:
+    spread = of.users.spread(of.weight)
+    if spread is None:
         return None
-    value = of.weighted / of.weight
-    p = float(2 * ndtr(-abs(value) / error)) if error else float(value == 0)
+    value, reach = of.weighted / of.weight, spread.quantile() * spread.error
+    p = spread.p(value)
     return Contrast(
         challenger=challenger,
         champion=champion,
@@ -101,9 +100,9 @@ def _contrast(part: Part, of: Differences, challenger: str, champion: str) -> Co
         positives=of.positives,
         users=of.users.users,
         value=value,
-        error=error,
-        low=value - QUANTILE * error,
-        high=value + QUANTILE * error,
+        error=spread.error,
+        low=value - reach,
+        high=value + reach,
         p=p,
         adjusted_p=p,
         significant=p <= FALSE_DISCOVERIES,

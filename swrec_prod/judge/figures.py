@@ -6,7 +6,6 @@ Shapes: N rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,6 @@ from swrec_prod.metrics.pieces import Piece
 from swrec_prod.metrics.ranks import Interval, RankStatistic, auc_interval_around
 from swrec_prod.metrics.summary import METRICS, record_of
 
-LEVEL = 0.95
-QUANTILE = NormalDist().inv_cdf(0.5 + LEVEL / 2)  # standard errors to either side
 COUNTS = ("rows", "positives", "grouped_rows")
 Part = tuple[str, str | None]  # a task and a scenario; None: all rows
 
@@ -58,11 +55,11 @@ class AucIntervals:
 
     def found(self) -> dict[Part, Interval]:
         """By task and scenario; those with fewer than two users of either label have none."""
-        errors = {part: self._sums[part].error() for part in self._aucs}
+        spreads = {part: self._sums[part].spread() for part in self._aucs}
         return {
-            part: auc_interval_around(self._aucs[part], error, QUANTILE)
-            for part, error in errors.items()
-            if error is not None
+            part: auc_interval_around(self._aucs[part], spread.error, spread.quantile())
+            for part, spread in spreads.items()
+            if spread is not None
         }
 
     def _add(self, part: Part, scores: pa.Table) -> None:

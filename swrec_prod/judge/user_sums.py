@@ -2,9 +2,10 @@
 
 A row's component says how much it moves an AUC (DeLong et al., Biometrics 1988; metrics/ranks.py). Rows of one user are
 not independent, on one day or on several, so their components are summed first (Obuchowski, Biometrics 1997): with all
-rows in one day, that is the variance of statistics/paired.py. What is held in memory is a few numbers a user.
+rows in one day, that is the variance of statistics/paired.py, and its intervals by Student's t. What is held in memory
+is a few numbers a user.
 
-Shapes: N rows, K distinct scores.
+Shapes: N rows, K distinct scores, U users.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from scipy.special import stdtr, stdtrit
 
 from swrec_prod.metrics.ranks import RankStatistic, auc_variance
+from swrec_prod.statistics.paired import as_many_alike
+from swrec_prod.statistics.seeds import rows_freedom
 
 SUMS = ("positive", "negative", "positives", "negatives")
 
@@ -42,6 +46,21 @@ class RowComponents(NamedTuple):
         return RowComponents(self.auc - other.auc, positive_N, negative_N)
 
 
+class Spread(NamedTuple):
+    """How uncertain a figure is: its standard error, and the degrees of freedom of that."""
+
+    error: float
+    freedom: float
+
+    def quantile(self, level: float = 0.95) -> float:
+        """How many standard errors an interval reaches to either side."""
+        return float(stdtrit(self.freedom, 0.5 + level / 2))
+
+    def p(self, value: float) -> float:
+        """Two-sided, of a figure that would be 0."""
+        return float(2 * stdtr(self.freedom, -abs(value) / self.error)) if self.error else float(value == 0)
+
+
 class UserSums:
     """Components of one AUC, or of a weighted sum of AUCs of several days, summed by user."""
 
@@ -61,13 +80,14 @@ class UserSums:
         """How many there are."""
         return 0 if self._table is None else len(self._table)
 
-    def error(self, scale: float = 1.0) -> float | None:
-        """The standard error of the sum, divided by `scale`; None with fewer than two users of either label."""
+    def spread(self, scale: float = 1.0) -> Spread | None:
+        """Of the sum, divided by `scale`; None with fewer than two users of either label."""
         if self._table is None:
             return None
         positive_U, negative_U, positives_U, negatives_U = (self._table[name].to_numpy() for name in SUMS)
-        counts = np.array([(positives_U > 0).sum(), (negatives_U > 0).sum(), self.users])
-        if counts.min() < 2:
+        if min(np.count_nonzero(positives_U), np.count_nonzero(negatives_U)) < 2:
             return None
         products = [positive_U @ positive_U, negative_U @ negative_U, 2 * (positive_U @ negative_U)]
-        return float(np.sqrt(max(auc_variance(products, counts), 0.0))) / scale
+        sizes = (positives_U, negatives_U, positives_U + negatives_U)
+        variance = auc_variance(products, [as_many_alike(size_U) for size_U in sizes])
+        return Spread(float(np.sqrt(max(variance, 0.0))) / scale, rows_freedom(positive_U + negative_U))

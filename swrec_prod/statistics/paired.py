@@ -132,7 +132,7 @@ class ClusteredRows:
             code = np.unique(clusters, return_inverse=True)[1]
         sizes = [_summed(mass, code) for mass in (labels, 1 - labels, np.ones_like(labels))]
         counts = np.array([np.count_nonzero(size_K) for size_K in sizes])
-        return cls(labels, code, counts, np.array([size_K.sum() ** 2 / (size_K @ size_K) for size_K in sizes]))
+        return cls(labels, code, counts, np.array([as_many_alike(size_K) for size_K in sizes]))
 
     @property
     def has_errors(self) -> bool:
@@ -181,6 +181,11 @@ class ClusteredRows:
         """What a side's seeds vary by beyond their components."""
         seeds = len(side.auc_R)
         return SeedSpread.of(side.auc_R, auc_variance(side.products, self.alike) / max(seeds - 1, 1) / seeds)
+
+
+def as_many_alike(size_K: np.ndarray) -> float:
+    """As many clusters of one size as are as uneven as these: (sum n)² / sum n²."""
+    return float(size_K.sum() ** 2 / (size_K @ size_K))
 
 
 def _total(sides: Sequence[SeedAucs]) -> np.ndarray:
