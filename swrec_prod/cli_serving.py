@@ -15,6 +15,16 @@ import typer
 from swrec_prod.errors import DataError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Exposures = Annotated[
+    Path | None, typer.Option(help="Folder of the exposure log, in Parquet: what was answered, to whom and why.")
+]
+ExposuresFeatures = Annotated[
+    float, typer.Option(help="Share of answers whose requests are kept in that log, with all candidates.")
+]
+ExposuresBound = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=NUMBER, how much the log holds: buffer_mb, segment_mb, segment_seconds, waiting_mb."),
+]
 
 
 def serve(
@@ -70,22 +80,9 @@ def serve(
     queue_ms: Annotated[
         float, typer.Option(help="Estimated work that may wait in one worker; what is more is refused at once.")
     ] = 250.0,
-    exposures: Annotated[
-        Path | None, typer.Option(help="Folder of the exposure log, in Parquet: what was answered, to whom and why.")
-    ] = None,
-    exposures_features: Annotated[
-        float, typer.Option(help="Share of answers whose requests are kept in the log, with all candidates.")
-    ] = 1.0,
-    exposures_buffer_mb: Annotated[
-        float, typer.Option(help="MiB of answers that may wait in a worker's memory; what is more is not logged.")
-    ] = 64.0,
-    exposures_waiting_mb: Annotated[
-        float, typer.Option(help="MiB that may wait on the disk to become Parquet; what is more is not logged.")
-    ] = 4096.0,
-    exposures_segment_mb: Annotated[float, typer.Option(help="MiB after which a new file of the log begins.")] = 64.0,
-    exposures_segment_seconds: Annotated[
-        float, typer.Option(help="Seconds after which a new file of the log begins, if it is not full before.")
-    ] = 60.0,
+    exposures: Exposures = None,
+    exposures_features: ExposuresFeatures = 1.0,
+    exposures_bound: ExposuresBound = None,
 ) -> None:
     """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C; a second ends at once.
 
@@ -97,9 +94,7 @@ def serve(
     from swrec_prod.serving.protocol.call import Limits
 
     limits = Limits(max_candidates, max_behaviours, max_values, max_text)
-    exposures_bounds = Bounds(
-        exposures_buffer_mb, exposures_segment_mb, exposures_segment_seconds, exposures_waiting_mb
-    )
+    exposures_bounds = Bounds.parsed(exposures_bound or ())
     given = {name: value for name, value in locals().items() if name in Options.__dataclass_fields__}
     run(Options(**{**given, "chosen": tuple(only or ())}))
 

@@ -164,6 +164,16 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path):
         usable(tmp_path / "file")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("bufer_mb=1", "'bufer_mb' is unknown; .*buffer_mb"), ("buffer_mb", "expected NAME=NUMBER"), ("a=b", "expected")],
+)
+def test_bounds_that_are_none_are_refused(text: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        Bounds.parsed([text])
+    assert Bounds.parsed(["waiting_mb=2"]) == Bounds(waiting_mb=2.0)
+
+
 def forever(folder: Path, told: multiprocessing.Queue) -> None:
     """Log answers until killed; tell of each 20."""
     of, number = Log(folder, PACKAGES), 0

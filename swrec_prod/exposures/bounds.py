@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from swrec_prod.errors import ConfigError
+from swrec_prod.errors import ConfigError, nearest
 
 WAITING = "wal"  # folder of the segments that wait to be converted
 MEBI = 1 << 20
@@ -21,6 +22,20 @@ class Bounds(NamedTuple):
     segment_mb: float = 64.0
     segment_seconds: float = 60.0
     waiting_mb: float = 4096.0
+
+    @classmethod
+    def parsed(cls, texts: Sequence[str]) -> Bounds:
+        """Of texts NAME=NUMBER; the others are as they are by default. Raises ConfigError."""
+        given = {}
+        for text in texts:
+            name, _, number = text.partition("=")
+            try:
+                given[name] = float(number)
+            except ValueError:
+                raise ConfigError(f"exposures bound {text!r}: expected NAME=NUMBER, such as buffer_mb=64") from None
+            if name not in cls._fields:
+                raise ConfigError(f"exposures bound {name!r} is unknown; {nearest(name, cls._fields)}")
+        return cls(**given)
 
 
 def usable(folder: Path) -> Path:

@@ -85,7 +85,7 @@ def _try(folder: Path, until: float, complained: bool) -> bool:
 def _input_ends(seconds: float) -> bool:
     """Whether standard input ends within so many seconds."""
     readable, _, _ = select.select([sys.stdin], [], [], seconds)
-    return bool(readable) and not sys.stdin.buffer.read1(1024)
+    return bool(readable) and not os.read(sys.stdin.fileno(), 1024)
 
 
 if __name__ == "__main__":
