@@ -20,6 +20,7 @@ from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering
 from swrec_prod.serving.service.callers_file import Callers
 from swrec_prod.serving.service.counts import Counts, served_by, variants_of
+from swrec_prod.serving.service.exposing import Exposing
 from swrec_prod.serving.service.oip import InferenceService
 from swrec_prod.serving.service.ranking import RankingService
 from swrec_prod.serving.service.schedule import Bounds
@@ -29,13 +30,17 @@ ANY = (1 << 31) - 1
 
 
 def services(
-    router: Router, options: Options, counts: Counts, checks: health.aio.HealthServicer
+    router: Router,
+    options: Options,
+    counts: Counts,
+    checks: health.aio.HealthServicer,
+    exposing: Exposing | None = None,
 ) -> dict[str, grpc.GenericRpcHandler]:
-    """By full name, the services that score. checks: what they say of being ready."""
+    """By full name, the services that score. checks: what they say of being ready; exposing: logs answers."""
     bounds = Bounds(options.queue_ms)
     admission = Admission(counts, bounds, options.default_deadline_ms / 1e3, options.limits.candidates)
     callers = None if options.callers is None else Callers.load(options.callers)
-    answering = Answering(router, counts, admission, callers)
+    answering = Answering(router, counts, admission, callers, exposing)
     return {
         wire.SERVICE: RankingService(answering).handlers(),
         inference.SERVICE: InferenceService(answering, partial(_is_serving, checks)).handlers(),
@@ -43,14 +48,19 @@ def services(
 
 
 async def start(
-    router: Router, options: Options, gate: Gate | None = None, counts: Counts | None = None
+    router: Router,
+    options: Options,
+    gate: Gate | None = None,
+    counts: Counts | None = None,
+    exposing: Exposing | None = None,
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer, int]:
     """A listening server, its health service, and its port. Raises ConfigError when it cannot listen.
 
     Another server may listen on the same port, and gets its share of the connections; see process/address.py.
     """
     checks = health.aio.HealthServicer()
-    scoring = services(router, options, counts or Counts.alone(served_by(router), variants_of(router)), checks)
+    counts = counts or Counts.alone(served_by(router), variants_of(router))
+    scoring = services(router, options, counts, checks, exposing)
     server = grpc.aio.server(options=_channel_options(options))
     server.add_generic_rpc_handlers(((gate or Gate()).guarded(list(scoring.values())),))
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

@@ -26,6 +26,7 @@ from swrec_prod import errors
 from swrec_prod.errors import ServerError
 from swrec_prod.files import write_text
 from swrec_prod.serving.process.address import reserved, target
+from swrec_prod.serving.process.converting import converting
 from swrec_prod.serving.process.link import Link, Message, pair
 from swrec_prod.serving.process.metrics import Tally, exposed
 from swrec_prod.serving.process.options import Options
@@ -99,8 +100,9 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._put, "signal", number)
         with self._metrics():
-            while not self._stopping:
-                await self._generation()
+            async with converting(self.options.exposures, _environment(self.options)):
+                while not self._stopping:
+                    await self._generation()
 
     async def _generation(self) -> None:
         """Start a generation, and do what there is to do until it has ended."""
