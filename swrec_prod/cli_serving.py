@@ -15,6 +15,16 @@ import typer
 from swrec_prod.errors import DataError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Exposures = Annotated[
+    Path | None, typer.Option(help="Folder of the exposure log, in Parquet: what was answered, to whom and why.")
+]
+ExposuresFeatures = Annotated[
+    float, typer.Option(help="Share of answers whose requests are kept in that log, with all candidates.")
+]
+ExposuresBound = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=NUMBER, how much the log holds: buffer_mb, segment_mb, segment_seconds, waiting_mb."),
+]
 
 
 def serve(
@@ -81,16 +91,21 @@ def serve(
     queue_ms: Annotated[
         float, typer.Option(help="Estimated work that may wait in one worker; what is more is refused at once.")
     ] = 250.0,
+    exposures: Exposures = None,
+    exposures_features: ExposuresFeatures = 1.0,
+    exposures_bound: ExposuresBound = None,
 ) -> None:
     """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C; a second ends at once.
 
     Example: `swrec serve --models build/models --port 8500 --workers 2 --metrics-port 9090`
     """
+    from swrec_prod.exposures.bounds import Bounds
     from swrec_prod.serving.process.options import Options
     from swrec_prod.serving.process.supervisor import serve as run
     from swrec_prod.serving.protocol.call import Limits
 
     limits = Limits(max_candidates, max_behaviours, max_values, max_text)
+    exposures_bounds = Bounds.parsed(exposures_bound or ())
     given = {name: value for name, value in locals().items() if name in Options.__dataclass_fields__}
     run(Options(**{**given, "chosen": tuple(only or ())}))
 

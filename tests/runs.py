@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DAYS = {"train": "..2000-12-02", "valid": "2000-12-03", "test": "2000-12-04.."}
 RATES = {"lr_sparse": 0.1, "lr_dense": 0.003, "threads": 1}
 TIMES = ("seconds", "rows_per_second")
+PATIENCE = 60  # seconds; the machine may be busy
 
 
 def config_of(
@@ -78,6 +80,16 @@ def wait_for(port_file: Path, process: subprocess.Popen[str]) -> str:
         assert process.poll() is None, "the server ended before it served"
         time.sleep(0.05)
     return f"127.0.0.1:{int(port_file.read_text())}"
+
+
+def until(holds: Callable[[], Any], what: str) -> Any:
+    """What `holds` gives once it is true."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if outcome := holds():
+            return outcome
+        time.sleep(0.05)
+    raise AssertionError(f"not within {PATIENCE} s: {what}")
 
 
 def history_of(run_dir: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from commands import succeeds, swrec
 from grpc._cython.cygrpc import ExecuteBatchError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
-from runs import wait_for
+from runs import PATIENCE, until, wait_for
 from tiny_world import ITEMS, SCHEMA, USER, launch, prepare, publish
 
 from swrec_prod.errors import ConfigError, PackageError
@@ -45,17 +45,6 @@ REQUEST = make_request("home", USER, ITEMS)
 REQUEST.model = "shared_bottom"
 DATA = REQUEST.SerializeToString()
 MAY_END = {"OK", "UNAVAILABLE", "RESOURCE_EXHAUSTED"}  # calls; the last one where the machine is slow
-PATIENCE = 60  # seconds; the machine may be busy
-
-
-def until(holds: Callable[[], Any], what: str) -> Any:
-    """What `holds` gives once it is true."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if outcome := holds():
-            return outcome
-        time.sleep(0.05)
-    raise AssertionError(f"not within {PATIENCE} s: {what}")
 
 
 @dataclass

@@ -16,6 +16,7 @@ overload_*_refused_p99     milliseconds until a call is refused; _wasted: share 
 serving_own_ms_n100, ...   of benchmarks/serving/path.py: where the time of a request goes, in process
 hot_change_*              of benchmarks/serving/hot_change.py: what changes of the served version cost those who call
 mscan_user_once, fold_*    of benchmarks/serving/forward.py: what is computed once for all candidates of a request
+serving_all_on_vs_off, exposures_*   of benchmarks/serving/exposures.py: experiments and the exposure log
 
 Raw values are encoded, the scenario is routed and everything is counted, as in `swrec serve`. 64 answers are checked
 against the package before anything is measured. What is compared is measured in turns; figures are of the median turn.
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.record import Figure, report
-from benchmarks.serving import forward, hot_change, models, path
+from benchmarks.serving import exposures, forward, hot_change, models, path
 from benchmarks.serving.answers import check, forwards_per_second, reply_bytes
 from benchmarks.serving.load import Loaded, Plan, in_turns, write_bodies
 from benchmarks.serving.server import Running, echo, serving
@@ -98,6 +99,7 @@ def main() -> None:
         "two": two_workers,
         "overload": overload,
         "path": in_process,
+        "exposures": exposed,
         "changes": changes,
     }
     for name in options.parts or parts:
@@ -108,7 +110,10 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="of cores, one, two, overload, path, changes; default: each of them"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help="of cores, one, two, overload, path, exposures, changes; default: each of them",
     )
     parser.add_argument("--quick", action="store_true", help="2 seconds a turn, one turn")
     return parser
@@ -216,6 +221,11 @@ def _under_overload(name: str, loaded: Loaded, wasted: float, grown: float) -> I
 def in_process(bench: Bench) -> list[Figure]:
     """Parts of a request, without sockets."""
     return [*path.figures(), *forward.figures()]
+
+
+def exposed(bench: Bench) -> Iterator[Figure]:
+    """What experiments and exposures cost, and what is lost of them."""
+    return exposures.figures(bench.repo, bench.folder / "exposed", bench.length.seconds, bench.length.rounds)
 
 
 def _ratio(name: str, loaded: Loaded, reference: str, value: float, wanted: str) -> Figure:

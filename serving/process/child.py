@@ -31,9 +31,7 @@ class Child:
         os.set_inheritable(theirs.fileno(), True)
         descriptors, begin = (theirs.fileno(), self.counts), json.dumps({"held": held, "beside": beside})
         command = [sys.executable, "-P", "-m", module, *map(str, descriptors), options.to_json(), begin]
-        self.process = subprocess.Popen(
-            command, env=_environment(options), pass_fds=descriptors, start_new_session=True
-        )
+        self.process = subprocess.Popen(command, env=environment(options), pass_fds=descriptors, start_new_session=True)
         theirs.close()
         self.served: Sequence[Served] = ()
         self.variants: Sequence[tuple[str, str]] = ()
@@ -66,7 +64,7 @@ class Child:
         return f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.Signals(-code).name})"
 
 
-def _environment(options: Options) -> dict[str, str]:
+def environment(options: Options) -> dict[str, str]:
     """Of a generation: this process's modules, and libraries that neither spin, nor talk, nor take more cores."""
     return {
         "OMP_WAIT_POLICY": "passive",

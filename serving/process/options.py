@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from swrec_prod.errors import ConfigError
+from swrec_prod.exposures.bounds import Bounds, usable
 from swrec_prod.serving.protocol.call import Limits
 
 SPARE_FROM = 4  # cores from which on one is left to others
@@ -29,10 +30,11 @@ class Options:
     must show. metrics_port: where Prometheus may read over HTTP, None for nowhere. limits: of a request;
     max_message_mb: of its bytes, MiB; max_streams: calls in flight on one connection. routes: the
     routes file; callers: the callers file, None for no tokens; experiments: the experiments file, None for none.
-    default_deadline_ms: of calls that set none; queue_ms: estimated work that may wait in one worker. admin: a socket
-    in the file system where the server can be asked to reload, None for none; watch: seconds between looks at its
-    files, None for never; connection_age: seconds after which a connection is asked to begin anew, see
-    process/leaving.py.
+    default_deadline_ms: of calls that set none; queue_ms: estimated work that may wait in one worker. exposures: the
+    folder of the exposure log, None for none; exposures_features: share of answers whose requests are kept there;
+    exposures_bounds: of the log. admin: a socket in the file system where the server can be asked to reload, None for
+    none; watch: seconds between looks at its files, None for never; connection_age: seconds after which a connection is
+    asked to begin anew, see process/leaving.py.
     """
 
     models: Path
@@ -59,6 +61,9 @@ class Options:
     experiments: Path | None = None
     default_deadline_ms: float = 250.0
     queue_ms: float = 250.0
+    exposures: Path | None = None
+    exposures_features: float = 1.0
+    exposures_bounds: Bounds = field(default_factory=Bounds)
     admin: Path | None = None
     watch: float | None = None
     connection_age: float = 60.0
@@ -67,6 +72,7 @@ class Options:
         """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""
         self._check_numbers()
         self._check_tls()
+        self._check_exposures()
         if not (self.tls_cert or self.insecure or is_loopback(self.host)):
             raise ConfigError(
                 f"host {self.host!r}: other machines reach it, and there is no TLS; "
@@ -87,6 +93,15 @@ class Options:
         for name in ("notice", "grace"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected seconds from 0 on")
+
+    def _check_exposures(self) -> None:
+        if not 0 <= self.exposures_features <= 1:
+            raise ConfigError(f"exposures features is {self.exposures_features}, expected a share from 0 to 1")
+        for name, value in self.exposures_bounds._asdict().items():
+            if value <= 0:
+                raise ConfigError(f"exposures {name} is {value}, expected more than 0")
+        if self.exposures is not None:
+            usable(self.exposures)
 
     def _check_tls(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -110,7 +125,8 @@ class Options:
             for option in dataclasses.fields(cls)
             if "Path" in str(option.type) and values[option.name] is not None
         }
-        rest = {"chosen": tuple(values["chosen"]), "limits": Limits(**values["limits"])}
+        bounds = Bounds(*values["exposures_bounds"])
+        rest = {"chosen": tuple(values["chosen"]), "limits": Limits(**values["limits"]), "exposures_bounds": bounds}
         return cls(**{**values, **paths, **rest})
 
 

@@ -1,10 +1,13 @@
-"""What a worker does every second beside its calls: give a sign of life, and count what its encoders did not know."""
+"""What a worker does every second beside its calls: give a sign of life, and count what its encoders did not know and
+what became of exposures.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 
+from swrec_prod.exposures.log import Log
 from swrec_prod.serving.process.link import Link
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.scoring.predictor import Predictor
@@ -17,8 +20,9 @@ State = dict[str, tuple[int, int]]
 class Pulse:
     """Encoders count in the worker's own memory; here their counts are added to those that the supervisor reads."""
 
-    def __init__(self, router: Router, link: Link, counts: Counts) -> None:
+    def __init__(self, router: Router, link: Link, counts: Counts, exposures: Log | None = None) -> None:
         self._predictors, self._link, self._counts = list(_predictors(router)), link, counts
+        self._exposures, self._told_exposures = exposures, (0, 0)
         self._told = [_state(predictor) for predictor in self._predictors]
 
     async def beat(self) -> None:
@@ -35,6 +39,9 @@ class Pulse:
             new = {name: (ids - before[name][0], zeros - before[name][1]) for name, (ids, zeros) in now.items()}
             self._counts.encoded((predictor.name, predictor.version), new)
             self._told[i] = now
+        if (log := self._exposures) is not None:
+            (logged, dropped), self._told_exposures = self._told_exposures, (log.logged, log.dropped)
+            self._counts.exposures(log.logged - logged, log.dropped - dropped, log.queued)
 
 
 def _predictors(router: Router) -> Iterator[Predictor]:

@@ -20,6 +20,7 @@ from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering
 from swrec_prod.serving.service.callers_file import Callers
 from swrec_prod.serving.service.counts import Counts, served_by, variants_of
+from swrec_prod.serving.service.exposing import Exposing
 from swrec_prod.serving.service.oip import InferenceService
 from swrec_prod.serving.service.ranking import RankingService
 from swrec_prod.serving.service.schedule import Bounds
@@ -28,12 +29,12 @@ MEBI = 1 << 20
 ANY = (1 << 31) - 1
 
 
-def answering_of(router: Router, options: Options, counts: Counts) -> Answering:
-    """What stands behind the services."""
+def answering_of(router: Router, options: Options, counts: Counts, exposing: Exposing | None = None) -> Answering:
+    """What stands behind the services. exposing: logs answers."""
     bounds = Bounds(options.queue_ms)
     admission = Admission(counts, bounds, options.default_deadline_ms / 1e3, options.limits.candidates)
     callers = None if options.callers is None else Callers.load(options.callers)
-    return Answering(router, counts, admission, callers)
+    return Answering(router, counts, admission, callers, exposing)
 
 
 def services(

@@ -29,7 +29,8 @@ from swrec_prod.files import write_text
 from swrec_prod.serving.process.address import reserved, target
 from swrec_prod.serving.process.admin import listening
 from swrec_prod.serving.process.change import Change, Changes, Outcome
-from swrec_prod.serving.process.child import SPARE, Child
+from swrec_prod.serving.process.child import SPARE, Child, environment
+from swrec_prod.serving.process.converting import converting
 from swrec_prod.serving.process.leaving import patience
 from swrec_prod.serving.process.link import Message
 from swrec_prod.serving.process.metrics import Tally, exposed_by
@@ -86,7 +87,11 @@ class Supervisor:
             loop.add_signal_handler(number, partial(self._put, "signal", number=number))
         loop.add_signal_handler(signal.SIGHUP, self._ask, "SIGHUP")
         with exposed_by(self.options, self._tally):
-            async with listening(self.options.admin, self.reload), watching(self.options, partial(self._ask, "watch")):
+            async with (
+                converting(self.options.exposures, environment(self.options)),
+                listening(self.options.admin, self.reload),
+                watching(self.options, partial(self._ask, "watch")),
+            ):
                 try:
                     self._child = self._begin()
                     while not (self._halted or (self._stopping and not self._alive())):

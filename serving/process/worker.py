@@ -18,6 +18,7 @@ import uvloop
 from grpc_health.v1 import health
 
 from swrec_prod.errors import SwrecError
+from swrec_prod.exposures.log import Log
 from swrec_prod.serving.process.gate import Gate
 from swrec_prod.serving.process.leaving import leave
 from swrec_prod.serving.process.link import Link, Message
@@ -28,6 +29,7 @@ from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.routing.rules import Rules
 from swrec_prod.serving.service.answering import Answering
 from swrec_prod.serving.service.counts import Counts
+from swrec_prod.serving.service.exposing import Exposing, described
 
 SWITCH = 5e-4  # seconds after which a forward in its thread gets its turn beside a busy loop
 ORPHANED = 5.0  # seconds that calls get which have begun when the generation is gone
@@ -56,8 +58,8 @@ def work(router: Router, options: Options, link: Link, counts: Counts) -> None:
 
 
 async def _work(router: Router, options: Options, link: Link, counts: Counts) -> None:
-    gate = Gate()
-    answering = answering_of(router, options, counts)
+    gate, exposing = Gate(), _exposing(router, options)
+    answering = answering_of(router, options, counts, exposing)
     server, checks, port = await start(router, options, gate, counts, answering)
     orders = asyncio.Queue[Message]()
     loop = asyncio.get_running_loop()
@@ -65,14 +67,23 @@ async def _work(router: Router, options: Options, link: Link, counts: Counts) ->
     own = {"what": "drain", "notice": options.notice, "grace": options.grace}
     loop.add_signal_handler(signal.SIGTERM, orders.put_nowait, own)
     link.send("serving", pid=os.getpid())
-    pulse = Pulse(router, link, counts)
+    pulse = Pulse(router, link, counts, exposing.log if exposing else None)
     beating = asyncio.ensure_future(pulse.beat())
     await _follow(orders, gate, checks, port)
+    if exposing is not None:
+        exposing.log.close()
     pulse.tell()
     del server, beating  # until here: what nothing refers to is stopped
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # without gRPC's own farewell, which would cancel calls; see process/gate.py
+
+
+def _exposing(router: Router, options: Options) -> Exposing | None:
+    """What logs answers, where they are to be logged. Raises ConfigError for a folder that cannot be written to."""
+    if options.exposures is None:
+        return None
+    return Exposing(Log(options.exposures, described(router), options.exposures_bounds), options.exposures_features)
 
 
 async def _follow(orders: asyncio.Queue[Message], gate: Gate, checks: health.aio.HealthServicer, port: int) -> None:

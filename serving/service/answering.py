@@ -15,6 +15,7 @@ from swrec_prod.serving.scoring.predictor import Scored
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.callers_file import Caller, Callers
 from swrec_prod.serving.service.counts import Counts
+from swrec_prod.serving.service.exposing import Exposing
 from swrec_prod.serving.service.status import Status, status_of
 
 
@@ -22,12 +23,13 @@ class Form(NamedTuple):
     """How a protocol writes requests and answers.
 
     read: a request's call, or one of a subclass, which the others get; route: who scores it; both raise RequestError
-    and NotFoundError. write: the answer.
+    and NotFoundError. write: the answer. kept: of a call and its bytes, what the exposure log keeps.
     """
 
     read: Callable[[bytes], ScoreCall]
     route: Callable[[Any, Router], Routed]
     write: Callable[[Any, Routed, Scored], bytes]
+    kept: Callable[[ScoreCall, bytes], ScoreCall | bytes]
 
 
 class Outcome(NamedTuple):
@@ -39,13 +41,21 @@ class Outcome(NamedTuple):
 
 
 class Answering:
-    """Routes, admits and scores requests, and counts how each of them ends. callers: None where anyone may ask.
+    """Routes, admits and scores requests, and counts how each of them ends. callers: None where anyone may ask;
+    exposing: None where answers are not logged.
 
     router: may be replaced by another one over the same packages; a request has one from its beginning to its end.
     """
 
-    def __init__(self, router: Router, counts: Counts, admission: Admission, callers: Callers | None = None) -> None:
-        self.router = router
+    def __init__(
+        self,
+        router: Router,
+        counts: Counts,
+        admission: Admission,
+        callers: Callers | None = None,
+        exposing: Exposing | None = None,
+    ) -> None:
+        self.router, self._exposing = router, exposing
         self._counts, self._admission, self._callers = counts, admission, callers
 
     def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
@@ -60,13 +70,17 @@ class Answering:
         try:
             caller = self.caller(context)
             call = form.read(data)
-            routed = form.route(call, self.router)
+            router = self.router
+            routed = form.route(call, router)
             if caller is not None:
                 caller.check(call)
             remaining = _sooner(context.time_remaining(), call.timeout)
             scored = await self._admission.scored(call, routed, remaining, caller)
             reply = form.write(call, routed, _finite(call, routed, scored))
             code, rows = "OK", len(scored.score)
+            if self._exposing is not None:
+                seconds, version = time.perf_counter() - began, router.experiments.version
+                self._exposing.answered(form.kept(call, data), call, routed, scored, seconds, version)
             return Outcome(call.request_id, reply, None)
         except Exception as failure:
             status = status_of(failure)

@@ -62,6 +62,9 @@ INFLIGHT = Family("inflight", "gauge", "Requests begun and not yet answered.")
 QUEUE_MS = Family("queue_milliseconds", "gauge", "Estimated work of the requests that wait.")
 IDS = Family("ids", "counter", "Ids looked up in vocabularies.", (*PACKAGE, "feature"))
 UNKNOWN_IDS = Family("oov_ids", "counter", "Ids of values that no vocabulary knows, or that are missing.", IDS.labels)
+EXPOSURES_LOGGED = Family("exposures_logged", "counter", "Answers in the write-ahead log of exposures.")
+EXPOSURES_DROPPED = Family("exposures_dropped", "counter", "Answers not logged: the buffer or the disk was full.")
+EXPOSURE_QUEUE = Family("exposure_queue", "gauge", "Answers that wait to be logged.")
 ELSEWHERE = Family("behaviours_elsewhere", "counter", "Behaviours in scenarios that the schema does not list.", PACKAGE)
 VARIANTS = Family("assignments", "counter", "Answers by the variant that they got.", ("experiment", "variant"))
 NO_UNIT = Family("missing_units", "counter", "Answers to requests without a unit, which were in no experiment.")
@@ -184,6 +187,12 @@ class Counts:
             else:
                 self._slot[self._at[ELSEWHERE, package]] += ids
 
+    def exposures(self, logged: int, dropped: int, queued: int) -> None:
+        """So many answers more were logged, or dropped, and so many wait now."""
+        self._slot[self._at[EXPOSURES_LOGGED, ()]] += logged
+        self._slot[self._at[EXPOSURES_DROPPED, ()]] += dropped
+        self._slot[self._at[EXPOSURE_QUEUE, ()]] = queued
+
     def _observe(self, at: int, seconds: float) -> None:
         self._slot[at + bisect_left(SECONDS, seconds)] += 1
         self._slot[at + len(SECONDS) + 1] += seconds
@@ -224,5 +233,6 @@ def _combinations(
         yield REJECTED, (reason,)
     for variant in variants:
         yield VARIANTS, tuple(variant)
-    for family in (INFLIGHT, QUEUE_MS, QUEUE_SECONDS, NO_UNIT):
+    exposures = (EXPOSURES_LOGGED, EXPOSURES_DROPPED, EXPOSURE_QUEUE)
+    for family in (INFLIGHT, QUEUE_MS, QUEUE_SECONDS, NO_UNIT, *exposures):
         yield family, ()

@@ -124,7 +124,7 @@ def infer_response(call: InferCall, routed: Routed, scored: Scored) -> bytes:
     return reply.SerializeToString()
 
 
-FORM = Form(read, route, infer_response)
+FORM = Form(read, route, infer_response, lambda call, data: call)
 
 
 def model_metadata(predictor: Predictor, versions: list[str]) -> Any:

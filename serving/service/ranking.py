@@ -135,7 +135,7 @@ def response(call: ScoreCall, routed: Routed, scored: Scored) -> bytes:
     ).SerializeToString()
 
 
-FORM = Form(parse, lambda call, router: router.route(call), response)
+FORM = Form(parse, lambda call, router: router.route(call), response, lambda call, data: data)
 
 
 def streamed(outcome: Outcome) -> bytes:
