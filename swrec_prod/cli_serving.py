@@ -25,6 +25,15 @@ ExposuresBound = Annotated[
     list[str] | None,
     typer.Option(help="NAME=NUMBER, how much the log holds: buffer_mb, segment_mb, segment_seconds, waiting_mb."),
 ]
+Admin = Annotated[
+    Path | None, typer.Option(help="Socket to make, where `swrec reload` asks for changes; for this user alone.")
+]
+Watch = Annotated[
+    float | None, typer.Option(help="Seconds between looks for new versions and changed files; default: never.")
+]
+ConnectionAge = Annotated[
+    float, typer.Option(help="Seconds after which a client is asked to connect anew; after a change as many pass.")
+]
 
 
 def serve(
@@ -78,16 +87,9 @@ def serve(
         Path | None, typer.Option(help="Experiments file: which units get which model, version and c.")
     ] = None,
     default_deadline_ms: Annotated[float, typer.Option(help="Deadline of calls that set none.")] = 250.0,
-    admin: Annotated[
-        Path | None, typer.Option(help="Socket to make, where `swrec reload` asks for changes; for this user alone.")
-    ] = None,
-    watch: Annotated[
-        float | None,
-        typer.Option(help="Seconds between looks for new versions and changed files; default: never."),
-    ] = None,
-    connection_age: Annotated[
-        float, typer.Option(help="Seconds after which a client is asked to connect anew; after a change as many pass.")
-    ] = 60.0,
+    admin: Admin = None,
+    watch: Watch = None,
+    connection_age: ConnectionAge = 60.0,
     queue_ms: Annotated[
         float, typer.Option(help="Estimated work that may wait in one worker; what is more is refused at once.")
     ] = 250.0,
