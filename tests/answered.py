@@ -7,7 +7,7 @@ import asyncio
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering, Form, Outcome
-from swrec_prod.serving.service.counts import Counts, served_by
+from swrec_prod.serving.service.counts import Counts, served_by, variants_of
 
 
 class Context:
@@ -24,7 +24,7 @@ class Server:
     """Requests one after the other, in an event loop of its own."""
 
     def __init__(self, router: Router) -> None:
-        counts = Counts.alone(served_by(router))
+        counts = Counts.alone(served_by(router), variants_of(router))
         self.router = router
         self._answering = Answering(router, counts, Admission(counts))
         self._runner = asyncio.Runner()

@@ -7,14 +7,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import yaml
 from commands import refused, succeeds, swrec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import ROOT
 
 from swrec_prod.errors import ConfigError, RequestError
 from swrec_prod.experiments.assign import Experiments
+from swrec_prod.experiments.buckets import bucket
 from swrec_prod.experiments.experiments_file import ExperimentsFile
 
 
@@ -201,3 +204,11 @@ def test_the_command_says_who_gets_what(tmp_path):
     told = succeeds("experiments", "assign", path, "--unit", "42", "--unit", "43")
     expected = made(content(models=MODELS)).assign("42", "").variants[0]
     assert told.splitlines()[0] == f"42: models={expected.variant} (bucket {expected.bucket})"
+
+
+def test_the_page_shows_a_file_that_is_right_and_sql_that_agrees():
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    file = re.search(r"^```yaml experiments.yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
+    assert len(made(yaml.safe_load(file)).file.experiments) == 2
+    sql = re.search(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
+    assert duckdb.sql(sql).fetchall() == [(bucket("exp:c_sweep:1", unit),) for unit in ("42", "43")]

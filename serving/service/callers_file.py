@@ -42,14 +42,14 @@ class CallerConfig(Strict):
     token_sha256: the SHA-256 of the caller's token, 64 hexadecimal digits.
     requests_per_second: how many requests it may send a second to one worker, and at once; default: any number.
     milliseconds_per_second: how much estimated work its requests may be a second on one worker; default: any.
-    may_choose: what its requests may say instead of the server: `model` (with its version) and `strength` (c); default:
-        both.
+    may_choose: what its requests may say instead of the server: `model` (with its version), `strength` (c) and
+        `variant` (of experiments); default: all of these.
     """
 
     token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     requests_per_second: Rate | None = None
     milliseconds_per_second: Rate | None = None
-    may_choose: tuple[Literal["model", "strength"], ...] = ("model", "strength")
+    may_choose: tuple[Literal["model", "strength", "variant"], ...] = ("model", "strength", "variant")
 
 
 class CallersConfig(Strict):
@@ -76,7 +76,11 @@ class Caller:
 
     def check(self, call: ScoreCall) -> None:
         """Raises CallerError for a choice that it may not make."""
-        chosen = {"model": call.model or call.version, "strength": call.debias_strength is not None}
+        chosen = {
+            "model": bool(call.model or call.version),
+            "strength": call.debias_strength is not None,
+            "variant": bool(call.forced),
+        }
         for what, is_chosen in chosen.items():
             if is_chosen and what not in self._may_choose:
                 raise CallerError(

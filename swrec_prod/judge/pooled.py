@@ -22,7 +22,7 @@ from swrec_prod.peers import ALONE
 from swrec_prod.shares.all_pieces import AllPieces
 
 FINEST = 1 << 16
-AT_ONCE = 2_000_000  # rows whose scores are added up at once
+AT_ONCE = 500_000  # rows whose scores are added up at once
 
 
 def pooled(folders: Sequence[Path], unknown: Unknown) -> tuple[Figures, ...]:
