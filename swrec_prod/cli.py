@@ -16,6 +16,7 @@ import typer
 
 from swrec_prod.cli_experiments import experiments
 from swrec_prod.cli_judging import judging
+from swrec_prod.cli_models import models, reload
 from swrec_prod.cli_serving import AsJson, health, loadtest, print_json, score, serve
 from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
@@ -298,6 +299,8 @@ app.command()(score)
 app.command()(loadtest)
 app.add_typer(judging)
 app.add_typer(experiments, name="experiments")
+app.command()(reload)
+app.add_typer(models, name="models")
 
 
 @app.command()

@@ -30,7 +30,8 @@ ExposuresBound = Annotated[
 def serve(
     models: Annotated[Path, typer.Option(help="REPO: the folder of packages, REPO/NAME/VERSION.")],
     only: Annotated[
-        list[str] | None, typer.Option(help="NAME or NAME/VERSION to serve; default: the latest of every name.")
+        list[str] | None,
+        typer.Option(help="NAME or NAME/VERSION to serve; default: of every name those with labels, or the latest."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8500,
@@ -77,6 +78,16 @@ def serve(
         Path | None, typer.Option(help="Experiments file: which units get which model, version and c.")
     ] = None,
     default_deadline_ms: Annotated[float, typer.Option(help="Deadline of calls that set none.")] = 250.0,
+    admin: Annotated[
+        Path | None, typer.Option(help="Socket to make, where `swrec reload` asks for changes; for this user alone.")
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(help="Seconds between looks for new versions and changed files; default: never."),
+    ] = None,
+    connection_age: Annotated[
+        float, typer.Option(help="Seconds after which a client is asked to connect anew; after a change as many pass.")
+    ] = 60.0,
     queue_ms: Annotated[
         float, typer.Option(help="Estimated work that may wait in one worker; what is more is refused at once.")
     ] = 250.0,

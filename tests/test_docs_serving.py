@@ -90,8 +90,8 @@ def test_tables_have_all_keys_flags_codes_and_metrics():
 
 def metrics() -> Iterator[str]:
     """Names as Prometheus shows them."""
-    served, tally = [Served("mscan", "1", ("home",), ("item_id",))], Tally()
-    tally.begin(served, memoryview(bytearray(Layout(served).bytes(1))))
+    served, variants, tally = [Served("mscan", "1", ("home",), ("item_id",))], [("c_sweep", "stronger")], Tally()
+    tally.begin(served, memoryview(bytearray(Layout(served, variants).bytes(1))), variants)
     for metric in tally.collect():
         yield metric.name + ("_total" if metric.type == "counter" else "")
 

@@ -194,7 +194,7 @@ def test_every_scenario_is_compared_whatever_the_golden_rows_are_of(prepared, tm
     monkeypatch.setattr(
         Programs, "request", lambda self, packed, scenario: right(self, packed, 0 if scenario == 2 else scenario)
     )
-    with pytest.raises(PackageError, match=r"score.pt differs from its unfolded scorer"):
+    with pytest.raises(PackageError, match=r"score.pt differs from the trained ranker"):
         export(folder, tmp_path / "bottom")
 
 

@@ -148,7 +148,7 @@ from pathlib import Path
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.supervisor import serve
 more = json.loads(sys.argv[3])
-files = ("tls_cert", "tls_key", "tls_client_ca", "routes", "experiments", "exposures")
+files = ("tls_cert", "tls_key", "tls_client_ca", "routes", "experiments", "exposures", "callers", "admin")
 paths = {name: Path(more[name]) for name in files if name in more}
 options = {"port": 0, "workers": 1, "notice": 0.0, **more, **paths}
 serve(Options(Path(sys.argv[1]), port_file=Path(sys.argv[2]), **options))

@@ -1,12 +1,13 @@
 """A generation: packages in memory, and the workers that share them.
 
-It loads, verifies, replays and warms up the packages, and forks the workers; it never starts gRPC nor a second thread.
-To serve other packages, the supervisor starts another generation beside it and drains this one.
+It loads, verifies, replays and warms up the packages, and forks the workers; it never starts gRPC, and by then it has
+no second thread. To serve other packages, the supervisor starts another generation beside it, and this one leaves.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import mmap
 import os
 import selectors
@@ -21,9 +22,9 @@ import torch
 
 from swrec_prod.errors import SwrecError
 from swrec_prod.serving.process.link import Link, Message, pair
+from swrec_prod.serving.process.loading import Wanted, load
 from swrec_prod.serving.process.options import Options
-from swrec_prod.serving.routing.router import Router, find_packages
-from swrec_prod.serving.service.callers_file import Callers
+from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.service.counts import Counts, Layout, served_by, variants_of
 
 HUNG = 30.0  # seconds without a sign of life, after which a worker is killed
@@ -48,10 +49,15 @@ class Worker:
 
 
 class Generation:
-    """Keeps one worker in each place. memory: of the workers' counts, shared with the supervisor."""
+    """Keeps one worker in each place. wanted: what the router was made of; memory: of the workers' counts, shared with
+    the supervisor.
+    """
 
-    def __init__(self, router: Router, options: Options, supervisor: Link, layout: Layout, memory: memoryview) -> None:
-        self._router, self._options, self._supervisor = router, options, supervisor
+    def __init__(
+        self, router: Router, wanted: Wanted, options: Options, supervisor: Link, layout: Layout, memory: memoryview
+    ) -> None:
+        self._router, self._wanted, self._options, self._supervisor = router, wanted, options, supervisor
+        self._counted = set(variants_of(router))
         self._layout, self._slots = layout, layout.slots(memory)
         self._selector = selectors.DefaultSelector()
         self._selector.register(supervisor, selectors.EVENT_READ)
@@ -121,10 +127,34 @@ class Generation:
         if heard is None:
             self._selector.unregister(self._supervisor)
             heard = [{"what": "drain", "notice": 0.0, "grace": self._options.grace}]
-        self._ending = True
         for order in heard:
+            if order["what"] == "reload":
+                self._reload()
+                continue
+            self._ending = True
             for worker in self._workers:
                 self._pass_on(order, worker)
+
+    def _reload(self) -> None:
+        """Look at the files. Rules change here, all or none of them; whatever else is new takes another generation.
+
+        Nothing that files may hold ends this process, which serves.
+        """
+        try:
+            wanted = Wanted.now(self._options, self._router.experiments)
+            if wanted.marks != self._wanted.marks:
+                return self._supervisor.send("beside")
+            if wanted.to_plain() == self._wanted.to_plain():
+                return self._supervisor.send("unchanged")
+            router = self._router.ruled(wanted.rules)
+        except Exception as failure:
+            return self._supervisor.send("refused", error=type(failure).__name__, message=str(failure))
+        if not self._counted.issuperset(variants_of(router)):
+            return self._supervisor.send("beside")
+        self._router, self._wanted = router, wanted
+        self._supervisor.send("ruling", held=wanted.to_plain())
+        for worker in self._workers:
+            self._pass_on({"what": "rule", "rules": wanted.rules.to_plain()}, worker)
 
     def _pass_on(self, order: Message, worker: Worker) -> None:
         if worker.link is None:
@@ -161,36 +191,26 @@ class Generation:
 
 
 def main() -> None:
-    """The process: arguments are file descriptors of the link and of the counts' memory, and the options as JSON."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """The process: arguments are file descriptors of the link and of the counts' memory, the options as JSON, and what
+    another one held that this one is to take the place of, or whether it serves meanwhile.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the supervisor tells what to do, also where a group gets a signal
+    torch.set_num_interop_threads(1)
     link, memory = Link(socket.socket(fileno=int(sys.argv[1]))), int(sys.argv[2])
-    options = Options.from_json(sys.argv[3])
+    options, begin = Options.from_json(sys.argv[3]), json.loads(sys.argv[4])
     try:
-        router = load(options, link)
+        wanted = Wanted.as_before(options, begin["held"]) if begin["held"] else Wanted.now(options)
+        router = load(wanted, options, link, beside=begin["beside"])
     except (SwrecError, OSError) as failure:
         return link.send("failed", error=type(failure).__name__, message=str(failure))
     layout = Layout(served := served_by(router), variants := variants_of(router))
     os.ftruncate(memory, layout.bytes(options.workers))
     shared = memoryview(mmap.mmap(memory, layout.bytes(options.workers)))
-    link.send("loaded", served=served, variants=variants)
+    link.send("loaded", served=served, variants=variants, held=wanted.to_plain())
     gc.collect()
     gc.freeze()  # a collection in a worker would write to all of the shared memory
-    Generation(router, options, link, layout, shared).run()
-
-
-def load(options: Options, link: Link) -> Router:
-    """The packages, warm. Raises PackageError, ConfigError for a file of routes, callers or experiments.
-
-    With one thread, whatever workers use: OpenMP's threads do not live on in a fork.
-    """
-    torch.set_num_threads(1)
-    torch.set_num_interop_threads(1)
-    if options.callers is not None:
-        Callers.load(options.callers)  # workers read it; what is wrong with it is said before packages are loaded
-    paths = find_packages(options.models, options.chosen)
-    link.send("loading", packages=[f"{path.parent.name}/{path.name}" for path in paths])
-    return Router.load(options.models, options.chosen, options.limits, options.routes, options.experiments)
+    Generation(router, wanted, options, link, layout, shared).run()
 
 
 def cause(status: int) -> str:

@@ -3,14 +3,24 @@
 Upwards, a worker to its generation and a generation to the supervisor:
 
     loading   packages             a generation begins to load them
-    loaded    served, seconds      they are verified and warm; served: fields of counts.Served
+    stage     stage, package       how far it is with one of them
+    loaded    served, variants, held    they are verified and warm; served: fields of counts.Served; held: what another
+                                   generation needs to be the same
     serving   worker, pid          a worker accepts calls
-    alive                      every second, from a worker to its generation
+    alive                          every second, from a worker to its generation
     died      worker, pid, why, wait    a worker has ended by itself; another one begins in `wait` seconds
     failed    error, message       it cannot serve, for a reason that the user can mend
+    refused   error, message       what files say now cannot be; all stays as it is
+    unchanged                      what files say now is what it does already
+    beside                         what files say now takes another generation
+    ruling    held                 files of rules have changed; its workers are told
+    ruled     worker               a worker routes by them
 
 Downwards:
 
+    reload                         look at the files
+    rule      rules                from a generation to its workers: route by these from now on
+    leave     seconds, grace       to be replaced without a failed call: see process/leaving.py
     drain     notice, grace        say NOT_SERVING, after `notice` seconds refuse calls, end when those begun are done
     end                            end at once
 

@@ -4,69 +4,97 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from swrec_prod.errors import ConfigError
 from swrec_prod.serving.process.address import target
+from swrec_prod.serving.process.change import Changes
+from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.service.counts import REQUESTS, SECONDS, Family, Layout, Served, total
 
 PREFIX = "scorer_"
 Sums = dict[tuple[Family, tuple[str, ...]], list[float]]
+Slots = tuple[Layout, Sequence["memoryview[float]"]]
 
 
 class Tally(Collector):
-    """Sums over the workers of the current generation and of all before it; and what the supervisor itself knows.
+    """Sums over the workers of all generations, those that have ended too; and what the supervisor itself knows.
+
+    served: packages of the current one.
 
     Prometheus may read from another thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changes: Changes | None = None) -> None:
+        self._changes = changes or Changes()
         self._past: Sums = {}
-        self._layout: Layout | None = None
-        self._slots: Sequence[memoryview[float]] = ()
-        self._served: Sequence[Served] = ()
+        self._live: dict[int, Slots] = {}  # by number; it is replaced, as another thread may read it
+        self._begun = 0
+        self.served: Sequence[Served] = ()
         self.restarts = Counter[str]()  # by cause
         self.workers = 0
 
-    def begin(self, served: Sequence[Served], memory: memoryview, variants: Sequence[tuple[str, str]] = ()) -> None:
-        """A generation counts in this memory from now on."""
-        self._past = self._sums()
-        self._served, self._layout = served, Layout(served, variants)
-        self._slots = self._layout.slots(memory)
+    def begin(self, served: Sequence[Served], memory: memoryview, variants: Sequence[tuple[str, str]] = ()) -> int:
+        """A generation counts in this memory from now on. Gives its number."""
+        layout = Layout(served, variants)
+        self._begun += 1
+        self._live = {**self._live, self._begun: (layout, layout.slots(memory))}
+        return self._begun
+
+    def end(self, number: int) -> None:
+        """A generation counts no more: what it has counted is kept."""
+        ended = {number: self._live[number]}
+        counted = {key: numbers for key, numbers in _added(self._past, ended).items() if key[0].kind != "gauge"}
+        self._past, self._live = counted, {key: slots for key, slots in self._live.items() if key != number}
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, for prometheus_client."""
         by_family = defaultdict[Family, Sums](dict)
-        for (family, labels), numbers in self._sums().items():
+        for (family, labels), numbers in _added(self._past, self._live).items():
             by_family[family][family, labels] = numbers
         for family, sums in by_family.items():
             yield _metric(family, sums)
         yield from self._own()
-
-    def _sums(self) -> Sums:
-        sums = dict(self._past)
-        for series in self._layout.series if self._layout else ():
-            numbers, key = total(self._slots, series), (series.family, series.labels)
-            if series.family.kind == "gauge" or key not in sums:
-                sums[key] = numbers
-            else:
-                sums[key] = [a + b for a, b in zip(sums[key], numbers, strict=True)]
-        return sums
 
     def _own(self) -> Iterator[Metric]:
         restarts = CounterMetricFamily(f"{PREFIX}worker_restarts", "Workers that ended unasked.", labels=("cause",))
         for cause, times in self.restarts.items():
             restarts.add_metric((cause,), times)
         yield restarts
+        reloads = CounterMetricFamily(f"{PREFIX}reload", "Changes of what is served.", labels=("result", "stage"))
+        for labels, times in self._changes.done.items():
+            reloads.add_metric(labels, times)
+        yield reloads
+        seconds, times = self._changes.seconds, self._changes.done.total()
+        yield SummaryMetricFamily(
+            f"{PREFIX}reload_seconds", "From wish to outcome.", count_value=times, sum_value=seconds
+        )
         yield GaugeMetricFamily(f"{PREFIX}workers", "Workers that accept calls.", value=self.workers)
         info = GaugeMetricFamily(f"{PREFIX}model_info", "Packages that are served.", labels=("model", "version"))
-        for package in self._served:
+        for package in self.served:
             info.add_metric((package.model, package.version), 1)
         yield info
+
+
+@contextlib.contextmanager
+def exposed_by(options: Options, tally: Tally) -> Iterator[None]:
+    """`exposed` where the options say so, and said."""
+    if options.metrics_port is None:
+        yield
+        return
+    with exposed(tally, options.metrics_host, options.metrics_port) as port:
+        print(f"metrics on http://{target(options.metrics_host, port)}/metrics", flush=True)
+        yield
 
 
 @contextlib.contextmanager
@@ -84,6 +112,16 @@ def exposed(tally: Tally, host: str, port: int) -> Iterator[int]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _added(past: Sums, live: Mapping[int, Slots]) -> Sums:
+    """What was counted in the past, and by generations that live."""
+    sums = dict(past)
+    for layout, slots in live.values():
+        for series in layout.series:
+            numbers, key = total(slots, series), (series.family, series.labels)
+            sums[key] = [a + b for a, b in zip(sums[key], numbers, strict=True)] if key in sums else numbers
+    return sums
 
 
 def _metric(family: Family, sums: Sums) -> Metric:

@@ -15,7 +15,7 @@ from swrec_prod.exposures.bounds import Bounds, usable
 from swrec_prod.serving.protocol.call import Limits
 
 SPARE_FROM = 4  # cores from which on one is left to others
-POSITIVE = ("threads", "max_message_mb", "max_streams", "default_deadline_ms", "queue_ms")
+POSITIVE = ("threads", "max_message_mb", "max_streams", "default_deadline_ms", "queue_ms", "connection_age")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container: microseconds of CPU time a period, and the period
 
 
@@ -32,7 +32,9 @@ class Options:
     routes file; callers: the callers file, None for no tokens; experiments: the experiments file, None for none.
     default_deadline_ms: of calls that set none; queue_ms: estimated work that may wait in one worker. exposures: the
     folder of the exposure log, None for none; exposures_features: share of answers whose requests are kept there;
-    exposures_bounds: of the log.
+    exposures_bounds: of the log. admin: a socket in the file system where the server can be asked to reload, None for
+    none; watch: seconds between looks at its files, None for never; connection_age: seconds after which a connection is
+    asked to begin anew, see process/leaving.py.
     """
 
     models: Path
@@ -62,6 +64,9 @@ class Options:
     exposures: Path | None = None
     exposures_features: float = 1.0
     exposures_bounds: Bounds = field(default_factory=Bounds)
+    admin: Path | None = None
+    watch: float | None = None
+    connection_age: float = 60.0
 
     def checked(self) -> Options:
         """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""
@@ -83,6 +88,8 @@ class Options:
         for name, value in {**limits, **others}.items():
             if value <= 0:
                 raise ConfigError(f"{name.replace('_', ' ')} is {value}, expected more than 0")
+        if self.watch is not None and self.watch <= 0:
+            raise ConfigError(f"watch is {self.watch}, expected seconds, more than 0")
         for name in ("notice", "grace"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected seconds from 0 on")

@@ -29,18 +29,23 @@ MEBI = 1 << 20
 ANY = (1 << 31) - 1
 
 
+def answering_of(router: Router, options: Options, counts: Counts, exposing: Exposing | None = None) -> Answering:
+    """What stands behind the services. exposing: logs answers."""
+    bounds = Bounds(options.queue_ms)
+    admission = Admission(counts, bounds, options.default_deadline_ms / 1e3, options.limits.candidates)
+    callers = None if options.callers is None else Callers.load(options.callers)
+    return Answering(router, counts, admission, callers, exposing)
+
+
 def services(
     router: Router,
     options: Options,
     counts: Counts,
     checks: health.aio.HealthServicer,
-    exposing: Exposing | None = None,
+    answering: Answering | None = None,
 ) -> dict[str, grpc.GenericRpcHandler]:
-    """By full name, the services that score. checks: what they say of being ready; exposing: logs answers."""
-    bounds = Bounds(options.queue_ms)
-    admission = Admission(counts, bounds, options.default_deadline_ms / 1e3, options.limits.candidates)
-    callers = None if options.callers is None else Callers.load(options.callers)
-    answering = Answering(router, counts, admission, callers, exposing)
+    """By full name, the services that score. checks: what they say of being ready."""
+    answering = answering or answering_of(router, options, counts)
     return {
         wire.SERVICE: RankingService(answering).handlers(),
         inference.SERVICE: InferenceService(answering, partial(_is_serving, checks)).handlers(),
@@ -52,7 +57,7 @@ async def start(
     options: Options,
     gate: Gate | None = None,
     counts: Counts | None = None,
-    exposing: Exposing | None = None,
+    answering: Answering | None = None,
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer, int]:
     """A listening server, its health service, and its port. Raises ConfigError when it cannot listen.
 
@@ -60,7 +65,7 @@ async def start(
     """
     checks = health.aio.HealthServicer()
     counts = counts or Counts.alone(served_by(router), variants_of(router))
-    scoring = services(router, options, counts, checks, exposing)
+    scoring = services(router, options, counts, checks, answering)
     server = grpc.aio.server(options=_channel_options(options))
     server.add_generic_rpc_handlers(((gate or Gate()).guarded(list(scoring.values())),))
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -103,7 +108,8 @@ def _channel_options(options: Options) -> Sequence[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         # the default sends clients away that ping every 30 s
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-        ("grpc.max_connection_age_ms", 30 * 60_000),  # so that clients find new servers behind a load balancer
+        # so that clients find new workers, and new servers behind a load balancer
+        ("grpc.max_connection_age_ms", int(options.connection_age * 1e3)),
         ("grpc.max_connection_age_grace_ms", 60_000),
     )
 

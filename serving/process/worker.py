@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 
 import torch
 import uvloop
@@ -19,11 +20,14 @@ from grpc_health.v1 import health
 from swrec_prod.errors import SwrecError
 from swrec_prod.exposures.log import Log
 from swrec_prod.serving.process.gate import Gate
+from swrec_prod.serving.process.leaving import leave
 from swrec_prod.serving.process.link import Link, Message
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.pulse import Pulse
-from swrec_prod.serving.process.server import start
+from swrec_prod.serving.process.server import answering_of, start
 from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.routing.rules import Rules
+from swrec_prod.serving.service.answering import Answering
 from swrec_prod.serving.service.counts import Counts
 from swrec_prod.serving.service.exposing import Exposing, described
 
@@ -55,16 +59,17 @@ def work(router: Router, options: Options, link: Link, counts: Counts) -> None:
 
 async def _work(router: Router, options: Options, link: Link, counts: Counts) -> None:
     gate, exposing = Gate(), _exposing(router, options)
-    server, checks, _ = await start(router, options, gate, counts, exposing)
+    answering = answering_of(router, options, counts, exposing)
+    server, checks, port = await start(router, options, gate, counts, answering)
     orders = asyncio.Queue[Message]()
     loop = asyncio.get_running_loop()
-    loop.add_reader(link.fileno(), _hear, link, orders)
+    loop.add_reader(link.fileno(), _hear, link, orders, answering)
     own = {"what": "drain", "notice": options.notice, "grace": options.grace}
     loop.add_signal_handler(signal.SIGTERM, orders.put_nowait, own)
     link.send("serving", pid=os.getpid())
     pulse = Pulse(router, link, counts, exposing.log if exposing else None)
     beating = asyncio.ensure_future(pulse.beat())
-    await _follow(orders, gate, checks)
+    await _follow(orders, gate, checks, port)
     if exposing is not None:
         exposing.log.close()
     pulse.tell()
@@ -81,8 +86,8 @@ def _exposing(router: Router, options: Options) -> Exposing | None:
     return Exposing(Log(options.exposures, described(router), options.exposures_bounds), options.exposures_features)
 
 
-async def _follow(orders: asyncio.Queue[Message], gate: Gate, checks: health.aio.HealthServicer) -> None:
-    """Drain as told last; whoever hears while it waits that its generation is gone waits no longer."""
+async def _follow(orders: asyncio.Queue[Message], gate: Gate, checks: health.aio.HealthServicer, port: int) -> None:
+    """Drain or leave as told last; whoever hears while it waits that its generation is gone waits no longer."""
     following = asyncio.ensure_future(orders.get())
     draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     while not draining.done():
@@ -90,19 +95,39 @@ async def _follow(orders: asyncio.Queue[Message], gate: Gate, checks: health.aio
         if following.done():
             order, following = following.result(), asyncio.ensure_future(orders.get())
             draining.cancel()
-            draining = asyncio.ensure_future(_drain(gate, checks, order["notice"], order["grace"]))
+            ending = _leave(gate, port, order) if order["what"] == "leave" else _drain(gate, checks, order)
+            draining = asyncio.ensure_future(ending)
 
 
-def _hear(link: Link, orders: asyncio.Queue[Message]) -> None:
+def _hear(link: Link, orders: asyncio.Queue[Message], answering: Answering) -> None:
     heard = link.receive()
     if heard is None:
         asyncio.get_running_loop().remove_reader(link.fileno())
         heard = [{"what": "drain", "notice": 0.0, "grace": ORPHANED}]
     for order in heard:
-        orders.put_nowait(order)
+        if order["what"] == "rule":
+            _rule(answering, order["rules"])
+            link.send("ruled")
+        else:
+            orders.put_nowait(order)
 
 
-async def _drain(gate: Gate, checks: health.aio.HealthServicer, notice: float, grace: float) -> None:
+def _rule(answering: Answering, rules: Message) -> None:
+    """Route by other rules from the next request on. Whoever cannot is replaced by a worker that begins with them."""
+    try:
+        answering.router = answering.router.ruled(Rules.from_plain(rules))
+    except Exception:
+        traceback.print_exc()
+        os._exit(1)
+
+
+async def _drain(gate: Gate, checks: health.aio.HealthServicer, order: Message) -> None:
     await checks.enter_graceful_shutdown()
-    await asyncio.sleep(notice)
-    await gate.drain(grace)
+    await asyncio.sleep(order["notice"])
+    await gate.drain(order["grace"])
+
+
+async def _leave(gate: Gate, port: int, order: Message) -> None:
+    """Health checking goes on to say SERVING: whoever asks next is answered by another worker."""
+    await leave(port, order["seconds"])
+    await gate.drain(order["grace"])

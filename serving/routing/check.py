@@ -9,22 +9,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from swrec_prod.errors import ConfigError, NotFoundError, nearest
 from swrec_prod.experiments.assign import Experiments
 from swrec_prod.experiments.experiments_file import Variant
+from swrec_prod.serving.routing.labels import LATEST, Labels, resolved
 from swrec_prod.serving.routing.routes import REFUSE, Route, Routes
 from swrec_prod.serving.scoring.predictor import Predictor
 
 Predictors = Mapping[str, Mapping[int, Predictor]]  # by name, then by version
 
 
-def check_routes(routes: Routes, predictors: Predictors, source: str) -> None:
+def check_routes(routes: Routes, predictors: Predictors, source: str, labels: Mapping[str, Labels]) -> None:
     """Raises ConfigError naming source, key, value and what would be right."""
     if routes.default.model is not None or len(predictors) == 1:
-        _check(f"{source}: default", routes.default, predictors)
+        _check(f"{source}: default", routes.default, predictors, labels)
     for name in routes.scenarios:
         place, route = f"{source}: scenarios.{name}", routes.route(name)
-        _check_knows(place, name, route, _check(place, route, predictors))
+        _check_knows(place, name, route, _check(place, route, predictors, labels))
 
 
-def check_experiments(experiments: Experiments, predictors: Predictors, routes: Routes) -> None:
+def check_experiments(
+    experiments: Experiments, predictors: Predictors, routes: Routes, labels: Mapping[str, Labels]
+) -> None:
     """Raises ConfigError naming the file, its line, key, value and what would be right."""
     known = {*routes.scenarios, *(name for predictor in _all(predictors) for name in predictor.scenarios)}
     for key, experiment in experiments.file.experiments.items():
@@ -33,10 +36,16 @@ def check_experiments(experiments: Experiments, predictors: Predictors, routes: 
                 place = ("experiments", key, "scenarios")
                 raise experiments.error(place, f"no model knows scenario {name!r}; {nearest(name, known)}")
         for name, variant in experiment.variants.items():
-            _check_variant(experiments, ("experiments", key, "variants", name), variant, predictors)
+            _check_variant(experiments, ("experiments", key, "variants", name), variant, predictors, labels)
 
 
-def _check_variant(experiments: Experiments, place: Sequence[str], variant: Variant, predictors: Predictors) -> None:
+def _check_variant(
+    experiments: Experiments,
+    place: Sequence[str],
+    variant: Variant,
+    predictors: Predictors,
+    labels: Mapping[str, Labels],
+) -> None:
     if variant.model is not None and variant.model not in predictors:
         raise experiments.error(
             (*place, "model"), f"{variant.model!r} is not served; {nearest(variant.model, predictors)}"
@@ -46,7 +55,9 @@ def _check_variant(experiments: Experiments, place: Sequence[str], variant: Vari
         known = nearest(str(variant.version), map(str, of_model))
         raise experiments.error((*place, "version"), f"version {variant.version} is not served; {known}")
     if variant.strength is not None:
-        served = [of_model[variant.version or max(of_model)]] if of_model else list(_all(predictors))
+        served = list(_all(predictors))
+        if variant.model is not None:
+            served = [of_model[resolved(str(variant.version or ""), of_model, labels[variant.model]) or 0]]
         _check_range(experiments, (*place, "strength"), variant.strength, served)
 
 
@@ -65,13 +76,14 @@ def _all(predictors: Predictors) -> Iterator[Predictor]:
     return (predictor for versions in predictors.values() for predictor in versions.values())
 
 
-def _check(place: str, route: Route, predictors: Predictors) -> Predictor:
+def _check(place: str, route: Route, predictors: Predictors, labels: Mapping[str, Labels]) -> Predictor:
     """The package of a route that is right."""
     name = _one_of(f"{place}.model", route.model, predictors) if route.model else _only(place, predictors)
-    versions = {str(version): predictor for version, predictor in predictors[name].items()}
-    latest = str(max(predictors[name]))
-    version = latest if route.version == "latest" else str(route.version)
-    predictor = versions[_one_of(f"{place}.version", version, versions)]
+    version = resolved(str(route.version or ""), predictors[name], labels[name])
+    if version is None:
+        given = labels[name].model_dump(exclude_none=True)
+        _one_of(f"{place}.version", str(route.version), (*map(str, sorted(predictors[name])), *given, LATEST))
+    predictor = predictors[name][version or 0]
     if route.fallback is not None:
         _one_of(f"{place}.fallback", route.fallback, (*predictor.scenarios, REFUSE))
     if route.strength is not None:

@@ -12,8 +12,10 @@ from swrec_prod.experiments.assignment import Assignment
 from swrec_prod.export.package import is_version, ready_versions
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.routing.check import check_experiments, check_routes
+from swrec_prod.serving.routing.labels import Labels, check_complete, resolved
 from swrec_prod.serving.routing.routes import REFUSE, Route, Routes, Share
-from swrec_prod.serving.scoring.predictor import Predictor
+from swrec_prod.serving.routing.rules import Rules
+from swrec_prod.serving.scoring.predictor import Predictor, Say, nobody
 
 
 class Routed(NamedTuple):
@@ -37,10 +39,10 @@ class Routed(NamedTuple):
 
 
 class Router:
-    """predictors: by name, then by version. The latest version of a name is its default.
+    """predictors: by name, then by version. The default of a name is its stable version, or the latest.
 
-    routes: of the routes file `source`; experiments: what runs. Raises ConfigError for files that do not fit the
-    predictors.
+    routes: of the routes file `source`; experiments: what runs; labels: by name. Raises ConfigError for files that do
+    not fit the predictors.
     """
 
     def __init__(
@@ -49,11 +51,14 @@ class Router:
         routes: Routes | None = None,
         source: str | Path = "routes",
         experiments: Experiments = NO_EXPERIMENTS,
+        labels: Mapping[str, Labels] | None = None,
     ) -> None:
         self.predictors = predictors
         given = routes or Routes()
-        check_routes(given, predictors, str(source))
-        check_experiments(experiments, predictors, given)
+        all_labels = {name: (labels or {}).get(name, Labels()) for name in predictors}
+        self.labels = {name: all_labels[name].served(versions) for name, versions in predictors.items()}
+        check_routes(given, predictors, str(source), self.labels)
+        check_experiments(experiments, predictors, given, self.labels)
         self.experiments = experiments
         self._default, self._listed = given.default, {name: given.route(name) for name in given.scenarios}
 
@@ -65,17 +70,28 @@ class Router:
         limits: Limits | None = None,
         routes: Path | None = None,
         experiments: Path | None = None,
+        say: Say = nobody,
     ) -> Router:
         """Load the packages that `find_packages` names, and the files of routes and of experiments.
 
-        Raises PackageError when a package is damaged, ConfigError for a file.
+        say: hears which package comes to which stage. Raises PackageError when a package is damaged, ConfigError for
+        a file.
         """
-        given = Routes.load(routes) if routes is not None else None  # before what takes minutes
-        running = Experiments.load(experiments) if experiments is not None else NO_EXPERIMENTS
+        paths = find_packages(repo, chosen)
+        rules = Rules.read(paths, routes, experiments)  # before what takes minutes
+        return cls.of(paths, rules, limits, say)
+
+    @classmethod
+    def of(cls, packages: Sequence[Path], rules: Rules, limits: Limits | None = None, say: Say = nobody) -> Router:
+        """Load these packages. Raises PackageError, ConfigError."""
         predictors: dict[str, dict[int, Predictor]] = {}
-        for path in find_packages(repo, chosen):
-            predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, limits)
-        return cls(predictors, given, routes or "routes", running)
+        for path in packages:
+            predictors.setdefault(path.parent.name, {})[int(path.name)] = Predictor.load(path, limits, say)
+        return cls(predictors, *rules)
+
+    def ruled(self, rules: Rules) -> Router:
+        """A router over the same predictors by other rules. Raises ConfigError for those that do not fit."""
+        return Router(self.predictors, *rules)
 
     def route(self, call: ScoreCall) -> Routed:
         """Who scores a call. Raises NotFoundError naming what is served, RequestError for its c or forced variants."""
@@ -104,20 +120,23 @@ class Router:
         return tuple(one._replace(triggered=bool(sets(one.experiment) - fixed)) for one in got.variants)
 
     def predictor(self, model: str, version: str) -> Predictor:
-        """The package of that name and version; an empty name means the only one, an empty version the latest.
+        """The package of that name and version; an empty name means the only one, an empty version the default.
 
-        Raises NotFoundError naming what is served.
+        version: a number, a label, or `latest`. Raises NotFoundError naming what is served.
         """
         name = model or self._only_name()
         if name not in self.predictors:
             raise NotFoundError(f"model {shown(name)} is not served; {nearest(name, self.predictors)}")
-        served = self.predictors[name]
-        if version and (not is_version(version) or int(version) not in served):
-            raise NotFoundError(
-                f"version {shown(version)} of model {name!r} is not served; "
-                f"{nearest(version, map(str, sorted(served)))}"
-            )
-        return served[int(version) if version else max(served)]
+        served, labels = self.predictors[name], self.labels[name]
+        number = resolved(version, served, labels)
+        if number is None:
+            known = (*map(str, sorted(served)), *labels.model_dump(exclude_none=True))
+            raise NotFoundError(f"version {shown(version)} of model {name!r} is not served; {nearest(version, known)}")
+        return served[number]
+
+    def is_default(self, predictor: Predictor) -> bool:
+        """Whether it scores where nobody names a version."""
+        return self.predictor(predictor.name, "") is predictor
 
     def _only_name(self) -> str:
         if len(self.predictors) != 1:
@@ -132,7 +151,7 @@ class Router:
         """The package, and why it. What a request names comes first, then what its variants set, then its route."""
         if variants.model is not None and not (call.model or call.version):
             predictor = self.predictor(variants.model, str(variants.version or ""))
-            version_by = variants.model_by if variants.version else "it is the latest served"
+            version_by = variants.model_by if variants.version else self._default_by(predictor)
             return predictor, (
                 f"model {predictor.name}: {variants.model_by}",
                 f"version {predictor.version}: {version_by}",
@@ -142,15 +161,19 @@ class Router:
     def _of_route(self, call: ScoreCall, route: Route, where: str) -> tuple[Predictor, tuple[str, str]]:
         """The package of a call that no variant gives one. The route's version is of its model."""
         follows = not call.version and call.model in ("", route.model)
-        version = call.version or (str(route.version) if follows and route.version != "latest" else "")
+        version = call.version or (str(route.version) if follows and route.version else "")
         predictor = self.predictor(call.model or route.model or "", version)
         model_by = (
             "the request names it" if call.model else f"{where} names it" if route.model else "it is the only one"
         )
         version_by = (
-            "the request names it" if call.version else f"{where} names it" if version else "it is the latest served"
+            "the request names it" if call.version else f"{where} names it" if version else self._default_by(predictor)
         )
         return predictor, (f"model {predictor.name}: {model_by}", f"version {predictor.version}: {version_by}")
+
+    def _default_by(self, predictor: Predictor) -> str:
+        is_stable = self.labels[predictor.name].stable == int(predictor.version)
+        return "it is labelled stable" if is_stable else "it is the latest served"
 
 
 def _scenario(predictor: Predictor, value: str, fallback: str | None) -> tuple[int, bool, str]:
@@ -188,22 +211,25 @@ def _strength(
 
 
 def find_packages(repo: Path, chosen: Sequence[str] = ()) -> list[Path]:
-    """The folders REPO/NAME/VERSION to serve: of every NAME, or of those in `chosen`, the latest complete version.
+    """The folders REPO/NAME/VERSION to serve: of every NAME, or of those in `chosen`, the versions that have labels, or
+    else the latest complete one.
 
-    chosen: NAME, or NAME/VERSION for another than the latest. Raises PackageError when there is nothing to serve.
+    chosen: NAME, or NAME/VERSION for this version and no other. Raises PackageError when there is nothing to serve.
     """
     if not repo.is_dir():
         raise PackageError(f"{repo}: no such folder; expected REPO with packages REPO/NAME/VERSION")
     ready = {folder.name: versions for folder in sorted(repo.iterdir()) if (versions := ready_versions(folder))}
     if not ready:
         raise PackageError(f"{repo}: holds no complete package REPO/NAME/VERSION; write one with swrec export")
-    return [_package(repo, ready, choice) for choice in chosen or ready]
+    return [path for choice in chosen or ready for path in _packages(repo, ready, choice)]
 
 
-def _package(repo: Path, ready: Mapping[str, list[int]], choice: str) -> Path:
+def _packages(repo: Path, ready: Mapping[str, list[int]], choice: str) -> list[Path]:
     name, _, version = choice.partition("/")
     if name not in ready:
         raise PackageError(f"{repo}: no complete package {name!r}; {nearest(name, ready)}")
     if version and (not is_version(version) or int(version) not in ready[name]):
         raise PackageError(f"{repo / name}: no complete version {version!r}; {nearest(version, map(str, ready[name]))}")
-    return repo / name / (version or str(ready[name][-1]))
+    labelled = [] if version else Labels.of(repo / name).versions
+    check_complete(repo / name, labelled)
+    return [repo / name / str(number) for number in labelled or [int(version) if version else ready[name][-1]]]

@@ -18,6 +18,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
+from swrec_prod.serving.routing.labels import Label
 from swrec_prod.strict import Strict, load
 
 REFUSE = "refuse"
@@ -27,7 +28,8 @@ class Route(Strict):
     """What one scenario gets.
 
     model: name of a package; default: the only one that is served.
-    version: of the package, or `latest`, which is the default.
+    version: of the package: a number, a label (routing/labels.py), or `latest`; default: `stable` where the model has
+        that label, else `latest`.
     strength: c of the ranking score, within the package's range; default: the package's for the scenario. A request may
         say another.
     fallback: for a scenario that the model does not know: the scenario as which it is scored, or `refuse`; default:
@@ -37,7 +39,7 @@ class Route(Strict):
     """
 
     model: str | None = None
-    version: Annotated[int, Field(ge=1)] | Literal["latest"] = "latest"
+    version: Annotated[int, Field(ge=1)] | Literal["latest"] | Label | None = None
     strength: Annotated[float, Field(allow_inf_nan=False)] | None = None
     fallback: str | None = None
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
@@ -66,7 +68,7 @@ class Routes(Strict):
         if listed is None:
             return self.default
         given = {key: getattr(listed, key) for key in listed.model_fields_set}
-        of_another = {"version": "latest", "strength": None} if "model" in given else {}
+        of_another = {"version": None, "strength": None} if "model" in given else {}
         return self.default.model_copy(update={**of_another, **given})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ import torch
 
 from swrec_prod.encoding.pack import PackedRequest
 from swrec_prod.errors import NotFoundError, PackageError, RequestError, nearest, shown
-from swrec_prod.export.loaded import Logits, Package
+from swrec_prod.export.loaded import Logits, Package, unusable
+from swrec_prod.export.package import verify_package
 from swrec_prod.serving.protocol.call import Limits, ScoreCall
 from swrec_prod.serving.scoring.features import RequestEncoder
 from swrec_prod.serving.scoring.inputs import inputs_of
@@ -20,6 +22,13 @@ from swrec_prod.serving.scoring.unknown import UnknownIds
 WARM_ROWS = (1, 2, 10, 100)  # batch sizes whose graphs are specialised before the first request
 WARM_CALLS = 3  # the first two calls of a TorchScript program compile
 MAX_FLOAT = float(np.finfo(np.float32).max)
+
+
+Say = Callable[[str, Path], None]
+
+
+def nobody(stage: str, package: Path) -> None:
+    """Hears of stages and keeps it to himself."""
 
 
 class Scored(NamedTuple):
@@ -53,12 +62,21 @@ class Predictor:
         self._strength_S = _strengths(package)
 
     @classmethod
-    def load(cls, path: Path, limits: Limits | None = None) -> Predictor:
-        """Load, check against the golden rows and warm up. Raises PackageError saying what is wrong."""
-        package = Package.load(path)
-        package.replay()
-        predictor = cls(package, limits)
-        predictor._warm_up(package, predictor.encoder.limits.candidates)
+    def load(cls, path: Path, limits: Limits | None = None, say: Say = nobody) -> Predictor:
+        """Load, check against the golden rows and warm up. Raises PackageError saying what is wrong.
+
+        say: hears of every stage when it begins, and of which package: validate, load, golden, warm.
+        """
+        say("validate", path)
+        with unusable(path):
+            manifest = verify_package(path)
+            say("load", path)
+            package = Package.load(path, manifest)
+            predictor = cls(package, limits)
+            say("golden", path)
+            package.replay()
+            say("warm", path)
+            predictor._warm_up(package, predictor.encoder.limits.candidates)
         return predictor
 
     def score(self, call: ScoreCall, scenario: int, strength: float) -> Scored:

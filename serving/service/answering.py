@@ -43,6 +43,8 @@ class Outcome(NamedTuple):
 class Answering:
     """Routes, admits and scores requests, and counts how each of them ends. callers: None where anyone may ask;
     exposing: None where answers are not logged.
+
+    router: may be replaced by another one over the same packages; a request has one from its beginning to its end.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class InferenceService:
     """The methods of the service. is_ready: whether health checking says SERVING of `model/NAME`, or of "", all."""
 
     def __init__(self, answering: Answering, is_ready: Ready) -> None:
-        self._answering, self._router, self._is_ready = answering, answering.router, is_ready
+        self._answering, self._is_ready = answering, is_ready
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods. They take raw bytes, as those of ranking.py do."""
@@ -81,7 +81,7 @@ class InferenceService:
 
     async def _model_ready(self, asked: Any) -> Any:
         try:
-            predictor = self._router.predictor(asked.name, asked.version)
+            predictor = self._answering.router.predictor(asked.name, asked.version)
             ready = await self._is_ready(f"model/{predictor.name}")
         except NotFoundError:
             ready = False
@@ -92,15 +92,15 @@ class InferenceService:
         return inference.MESSAGES["ServerMetadataResponse"](name=NAME, version=version, extensions=EXTENSIONS)
 
     async def _model_metadata(self, asked: Any) -> Any:
-        predictor = self._router.predictor(asked.name, asked.version)
-        return model_metadata(predictor, [str(v) for v in sorted(self._router.predictors[predictor.name])])
+        predictor = self._answering.router.predictor(asked.name, asked.version)
+        return model_metadata(predictor, [str(v) for v in sorted(self._answering.router.predictors[predictor.name])])
 
     async def _model_config(self, asked: Any) -> Any:
-        return model_config(self._router.predictor(asked.name, asked.version))
+        return model_config(self._answering.router.predictor(asked.name, asked.version))
 
     async def _index(self, _: Any) -> Any:
         reply = inference.MESSAGES["RepositoryIndexResponse"]()
-        for name, versions in sorted(self._router.predictors.items()):
+        for name, versions in sorted(self._answering.router.predictors.items()):
             state = "READY" if await self._is_ready(f"model/{name}") else "UNAVAILABLE"
             for version in sorted(versions):
                 reply.models.add(name=name, version=str(version), state=state)

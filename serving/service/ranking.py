@@ -25,7 +25,7 @@ class RankingService:
     """The methods of the service."""
 
     def __init__(self, answering: Answering) -> None:
-        self._answering, self._router = answering, answering.router
+        self._answering = answering
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods. They take raw bytes, since what grpc says of undecodable ones is not for clients."""
@@ -81,10 +81,11 @@ class RankingService:
         return await status.abort(context)
 
     def _models(self) -> Message:
+        router = self._answering.router
         models = [
-            described(predictor, is_default=version == max(versions))
-            for _, versions in sorted(self._router.predictors.items())
-            for version, predictor in sorted(versions.items())
+            described(predictor, is_default=router.is_default(predictor))
+            for _, versions in sorted(router.predictors.items())
+            for _, predictor in sorted(versions.items())
         ]
         return ranking_pb2.ListModelsResponse(models=models)
 
@@ -96,7 +97,7 @@ class RankingService:
             call = ScoreCall(asked.model, asked.version, asked.scenario, unit=asked.unit, forced=forced)
             if caller := self._answering.caller(context):
                 caller.check(call)
-            return explained(self._router.route(call)).SerializeToString()
+            return explained(self._answering.router.route(call)).SerializeToString()
         except Exception as failure:
             status = status_of(failure)
         return await status.abort(context)

@@ -7,7 +7,8 @@ Shapes: B rows, T tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,12 +75,19 @@ class Package:
     golden: pa.Table
 
     @classmethod
-    def load(cls, path: Path) -> Package:
-        """Verify and load the package in `path`. Raises PackageError naming the file and what is wrong."""
-        manifest = verify_package(path)
-        encoders = _load_encoders(path)
-        layout = Layout.of(encoders.schema, history=manifest.history, first=manifest.sequence)
-        return cls(path, manifest, encoders, layout, _load_programs(path, manifest, layout), _golden(path))
+    def load(cls, path: Path, verified: Manifest | None = None) -> Package:
+        """Verify and load the package in `path`. Raises PackageError naming the file and what is wrong.
+
+        verified: what verify_package has said of it just now.
+        """
+        with unusable(path):
+            manifest = verified or verify_package(path)
+            encoders = _load_encoders(path)
+            layout = Layout.of(encoders.schema, history=manifest.history, first=manifest.sequence)
+            if layout.tasks != manifest.tasks:
+                what = f"its tasks are {', '.join(manifest.tasks)}, but those of schema.yaml {', '.join(layout.tasks)}"
+                raise PackageError(f"{path / 'manifest.json'}: {what}; export again")
+            return cls(path, manifest, encoders, layout, _load_programs(path, manifest, layout), _golden(path))
 
     def sample(self, rows: int) -> PackedRequest:
         """A request of `rows` candidates: golden rows, repeated, for the user of them with most behaviours."""
@@ -92,11 +100,15 @@ class Package:
         """The largest difference between the golden rows' expected logits and those of the loaded programs, offline
         and, for the first row of each scenario, as a request.
 
-        Raises PackageError when it is above REPLAY_BOUND: this machine or these libraries compute something else.
+        Raises PackageError when it is above REPLAY_BOUND: this machine or these libraries compute something else; and
+        when there is a scenario without golden rows, or the program's outputs are not those that the manifest says.
         """
         columns, scenario_N = encode_rows(self.encoders, self.layout, self.golden)
         expected = _expected(self.golden)
-        differences = [difference(self.programs.mixed(pack(self.layout, columns, scenario_N)), expected)]
+        self._check_scenarios(scenario_N)
+        scored = self.programs.mixed(pack(self.layout, columns, scenario_N))
+        self._check_outputs(scored, expected)
+        differences = [difference(scored, expected)]
         for scenario, rows in by_scenario(scenario_N):
             answer = self.programs.request(request_of(self.layout, columns, rows[0], rows), scenario)
             differences.append(difference(answer.take(np.zeros(1, np.int64)), [array[rows[:1]] for array in expected]))
@@ -105,6 +117,41 @@ class Package:
             hint = "export again with the libraries that are installed here"
             raise PackageError(f"{self.path}: golden rows differ by {worst:.2g}, allowed are {REPLAY_BOUND:g}; {hint}")
         return worst
+
+    def _check_scenarios(self, scenario_N: np.ndarray) -> None:
+        """Every scenario has golden rows. Those who wrote earlier formats took what there was."""
+        names = self.encoders.schema.scenario.names
+        missing = sorted(set(range(len(names))) - set(scenario_N.tolist()))
+        if missing and self.manifest.format == FORMAT:
+            what = f"no row of scenario {names[missing[0]]!r}, so nothing says whether it is scored right"
+            raise PackageError(f"{self.path / 'golden.parquet'}: {what}; export again")
+
+    def _check_outputs(self, scored: Logits, expected: Sequence[np.ndarray]) -> None:
+        """Shapes: a column a task; without a causal split there is no scenario logit."""
+        tasks, causal = len(self.manifest.tasks), self.manifest.causal
+        wanted = [(len(self.golden), width) for width in (tasks, tasks, tasks * causal)]
+        for source, arrays in (("its program", scored), ("golden.parquet", expected)):
+            found = [tuple(array.shape) for array in arrays]
+            if found != wanted:
+                raise PackageError(
+                    f"{self.path}: {source} has logits of shapes {found}, the manifest's are {wanted}; export again"
+                )
+
+
+@contextmanager
+def unusable(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a package within the block is a PackageError: files may hold anything."""
+    try:
+        yield
+    except PackageError:
+        raise
+    except MemoryError:
+        raise PackageError(f"{path}: there is no memory for it") from None
+    except Exception as failure:
+        first = (str(failure).strip().partition("\n")[0] or "no reason given")[:300]
+        raise PackageError(
+            f"{path}: cannot be used: {type(failure).__name__}: {first}; export or copy it again"
+        ) from failure
 
 
 def request_of(layout: Layout, columns: Mapping[str, Column], user: int, candidates: np.ndarray) -> PackedRequest:

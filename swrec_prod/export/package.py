@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -235,8 +236,20 @@ def verify_package(path: Path) -> Manifest:
         if name not in manifest.files:
             raise PackageError(f"{file}: not listed in manifest.json; a package holds nothing but what was exported")
         _same(file, manifest.files[name].sha256, "manifest.json")
+    _check_strengths(path / "manifest.json", manifest)
     _compare_libraries(path, manifest)
     return manifest
+
+
+def _check_strengths(file: Path, manifest: Manifest) -> None:
+    """c is a number, inside the range that requests may ask for."""
+    low, high = manifest.strength_range or (-math.inf, math.inf)
+    if manifest.strength_range is not None and not -math.inf < low <= high < math.inf:
+        raise PackageError(f"{file}: strength_range is {low:g} to {high:g}; expected finite numbers, the lower first")
+    for name, strength in manifest.debias_strength.items():
+        if not (low <= strength <= high and math.isfinite(strength)):
+            bounds = f"a finite number from {low:.4g} to {high:.4g}"
+            raise PackageError(f"{file}: debias_strength.{name} is {strength:g}; expected {bounds}; export again")
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -30,7 +30,7 @@ from swrec_prod.export.package import (
 from swrec_prod.export.parity import Compared
 from swrec_prod.export.program import ScoreProgram, compile_program
 from swrec_prod.ranker import Ranker
-from swrec_prod.schema import FeatureSchema
+from swrec_prod.schema import FeatureSchema, Scenario
 
 Progress = Callable[[str], None]
 
@@ -53,7 +53,7 @@ def export_package(
     """
     path = destination(to)
     encoders = _encoders(catalog, config)
-    rows = _golden_rows(catalog.root)
+    rows = _of_every_scenario(_golden_rows(catalog.root), encoders.schema.scenario)
     progress(f"compiling {config.model.name} with tables in {'fp32' if quantize == 'none' else quantize}")
     layout, program = ranker.sparse.layout, ScoreProgram(ranker.eval(), quantize)
     module = compile_program(program)
@@ -107,6 +107,18 @@ def _golden_rows(prepared: Path) -> pa.Table:
             f"{file}: holds no row, so nothing could be checked; prepare the data again with held-out rows"
         )
     return rows
+
+
+def _of_every_scenario(rows: pa.Table, scenario: Scenario) -> pa.Table:
+    """With a row of each scenario that has none: the first row, as if it had happened there. Its logits are checked,
+    and nobody asks whether it was clicked.
+    """
+    present = {scenario.index(value) for value in rows["scenario"].to_pylist()}
+    missing = [name for i, name in enumerate(scenario.names) if i not in present]
+    added = rows.take(pa.array([0] * len(missing), pa.int64()))
+    at = rows.column_names.index("scenario")
+    added = added.set_column(at, rows.field(at), pa.array(missing, pa.string()).cast(rows.field(at).type))
+    return pa.concat_tables([rows, added])
 
 
 def _strength_range(manifest: Manifest, logits: Logits) -> tuple[float, float] | None:
