@@ -42,7 +42,9 @@ def told(tally: Tally) -> CollectorRegistry:
 
 
 def routed(model: str = "m", version: str = "1", scenario: int = 0, fallback: bool = False) -> Any:
-    return SimpleNamespace(predictor=SimpleNamespace(name=model, version=version), scenario=scenario, fallback=fallback)
+    predictor = SimpleNamespace(name=model, version=version)
+    none = {"variants": (), "lacks_unit": False}
+    return SimpleNamespace(predictor=predictor, scenario=scenario, fallback=fallback, **none)
 
 
 def test_every_series_has_numbers_of_its_own():
