@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from swrec_prod.cli_experiments import experiments
+from swrec_prod.cli_experiments import experiments, replay
 from swrec_prod.cli_judging import judging
 from swrec_prod.cli_models import models, reload
 from swrec_prod.cli_serving import AsJson, health, loadtest, print_json, score, serve
@@ -297,6 +297,7 @@ app.command()(serve)
 app.command()(health)
 app.command()(score)
 app.command()(loadtest)
+app.command()(replay)
 app.add_typer(judging)
 app.add_typer(experiments, name="experiments")
 app.command()(reload)

@@ -1,10 +1,11 @@
-"""Commands about online experiments. `cli` adds them to its own, and turns their errors into exit codes.
+"""Commands about online experiments, and what they logged. `cli` adds them, and turns their errors into exit codes.
 
 Stages are imported inside the commands, as there.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -55,3 +56,30 @@ def assign(
     for one, variants in found.items():
         told = ", ".join(f"{got.experiment}={got.variant} (bucket {got.bucket})" for got in variants)
         typer.echo(f"{one}: {told or 'in no experiment'}")
+
+
+def replay(
+    log: Annotated[Path, typer.Argument(help="An exposure log: the DIR of swrec serve --exposures DIR.")],
+    package: Annotated[Path, typer.Option(help="REPO/NAME/VERSION: the package that answers the logged requests.")],
+    model: Annotated[str, typer.Option(help="Only requests that this model had answered; default: all.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="About so many answers; 0: all.")] = 0,
+    own_c: Annotated[
+        bool, typer.Option("--own-c", help="With the package's own c; default: with the c of the log.")
+    ] = False,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Largest difference of a probability that is accepted; default: any.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer logged requests by another package, and say how far it is from what was answered.
+
+    Example: `swrec replay build/exposures --package build/models/mscan/5 --limit 10000`
+    """
+    from swrec_prod.errors import DataError
+    from swrec_prod.replay.differences import replay as run
+    from swrec_prod.replay.text import print_replayed
+
+    found = run(log, package, model, limit, own_c, say=partial(typer.echo, err=True))
+    print_json(found.to_json()) if as_json else print_replayed(found)
+    if tolerance is not None and found.largest > tolerance:
+        raise DataError(f"{found.package} differs from {log} by {found.largest:.3g}, allowed are {tolerance:g}")

@@ -46,6 +46,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.serving.protocol": 1, "swrec_prod.serving.client": 2, "swrec_prod.serving": 3,
     "swrec_prod.serving.callers": 8, "swrec_prod.serving.scoring": 8, "swrec_prod.serving.routing": 9,
     "swrec_prod.serving.service": 10, "swrec_prod.serving.process": 11,
+    "swrec_prod.replay": 10,
     "swrec_prod.entry": 12, "swrec_prod.cli": 12, "swrec_prod.cli_serving": 12, "swrec_prod.cli_judging": 12,
     "swrec_prod.cli_experiments": 12, "swrec_prod.cli_models": 12,
     "benchmarks": 12,
