@@ -52,8 +52,8 @@ class Pulse:
             (logged, dropped), self._told_exposures = self._told_exposures, (log.logged, log.dropped)
             self._counts.exposures(log.logged - logged, log.dropped - dropped, log.queued)
         if self._access is not None:
-            before, self._told_access = self._told_access, self._access.dropped
-            self._counts.access_dropped(self._told_access - before)
+            told, self._told_access = self._told_access, self._access.dropped
+            self._counts.access_dropped(self._told_access - told)
 
 
 def _predictors(router: Router) -> Iterator[Predictor]:
