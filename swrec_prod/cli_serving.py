@@ -15,6 +15,9 @@ import typer
 from swrec_prod.errors import DataError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+CallersFile = Annotated[
+    Path | None, typer.Option(help="Callers file: who may ask, by SHA-256 of a token, and how much.")
+]
 Exposures = Annotated[
     Path | None, typer.Option(help="Folder of the exposure log, in Parquet: what was answered, to whom and why.")
 ]
@@ -86,9 +89,7 @@ def serve(
         Path | None,
         typer.Option(help="Routes file: which model, version and c serve a scenario, its fallback and its limits."),
     ] = None,
-    callers: Annotated[
-        Path | None, typer.Option(help="Callers file: who may ask, by SHA-256 of a token, and how much.")
-    ] = None,
+    callers: CallersFile = None,
     experiments: Annotated[
         Path | None, typer.Option(help="Experiments file: which units get which model, version and c.")
     ] = None,

@@ -15,10 +15,25 @@ from runs import PATIENCE, until
 from test_processes import Callers, Server, children, served
 from tiny_world import ITEMS, USER
 
+from swrec_prod.experiments.assign import Experiments
 from swrec_prod.serving.client import Client
 from swrec_prod.serving.protocol import inference
 
 pytestmark = pytest.mark.process
+EXPERIMENTS = """
+layers: {debias: {}, looks: {}}
+experiments:
+  sweep:
+    layer: debias
+    control: today
+    variants: {today: {buckets: [[0, 5000]]}, stronger: {buckets: [[5000, 10000]], strength: 0.1}}
+  half:
+    layer: looks
+    traffic: [[0, 5000]]
+    control: one
+    variants: {one: {buckets: [[0, 5000]]}, other: {buckets: [[5000, 10000]]}}
+"""
+VARIANTS = (("sweep", "today"), ("sweep", "stronger"), ("half", "one"), ("half", "other"))
 ONE_ROW = {"user_id": [b"u1"], "age": [30], "invited_by": [b"u2"], "hour": [5.0]}
 
 
@@ -62,6 +77,30 @@ def test_every_answer_is_in_the_log_as_it_was_given(server: Server, tmp_path: Pa
         assert row["items.price"] == ITEMS["price"]
     assert {tuple(row["user.history.scenario"] or ()) for row in rows} == {("home", "cart", "home")}
     assert not list((tmp_path / "log" / "wal").iterdir())
+
+
+def test_exposures_are_answers_times_experiments_and_missing_units_are_none(tiny_repo: Path, tmp_path: Path):
+    file = tmp_path / "experiments.yaml"
+    file.write_text(EXPERIMENTS)
+    with served(tiny_repo, tmp_path, exposures=tmp_path / "log", experiments=file) as server:
+        with Client(server.target, timeout=PATIENCE) as client:
+            told = {}
+            for number in range(60):
+                unit = f"u{number}" if number < 50 else ""
+                scored = client.score("home", USER, ITEMS, model="mscan", request_id=f"r-{number}", unit=unit)
+                told[f"r-{number}"] = (dict(scored.variants), scored.debias_strength)
+        until(lambda: server.metric("scorer_exposures_logged_total") == 60, "all are logged")
+        counted = sum(server.metric("scorer_assignments_total", experiment=e, variant=v) for e, v in VARIANTS)
+        rows = ended(server, tmp_path / "log")
+    exposures = [row for row in rows if row["experiment"] is not None]
+    assert counted == len(exposures) == sum(len(variants) for variants, _ in told.values()) > 50
+    for row in exposures:
+        variants, strength = told[row["request_id"]]
+        assert variants[row["experiment"]] == row["variant"] and row["debias_strength"] == strength
+        assert row["config_version"] == Experiments.load(file).version and row["hash_version"] == 1
+    without = {row["request_id"] for row in rows if row["experiment"] is None}
+    assert without == {request for request, (variants, _) in told.items() if not variants}
+    assert {f"r-{number}" for number in range(50, 60)} <= without
 
 
 def test_an_answer_of_the_open_inference_protocol_is_logged_as_any_other(server: Server, tmp_path: Path):

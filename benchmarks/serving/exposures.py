@@ -3,6 +3,8 @@
 serving_all_on_vs_off          SharedBottom, 100 candidates: requests/s with an experiment, metrics and the exposure
                                log, of which one answer in ten with its request, against none of these
 serving_all_on_vs_off_whole    the same with every request and all of its candidates
+exposures_cpu                  microseconds of processor time that the worker takes for an answer, all on and every
+                               request whole, against off: what the two above are on a machine with nothing else to do
 exposures_lost                 a worker is killed at full load: seconds of its answers that are not in the log
 exposures_repeated             exposures that are in it twice
 exposures_on_full_disk_p99     a log on a disk of 8 MiB: milliseconds, against a log with room
@@ -87,12 +89,17 @@ def _costs(exposed: Exposed) -> Iterator[Figure]:
         off = exposed.server(running, "off", logs=False)
         some = exposed.server(running, "some", exposures_features=FEW)
         whole = exposed.server(running, "whole")
+        before = [_worker_seconds(server) for server in (off, whole)]
         loaded = in_turns([exposed.plan(server) for server in (off, some, whole)], exposed.rounds)
+        after = [_worker_seconds(server) for server in (off, whole)]
+        answered = [server.counted("requests_total", code="OK") for server in (off, whole)]
         dropped = [server.counted("exposures_dropped_total") for server in (some, whole)]
     without = loaded[0].rate
     for name, on, lost, wanted in zip(("", "_whole"), loaded[1:], dropped, (">= 0.95", ">= 0.9"), strict=True):
         context = {"dropped": lost, **on._asdict()}
         yield Figure(f"serving_all_on_vs_off{name}", on.rate, "requests/s", "off", without, wanted, context=context)
+    alone, logging = (1e6 * (b - a) / n for a, b, n in zip(before, after, answered, strict=True))
+    yield Figure("exposures_cpu", logging, "us", "off", alone, "<= 1.1")
 
 
 def _killed(exposed: Exposed) -> Iterator[Figure]:
@@ -108,9 +115,20 @@ def _killed(exposed: Exposed) -> Iterator[Figure]:
 
 
 def _kill_worker(server: Running) -> None:
+    os.kill(_worker(server), signal.SIGKILL)
+
+
+def _worker(server: Running) -> int:
+    """Its only one: a child of its generation, as the converter has none."""
     children = [_children(child) for child in _children(server.process.pid)]
     [[worker]] = [workers for workers in children if workers]
-    os.kill(worker, signal.SIGKILL)
+    return worker
+
+
+def _worker_seconds(server: Running) -> float:
+    """Of processor time that it has taken: see proc(5), /proc/pid/stat."""
+    fields = Path(f"/proc/{_worker(server)}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _children(process: int) -> list[int]:
