@@ -28,6 +28,12 @@ ExposuresBound = Annotated[
     list[str] | None,
     typer.Option(help="NAME=NUMBER, how much the log holds: buffer_mb, segment_mb, segment_seconds, waiting_mb."),
 ]
+AccessLog = Annotated[
+    Path | None, typer.Option(help="File of the access log: a line of JSON for each request, without units.")
+]
+AccessShare = Annotated[
+    float, typer.Option(help="Share of answers that have a line there; requests without an answer always have one.")
+]
 Admin = Annotated[
     Path | None, typer.Option(help="Socket to make, where `swrec reload` asks for changes; for this user alone.")
 ]
@@ -97,6 +103,8 @@ def serve(
     exposures: Exposures = None,
     exposures_features: ExposuresFeatures = 1.0,
     exposures_bound: ExposuresBound = None,
+    access_log: AccessLog = None,
+    access_share: AccessShare = 1.0,
 ) -> None:
     """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C; a second ends at once.
 

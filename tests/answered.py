@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering, Form, Outcome
 from swrec_prod.serving.service.counts import Counts, served_by, variants_of
@@ -23,10 +24,10 @@ class Context:
 class Server:
     """Requests one after the other, in an event loop of its own."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, access: AccessLog | None = None) -> None:
         counts = Counts.alone(served_by(router), variants_of(router))
         self.router = router
-        self._answering = Answering(router, counts, Admission(counts))
+        self._answering = Answering(router, counts, Admission(counts), access=access)
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Server:

@@ -34,7 +34,8 @@ class Options:
     folder of the exposure log, None for none; exposures_features: share of answers whose requests are kept there;
     exposures_bounds: of the log. admin: a socket in the file system where the server can be asked to reload, None for
     none; watch: seconds between looks at its files, None for never; connection_age: seconds after which a connection is
-    asked to begin anew, see process/leaving.py.
+    asked to begin anew, see process/leaving.py. access_log: file with a line for each request, None for none;
+    access_share: of answers that have one.
     """
 
     models: Path
@@ -67,6 +68,8 @@ class Options:
     admin: Path | None = None
     watch: float | None = None
     connection_age: float = 60.0
+    access_log: Path | None = None
+    access_share: float = 1.0
 
     def checked(self) -> Options:
         """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""
@@ -95,6 +98,8 @@ class Options:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected seconds from 0 on")
 
     def _check_exposures(self) -> None:
+        if not 0 <= self.access_share <= 1:
+            raise ConfigError(f"access share is {self.access_share}, expected a share from 0 to 1")
         if not 0 <= self.exposures_features <= 1:
             raise ConfigError(f"exposures features is {self.exposures_features}, expected a share from 0 to 1")
         for name, value in self.exposures_bounds._asdict().items():

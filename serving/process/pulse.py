@@ -1,5 +1,5 @@
 """What a worker does every second beside its calls: give a sign of life, and count what its encoders did not know and
-what became of exposures.
+what became of the logs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from swrec_prod.exposures.log import Log
 from swrec_prod.serving.process.link import Link
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.scoring.predictor import Predictor
+from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.counts import Counts
 
 SECONDS = 1.0
@@ -20,9 +21,17 @@ State = dict[str, tuple[int, int]]
 class Pulse:
     """Encoders count in the worker's own memory; here their counts are added to those that the supervisor reads."""
 
-    def __init__(self, router: Router, link: Link, counts: Counts, exposures: Log | None = None) -> None:
+    def __init__(
+        self,
+        router: Router,
+        link: Link,
+        counts: Counts,
+        exposures: Log | None = None,
+        access: AccessLog | None = None,
+    ) -> None:
         self._predictors, self._link, self._counts = list(_predictors(router)), link, counts
         self._exposures, self._told_exposures = exposures, (0, 0)
+        self._access, self._told_access = access, 0
         self._told = [_state(predictor) for predictor in self._predictors]
 
     async def beat(self) -> None:
@@ -42,6 +51,9 @@ class Pulse:
         if (log := self._exposures) is not None:
             (logged, dropped), self._told_exposures = self._told_exposures, (log.logged, log.dropped)
             self._counts.exposures(log.logged - logged, log.dropped - dropped, log.queued)
+        if self._access is not None:
+            told, self._told_access = self._told_access, self._access.dropped
+            self._counts.access_dropped(self._told_access - told)
 
 
 def _predictors(router: Router) -> Iterator[Predictor]:

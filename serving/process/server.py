@@ -16,6 +16,7 @@ from swrec_prod.serving.process.gate import Gate
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.protocol import inference, ranking_pb2, wire
 from swrec_prod.serving.routing.router import Router
+from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering
 from swrec_prod.serving.service.callers_file import Callers
@@ -29,12 +30,18 @@ MEBI = 1 << 20
 ANY = (1 << 31) - 1
 
 
-def answering_of(router: Router, options: Options, counts: Counts, exposing: Exposing | None = None) -> Answering:
-    """What stands behind the services. exposing: logs answers."""
+def answering_of(
+    router: Router,
+    options: Options,
+    counts: Counts,
+    exposing: Exposing | None = None,
+    access: AccessLog | None = None,
+) -> Answering:
+    """What stands behind the services. exposing: logs answers; access: logs requests."""
     bounds = Bounds(options.queue_ms)
     admission = Admission(counts, bounds, options.default_deadline_ms / 1e3, options.limits.candidates)
     callers = None if options.callers is None else Callers.load(options.callers)
-    return Answering(router, counts, admission, callers, exposing)
+    return Answering(router, counts, admission, callers, exposing, access)
 
 
 def services(

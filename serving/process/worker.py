@@ -27,6 +27,7 @@ from swrec_prod.serving.process.pulse import Pulse
 from swrec_prod.serving.process.server import answering_of, start
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.routing.rules import Rules
+from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.answering import Answering
 from swrec_prod.serving.service.counts import Counts
 from swrec_prod.serving.service.exposing import Exposing, described
@@ -59,7 +60,8 @@ def work(router: Router, options: Options, link: Link, counts: Counts) -> None:
 
 async def _work(router: Router, options: Options, link: Link, counts: Counts) -> None:
     gate, exposing = Gate(), _exposing(router, options)
-    answering = answering_of(router, options, counts, exposing)
+    access = None if options.access_log is None else AccessLog(options.access_log, options.access_share)
+    answering = answering_of(router, options, counts, exposing, access)
     server, checks, port = await start(router, options, gate, counts, answering)
     orders = asyncio.Queue[Message]()
     loop = asyncio.get_running_loop()
@@ -67,11 +69,13 @@ async def _work(router: Router, options: Options, link: Link, counts: Counts) ->
     own = {"what": "drain", "notice": options.notice, "grace": options.grace}
     loop.add_signal_handler(signal.SIGTERM, orders.put_nowait, own)
     link.send("serving", pid=os.getpid())
-    pulse = Pulse(router, link, counts, exposing.log if exposing else None)
+    pulse = Pulse(router, link, counts, exposing.log if exposing else None, access)
     beating = asyncio.ensure_future(pulse.beat())
     await _follow(orders, gate, checks, port)
     if exposing is not None:
         exposing.log.close()
+    if access is not None:
+        access.close()
     pulse.tell()
     del server, beating  # until here: what nothing refers to is stopped
     sys.stdout.flush()

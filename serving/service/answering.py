@@ -12,6 +12,7 @@ import numpy as np
 from swrec_prod.serving.protocol.call import ScoreCall
 from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.predictor import Scored
+from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.callers_file import Caller, Callers
 from swrec_prod.serving.service.counts import Counts
@@ -42,7 +43,7 @@ class Outcome(NamedTuple):
 
 class Answering:
     """Routes, admits and scores requests, and counts how each of them ends. callers: None where anyone may ask;
-    exposing: None where answers are not logged.
+    exposing: None where answers are not logged; access: None where requests are not.
 
     router: may be replaced by another one over the same packages; a request has one from its beginning to its end.
     """
@@ -54,8 +55,9 @@ class Answering:
         admission: Admission,
         callers: Callers | None = None,
         exposing: Exposing | None = None,
+        access: AccessLog | None = None,
     ) -> None:
-        self.router, self._exposing = router, exposing
+        self.router, self._exposing, self._access = router, exposing, access
         self._counts, self._admission, self._callers = counts, admission, callers
 
     def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
@@ -65,7 +67,7 @@ class Answering:
     async def outcome(self, form: Form, data: bytes, context: grpc.aio.ServicerContext) -> Outcome:
         """Answer one request, which came by the call of this context, as the only one or on a stream."""
         began = time.perf_counter()
-        counts, call, routed, code, rows = self._counts, None, None, "CANCELLED", 0
+        counts, call, routed, code, rows, error = self._counts, None, None, "CANCELLED", 0, ""
         counts.begun()
         try:
             caller = self.caller(context)
@@ -84,10 +86,13 @@ class Answering:
             return Outcome(call.request_id, reply, None)
         except Exception as failure:
             status = status_of(failure)
-            code = status.code.name
+            code, error = status.code.name, status.details
             return Outcome(call.request_id if call else "", b"", status)
         finally:
-            counts.request(routed, code, time.perf_counter() - began, rows)
+            seconds = time.perf_counter() - began
+            counts.request(routed, code, seconds, rows)
+            if self._access is not None:
+                self._access.ended(call, routed, code, seconds, rows, error)
 
 
 def _sooner(remaining: float | None, timeout: float | None) -> float | None:

@@ -65,6 +65,7 @@ UNKNOWN_IDS = Family("oov_ids", "counter", "Ids of values that no vocabulary kno
 EXPOSURES_LOGGED = Family("exposures_logged", "counter", "Answers in the write-ahead log of exposures.")
 EXPOSURES_DROPPED = Family("exposures_dropped", "counter", "Answers not logged: the buffer or the disk was full.")
 EXPOSURE_QUEUE = Family("exposure_queue", "gauge", "Answers that wait to be logged.")
+ACCESS_DROPPED = Family("access_dropped", "counter", "Requests missing in the access log: no room for them.")
 ELSEWHERE = Family("behaviours_elsewhere", "counter", "Behaviours in scenarios that the schema does not list.", PACKAGE)
 VARIANTS = Family("assignments", "counter", "Answers by the variant that they got.", ("experiment", "variant"))
 NO_UNIT = Family("missing_units", "counter", "Answers to requests without a unit, which were in no experiment.")
@@ -193,6 +194,10 @@ class Counts:
         self._slot[self._at[EXPOSURES_DROPPED, ()]] += dropped
         self._slot[self._at[EXPOSURE_QUEUE, ()]] = queued
 
+    def access_dropped(self, requests: int) -> None:
+        """So many requests more are not in the access log."""
+        self._slot[self._at[ACCESS_DROPPED, ()]] += requests
+
     def _observe(self, at: int, seconds: float) -> None:
         self._slot[at + bisect_left(SECONDS, seconds)] += 1
         self._slot[at + len(SECONDS) + 1] += seconds
@@ -233,6 +238,6 @@ def _combinations(
         yield REJECTED, (reason,)
     for variant in variants:
         yield VARIANTS, tuple(variant)
-    exposures = (EXPOSURES_LOGGED, EXPOSURES_DROPPED, EXPOSURE_QUEUE)
-    for family in (INFLIGHT, QUEUE_MS, QUEUE_SECONDS, NO_UNIT, *exposures):
+    logs = (EXPOSURES_LOGGED, EXPOSURES_DROPPED, EXPOSURE_QUEUE, ACCESS_DROPPED)
+    for family in (INFLIGHT, QUEUE_MS, QUEUE_SECONDS, NO_UNIT, *logs):
         yield family, ()
