@@ -231,7 +231,7 @@ MISSING = {
     "model": ({"model": "mscam"}, r"model 'mscam' is not served; did you mean mscan\? \(known: mscan, shared_bottom\)"),
     "no model named": ({"model": ""}, r"model is empty and 2 models are served; known: mscan, shared_bottom"),
     "version": ({"version": "7"}, r"version '7' of model 'mscan' is not served; known: 2"),
-    "no version": ({"version": "latest"}, r"version 'latest' of model 'mscan' is not served"),
+    "no version": ({"version": "newest"}, r"version 'newest' of model 'mscan' is not served"),
 }
 
 
