@@ -31,8 +31,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from runs import PATIENCE, until, wait_for
 from tiny_world import ITEMS, SCHEMA, USER, launch, prepare, publish
 
-from swrec_prod.errors import ConfigError, PackageError
+from swrec_prod.errors import ConfigError, PackageError, UnavailableError
 from swrec_prod.schema import Feature
+from swrec_prod.serving.client import AsyncClient, Client, Tls
 from swrec_prod.serving.client.request import make_request
 from swrec_prod.serving.process.address import reserved
 from swrec_prod.serving.process.options import Options
@@ -380,6 +381,18 @@ def test_tls_and_certificates_of_clients(tiny_repo, tmp_path, certificates):
         assert refused(server.target, trusting(certificates, client="other")) == "UNAVAILABLE"
         assert refused(server.target, trusting(certificates, "other", "client")) == "UNAVAILABLE"
         assert refused(server.target, None) == "UNAVAILABLE"
+        own = Tls(certificates / "ca.pem", certificates / "client.pem", certificates / "client.key")
+        with Client(server.target, timeout=PATIENCE, tls=own) as client:
+            assert len(client.score("home", USER, ITEMS, model="mscan").score) == 2
+        asyncio.run(score_over_tls(server.target, own))
+        for wrong_one in (Tls(certificates / "ca.pem"), Tls(certificates / "other.pem", own.cert, own.key), None):
+            with Client(server.target, timeout=2, tls=wrong_one) as client, pytest.raises(UnavailableError):
+                client.score("home", USER, ITEMS, model="mscan")
+
+
+async def score_over_tls(target: str, tls: Tls) -> None:
+    async with AsyncClient(target, timeout=PATIENCE, tls=tls) as client:
+        assert len((await client.score("home", USER, ITEMS, model="mscan")).score) == 2
 
 
 def test_health_is_asked_over_tls(tiny_repo, tmp_path, certificates):
