@@ -76,6 +76,7 @@ class Experiments:
             for name, layer in file.layers.items()
             if _traffic(file, name)
         ]
+        self._sets = {key: experiment.sets for key, experiment in file.experiments.items()}
         self._variants = {
             key: Owners({name: variant.buckets for name, variant in experiment.variants.items()})
             for key, experiment in file.experiments.items()
@@ -121,7 +122,7 @@ class Experiments:
 
     def sets(self, experiment: str) -> set[str]:
         """Which of `model` and `strength` the variants of an experiment set."""
-        return self.file.experiments[experiment].sets
+        return self._sets[experiment]
 
     def _in(self, key: str, unit: str, scenario: str, domain: str) -> list[Assignment]:
         """Of an experiment whose traffic the unit is in; empty where it is in no variant."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from swrec_prod.errors import nearest
-from swrec_prod.experiments.experiments_file import Experiment, ExperimentsFile, Range, Variant, overlaps
+from swrec_prod.experiments.experiments_file import Experiment, ExperimentsFile, Range, Variant
 
 ANEW = "give the experiment another version, which deals its units out anew"
 
@@ -57,15 +58,13 @@ def _check_parameters(file: ExperimentsFile) -> None:
 
 
 def _check_apart(place: Sequence[str], ranges: Mapping[str, Sequence[Range]], key: str) -> None:
-    owner = {one: name for name, own in ranges.items() for one in own}
-    for one, other in overlaps([one for own in ranges.values() for one in own]):
-        names = owner[one], owner[other]
-        if one == other:  # then the one that is named is the later
-            names = tuple(name for name, own in ranges.items() if one in own)[:2]  # type: ignore[assignment]
-        raise Wrong(
-            (*place, names[1], key),
-            f"{list(other)} overlaps with {list(one)} of {names[0]!r}; a bucket belongs to one of them",
-        )
+    owned = sorted((one, name) for name, own in ranges.items() for one in own)
+    for (one, first), (other, second) in pairwise(owned):
+        if other[0] < one[1]:
+            raise Wrong(
+                (*place, second, key),
+                f"{list(other)} overlaps with {list(one)} of {first!r}; a bucket belongs to one of them",
+            )
 
 
 def check_follows(before: ExperimentsFile, after: ExperimentsFile) -> None:
