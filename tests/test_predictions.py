@@ -170,7 +170,7 @@ def test_what_is_shown_together_is_said_in_a_line():
     items = {"item": pa.array([f"i{i % 30}" for i in range(400)])}
     metrics = metrics_of(made(400, more=facts(400) | items)[0], Judging(ndcg_k=2))
     overall, note = metrics["overall"], requests_note(metrics)
-    assert note.startswith(f"Inside a request: S-GAUC {overall['sgauc']:.4f}, recall@2 {overall['recall']:.4f}, hit rate@2 ")
+    assert note.startswith(f"Inside a request: S-GAUC {overall['sgauc']:.4f}, recall@2 {overall['recall']:.4f}, hit")
     assert "of the items in first places" in note and "bits" not in note, "no counts of training are known"
     assert requests_note(metrics_of(made(400)[0])) == ""
 

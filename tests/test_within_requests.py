@@ -1,4 +1,4 @@
-"""Recall, hit rate, MRR, coverage and novelty of requests against loops over every order of equal scores, and in pieces."""
+"""Recall, hit rate, MRR, coverage and novelty of requests against loops over orders of equal scores, and in pieces."""
 
 from __future__ import annotations
 
