@@ -82,7 +82,7 @@ def _interval(value: DayFigure | None) -> str:
 
 def draw_band(
     figure: go.Figure,
-    places: Sequence[str] | Sequence[float],
+    places: Sequence[str | float],
     values: Series,
     color: str,
     row: int | None = None,
