@@ -249,7 +249,7 @@ def debias(
     truth: Annotated[
         Path | None, typer.Option(help="Folder of `swrec simulate`: how well true interest is ordered.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for debias.json and debias.md.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for debias.json, debias.md and debias.html.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Replay rows at other strengths c of debiasing, without inference: what is ordered better, and who is shown.
@@ -266,7 +266,10 @@ def debias(
     grid = numbers_of(c) if c else STRENGTHS
     found = curves(runs, Asked(grid, k, page_by, random, truth))
     if out:
+        from swrec_prod.pages.debias_page import write_debias_page
+
         write_debias(found, out)
+        write_debias_page(found, out)
     print_json(debias_json(found)) if as_json else print_debias(found)
 
 

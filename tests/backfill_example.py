@@ -68,6 +68,16 @@ def contrast(value: float, scenario: str | None = None) -> dict[str, Any]:
         "adjusted_p": 0.02,
         "significant": abs(value) > 0.008,
         "days": days,
+        "gauc": {
+            "users": 120,
+            "value": value / 2,
+            "error": 0.005,
+            "low": value / 2 - 0.01,
+            "high": value / 2 + 0.01,
+            "p": 0.3,
+            "adjusted_p": 0.4,
+            "significant": False,
+        },
     }
 
 

@@ -14,17 +14,20 @@ from commands import refused, succeeds, swrec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judged_days import DAYS, config_of, prepared
+from scipy import stats
 
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.evaluate.predictions import read_predictions
 from swrec_prod.judge.contrasts import contrasts_of
 from swrec_prod.judge.day import judged, write_day
 from swrec_prod.judge.gate import GateRule, verdict_of
+from swrec_prod.judge.gauc_sums import GaucSums
 from swrec_prod.judge.pooled import thinned
 from swrec_prod.judge.record import BackfillRecord
 from swrec_prod.judge.unknown_shares import Unknown
 from swrec_prod.judge.user_sums import RowComponents, UserSums
 from swrec_prod.metrics.ranks import RankStatistic, auc
+from swrec_prod.metrics.within_groups import gauc
 from swrec_prod.statistics.paired import auc_difference, auc_mean
 from swrec_prod.train.run import train
 
@@ -152,6 +155,54 @@ def test_differences_are_weighted_means_of_the_days_that_have_both_labels(two_mo
         assert contrast.rows == sum(rows) and len(contrast.days) == (2 if scenario == "cart" else 3)
 
 
+def test_the_difference_of_gauc_is_that_of_all_days_together(two_models) -> None:
+    out, kept = two_models
+    for contrast in contrasts_of(out, DAYS[:3], "b", "a"):
+        day = np.repeat(np.arange(3), 200)
+        labels, users, names, *scores = (np.concatenate(kept[name]) for name in ("labels", "users", "scenario", *"ab"))
+        keep = (names == contrast.scenario) | (contrast.scenario is None)
+        before, after = (gauc(labels[keep], of[keep], (users + 1000 * day)[keep]).value for of in scores)
+        assert contrast.gauc is not None and contrast.gauc.value == pytest.approx(after - before)
+        assert contrast.gauc.low < contrast.gauc.value < contrast.gauc.high
+
+
+def gauc_difference(draw: np.random.Generator, users: int, rows: int, days: int = 2) -> tuple[Any, list[np.ndarray]]:
+    """Of two models of the same quality; and by day the difference of every user's AUC. Every user has so many rows, of
+    both labels, on each day.
+    """
+    sums, by_day = GaucSums(), []
+    who, labels = np.repeat(np.arange(users), rows), np.tile(np.arange(rows) % 2, users).astype(float)
+    taste = draw.normal(size=(2, users * rows))  # what a user's days share
+    for _ in range(days):
+        mine, theirs = labels + taste + draw.normal(size=taste.shape)
+        sums.add(pa.table({"user": who}), labels, mine, theirs)
+        by_day.append(np.array([auc(labels[who == u], mine[who == u]) - auc(labels[who == u], theirs[who == u])
+                                for u in range(users)]))  # fmt: skip
+    return sums.found(), by_day
+
+
+def test_the_error_of_equal_users_is_that_of_a_t_test() -> None:
+    found, by_day = gauc_difference(np.random.default_rng(1), users=30, rows=6)
+    expected = stats.ttest_1samp(np.mean(by_day, axis=0), 0)
+    assert found.value == pytest.approx(np.mean(by_day)) and found.users == 30
+    assert found.value / found.error == pytest.approx(expected.statistic)
+    assert found.p == pytest.approx(expected.pvalue, rel=0.1), "its degrees of freedom are estimated"
+
+
+def test_models_of_one_quality_seldom_differ_in_gauc() -> None:
+    draw = np.random.default_rng(2)
+    marks = [gauc_difference(draw, users=25, rows=4)[0].p < 0.05 for _ in range(300)]
+    assert 0.02 <= np.mean(marks) <= 0.08
+
+
+def test_one_user_with_both_labels_has_no_test_of_gauc() -> None:
+    sums = GaucSums()
+    assert sums.found() is None
+    labels, logits = np.array([0.0, 1.0, 1.0]), np.array([0.1, 0.3, 0.2])
+    sums.add(pa.table({"user": ["u", "u", "v"]}), labels, logits, -logits)
+    assert sums.found() is None
+
+
 def test_rows_that_differ_are_refused_with_counts(two_models) -> None:
     out, kept = two_models
     columns = {"row": np.arange(1, 201), "scenario": kept["scenario"][0], "user": kept["users"][0]}
@@ -233,12 +284,15 @@ def test_every_key_of_the_rule_can_hold(changes: dict[str, Any], check: tuple[st
     assert failed(record(home=(0.02, 0.001)), **changes) == ([check] if check else [])
 
 
-def test_a_lower_gauc_holds_where_the_rule_asks() -> None:
-    worse = record(home=(0.02, 0.001)).model_dump()
-    for figures in worse["models"][1]["pooled"]:
-        figures["metrics"]["gauc"] -= 0.1
+@pytest.mark.parametrize(("value", "p", "holds"), [(-0.1, 0.001, True), (-0.1, 0.2, False), (-0.04, 0.001, False)])
+def test_a_significantly_lower_gauc_holds_where_the_rule_asks(value: float, p: float, holds: bool) -> None:
+    worse = record(home=(0.02, 0.001), cart=(0.001, 0.8)).model_dump()
+    for contrast, change in zip(worse["differences"], ((0.0, 1.0), (value, p), (0.0, 1.0)), strict=True):
+        marks = {"p": change[1], "adjusted_p": change[1], "significant": False}
+        contrast["gauc"] = {"users": 50, "value": change[0], "error": 0.01, "low": -0.2, "high": 0.2} | marks
     found = BackfillRecord.model_validate(worse)
-    assert failed(found, scenario_gauc_loss=0.05) == [("scenario_gauc_loss", "home")]
+    assert failed(found) == []
+    assert failed(found, scenario_gauc_loss=0.05) == ([("scenario_gauc_loss", "home")] if holds else [])
 
 
 def test_what_the_gate_cannot_decide_is_refused() -> None:

@@ -172,7 +172,11 @@ def test_a_scenario_of_one_class_or_one_user_is_null(world: World) -> None:
     comparison = compare_runs([world / "dnn", world / "mmoe"])
     record = json.loads(json.dumps(comparison_json(comparison), allow_nan=False))
     mmoe = by_name(record)["mmoe"]
-    assert mmoe["scenarios"]["cart"] == {"auc": None, "difference": None}
+    nothing = dict.fromkeys(("auc", "rela_impr", "auc_ratio_impr", "difference"))
+    assert mmoe["scenarios"]["cart"] == nothing
+    feed, base = mmoe["scenarios"]["feed"], by_name(record)["dnn"]["scenarios"]["feed"]["auc"]
+    assert feed["auc_ratio_impr"] == pytest.approx(feed["auc"] / base - 1)
+    assert feed["rela_impr"] == (pytest.approx((feed["auc"] - 0.5) / (base - 0.5) - 1) if base > 0.5 else None)
     assert mmoe["scenarios"]["ads"]["auc"] > 0.5 and mmoe["scenarios"]["ads"]["difference"] is None
     assert mmoe["scenarios"]["feed"]["difference"]["p"] <= 1
     assert mmoe["macro_auc"] == pytest.approx(np.mean([mmoe["scenarios"][s]["auc"] for s in ("feed", "ads")]))

@@ -20,6 +20,7 @@ from swrec_prod.debiasing.causal_rows import CausalRows, read_causal
 from swrec_prod.debiasing.curves import Asked, Curve, curves
 from swrec_prod.debiasing.strengths import first_places, strengths
 from swrec_prod.metrics.probabilities import sigmoid
+from swrec_prod.pages.debias_page import debias_page
 from tests.commands import refused, succeeds, swrec
 
 SCENARIO_LOGIT = {"cart": -1.5, "feed": 0.0, "mail": 1.0}
@@ -160,6 +161,7 @@ def test_runs_are_told_apart_by_alpha(tmp_path: Path) -> None:
     assert [(one["name"], one["alpha"], one["c"]) for one in record["curves"]] == [("little", 0.1, 0), ("much", 1, 2)]
     assert [point["name"] for point in record["curves"][1]["at"]] == ["-1", "0", "1", "2"]
     assert record == json.loads((tmp_path / "out" / "debias.json").read_text())
+    assert "much: figures by c" in (tmp_path / "out" / "debias.html").read_text()
     text = (tmp_path / "out" / "debias.md").read_text()
     assert "## Runs by alpha" in text and "| 2 (own) |" in text and "\n| feed |" in text
     assert "much: 1,500 rows of 60 users in 3 scenarios, its own c is 2" in succeeds("debias", *words)
@@ -173,6 +175,8 @@ def test_exposures_without_labels_are_replayed(tmp_path: Path) -> None:
     all_known = curve_of(tmp_path / "all.parquet", page_by="request", k=2)
     assert [p.shares for p in one.at] == [p.shares for p in all_known.at] and one.at[0].auc is None
     assert read_causal(tmp_path / "exposures.parquet", "request").label_N is None
+    page = debias_page([one])
+    assert page.cards == [] and "no labels" in page.sections[0].finding and page.sections[1].figure is not None
     succeeds("debias", tmp_path / "exposures.parquet", "--page-by", "request")
 
 

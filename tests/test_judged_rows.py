@@ -99,11 +99,15 @@ def test_shares_are_judged_as_all_rows_at_once(
     plain = table.drop_columns(["item"])
     for halves, few, names in ((unknown, times == 0, ("unknown", "known")), (cold, times < 2, ("cold", "warm"))):
         expected = {
-            half: metrics_of(plain.filter(pa.array(of)), judging)["overall"]
+            half: metrics_of(plain.filter(pa.array(of)), judging)
             for half, of in zip(names, (few, ~few), strict=True)
             if of.any()
         }
-        assert_same(halves, {"item": expected} if len(expected) == 2 else {})
+        assert (list(halves) == ["item"]) == (len(expected) == 2)
+        for half, of in expected.items() if halves else ():
+            assert_same(halves["item"][half], of["overall"])
+            found_there = {name: one[half] for name, one in halves["item"]["scenarios"].items() if half in one}
+            assert_same(found_there, of["scenarios"])
 
 
 def test_one_process_says_to_the_bit_what_all_rows_say() -> None:

@@ -4,6 +4,7 @@ takes to a judged model.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,26 @@ def test_the_package_is_the_published_parquet_file_row_for_row(shared_data: Path
     if not FETCHED.is_dir():
         pytest.skip("not fetched (`swrec prepare open-bandit --out DIR` fetches it)")
     assert table_of(FETCHED).equals(table_of(shared_data / "open_bandit_small.parquet"))
+
+
+@pytest.mark.slow
+def test_a_position_may_be_part_of_the_scenario(shared_data: Path, tmp_path: Path) -> None:
+    """As docs/debiasing.md has it: then the eliminator takes both out."""
+    shipped = find("data", "open_bandit")
+    assert shipped is not None
+    plain = yaml.safe_load(shipped.read_text())
+    schema = plain["schema"]
+    schema["derived"] = [{"name": "place", "function": "cross", "of": ["campaign", "position"]}]
+    schema["scenario"] = {"column": "place"}
+    schema["features"] = [feature for feature in schema["features"] if feature["name"] != "position"]
+    (tmp_path / "places.yaml").write_text(yaml.safe_dump(plain))
+    raw, out = shared_data / "open_bandit_small.parquet", tmp_path / "prepared"
+    succeeds("prepare", tmp_path / "places.yaml", "--raw", raw, "--out", out)
+    found: Counter[str] = Counter()
+    for day in manifest_of(out)["scenarios"].values():
+        found.update({place: traffic["rows"] for place, traffic in day.items() if traffic["rows"]})
+    log = pq.read_table(raw, columns=["campaign", "position"]).to_pylist()
+    assert found == Counter(f"{row['campaign']}|{row['position']}" for row in log) and len(found) == 9
 
 
 @pytest.mark.slow

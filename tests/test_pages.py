@@ -11,24 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import backfill_example
+import numpy as np
 import pytest
 from browser import DESKTOP, PHONE, Browser, Seen, browser_of, find_browser
 from finished_runs import World
 from large_backfill import large_backfill
 from small_experiment import EXPERIMENT
+from test_debias import run as debiased_run
 from test_report import predictions, run_dir
 
 from swrec_prod.compare.comparison import compare_runs
+from swrec_prod.debiasing.curves import Asked, curves
+from swrec_prod.debiasing.curves_text import write_debias
 from swrec_prod.drawing.heat_map import NAMED
 from swrec_prod.drawing.whiskers import EACH_SIDE
 from swrec_prod.judge.record import BackfillRecord
 from swrec_prod.pages.backfill_page import write_backfill_page
 from swrec_prod.pages.compare_page import write_comparison
+from swrec_prod.pages.debias_page import write_debias_page
 from swrec_prod.pages.elsewhere import sections_beside
 from swrec_prod.pages.experiment_page import write_experiment_page
 from swrec_prod.pages.run_page import write_report
 
 pytestmark = pytest.mark.process
+FIGURES = ("auc", "gauc", "ndcg", "page_rate")
 LONG = ("a scenario whose name is far too long for a phone", "another_one_that_has_not_even_a_single_space_in_it", "x")
 PAGES = {  # page -> pictures on it
     "run/report.html": 7,
@@ -37,6 +43,7 @@ PAGES = {  # page -> pictures on it
     "backfill/backfill.html": 9,
     "many/backfill.html": 12,
     "experiment/experiment.html": 5,
+    "debias/debias.html": 8,
 }
 
 
@@ -65,10 +72,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_backfill_page(record, out / name)
     EXPERIMENT.write(out / "experiment" / "experiment.json")
     write_experiment_page(EXPERIMENT, out / "experiment")
+    write_curves(out)
     page = out / "beside" / "report.html"
     more = sections_beside(out / "backfill", out / "compare", page)
     write_report(run_dir(out / "b_run", predictions(400)), page, more=more)
     return out
+
+
+def write_curves(out: Path) -> None:
+    """Of two runs with another alpha, whose tables say which rows chance chose."""
+    chance = np.arange(1500) % 3 == 0
+    runs = [debiased_run(out / "runs" / f"mscan_{alpha:g}", alpha, c=alpha, is_random=chance) for alpha in (0.5, 0.1)]
+    found = curves([str(run) for run in runs], Asked((-2.0, 0.0, 2.0), k=4, random="is_random"))
+    write_debias(found, out / "debias")
+    write_debias_page(found, out / "debias")
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +170,15 @@ def test_lifts_are_those_of_the_experiment(folder: Path, seen: dict[str, Seen]) 
     lift = content["populations"][0]["lifts"][0]
     assert f"+{100 * lift['relative']['value']:.2f}\u202f%" in text and lift["verdict"] in text
     assert all(f["text"] in text for f in content["findings"])
+
+
+def test_curves_are_those_of_debias_json(browser: Browser, folder: Path, seen: dict[str, Seen]) -> None:
+    found, text = read(folder / "debias" / "debias.json")["curves"], seen["debias/debias.html"].text
+    assert [curve["alpha"] for curve in found] == [0.1, 0.5]
+    assert all(f"{point[name]['value']:.4f}" in text for curve in found for point in curve["at"] for name in FIGURES)
+    browser.look(folder / "debias/debias.html", DESKTOP)
+    drawn = browser.evaluate("Array.from(document.querySelectorAll('.js-plotly-plot')[0].data[0].y)")
+    assert drawn == pytest.approx([curve["at"][1]["auc"]["value"] for curve in found]), "at c = 0"
 
 
 def test_a_run_links_to_the_pages_beside_it(folder: Path) -> None:

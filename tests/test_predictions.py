@@ -170,9 +170,19 @@ def test_what_is_shown_together_is_said_in_a_line():
     items = {"item": pa.array([f"i{i % 30}" for i in range(400)])}
     metrics = metrics_of(made(400, more=facts(400) | items)[0], Judging(ndcg_k=2))
     overall, note = metrics["overall"], requests_note(metrics)
-    assert note.startswith(f"Inside a request: S-GAUC {overall['sgauc']:.4f}, recall@2 {overall['recall']:.4f}, MRR@2 ")
+    assert note.startswith(f"Inside a request: S-GAUC {overall['sgauc']:.4f}, recall@2 {overall['recall']:.4f}, hit")
     assert "of the items in first places" in note and "bits" not in note, "no counts of training are known"
     assert requests_note(metrics_of(made(400)[0])) == ""
+
+
+def test_without_requests_the_first_places_are_those_of_a_user():
+    table, _ = made(400, split=False, more={"item": pa.array([f"i{i % 90}" for i in range(400)])})
+    metrics = metrics_of(table, Judging(ndcg_k=2))
+    rows = table.select(["user", "item", "score_click", "row"]).to_pandas()
+    rows = rows.sort_values(["score_click", "row"], ascending=[False, True], kind="stable")
+    shown = {item for _, of in rows.groupby("user") for item in of.item[:2]}
+    assert metrics["overall"]["coverage"] == pytest.approx(len(shown) / 90) and len(shown) < 90
+    assert "recall" not in metrics["overall"] and requests_note(metrics).startswith("With 2 places for each user: ")
 
 
 @pytest.mark.parametrize("column", ["reqest", "score_click"])

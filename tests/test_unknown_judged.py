@@ -21,7 +21,7 @@ from swrec_prod.data.manifest import ALL, MANIFEST
 from swrec_prod.evaluate.models import Predicted
 from swrec_prod.evaluate.predictions import predictions_table
 from swrec_prod.evaluate.run import judge_predicted
-from swrec_prod.evaluate.unknown import cold_note, unknown_grid, unknown_note
+from swrec_prod.evaluate.unknown import cold_grid, cold_note, unknown_grid, unknown_note
 
 ROWS = 400
 DAYS = {"train": "2024-01-01", "valid": "2024-01-02", "test": "2024-01-03..2024-01-04"}
@@ -106,6 +106,7 @@ def test_rows_of_rare_items_and_users_are_judged_apart_and_novelty_is_of_trainin
     for half, of in (("cold", movies < 4), ("warm", movies >= 4)):  # 0 is unknown, 3 is in 9 training rows
         assert said["cold"]["movie"][half]["rows"] == of.sum() > 0
         assert said["cold"]["movie"][half]["auc"] == pytest.approx(roc_auc_score(labels[of], logits[of]), abs=1e-12)
+    assert_cold_by_scenario(said, rows, logits, movies < 4)
     assert "rows whose movie is in fewer than 10 training rows" in cold_note(said)
     assert "person" not in cold_note(said) and cold_note({}) == "", "its cold ones are the unknown ones"
     training = TrainingRows(Catalog.open(folder), SCHEMA)
@@ -114,6 +115,18 @@ def test_rows_of_rare_items_and_users_are_judged_apart_and_novelty_is_of_trainin
     np.testing.assert_array_equal(familiar.times["movie"], counts[movies])
     assert familiar.bits is not None
     np.testing.assert_allclose(familiar.bits, -np.log2((counts[movies] + 1) / (counts.sum() + 1)))
+
+
+def assert_cold_by_scenario(said: dict[str, Any], rows: pa.Table, logits: np.ndarray, cold: np.ndarray) -> None:
+    labels, codes = rows["label_click"].to_numpy(), rows["scenario"].to_numpy()
+    grid = cold_grid(said)
+    assert grid is not None
+    shown = {tuple(line[:2]): line[2:] for line in grid.rows}
+    for code, name in enumerate(SCHEMA.scenario.values or ()):
+        for half, of in (("cold", cold & (codes == code)), ("warm", ~cold & (codes == code))):
+            wanted = roc_auc_score(labels[of], logits[of])
+            assert said["cold"]["movie"]["scenarios"][name][half]["auc"] == pytest.approx(wanted, abs=1e-12)
+            assert f"{wanted:.4f}" in shown["movie", name]
 
 
 def test_a_note_and_a_table_say_it(folder: Path, tables: list[pa.Table]) -> None:

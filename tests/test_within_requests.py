@@ -1,4 +1,4 @@
-"""Recall, MRR, coverage and novelty of requests against loops over every order of equal scores, and in pieces."""
+"""Recall, hit rate, MRR, coverage and novelty of requests against loops over orders of equal scores, and in pieces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from swrec_prod.metrics.pieces import Piece
 from swrec_prod.metrics.rows import Rows
 from swrec_prod.metrics.summary import REQUEST_METRICS, Support, record_of
 from swrec_prod.metrics.within_groups import gauc
-from swrec_prod.metrics.within_requests import mrr, recall, sgauc
+from swrec_prod.metrics.within_requests import hit_rate, mrr, recall, sgauc
 
 
 @st.composite
@@ -40,13 +40,13 @@ def requests(draw: st.DrawFn, size: int = 24, candidates: int = 5) -> pd.DataFra
     )
 
 
-def in_any_order(rows: pd.DataFrame, k: int) -> tuple[float, float]:
-    """Mean recall and reciprocal rank of one request over all orders of rows of equal score."""
+def in_any_order(rows: pd.DataFrame, k: int) -> tuple[float, float, float]:
+    """Mean recall, hit rate and reciprocal rank of one request over all orders of rows of equal score."""
     found = []
     for order in itertools.permutations(range(len(rows))):
         labels = rows.iloc[list(order)].sort_values("score", ascending=False, kind="stable").label.to_numpy()
         first = int(labels.argmax()) + 1
-        found.append((labels[:k].sum() / labels.sum(), 1 / first if first <= k else 0.0))
+        found.append((labels[:k].sum() / labels.sum(), first <= k, 1 / first if first <= k else 0.0))
     return tuple(np.mean(found, axis=0))
 
 
@@ -56,7 +56,7 @@ def test_docstring_examples() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(requests(15, 4), st.integers(1, 5))
-def test_recall_and_mrr_are_means_over_orders_of_equal_scores(rows: pd.DataFrame, k: int) -> None:
+def test_recall_hit_rate_and_mrr_are_means_over_orders_of_equal_scores(rows: pd.DataFrame, k: int) -> None:
     counted = [of for _, of in rows[rows.weight > 0].groupby("request") if of.label.any()]
     columns = (rows.label.to_numpy(), rows.score.to_numpy(), rows.request.to_numpy())
     if not counted:
@@ -65,7 +65,7 @@ def test_recall_and_mrr_are_means_over_orders_of_equal_scores(rows: pd.DataFrame
         return
     expected = np.array([in_any_order(of, k) for of in counted])
     means = np.average(expected, axis=0, weights=[of.weight.mean() for of in counted])
-    found = [metric(*columns, k, rows.weight.to_numpy()) for metric in (recall, mrr)]
+    found = [metric(*columns, k, rows.weight.to_numpy()) for metric in (recall, hit_rate, mrr)]
     assert [of.value for of in found] == pytest.approx(means, abs=1e-12)
     assert {(of.rows, of.groups) for of in found} == {(sum(map(len, counted)), len(counted))}
 

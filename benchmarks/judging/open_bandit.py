@@ -110,6 +110,8 @@ TABLES = {  # what stands above each table
     "backwards": f"**Backwards**: the random policy's value from BTS's log, clipped at w = {CLIP:g}.",
     "positions": "**Position apart from item**: clicks per 10,000 by position in the random log, which shows all items "
     "alike at all positions.",
+    "placed": "**Position in BTS's log**, which puts items where it likes: as seen, and with every item as often as "
+    "any other at that position (SNIPS); propensities are those that the log states.",
 }
 
 
@@ -121,6 +123,7 @@ def figures(found: list[Campaign]) -> str:
         "moved": _moved(found),
         "backwards": _backwards(found),
         "positions": _positions(found),
+        "placed": _placed(found),
     }
     return "\n\n".join(f"{text}\n\n{markdown_table(*_header_first(rows[name]))}" for name, text in TABLES.items())
 
@@ -179,12 +182,7 @@ def _backwards(found: list[Campaign]) -> Iterator[list[str]]:
         "largest w",
         "effective rows",
     ]
-    columns = []
-    for campaign in found:
-        log = campaign.bts
-        uniform = np.full(len(log), 1 / campaign.items)
-        propensity = log["propensity_score"].to_numpy()
-        columns.append({"reward": log["click"].to_numpy(), "propensity": propensity, "target": uniform})
+    columns = [_to_uniform(campaign) for campaign in found]
     for name, parts, logs in _parts(found, columns):
         judged = together(parts, CLIP)
         estimates = [_interval(judged.estimates[key]) for key in ("ips", "snips", "clipped_ips")]
@@ -202,6 +200,26 @@ def _positions(found: list[Campaign]) -> Iterator[list[str]]:
         clicks, shown = np.bincount(position_N, click_N), np.bincount(position_N)
         p = chi2_contingency([clicks, shown - clicks]).pvalue
         yield [name, *(_exact(int(k), int(n)) for k, n in zip(clicks, shown, strict=True)), f"{p:.2f}"]
+
+
+def _placed(found: list[Campaign]) -> Iterator[list[str]]:
+    yield ["campaign", "position", "BTS, seen", "items alike", "propensity, median", "5 % to 95 %", "effective rows"]
+    for name, columns, logs in _parts(found, [_to_uniform(campaign) for campaign in found]):
+        place_N = np.concatenate([places(campaign.bts)[0] for campaign in logs])
+        arrays = {key: np.concatenate([own[key] for own in columns]) for key in columns[0]}
+        for place, title in enumerate(("left", "middle", "right")):
+            own = {key: values[place_N == place] for key, values in arrays.items()}
+            judged = LoggedActions.of(**own).judged()
+            low, middle, high = (f"{of:.2g}" for of in np.quantile(own["propensity"], (0.05, 0.5, 0.95)))
+            seen = _exact(int(own["reward"].sum()), len(own["reward"]))
+            effective = count(judged.weights.effective_rows)
+            yield [name, title, seen, _interval(judged.estimates["snips"]), middle, f"{low} to {high}", effective]
+
+
+def _to_uniform(campaign: Campaign) -> dict[str, np.ndarray]:
+    """The columns of BTS's log for the value of items at random."""
+    log, uniform = campaign.bts, np.full(len(campaign.bts), 1 / campaign.items)
+    return {"reward": log["click"].to_numpy(), "propensity": log["propensity_score"].to_numpy(), "target": uniform}
 
 
 def _parts(

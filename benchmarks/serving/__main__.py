@@ -102,6 +102,9 @@ def main() -> None:
         "exposures": exposed,
         "changes": changes,
     }
+    for name in options.parts:
+        if name not in parts:
+            _parser().error(f"{name}: no such part; known: {', '.join(parts)}")
     for name in options.parts or parts:
         print(f"{TARGET}: {name}", flush=True)
         report(TARGET, list(parts[name](bench)), {"threads": 1, "seconds": bench.length.seconds})

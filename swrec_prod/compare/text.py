@@ -183,8 +183,9 @@ def changed_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
 
 def _variant_json(comparison: Comparison, variant: Variant, figures: Figures) -> dict[str, Any]:
     strengths = comparison.strengths.get(variant.name)
-    scenarios = zip(comparison.rows.scenarios, figures.scenarios, strict=True)
-    base = {of.variant: of.auc.value for of in comparison.figures}
+    base = next((of for of in comparison.figures if of.variant == comparison.baseline), None)
+    of_base = base.scenarios if base else [None] * len(figures.scenarios)
+    scenarios = zip(comparison.rows.scenarios, figures.scenarios, of_base, strict=True)
     return {
         "name": variant.name,
         "runs": [str(run.folder) for run in variant.runs],
@@ -195,7 +196,7 @@ def _variant_json(comparison: Comparison, variant: Variant, figures: Figures) ->
         "logloss": figures.logloss,
         "macro_auc": figures.macro,
         "gauc": figures.gauc,
-        **improvements(figures.auc.value, base.get(comparison.baseline, 0.0)),
+        **improvements(figures.auc.value, base.auc.value if base else None),
         "difference": _contrast_json(comparison.differences.get(variant.name)),
         "power": _power_json(comparison.powers.get(variant.name)),
         "resampled": {
@@ -206,8 +207,12 @@ def _variant_json(comparison: Comparison, variant: Variant, figures: Figures) ->
             for figure, found in comparison.resampled.items()
         },
         "scenarios": {
-            name: {"auc": auc, "difference": _contrast_json(comparison.by_scenario.get((variant.name, name)))}
-            for name, auc in scenarios
+            name: {
+                "auc": auc,
+                **improvements(auc, auc_of_base),
+                "difference": _contrast_json(comparison.by_scenario.get((variant.name, name))),
+            }
+            for name, auc, auc_of_base in scenarios
         },
         "strengths": {f"{c:g}": auc for c, auc in zip(STRENGTHS, strengths, strict=True)} if strengths else None,
     }

@@ -68,7 +68,7 @@ def debias_markdown(curves: Sequence[Curve]) -> str:
     if len(curves) > 1:
         parts += ["## Runs by alpha", _markdown(alpha_grid(curves))]
     for curve in curves:
-        parts += [f"## {curve.source.name}", _lead(curve), *_tables(curve)]
+        parts += [f"## {curve.source.name}", lead_of(curve), *_tables(curve)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -89,11 +89,20 @@ def write_debias(curves: Sequence[Curve], out: Path) -> None:
     write_text(out / "debias.md", debias_markdown(curves))
 
 
+def lead_of(curve: Curve) -> str:
+    """Which rows were judged, in a sentence."""
+    name, rows = curve.source.name, f"{several(curve.rows, 'row')} of {several(curve.users, 'user')}"
+    own = "" if curve.source.c is None else f", its own c is {curve.own if curve.own != 'own' else 'one a scenario'}"
+    widest = max(one.spread for one in curve.by_scenario)
+    inside = "" if widest < 1e-3 else f"; y_s varies by {widest:.2f} inside a scenario, where c therefore reorders too"
+    return f"{name}: {rows} in {several(len(curve.by_scenario), 'scenario')}{own}{inside}"
+
+
 def _printed(curves: Sequence[Curve]) -> Iterator[tuple[str, Grid]]:
     if len(curves) > 1:
         yield "Runs by alpha", alpha_grid(curves)
     for curve in curves:
-        yield _lead(curve), strength_grid(curve)
+        yield lead_of(curve), strength_grid(curve)
         if curve.at_random:
             yield "The rows that chance chose:", strength_grid(curve, random=True)
         yield "Each scenario, whatever c:", scenario_grid(curve)
@@ -106,14 +115,6 @@ def _tables(curve: Curve) -> Iterator[str]:
         yield _markdown(strength_grid(curve, random=True))
     yield "Each scenario, whatever c:"
     yield _markdown(scenario_grid(curve))
-
-
-def _lead(curve: Curve) -> str:
-    name, rows = curve.source.name, f"{several(curve.rows, 'row')} of {several(curve.users, 'user')}"
-    own = "" if curve.source.c is None else f", its own c is {curve.own if curve.own != 'own' else 'one a scenario'}"
-    widest = max(one.spread for one in curve.by_scenario)
-    inside = "" if widest < 1e-3 else f"; y_s varies by {widest:.2f} inside a scenario, where c therefore reorders too"
-    return f"{name}: {rows} in {several(len(curve.by_scenario), 'scenario')}{own}{inside}"
 
 
 def _line(curve: Curve, one: Strength, known: Sequence[str], busiest: Sequence[str]) -> list[str]:

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from swrec_prod.debiasing.causal_rows import CausalRows
 from swrec_prod.errors import MetricError
@@ -33,6 +32,7 @@ from swrec_prod.metrics.ranks import Interval
 from swrec_prod.metrics.within_groups import gauc_by_group, ndcg_by_group
 from swrec_prod.statistics.off_policy import LoggedActions
 from swrec_prod.statistics.paired import auc_mean
+from swrec_prod.statistics.spread import mean_and_spread
 
 NDCG_K = 10
 
@@ -132,15 +132,13 @@ def _page_rate(label_N: np.ndarray, user_N: np.ndarray) -> Interval | None:
 
 
 def _grouped(groups: ByGroup) -> Interval | None:
-    """The average over users with its interval, by the delta method of a ratio of sums over users."""
+    """The average over users with its interval."""
     value_G, weight_G = groups.value_G, groups.weight_G
     if len(value_G) < 2:
         return None
-    mean = float(np.average(value_G, weights=weight_G))
-    change_G = weight_G * (value_G - mean) / weight_G.sum()
-    error = float(np.sqrt(change_G @ change_G * len(change_G) / (len(change_G) - 1)))
-    reach = error * float(stdtrit(len(change_G) - 1, 0.975))
-    return Interval(mean, error, max(0.0, mean - reach), min(1.0, mean + reach))
+    mean, spread = mean_and_spread(weight_G * value_G, weight_G)
+    reach = spread.quantile() * spread.error
+    return Interval(mean, spread.error, max(0.0, mean - reach), min(1.0, mean + reach))
 
 
 def _known(figure: Callable[[], Interval]) -> Interval | None:

@@ -35,7 +35,7 @@ def by_day_figure(
     for i, (label, values) in enumerate(series.items()):
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
         if len(series) <= BANDS:
-            _band(figure, days, values, color)
+            draw_band(figure, days, values, color)
         _line(figure, days, values, label, {"color": color, "dash": dash, "width": 2.2}, name, written)
     if level is not None:
         figure.add_hline(y=level, line={"color": INK, "dash": "dash", "width": 1.2})
@@ -80,21 +80,33 @@ def _interval(value: DayFigure | None) -> str:
     return f"<br>interval {value.low:.4f} to {value.high:.4f}"
 
 
-def _band(figure: go.Figure, days: Sequence[str], values: Series, color: str) -> None:
-    """The area between the ends of the intervals, where all of a stretch of days have them."""
-    known = [(day, v) for day, v in zip(days, values, strict=True) if v is not None and v.low is not None]
+def draw_band(
+    figure: go.Figure,
+    places: Sequence[str | float],
+    values: Series,
+    color: str,
+    row: int | None = None,
+    col: int | None = None,
+) -> None:
+    """The area between the ends of the intervals, where all of a stretch of days, or of other places, have them.
+
+    row, col: the panel of a figure with several.
+    """
+    known = [(at, v) for at, v in zip(places, values, strict=True) if v is not None and v.low is not None]
     if len(known) < 2:
-        return _stick(figure, known, color)
+        return _stick(figure, known, color, row, col)
     ends = [v.high for _, v in known] + [v.low for _, v in reversed(known)]
-    x = [day for day, _ in known] + [day for day, _ in reversed(known)]
+    x = [at for at, _ in known] + [at for at, _ in reversed(known)]
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     fill = f"rgba({red},{green},{blue},.14)"
     area = {"fill": "toself", "fillcolor": fill, "mode": "none", "hoverinfo": "skip", "showlegend": False}
-    figure.add_scatter(x=x, y=ends, **area)
+    figure.add_scatter(x=x, y=ends, row=row, col=col, **area)
 
 
-def _stick(figure: go.Figure, known: Sequence[tuple[str, DayFigure]], color: str) -> None:
+def _stick(
+    figure: go.Figure, known: Sequence[tuple[str | float, DayFigure]], color: str, row: int | None, col: int | None
+) -> None:
     """The interval of a single day."""
-    for day, v in known:
+    for at, v in known:
         line = {"mode": "lines", "line": {"color": color, "width": 1.4}, "hoverinfo": "skip", "showlegend": False}
-        figure.add_scatter(x=[day, day], y=[v.low, v.high], **line)
+        figure.add_scatter(x=[at, at], y=[v.low, v.high], row=row, col=col, **line)

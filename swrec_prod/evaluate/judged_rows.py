@@ -11,6 +11,7 @@ Figures are those of all rows at once; where every row counts once, AUC is to th
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -67,7 +68,8 @@ class JudgedRows:
     def metrics(self) -> dict[str, Any]:
         """`metrics_of` all rows; and by feature, where there are both, the figures of the rows apart: in `unknown_rows`
         of those whose id is `unknown` and of those where it is `known`, in `cold_rows` of those whose value is in few
-        training rows, `cold`, and of the others, `warm`. The same on all ranks, which call this together, once.
+        training rows, `cold`, and of the others, `warm`; in `scenarios` the same of each that has such rows. The same
+        on all ranks, which call this together, once.
 
         Raises MetricError where there are no rows.
         """
@@ -104,11 +106,22 @@ def _rows_apart(times_N: np.ndarray, cold_below: int) -> dict[str, np.ndarray]:
 
 
 def _halves(whole: Piece, *halves: str) -> dict[str, Any]:
-    """By feature, the figures of the rows of either half, where there are both."""
+    """By feature, the figures of the rows of either half, where there are both; and by scenario."""
     features = dict.fromkeys(name.rpartition("/")[0] for name in whole.apart)
     found = {of: {half: f"{of}/{half}" for half in halves if f"{of}/{half}" in whole.apart} for of in features}
     return {
-        feature: {half: record_of(whole.apart[name])["overall"] for half, name in names.items()}
+        feature: _half_records({half: record_of(whole.apart[name]) for half, name in names.items()})
         for feature, names in found.items()
         if len(names) == len(halves)
     }
+
+
+def _half_records(records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Of each half all rows, and in `scenarios` of each scenario the halves that have rows in it."""
+    scenarios: dict[str, dict[str, Any]] = {}
+    for half, record in records.items():
+        for name, of in record["scenarios"].items():
+            if of["rows"]:
+                scenarios.setdefault(name, {})[half] = of
+    overall = {half: record["overall"] for half, record in records.items()}
+    return {**overall, "scenarios": dict(sorted(scenarios.items()))}

@@ -85,15 +85,15 @@ def piece_of(table: pa.Table, judging: Judging = AS_TRAINING_DOES) -> Piece:
 
 
 def _rows(table: pa.Table, judging: Judging) -> Rows:
-    """All that is known of the rows but their labels and logits. Where items of requests are known, equal scores are in
-    the order of row ids, whatever the table's.
+    """All that is known of the rows but their labels and logits. Where items are known, equal scores are in the order
+    of row ids, whatever the table's. Without a column of requests, the rows of a group are a page.
     """
     none, groups = np.zeros(len(table)), _groups(table, judging.group_by)
     rows = Rows(none, none, groups, _weights(table, judging), judging.ndcg_k)
-    if judging.request_by not in table.column_names:
-        return rows
-    requests = codes_of(table, judging.request_by)[0]
-    rows = replace(rows, requests=np.where(table[judging.request_by].is_null().to_numpy(), -1, requests))
+    if judging.request_by in table.column_names:
+        rows = replace(rows, requests=_pages(table, judging.request_by))
+    else:
+        rows = replace(rows, pages=_pages(table, judging.group_by))
     if "item" in table.column_names:
         items, names = codes_of(table, "item")
         rows = replace(rows, items=items, item_names=np.array(names, np.str_), order=table["row"].to_numpy())
@@ -125,3 +125,8 @@ def _groups(table: pa.Table, column: str) -> np.ndarray:
     check_group(column, [name for name in table.column_names if not name.startswith(TASK_COLUMNS)])
     codes = codes_of(table, column)[0]
     return np.where(table[column].is_null().to_numpy(), len(codes) + np.arange(len(codes)), codes)
+
+
+def _pages(table: pa.Table, column: str) -> np.ndarray:
+    """int64 [N]: one code for the rows of a value, -1 for a row without one."""
+    return np.where(table[column].is_null().to_numpy(), -1, codes_of(table, column)[0])

@@ -15,7 +15,7 @@ from swrec_prod.evaluate.unknown import cold_note, unknown_note
 COLUMNS = ("scenario", "rows", "rate", "AUC", "GAUC", "NDCG", "log loss", "NE", "calibration", "ECE")
 DIGITS = {"auc": 4, "gauc": 4, "ndcg": 4, "logloss": 4, "ne": 3, "calibration": 3, "ece": 4}
 LONG = ("NDCG", "NE", "ECE")  # not in the terminal's table
-NAMES = {"recall": "recall", "mrr": "MRR"}
+NAMES = {"recall": "recall", "hit_rate": "hit rate", "mrr": "MRR"}
 SHORT = {"calibration": "calib.", "mean of scenarios": "mean"}  # in the terminal
 
 
@@ -56,17 +56,23 @@ def judged_note(metrics: Mapping[str, Any]) -> str:
 
 
 def requests_note(metrics: Mapping[str, Any]) -> str:
-    """How the rows of one page are ordered, and which items its first places go to; "" where pages are not known."""
+    """How the rows of one page are ordered, and which items its first places go to; "" where neither is known."""
     overall = metrics.get("overall", {})
+    first_places = _first_places(overall)
     if "sgauc" not in overall:
-        return ""
-    at = f"@{metrics['ndcg_k']}"
-    figures = [f"S-GAUC {number(overall['sgauc'])}", *(f"{NAMES[key]}{at} {number(overall[key])}" for key in NAMES)]
-    if overall.get("coverage") is not None:
-        figures.append(f"{share(overall['coverage'])} of the items in first places")
-    if overall.get("novelty") is not None:
-        figures.append(f"of {number(overall['novelty'], 1)} bits")
-    return f"Inside a {metrics['request_by']}: {', '.join(figures)}."
+        by = metrics.get("group_by")
+        return f"With {metrics['ndcg_k']} places for each {by}: {', '.join(first_places)}." if first_places else ""
+    named = {key: name for key, name in NAMES.items() if key in overall}
+    figures = (f"{name}@{metrics['ndcg_k']} {number(overall[key])}" for key, name in named.items())
+    sgauc = f"S-GAUC {number(overall['sgauc'])}"
+    return f"Inside a {metrics['request_by']}: {', '.join((sgauc, *figures, *first_places))}."
+
+
+def _first_places(overall: Mapping[str, Any]) -> list[str]:
+    """Which items they go to, where that is known."""
+    coverage, novelty = overall.get("coverage"), overall.get("novelty")
+    items = [] if coverage is None else [f"{share(coverage)} of the items in first places"]
+    return items if novelty is None else [*items, f"of {number(novelty, 1)} bits"]
 
 
 def terminal_table(grid: Grid) -> Table:

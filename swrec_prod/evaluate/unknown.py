@@ -62,6 +62,26 @@ def cold_note(metrics: Mapping[str, Any]) -> str:
     return "\n".join(_of_rows(f"whose {name} is {few}", of["cold"], of["warm"]) for name, of in cold)
 
 
+def cold_grid(metrics: Mapping[str, Any]) -> Grid | None:
+    """AUC of cold rows and of the others by scenario, a line for each with cold rows; None where none is known."""
+    rows = [
+        [name, scenario, share(_part_of(of)), number(_auc(of, "cold")), number(_auc(of, "warm"))]
+        for name, halves in metrics.get("cold", {}).items()
+        for scenario, of in halves.get("scenarios", {}).items()
+        if "cold" in of
+    ]
+    return Grid(("feature", "scenario", "cold rows", "AUC cold", "AUC others"), rows) if rows else None
+
+
+def _part_of(halves: Mapping[str, Any]) -> float:
+    """The share of a scenario's rows that are cold."""
+    return float(halves["cold"]["rows"] / sum(of["rows"] for of in halves.values()))
+
+
+def _auc(halves: Mapping[str, Any], half: str) -> float | None:
+    return halves[half]["auc"] if half in halves else None
+
+
 def _of_rows(which: str, some: Mapping[str, Any], rest: Mapping[str, Any]) -> str:
     part = share(some["rows"] / (some["rows"] + rest["rows"]))
     return f"AUC {number(some['auc'])} on the {part} of rows {which}, {number(rest['auc'])} on the others."

@@ -5,7 +5,8 @@
 over the days d on which both labels occur, in all rows or in one scenario. A day is compared within itself: that one
 day has more clicks than another makes no difference. The error is of other users on these days: components of a user
 are summed over all days (user_sums.py). What is marked significant stays so when many scenarios are looked at: of the
-marks, FALSE_DISCOVERIES may be false (Benjamini & Hochberg, JRSS B 1995).
+marks, FALSE_DISCOVERIES may be false (Benjamini & Hochberg, JRSS B 1995). Differences of GAUC are a family of their own
+(gauc_sums.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +24,32 @@ from swrec_prod.errors import DataError, SingleClassError
 from swrec_prod.evaluate.predictions import weights_of
 from swrec_prod.judge.day import day_folder, read_scores
 from swrec_prod.judge.figures import Part, labels_and_logits, parts_of
-from swrec_prod.judge.record import Contrast, DayDifference
+from swrec_prod.judge.gauc_sums import GaucSums
+from swrec_prod.judge.record import Contrast, DayDifference, GaucDifference
 from swrec_prod.judge.user_sums import RowComponents, UserSums
 from swrec_prod.metrics.ranks import RankStatistic
 from swrec_prod.statistics.multiple import benjamini_hochberg
 
 FALSE_DISCOVERIES = 0.05
+AnyT = TypeVar("AnyT", Contrast, GaucDifference)
+
+
+class ScoredTwice(NamedTuple):
+    """Some rows of a day. scores: who saw them, and their weights; labels; mine, theirs: logits of both models, [N]."""
+
+    scores: pa.Table
+    labels: np.ndarray
+    mine: np.ndarray
+    theirs: np.ndarray
+
+    def difference(self) -> RowComponents:
+        """Of the difference of both AUCs. Raises SingleClassError where all labels are equal."""
+        weights = weights_of(self.scores)
+        own, other = (
+            RowComponents.of(RankStatistic.of(self.labels, logits, weights), self.labels, logits, weights)
+            for logits in (self.mine, self.theirs)
+        )
+        return own - other
 
 
 @dataclass
@@ -39,9 +61,15 @@ class Differences:
     positives: int = 0
     days: list[DayDifference] = field(default_factory=list)
     users: UserSums = field(default_factory=UserSums)
+    gauc: GaucSums = field(default_factory=GaucSums)
 
-    def add(self, day: date, users: pa.ChunkedArray, labels: np.ndarray, rows: RowComponents) -> None:
-        """One day more. rows: the components of the difference."""
+    def add(self, day: date, pair: ScoredTwice) -> None:
+        """One day more. Nothing where all labels are equal."""
+        try:
+            rows = pair.difference()
+        except SingleClassError:
+            return
+        users, labels = pair.scores["user"], pair.labels
         alone = UserSums()
         alone.add(users, labels, rows)
         spread = alone.spread()
@@ -51,6 +79,7 @@ class Differences:
         self.users.add(users, labels, rows, factor=len(labels))
         self.weighted, self.weight = self.weighted + len(labels) * rows.auc, self.weight + len(labels)
         self.positives += int(labels.sum())
+        self.gauc.add(pair.scores, labels, pair.mine, pair.theirs)
 
 
 def contrasts_of(out: Path, days: Sequence[date], challenger: str, champion: str) -> list[Contrast]:
@@ -62,25 +91,17 @@ def contrasts_of(out: Path, days: Sequence[date], challenger: str, champion: str
     for day in days:
         own, other = (read_scores(day_folder(out, name, day)) for name in (challenger, champion))
         _check_same_rows(own, other, day, (challenger, champion))
-        for part, users, labels, rows in _differences(own, other):
-            parts.setdefault(part, Differences()).add(day, users, labels, rows)
+        for part, pair in _pairs(own, other):
+            parts.setdefault(part, Differences()).add(day, pair)
     return _corrected([_contrast(part, of, challenger, champion) for part, of in parts.items()])
 
 
-def _differences(own: pa.Table, other: pa.Table) -> Iterator[tuple[Part, pa.ChunkedArray, np.ndarray, RowComponents]]:
-    """Of one day, the components of every task and scenario with both labels."""
+def _pairs(own: pa.Table, other: pa.Table) -> Iterator[tuple[Part, ScoredTwice]]:
+    """Of one day, the rows of every task and scenario."""
     for part, at in parts_of(own):
-        pair = [(scores.take(at), labels_and_logits(scores.take(at), part[0])) for scores in (own, other)]
-        try:
-            mine, theirs = (_components(scores, *columns) for scores, columns in pair)
-        except SingleClassError:
-            continue
-        yield part, pair[0][0]["user"], pair[0][1][0], mine - theirs
-
-
-def _components(scores: pa.Table, labels: np.ndarray, logits: np.ndarray) -> RowComponents:
-    weights = weights_of(scores)
-    return RowComponents.of(RankStatistic.of(labels, logits, weights), labels, logits, weights)
+        scores = own.take(at)
+        labels, mine = labels_and_logits(scores, part[0])
+        yield part, ScoredTwice(scores, labels, mine, labels_and_logits(other.take(at), part[0])[1])
 
 
 def _contrast(part: Part, of: Differences, challenger: str, champion: str) -> Contrast | None:
@@ -107,20 +128,29 @@ def _contrast(part: Part, of: Differences, challenger: str, champion: str) -> Co
         adjusted_p=p,
         significant=p <= FALSE_DISCOVERIES,
         days=tuple(of.days),
+        gauc=of.gauc.found(),
     )
 
 
+def corrected(family: Sequence[Contrast], rate: float = FALSE_DISCOVERIES) -> list[Contrast]:
+    """The differences of one family, those of AUC and those of GAUC each for themselves. rate: of false marks."""
+    aucs, gaucs = iter(_marked(family, rate)), iter(_marked([of.gauc for of in family if of.gauc is not None], rate))
+    return [next(aucs).model_copy(update={"gauc": next(gaucs) if of.gauc is not None else None}) for of in family]
+
+
+def _marked(family: Sequence[AnyT], rate: float) -> list[AnyT]:
+    adjusted = benjamini_hochberg([of.p for of in family])
+    marks = ({"adjusted_p": float(p), "significant": bool(p <= rate)} for p in adjusted)
+    return [of.model_copy(update=mark) for of, mark in zip(family, marks, strict=True)]
+
+
 def _corrected(found: Iterable[Contrast | None]) -> list[Contrast]:
-    """All rows first, and the scenarios of a task as one family."""
+    """All rows first, each alone, and the scenarios of a task as one family."""
     known = [contrast for contrast in found if contrast is not None]
-    corrected = [contrast for contrast in known if contrast.scenario is None]
+    every = [one for contrast in known if contrast.scenario is None for one in corrected([contrast])]
     for task in dict.fromkeys(contrast.task for contrast in known):
-        family = [contrast for contrast in known if contrast.task == task and contrast.scenario is not None]
-        adjusted = benjamini_hochberg([contrast.p for contrast in family])
-        for contrast, p in zip(family, adjusted, strict=True):
-            changed = {"adjusted_p": float(p), "significant": bool(p <= FALSE_DISCOVERIES)}
-            corrected.append(contrast.model_copy(update=changed))
-    return corrected
+        every += corrected([contrast for contrast in known if contrast.task == task and contrast.scenario is not None])
+    return every
 
 
 def _check_same_rows(own: pa.Table, other: pa.Table, day: date, names: tuple[str, str]) -> None:

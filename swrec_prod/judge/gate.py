@@ -15,8 +15,8 @@ import pydantic
 from swrec_prod import shipped
 from swrec_prod.errors import ConfigError, DataError, nearest
 from swrec_prod.evaluate.text import change, count, number, share
-from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, JudgedModel, Reason, Verdict
-from swrec_prod.statistics.multiple import benjamini_hochberg
+from swrec_prod.judge.contrasts import corrected
+from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, GaucDifference, JudgedModel, Reason, Verdict
 from swrec_prod.strict import Strict, load
 
 Range = tuple[float, float]
@@ -29,8 +29,8 @@ class GateRule(Strict):
     rows; fewer hold. margin: how much AUC over all rows the challenger may lose: the lower end of the 95 % interval of
     the difference lies above minus that. must_gain: whether it must also be significantly better over all rows.
     scenario_rows, scenario_positives: a scenario with fewer is not looked at alone. scenario_auc_loss: the largest
-    significant loss of AUC that is allowed in a scenario. scenario_gauc_loss: the largest loss of GAUC, significant or
-    not; left out, it is not looked at. false_discoveries: the share of the scenarios' marks that may be false.
+    significant loss of AUC that is allowed in a scenario. scenario_gauc_loss: the same of GAUC; left out, it is not
+    looked at. false_discoveries: the share of the scenarios' marks that may be false, those of either figure.
     calibration: the range of the mean probability over the mean label, over all rows; scenario_calibration: the same in
     each scenario, left out, it is not looked at. unknown: the largest share of feature values that may be unknown.
     """
@@ -75,8 +75,9 @@ def verdict_of(record: BackfillRecord, rule: GateRule, challenger: str | None = 
         raise ConfigError(f"gate: task {task}: no such label; {nearest(task, record.tasks)}")
     own = [of for of in record.differences if of.challenger == model.name and of.task == task]
     overall = next((of for of in own if of.scenario is None), None)
-    scenarios = _corrected([of for of in own if of.scenario is not None and _counts(of, rule)], rule)
-    checks = list(_Checks(record, rule, model, task).all(overall, scenarios))
+    looked_at = [of for of in own if of.scenario is not None and _counts(of, rule)]
+    scenarios = corrected(looked_at, rule.false_discoveries)
+    checks = list(_Checks(rule, model, task).all(overall, scenarios))
     failed = tuple(check for check in checks if not check.passed)
     return Verdict(
         verdict="hold" if failed else "promote",
@@ -95,10 +96,9 @@ def verdict_of(record: BackfillRecord, rule: GateRule, challenger: str | None = 
 class _Checks:
     """Every check of a rule on one challenger."""
 
-    def __init__(self, record: BackfillRecord, rule: GateRule, model: JudgedModel, task: str) -> None:
-        champion = next(of for of in record.models if of.name == record.champion)
+    def __init__(self, rule: GateRule, model: JudgedModel, task: str) -> None:
         self.rule, self.task, self.days = rule, task, len(model.days)
-        self.pooled, self.before = (_by_scenario(of, task) for of in (model, champion))
+        self.pooled = _by_scenario(model, task)
 
     def all(self, overall: Contrast | None, scenarios: Sequence[Contrast]) -> Iterator[Reason]:
         """In the order in which they are told."""
@@ -134,23 +134,24 @@ class _Checks:
             yield self._reason("must_gain", overall.low > 0, overall.low, 0.0, text)
 
     def _scenario(self, contrast: Contrast) -> Iterator[Reason]:
-        name, allowed = str(contrast.scenario), -self.rule.scenario_auc_loss
-        lost = contrast.significant and contrast.value < allowed
-        text = f"{name}: AUC changes by {change(contrast.value)} ({_ends(contrast)}, p {contrast.adjusted_p:.2g})"
-        limit = f"a significant change below {change(allowed)} holds"
-        yield self._reason("scenario_auc_loss", not lost, contrast.value, allowed, f"{text}; {limit}", name)
+        name = str(contrast.scenario)
+        yield self._loss("auc", name, contrast, -self.rule.scenario_auc_loss)
         if self.rule.scenario_gauc_loss is not None:
-            yield self._gauc(name, -self.rule.scenario_gauc_loss)
+            yield self._loss("gauc", name, contrast.gauc, -self.rule.scenario_gauc_loss)
         if self.rule.scenario_calibration is not None:
             yield self._calibration("scenario_calibration", name, self.rule.scenario_calibration)
 
-    def _gauc(self, name: str, allowed: float) -> Reason:
-        now, then = (of[name].metrics.get("gauc") if name in of else None for of in (self.pooled, self.before))
-        if now is None or then is None:
-            text = f"{name}: no user has rows of either label, so that there is no GAUC to compare"
-            return self._reason("scenario_gauc_loss", True, None, allowed, text, name)
-        text = f"{name}: GAUC changes by {change(now - then)}, {change(allowed)} is allowed"
-        return self._reason("scenario_gauc_loss", now - then >= allowed, now - then, allowed, text, name)
+    def _loss(self, figure: str, name: str, of: Contrast | GaucDifference | None, allowed: float) -> Reason:
+        check = f"scenario_{figure}_loss"
+        if of is None:
+            text = (
+                f"{name}: fewer than two users have rows of both labels, so that there is no {figure.upper()} to test"
+            )
+            return self._reason(check, True, None, allowed, text, name)
+        lost = of.significant and of.value < allowed
+        text = f"{name}: {figure.upper()} changes by {change(of.value)} ({_ends(of)}, p {of.adjusted_p:.2g})"
+        limit = f"a significant change below {change(allowed)} holds"
+        return self._reason(check, not lost, of.value, allowed, f"{text}; {limit}", name)
 
     def _calibration(self, check: str, name: str | None, allowed: Range) -> Reason:
         found = self.pooled[name].metrics.get("calibration")
@@ -200,17 +201,10 @@ def _counts(contrast: Contrast, rule: GateRule) -> bool:
     return contrast.rows >= rule.scenario_rows and contrast.positives >= rule.scenario_positives
 
 
-def _corrected(scenarios: Sequence[Contrast], rule: GateRule) -> list[Contrast]:
-    """The scenarios as one family, at the rule's rate."""
-    adjusted = benjamini_hochberg([of.p for of in scenarios])
-    marks = ({"adjusted_p": float(p), "significant": bool(p <= rule.false_discoveries)} for p in adjusted)
-    return [of.model_copy(update=mark) for of, mark in zip(scenarios, marks, strict=True)]
-
-
 def _by_scenario(model: JudgedModel, task: str) -> dict[str | None, Figures]:
     """The pooled figures of a task by scenario; None: of all rows."""
     return {of.scenario: of for of in model.pooled if of.task == task and of.part != "macro"}
 
 
-def _ends(contrast: Contrast) -> str:
+def _ends(contrast: Contrast | GaucDifference) -> str:
     return f"{change(contrast.low)} to {change(contrast.high)}"

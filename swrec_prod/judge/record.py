@@ -83,13 +83,29 @@ class DayDifference(Record):
     high: float | None
 
 
+class GaucDifference(Record):
+    """The GAUC of a challenger less that of the champion, over all days together, with users as clusters: `users` that
+    have both labels on a day, and of it what `Contrast` says of AUC.
+    """
+
+    users: int
+    value: float
+    error: float
+    low: float
+    high: float
+    p: float
+    adjusted_p: float
+    significant: bool
+
+
 class Contrast(Record):
     """The AUC of a challenger less that of the champion, on the same rows: the mean of the days' differences, weighted
     by rows, with users as clusters over all days.
 
     error, low, high, p: of other users, on these days. adjusted_p: after control of false discoveries among the
     scenarios (p itself where part is overall). significant: whether that is at most the rate that was asked for. days:
-    with both labels; the others do not count.
+    with both labels; the others do not count. gauc: None with fewer than two users that have both labels, and in files
+    from before it was tested.
     """
 
     challenger: str
@@ -108,6 +124,7 @@ class Contrast(Record):
     adjusted_p: float
     significant: bool
     days: tuple[DayDifference, ...]
+    gauc: GaucDifference | None = None
 
 
 class Reason(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swrec_prod.evaluate.text import NONE, Grid, change, count, markdown_table, number, several, share
-from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, JudgedModel, Verdict
+from swrec_prod.judge.record import BackfillRecord, Contrast, Figures, GaucDifference, JudgedModel, Verdict
 
 MODES = {
     "frozen": "each model's weights stay as they are",
@@ -61,14 +61,16 @@ def differences_grid(record: BackfillRecord) -> Grid:
     """Every challenger less the champion: all rows, then the busiest scenarios."""
     order = {None: -1} | {name: at for at, name in enumerate(record.scenarios)}
     shown = sorted(record.differences, key=lambda of: (of.challenger, of.task, order.get(of.scenario, len(order))))
-    header = ("model", "scenario", "rows", "days", "difference of AUC", "95 %", "p")
-    return Grid(header, [_difference_row(record, contrast) for contrast in shown])
+    header = ("model", "scenario", "rows", "days", "difference of AUC", "95 %", "p", "of GAUC", "95 %", "p")
+    width = len(header) if any(of.gauc for of in shown) else header.index("of GAUC")
+    return Grid(header[:width], [_difference_row(record, contrast)[:width] for contrast in shown])
 
 
 def differences_note(record: BackfillRecord) -> str:
     """What the table of differences says."""
     return (
-        f"AUC less that of {record.champion}, the mean over days within which rows are paired, weighted by rows; "
+        f"AUC less that of {record.champion}, the mean over days within which rows are paired, weighted by rows, and "
+        f"GAUC less that of {record.champion}, of all days together; "
         f"intervals are of other users. {MARK} marks what stays significant when 5 % of the marks may be false."
     )
 
@@ -108,10 +110,16 @@ def _interval(figures: Figures) -> str:
 
 def _difference_row(record: BackfillRecord, contrast: Contrast) -> Sequence[str]:
     name = contrast.challenger if len(record.tasks) == 1 else f"{contrast.challenger}, {contrast.task}"
-    value = change(contrast.value) + (f" {MARK}" if contrast.significant else "")
-    interval = f"{change(contrast.low)} to {change(contrast.high)}"
     where = contrast.scenario or "all rows"
-    return [name, where, count(contrast.rows), count(len(contrast.days)), value, interval, f"{contrast.adjusted_p:.2g}"]
+    figures = (*_difference_cells(contrast), *_difference_cells(contrast.gauc))
+    return [name, where, count(contrast.rows), count(len(contrast.days)), *figures]
+
+
+def _difference_cells(of: Contrast | GaucDifference | None) -> tuple[str, str, str]:
+    if of is None:
+        return NONE, NONE, NONE
+    value = change(of.value) + (f" {MARK}" if of.significant else "")
+    return value, f"{change(of.low)} to {change(of.high)}", f"{of.adjusted_p:.2g}"
 
 
 def _table(grid: Grid) -> str:

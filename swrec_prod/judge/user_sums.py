@@ -10,17 +10,28 @@ Shapes: N rows, K distinct scores, U users.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import stdtr, stdtrit
 
 from swrec_prod.metrics.ranks import RankStatistic, auc_variance
 from swrec_prod.statistics.paired import as_many_alike
 from swrec_prod.statistics.seeds import rows_freedom
+from swrec_prod.statistics.spread import Spread
 
 SUMS = ("positive", "negative", "positives", "negatives")
+
+
+def summed_by_user(
+    before: pa.Table | None, users: pa.Array | pa.ChunkedArray, columns: Mapping[str, np.ndarray]
+) -> pa.Table:
+    """One line a user: sums of these rows, and of those that `before` has by user, None for none."""
+    table = pa.table({"user": users, **{name: pa.array(values) for name, values in columns.items()}})
+    table = table if before is None else pa.concat_tables([before, table])
+    summed = table.group_by("user", use_threads=False).aggregate([(name, "sum") for name in columns])
+    return summed.rename_columns({f"{name}_sum": name for name in columns})
 
 
 class RowComponents(NamedTuple):
@@ -46,21 +57,6 @@ class RowComponents(NamedTuple):
         return RowComponents(self.auc - other.auc, positive_N, negative_N)
 
 
-class Spread(NamedTuple):
-    """How uncertain a figure is: its standard error, and the degrees of freedom of that."""
-
-    error: float
-    freedom: float
-
-    def quantile(self, level: float = 0.95) -> float:
-        """How many standard errors an interval reaches to either side."""
-        return float(stdtrit(self.freedom, 0.5 + level / 2))
-
-    def p(self, value: float) -> float:
-        """Two-sided, of a figure that would be 0."""
-        return float(2 * stdtr(self.freedom, -abs(value) / self.error)) if self.error else float(value == 0)
-
-
 class UserSums:
     """Components of one AUC, or of a weighted sum of AUCs of several days, summed by user."""
 
@@ -70,10 +66,7 @@ class UserSums:
     def add(self, users: pa.ChunkedArray, labels: np.ndarray, rows: RowComponents, factor: float = 1.0) -> None:
         """Rows more. users: [N] ids of any type, the same in all calls; factor: of this day's AUC in the sum."""
         columns = (factor * rows.positive_N, factor * rows.negative_N, labels, 1.0 - labels)
-        table = pa.table({"user": users, **dict(zip(SUMS, map(pa.array, columns), strict=True))})
-        table = table if self._table is None else pa.concat_tables([self._table, table])
-        summed = table.group_by("user", use_threads=False).aggregate([(name, "sum") for name in SUMS])
-        self._table = summed.rename_columns({f"{name}_sum": name for name in SUMS})
+        self._table = summed_by_user(self._table, users, dict(zip(SUMS, columns, strict=True)))
 
     @property
     def users(self) -> int:

@@ -29,8 +29,10 @@ def auc_ratio_impr(auc: float, base: float) -> float:
     return auc / base - 1
 
 
-def improvements(auc: float, base: float) -> dict[str, float | None]:
-    """Both forms by their names; None where one has no value."""
+def improvements(auc: float | None, base: float | None) -> dict[str, float | None]:
+    """Both forms by their names; None where one has no value, as where one of the AUCs has none."""
+    if auc is None or base is None:
+        return {"rela_impr": None, "auc_ratio_impr": None}
     return {
         "rela_impr": rela_impr(auc, base) if base > 0.5 else None,
         "auc_ratio_impr": auc_ratio_impr(auc, base) if base > 0 else None,

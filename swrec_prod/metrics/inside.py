@@ -12,12 +12,13 @@ from swrec_prod.metrics.named_arrays import Arrays, array_of, inner, under
 from swrec_prod.metrics.rows import Rows
 from swrec_prod.metrics.top_items import ItemCounts, first_places, novelty_sums
 from swrec_prod.metrics.within_groups import gauc_sums, ndcg_sums
-from swrec_prod.metrics.within_requests import mrr_sums, recall_sums
+from swrec_prod.metrics.within_requests import hit_rate_sums, mrr_sums, recall_sums
 
 OF_GROUPS: dict[str, Callable[[Blocks, int], GroupSums]] = {"gauc": lambda rows, k: gauc_sums(rows), "ndcg": ndcg_sums}
 OF_REQUESTS: dict[str, Callable[[Blocks, int], GroupSums]] = {
     "sgauc": lambda rows, k: gauc_sums(rows),
     "recall": recall_sums,
+    "hit_rate": hit_rate_sums,
     "mrr": mrr_sums,
 }
 
@@ -25,7 +26,7 @@ OF_REQUESTS: dict[str, Callable[[Blocks, int], GroupSums]] = {
 @dataclass(frozen=True, eq=False)
 class Inside:
     """sums: of each metric, by its name; those of requests where rows have them. items: what the first places of
-    requests hold, None where rows have no items.
+    pages hold, None where rows have no items.
     """
 
     sums: dict[str, GroupSums] = field(default_factory=dict)
@@ -39,11 +40,13 @@ class Inside:
         check_places("NDCG", rows.k)
         blocks = Blocks.of(rows.labels, rows.logits, rows.groups, rows.weights)
         sums = {name: of(blocks, rows.k) for name, of in OF_GROUPS.items()}
-        if rows.requests is None:
+        pages = rows.pages if rows.requests is None else rows.requests
+        if pages is None:
             return cls(sums)
-        asked = _of_requests(rows, rows.requests)
-        requests = np.asarray(asked.requests)
-        return cls(sums | _request_sums(asked, requests), _items(asked, requests))
+        shown, pages = _of_pages(rows, pages)
+        if rows.requests is not None:
+            sums |= _request_sums(shown, pages)
+        return cls(sums | _novelty(shown, pages), _items(shown, pages))
 
     @classmethod
     def merged(cls, pieces: Sequence[Inside]) -> Inside:
@@ -62,7 +65,7 @@ class Inside:
         return self.sums[metric].mean(counts).value
 
     def coverage(self) -> float:
-        """`top_items.coverage`. Raises MetricError when no row has a request and an item."""
+        """`top_items.coverage`. Raises MetricError when no row has a page and an item."""
         assert self.items is not None, "ask `has` first"
         return self.items.coverage()
 
@@ -88,19 +91,23 @@ class Inside:
 
 def _request_sums(rows: Rows, requests: np.ndarray) -> dict[str, GroupSums]:
     blocks = Blocks.of(rows.labels, rows.logits, requests, rows.weights)
-    sums = {name: of(blocks, rows.k) for name, of in OF_REQUESTS.items()}
+    return {name: of(blocks, rows.k) for name, of in OF_REQUESTS.items()}
+
+
+def _novelty(rows: Rows, pages: np.ndarray) -> dict[str, GroupSums]:
     if rows.information is None:
-        return sums
-    return sums | {"novelty": novelty_sums(rows.logits, requests, rows.information, rows.k, rows.weights)}
+        return {}
+    return {"novelty": novelty_sums(rows.logits, pages, rows.information, rows.k, rows.weights)}
 
 
-def _items(rows: Rows, requests: np.ndarray) -> ItemCounts | None:
+def _items(rows: Rows, pages: np.ndarray) -> ItemCounts | None:
     if rows.items is None or rows.item_names is None:
         return None
-    return ItemCounts.of(rows.item_names, rows.items, first_places(rows.logits, requests, rows.k))
+    return ItemCounts.of(rows.item_names, rows.items, first_places(rows.logits, pages, rows.k))
 
 
-def _of_requests(rows: Rows, requests: np.ndarray) -> Rows:
-    """The rows that are in a request and count, in order."""
-    asked = np.flatnonzero(requests >= 0 if rows.weights is None else (requests >= 0) & (np.asarray(rows.weights) > 0))
-    return rows.take(asked if rows.order is None else asked[np.argsort(rows.order[asked], kind="stable")])
+def _of_pages(rows: Rows, pages: np.ndarray) -> tuple[Rows, np.ndarray]:
+    """The rows that are on a page and count, in order, and their pages."""
+    on = np.flatnonzero(pages >= 0 if rows.weights is None else (pages >= 0) & (np.asarray(rows.weights) > 0))
+    on = on if rows.order is None else on[np.argsort(rows.order[on], kind="stable")]
+    return rows.take(on), pages[on]

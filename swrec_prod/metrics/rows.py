@@ -23,7 +23,8 @@ class Rows:
     None where every row counts once. k: the places at the top that metrics look at. requests: int, the rows of one
     page, -1 for a row of none. items: int, indices into item_names, strings in rising order. information: the bits of
     the row's item (`top_items.novelty`). order: int, how rows of equal score stand in the first places, by default as
-    they are given. With items or information there are requests.
+    they are given. pages: int, where there are no requests: the rows whose first places `items` and `information` are
+    looked at in, -1 for a row of none.
     """
 
     labels: np.ndarray
@@ -36,10 +37,11 @@ class Rows:
     item_names: np.ndarray | None = None
     information: np.ndarray | None = None
     order: np.ndarray | None = None
+    pages: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Rows:
         """Some of the rows; rows: int or bool index."""
-        columns = ("labels", "logits", "groups", "weights", "requests", "items", "information", "order")
+        columns = ("labels", "logits", "groups", "weights", "requests", "items", "information", "order", "pages")
         known = {name: column for name in columns if (column := getattr(self, name)) is not None}
         return replace(self, **{name: np.asarray(column)[rows] for name, column in known.items()})
 

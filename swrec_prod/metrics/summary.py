@@ -19,7 +19,7 @@ from swrec_prod.metrics.scenario_means import macro, traffic
 from swrec_prod.metrics.tally import Tally
 from swrec_prod.metrics.top_items import coverage, novelty
 from swrec_prod.metrics.within_groups import gauc, ndcg
-from swrec_prod.metrics.within_requests import A_POSITIVE, mrr, recall, sgauc
+from swrec_prod.metrics.within_requests import A_POSITIVE, hit_rate, mrr, recall, sgauc
 
 
 class Metric(NamedTuple):
@@ -41,6 +41,7 @@ METRICS: dict[str, Metric] = {
 REQUEST_METRICS: dict[str, Metric] = {  # in a record where rows have what they are made of
     "sgauc": Metric(sgauc, lambda tally: tally.inside.mean("sgauc")),
     "recall": Metric(recall, lambda tally: tally.inside.mean("recall", A_POSITIVE)),
+    "hit_rate": Metric(hit_rate, lambda tally: tally.inside.mean("hit_rate", A_POSITIVE)),
     "mrr": Metric(mrr, lambda tally: tally.inside.mean("mrr", A_POSITIVE)),
     "coverage": Metric(coverage, lambda tally: tally.inside.coverage()),
     "novelty": Metric(novelty, lambda tally: tally.inside.mean("novelty", "a row")),

@@ -102,5 +102,5 @@ class ItemCounts:
     def coverage(self) -> float:
         """See `coverage`."""
         if not len(self.name_I):
-            raise MetricError("no row has both a request and an item")
+            raise MetricError("no row has both a page and an item")
         return float(np.count_nonzero(self.shown_I) / len(self.name_I))

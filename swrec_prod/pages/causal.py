@@ -13,11 +13,12 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from swrec_prod.drawing.areas import EDGE, areas_of, draw_areas
 from swrec_prod.drawing.style import COLORS, INK, NARROW, Picture, absent, styled
 from swrec_prod.errors import MetricError
-from swrec_prod.evaluate.judged import MAX_BARS, MAX_CURVES, Judged
+from swrec_prod.evaluate.judged import MAX_BARS, Judged
 from swrec_prod.evaluate.predictions import Split
-from swrec_prod.evaluate.text import share, short, signed
+from swrec_prod.evaluate.text import share, signed
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.ranks import auc
 
@@ -154,32 +155,11 @@ def _sweep_json(names: list[str], grid: np.ndarray, shares_CS: np.ndarray, auc_C
 
 def _shares(figure: go.Figure, judged: Judged, grid: np.ndarray, shares_CS: np.ndarray) -> None:
     """Stacked areas over c, and beside them one stacked bar with the mix of all rows."""
-    traffic = judged.rows_S / judged.rows_S.sum()
-    bands = [
-        (short(n), color, shares_CS[:, i], traffic[i])
-        for i, (n, color) in enumerate(zip(judged.names[:MAX_CURVES], COLORS, strict=False))
-    ]
-    if len(judged.names) > MAX_CURVES:
-        others = f"{len(judged.names) - MAX_CURVES} others"
-        bands.append((others, "#c3ccd5", shares_CS[:, MAX_CURVES:].sum(1), traffic[MAX_CURVES:].sum()))
-    line = {"width": 0.6, "color": "white"}
-    for name, color, shares, rows in bands:
-        hover = f"{name}: %{{y:.1%}} of the top at c = %{{x:.2f}}<extra></extra>"
-        figure.add_scatter(
-            x=grid,
-            y=shares,
-            name=name,
-            stackgroup="top",
-            fillcolor=color,
-            line=line,
-            mode="lines",
-            hovertemplate=hover,
-            row=1,
-            col=1,
-        )
-        hover = f"{name}: {share(rows)} of all rows<extra></extra>"
-        bar = {"color": color, "line": line}
-        figure.add_bar(x=["all rows"], y=[rows], marker=bar, showlegend=False, hovertemplate=hover, row=1, col=2)
+    draw_areas(figure, grid, areas_of(judged.names, shares_CS), "the top", row=1, col=1)
+    for area in areas_of(judged.names, judged.rows_S[None] / judged.rows_S.sum()):
+        hover = f"{area.name}: {share(area.share_X[0])} of all rows<extra></extra>"
+        bar = {"color": area.color, "line": EDGE}
+        figure.add_bar(x=["all rows"], y=area.share_X, marker=bar, showlegend=False, hovertemplate=hover, row=1, col=2)
     figure.update_layout(barmode="stack")
 
 

@@ -18,7 +18,7 @@ from swrec_prod.evaluate.judging import metrics_of
 from swrec_prod.evaluate.predictions import read_predictions
 from swrec_prod.evaluate.terminal import judged_note, metrics_grid
 from swrec_prod.evaluate.text import NONE, count, number, several
-from swrec_prod.evaluate.unknown import unknown_grid, unknown_note
+from swrec_prod.evaluate.unknown import cold_grid, cold_note, unknown_grid, unknown_note
 from swrec_prod.files import write_json, write_text
 from swrec_prod.metrics.ranks import auc_interval
 from swrec_prod.pages import pictures
@@ -80,6 +80,8 @@ def run_page(run: RunFiles, name: str, served: Mapping[str, Any] | None = None, 
         sections.append(Table("Figures by scenario", metrics_grid(run.metrics), notes))
     if grid := unknown_grid(run.metrics):
         sections.append(Table("Unknown values", grid, unknown_note(run.metrics, with_values=False)))
+    if grid := cold_grid(run.metrics):
+        sections.append(Table("Cold rows by scenario", grid, cold_note(run.metrics)))
     sections.append(Facts("What was trained", _facts(run.config)))
     model = run.config.get("model", {}).get("name", "model")
     data = Path(str(run.config.get("data", {}).get("path", name))).name
