@@ -18,7 +18,7 @@ from runs import wait_for
 from tiny_world import MODELS, SCENARIOS, launch
 
 from swrec_prod.errors import ConfigError, DataError, RequestError
-from swrec_prod.export.logits import Logits
+from swrec_prod.export.loaded import Logits
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.protocol import wire
 from swrec_prod.serving.protocol.call import ScoreCall, call_of

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from swrec_prod.export.logits import Logits
+from swrec_prod.export.loaded import Logits
 from swrec_prod.serving.protocol.call import ScoreCall
 from swrec_prod.serving.scoring.features import MAX_VALUES, EncodedRequest
 from swrec_prod.serving.scoring.predictor import Predictor, Scored
