@@ -44,6 +44,11 @@ ConnectionAge = Annotated[
     float, typer.Option(help="Seconds after which a client is asked to connect anew; after a change as many pass.")
 ]
 
+BatchRows = Annotated[
+    int, typer.Option(help="Score requests that wait together, up to so many candidates; 0: each alone.")
+]
+BatchWait = Annotated[float, typer.Option(help="Microseconds that the first request of a batch waits for others.")]
+
 
 def serve(
     models: Annotated[Path, typer.Option(help="REPO: the folder of packages, REPO/NAME/VERSION.")],
@@ -105,6 +110,8 @@ def serve(
     exposures_bound: ExposuresBound = None,
     access_log: AccessLog = None,
     access_share: AccessShare = 1.0,
+    batch_rows: BatchRows = 0,
+    batch_wait_us: BatchWait = 0.0,
 ) -> None:
     """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C; a second ends at once.
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import grpc
 import pytest
+from drawn_requests import poisoned, request_of
 from runs import wait_for
-from tiny_world import SCENARIOS, USER, launch
+from tiny_world import launch
 
-from swrec_prod.serving.client import make_request
 from swrec_prod.serving.protocol import wire
 
 SCORE = "/swrec.v1.Ranking/Score"
@@ -74,27 +74,6 @@ def server(tiny_repo, tmp_path_factory) -> Iterator[Server]:
 pytestmark = pytest.mark.process
 
 
-def request_of(number: int, candidates: int = 3) -> bytes:
-    """A request that no other number has: of a user, a history and candidates of its own."""
-    draw = random.Random(number)
-    behaviours = draw.randint(0, 6)
-    user = {
-        **USER,
-        "user_id": f"u{number % 20}",
-        "age": number % 60,
-        "history.item": [draw.randrange(50) for _ in range(behaviours)],
-        "history.scenario": [draw.choice(SCENARIOS) for _ in range(behaviours)],
-    }
-    items = {
-        "item_id": [draw.randrange(50) for _ in range(candidates)],
-        "tags": [[f"t{draw.randrange(30)}"] * draw.randint(0, 3) for _ in range(candidates)],
-        "price": [draw.gauss(0, 1) for _ in range(candidates)],
-    }
-    request = make_request(draw.choice(SCENARIOS), user, items)
-    request.model, request.request_id = ("mscan", "shared_bottom")[number % 2], f"request {number}"
-    return request.SerializeToString()
-
-
 def score(target: str, message: bytes) -> bytes:
     with grpc.insecure_channel(target) as channel:
         return channel.unary_unary(SCORE)(message, timeout=60)
@@ -122,14 +101,6 @@ def test_nobody_gets_what_is_anothers(server):
     replies = [wire.ScoreResponse.FromString(reply) for reply in together]
     assert [reply.request_id for reply in replies] == [f"request {number}" for number in range(400)]
     assert len({reply.score for reply in replies}) == 400
-
-
-def poisoned(number: int) -> bytes:
-    request = wire.ScoreRequest.FromString(request_of(number))
-    price = next(column for column in request.items if column.name == "price")
-    values = [float("nan"), 1e300, float("-inf")]
-    price.floats = struct.pack("<3d", *random.Random(number).sample(values, 3))
-    return request.SerializeToString()
 
 
 def test_a_poisoned_request_fails_alone(server):

@@ -16,6 +16,12 @@ from swrec_prod.serving.protocol.call import Limits
 
 SPARE_FROM = 4  # cores from which on one is left to others
 POSITIVE = ("threads", "max_message_mb", "max_streams", "default_deadline_ms", "queue_ms", "connection_age")
+NOT_NEGATIVE = {
+    "notice": "seconds",
+    "grace": "seconds",
+    "batch_rows": "candidates",
+    "batch_wait_us": "microseconds",
+}
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container: microseconds of CPU time a period, and the period
 
 
@@ -35,7 +41,8 @@ class Options:
     exposures_bounds: of the log. admin: a socket in the file system where the server can be asked to reload, None for
     none; watch: seconds between looks at its files, None for never; connection_age: seconds after which a connection is
     asked to begin anew, see process/leaving.py. access_log: file with a line for each request, None for none;
-    access_share: of answers that have one.
+    access_share: of answers that have one. batch_rows: candidates that requests which wait are scored together up to,
+    0 for each alone; batch_wait_us: microseconds that the first of them waits for others.
     """
 
     models: Path
@@ -70,6 +77,8 @@ class Options:
     connection_age: float = 60.0
     access_log: Path | None = None
     access_share: float = 1.0
+    batch_rows: int = 0
+    batch_wait_us: float = 0.0
 
     def checked(self) -> Options:
         """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""
@@ -91,11 +100,13 @@ class Options:
         for name, value in {**limits, **others}.items():
             if value <= 0:
                 raise ConfigError(f"{name.replace('_', ' ')} is {value}, expected more than 0")
+        if self.batch_wait_us and not self.batch_rows:
+            raise ConfigError(f"batch wait us is {self.batch_wait_us:g} without batches; give --batch-rows too")
         if self.watch is not None and self.watch <= 0:
             raise ConfigError(f"watch is {self.watch}, expected seconds, more than 0")
-        for name in ("notice", "grace"):
+        for name, unit in NOT_NEGATIVE.items():
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected seconds from 0 on")
+                raise ConfigError(f"{name.replace('_', ' ')} is {getattr(self, name)}, expected {unit} from 0 on")
 
     def _check_exposures(self) -> None:
         if not 0 <= self.access_share <= 1:

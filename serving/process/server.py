@@ -19,6 +19,7 @@ from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering
+from swrec_prod.serving.service.batching import Batching
 from swrec_prod.serving.service.callers_file import Callers
 from swrec_prod.serving.service.counts import Counts, served_by, variants_of
 from swrec_prod.serving.service.exposing import Exposing
@@ -39,7 +40,8 @@ def answering_of(
 ) -> Answering:
     """What stands behind the services. exposing: logs answers; access: logs requests."""
     bounds = Bounds(options.queue_ms)
-    admission = Admission(counts, bounds, options.default_deadline_ms / 1e3, options.limits.candidates)
+    batching = Batching(options.batch_rows, options.batch_wait_us / 1e6) if options.batch_rows else None
+    admission = Admission(counts, bounds, options.default_deadline_ms / 1e3, options.limits.candidates, batching)
     callers = None if options.callers is None else Callers.load(options.callers)
     return Answering(router, counts, admission, callers, exposing, access)
 

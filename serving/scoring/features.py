@@ -6,13 +6,13 @@ takes each (halves, behaviours, derived). User and context columns hold one row,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Column, PackedRequest, pack_halves
+from swrec_prod.encoding.pack import Column, PackedRequest, Ragged, pack_halves, stacked, take
 from swrec_prod.errors import RequestError
 from swrec_prod.schema.layout import Layout
 from swrec_prod.serving.protocol.call import Column as Given
@@ -25,6 +25,13 @@ from swrec_prod.serving.scoring.unknown import UnknownIds
 from swrec_prod.serving.scoring.values import ColumnReader
 
 MAX_VALUES = 2_000_000  # the user's values times candidates, which models compare: bounds a forward's memory
+
+
+class EncodedRequest(NamedTuple):
+    """Encoded columns by name: one row of those of the user, `rows` of those of the candidates."""
+
+    columns: dict[str, Column]
+    rows: int
 
 
 class RequestEncoder:
@@ -64,6 +71,10 @@ class RequestEncoder:
 
         Raises RequestError, or the encoders' DataError, naming the feature and what would be right.
         """
+        return self.packed(self.encoded(call), scenario)
+
+    def encoded(self, call: ScoreCall) -> EncodedRequest:
+        """The columns of a call. Raises as `encode` does."""
         user, items = self._user.by_name(call.user), self._items.by_name(call.items)
         rows = self._candidates(user, items)
         columns = self._halves[0].encoded(user, 1) | self._halves[1].encoded(items, rows)
@@ -73,12 +84,33 @@ class RequestEncoder:
             for sequence in of_half:
                 columns |= sequence.encoded(given, moment, count)
         self._count(columns)
+        return EncodedRequest(columns, rows)
+
+    def packed(self, request: EncodedRequest, scenario: int) -> PackedRequest:
+        """A request as arrays. Raises RequestError for one that is too large."""
+        columns, rows = request
         packed = pack_halves(self.layout, columns, np.full(rows, scenario, np.int64), user_rows=1)
         several = len(packed.user.ids_values) + len(packed.user.sequence_values)
         if several * rows > MAX_VALUES:
             what = f"{several} ids times {rows} candidates"
             raise RequestError(f"user: {what}, allowed are {MAX_VALUES}; send fewer candidates a request")
         return packed
+
+    def packed_together(self, requests: Sequence[EncodedRequest], scenario: int) -> PackedRequest:
+        """The candidates of several requests, one request's after the other's, each with a row of its user."""
+        rows = [request.rows for request in requests]
+        user, items = (
+            {name: stacked([request.columns[name] for request in requests]) for name in half.columns}
+            for half in (self.layout.user_half, self.layout.item_half)
+        )
+        columns = items | take(user, np.repeat(np.arange(len(rows)), rows))
+        return pack_halves(self.layout, columns, np.full(sum(rows), scenario, np.int64), user_rows=sum(rows))
+
+    def user_values(self, request: EncodedRequest) -> int:
+        """How many ids there are once the user's stand beside every candidate; MAX_VALUES bounds them."""
+        names = self.layout.user_half.array_columns
+        columns = [request.columns[name] for name in (*names.ids, *names.sequence)]
+        return request.rows * sum(len(c.values) if isinstance(c, Ragged) else len(c) for c in columns)
 
     def _candidates(self, user: Mapping[str, Given], items: Mapping[str, Given]) -> int:
         """N, after checking the number of rows of every column."""

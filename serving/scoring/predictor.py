@@ -84,9 +84,11 @@ class Predictor:
 
         Raises RequestError or DataError for what is wrong with it.
         """
-        packed = self.encoder.encode(call, scenario)
+        return self.scored(self.forward(self.encoder.encode(call, scenario), scenario), strength)
+
+    def scored(self, logits: Logits, strength: float) -> Scored:
+        """What a request is answered whose candidates have these logits, with this c."""
         with torch.inference_mode():
-            logits = self.forward(packed, scenario)
             probability, score = logits.logit_BT.sigmoid().numpy(), logits.ranking_score(strength, self._after).numpy()
         scenario_logit = logits.scenario_BT.numpy()
         interest = logits.interest_BT.numpy() if self._is_causal else scenario_logit  # [N, 0]: there is neither

@@ -1,13 +1,15 @@
 """Admission: nothing is accepted that cannot be answered in time, and what waits is scored in a fair order.
 
-`schedule.py` decides; this file runs what it decides in a worker's event loop, one forward at a time. A short forward
+`schedule.py` decides; this file runs what it decides in a worker's event loop, one forward at a time, of one request or
+of those that `batching.py` puts together. A short forward
 runs in the loop itself, a longer one in a thread, so that refusals and health checks stay quick beside it. gRPC gives
 the loop one call a round: before the next forward those that are on their way are let in, or they would wait where
 nobody sees them, past their deadlines.
 
 What `swrec serve` says of it: `--queue-ms` is Bounds.milliseconds, `--default-deadline-ms` is
 Admission.default_deadline. Limits of scenarios stand in the routes file (routing/routes.py), quotas of callers in the
-callers file (callers_file.py).
+callers file (callers_file.py). `--batch-rows` and `--batch-wait-us` are batching.Batching; without them nothing here
+looks for what could be scored together.
 """
 
 from __future__ import annotations
@@ -15,16 +17,20 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from swrec_prod.errors import BusyError, ExpiredError
 from swrec_prod.serving.protocol.call import ScoreCall
 from swrec_prod.serving.routing.router import Routed
 from swrec_prod.serving.scoring.predictor import Scored
+from swrec_prod.serving.scoring.together import Asked, score_together
+from swrec_prod.serving.service.batching import QUICKEST_PACE as BATCHES_PACE
+from swrec_prod.serving.service.batching import Batch, Batching, Member
 from swrec_prod.serving.service.callers_file import Caller
 from swrec_prod.serving.service.costs import Costs
 from swrec_prod.serving.service.counts import Counts
-from swrec_prod.serving.service.schedule import Bounds, Job, Refusal, Schedule
+from swrec_prod.serving.service.schedule import QUICKEST_PACE, Bounds, Job, Refusal, Schedule
 
 INLINE_MS = 5.0  # a shorter forward runs in the loop: on busy cores, a thread for it costs half of the throughput
 QUIET_ROUNDS = 3  # of the loop without a new call, after which none is on its way
@@ -62,7 +68,7 @@ class Waiting:
 class Admission:
     """One worker's. Only its event loop may call it.
 
-    default_deadline: seconds, of calls that set none. most_rows: candidates of a request.
+    default_deadline: seconds, of calls that set none. most_rows: candidates of a request. batching: None for none.
     """
 
     def __init__(
@@ -71,9 +77,13 @@ class Admission:
         bounds: Bounds | None = None,
         default_deadline: float = DEFAULT_DEADLINE,
         most_rows: int = 1_000,
+        batching: Batching | None = None,
     ) -> None:
         self.counts, self.default_deadline, self.most_rows = counts, default_deadline, most_rows
-        self.costs, self.schedule = Costs(), Schedule(bounds or Bounds())
+        self.batching = batching
+        self.costs, self._batch_costs = Costs(), Costs()
+        self.schedule = Schedule(bounds or Bounds(), quickest=BATCHES_PACE if batching else QUICKEST_PACE)
+        self._at_once_below = 0.0 if batching and batching.wait else INLINE_MS
         self._waiting: dict[Job, Waiting] = {}
         self._thread = ThreadPoolExecutor(1, "forward")
         self._come = 0
@@ -94,7 +104,7 @@ class Admission:
         now = time.monotonic()
         cost = self.costs.milliseconds(routed.predictor, self._rows(call))
         job = self._admit(now, cost, self._deadline(now, remaining), routed, caller)
-        if not self._is_active and cost < INLINE_MS:
+        if not self._is_active and cost < self._at_once_below:
             return self._at_once(call, routed)
         waiting = self._waiting[job] = Waiting(call, routed)
         self._activate()
@@ -155,13 +165,14 @@ class Admission:
         while True:
             if not was_free:
                 await self._let_in()
+            if self.batching is not None and self.batching.wait:
+                await self._gather(self.batching)
             job, late = self.schedule.take(time.monotonic())
             for one in late:
                 self._waiting[one].end(self._too_late(time.monotonic() - one.deadline))
             if job is None:
                 break
-            await self._forward(job)
-            was_free = job.cost >= INLINE_MS
+            was_free = await (self._forward(job) if self.batching is None else self._forward_batch(job, self.batching))
         self._is_active = False
 
     async def _let_in(self) -> None:
@@ -177,7 +188,26 @@ class Admission:
                 quiet += 1
                 os.sched_yield()  # to gRPC's thread, which hands calls over
 
-    async def _forward(self, job: Job) -> None:
+    async def _gather(self, batching: Batching) -> None:
+        """Until a batch may be full, or the first that waits has waited for others as long as it may."""
+        come = -1
+        until = min((job.entered for job in self._waiting if job.is_waiting), default=0.0) + batching.wait
+        while time.monotonic() < until:
+            if come != self._come:
+                come = self._come
+                if sum(member.rows for member in self._members()) >= batching.rows:
+                    return
+            await asyncio.sleep(0)
+            os.sched_yield()
+
+    def _members(self) -> Iterator[Member]:
+        """What waits, in the order in which it came."""
+        for job, waiting in self._waiting.items():
+            if job.is_waiting:
+                yield Member(job, waiting.routed, self._rows(waiting.call))
+
+    async def _forward(self, job: Job) -> bool:
+        """Score a job; whether the loop was free meanwhile."""
         waiting, begin = self._waiting[job], time.monotonic()
         try:
             if job.cost < INLINE_MS:
@@ -186,6 +216,43 @@ class Admission:
                 waiting.end(await self._aside(job, waiting.call, waiting.routed, begin))
         except Exception as failure:
             waiting.end(failure)
+        return job.cost >= INLINE_MS
+
+    async def _forward_batch(self, job: Job, batching: Batching) -> bool:
+        """Score a job and those that go with it; whether the loop was free meanwhile."""
+        taken, begin = self._waiting[job], time.monotonic()
+        first = Member(job, taken.routed, self._rows(taken.call))
+        batch = Batch.of(first, self._members(), batching, self._batch_costs, begin)
+        if not batch.others:
+            return await self._forward(job)
+        self.schedule.join(batch.others, batch.cost)
+        waiting = [self._waiting[member.job] for member in batch.members]
+        try:
+            outcomes = await self._together(batch, waiting)
+        finally:
+            self._over_together(batch, begin)
+        for one, outcome in zip(waiting, outcomes, strict=True):
+            one.end(outcome)
+        return batch.cost >= INLINE_MS
+
+    async def _together(self, batch: Batch, waiting: Sequence[Waiting]) -> list[Scored | Exception]:
+        """The outcome of each, of one forward in the loop or in the thread."""
+        asked = [Asked(one.call, one.routed.strength) for one in waiting]
+        routed = waiting[0].routed
+        if batch.cost < INLINE_MS:
+            return score_together(routed.predictor, asked, routed.scenario)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, score_together, routed.predictor, asked, routed.scenario)
+
+    def _over_together(self, batch: Batch, begin: float) -> None:
+        now, first = time.monotonic(), batch.members[0]
+        self.schedule.done(first.job, now, others=batch.others)
+        batch.learn(1e3 * (now - begin))
+        for member in batch.members:
+            self.counts.waited(begin - member.job.entered)
+        self.counts.forward(first.routed, now - begin)
+        self.counts.batch(first.routed, len(batch.members), batch.rows)
+        self.counts.queue(self.schedule.waiting)
 
     def _now(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> Scored:
         """Score in the loop."""

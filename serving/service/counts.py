@@ -57,6 +57,9 @@ CANDIDATES = Family("candidates", "counter", "Candidates scored.", PACKAGE)
 REQUEST_SECONDS = Family("request_seconds", "histogram", "From a request's bytes to its answer's.", PACKAGE)
 QUEUE_SECONDS = Family("queue_seconds", "histogram", "Time that an admitted request waited for its turn.")
 FORWARD_SECONDS = Family("forward_seconds", "histogram", "Time of encoding and scoring.", PACKAGE)
+BATCHES = Family("batches", "counter", "Forwards of several requests at once.", PACKAGE)
+BATCH_REQUESTS = Family("batch_requests", "counter", "Requests that these have scored.", PACKAGE)
+BATCH_ROWS = Family("batch_rows", "counter", "Candidates that these have scored.", PACKAGE)
 REJECTED = Family("rejected", "counter", "Requests refused at admission.", ("reason",))
 INFLIGHT = Family("inflight", "gauge", "Requests begun and not yet answered.")
 QUEUE_MS = Family("queue_milliseconds", "gauge", "Estimated work of the requests that wait.")
@@ -69,6 +72,16 @@ ACCESS_DROPPED = Family("access_dropped", "counter", "Requests missing in the ac
 ELSEWHERE = Family("behaviours_elsewhere", "counter", "Behaviours in scenarios that the schema does not list.", PACKAGE)
 VARIANTS = Family("assignments", "counter", "Answers by the variant that they got.", ("experiment", "variant"))
 NO_UNIT = Family("missing_units", "counter", "Answers to requests without a unit, which were in no experiment.")
+PACKAGE_FAMILIES = (
+    FALLBACKS,
+    CANDIDATES,
+    ELSEWHERE,
+    REQUEST_SECONDS,
+    FORWARD_SECONDS,
+    BATCHES,
+    BATCH_REQUESTS,
+    BATCH_ROWS,
+)
 
 
 class Served(NamedTuple):
@@ -175,6 +188,12 @@ class Counts:
         """Encoding and scoring a request took so long."""
         self._observe(self._at[FORWARD_SECONDS, (routed.predictor.name, routed.predictor.version)], seconds)
 
+    def batch(self, routed: Routed, requests: int, rows: int) -> None:
+        """A forward has scored several requests, with so many candidates."""
+        package = routed.predictor.name, routed.predictor.version
+        for family, number in ((BATCHES, 1), (BATCH_REQUESTS, requests), (BATCH_ROWS, rows)):
+            self._slot[self._at[family, package]] += number
+
     def queue(self, milliseconds: float) -> None:
         """The work that waits now."""
         self._slot[self._queue_ms] = milliseconds
@@ -229,7 +248,7 @@ def _combinations(
             for code in CODES:
                 yield REQUESTS, (scenario, package.model, package.version, code)
     for package in served:
-        for family in (FALLBACKS, CANDIDATES, ELSEWHERE, REQUEST_SECONDS, FORWARD_SECONDS):
+        for family in PACKAGE_FAMILIES:
             yield family, (package.model, package.version)
         for feature in package.features:
             for family in (IDS, UNKNOWN_IDS):

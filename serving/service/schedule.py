@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -82,14 +82,15 @@ class Taken(NamedTuple):
 
 @dataclass
 class Schedule:
-    """The queue of one worker. At most one of its jobs is scored at a time.
+    """The queue of one worker. At most one of its jobs is scored at a time, or several at once.
 
     pace: how many milliseconds pass for each estimated one while requests wait: the work that no estimate covers, as
-    parsing and refusing others, is in it.
+    parsing and refusing others, is in it, and what is saved where several are scored at once. quickest: its bound.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
     pace: float = 1.0
+    quickest: float = QUICKEST_PACE
     waiting: float = 0.0
     requests: int = 0
 
@@ -99,7 +100,7 @@ class Schedule:
         self._loads: dict[str, Load] = {}
         self._numbers: Iterator[int] = itertools.count()
         self._virtual = 0.0
-        self._scored: Job | None = None
+        self._expected = 0.0  # milliseconds of what is scored
         self._begun = self._ended = 0.0
 
     def enter(self, now: float, cost: float, deadline: float, share: Share) -> Job:
@@ -139,25 +140,35 @@ class Schedule:
             self._weigh(job, -1)
             self._virtual = job.start
             if now + job.cost / 1e3 <= job.deadline:
-                self._scored, self._begun = job, now
+                self._expected, self._begun = job.cost, now
                 return Taken(job, late)
             self._leave(job)
             late.append(job)
         self._rest_all()
         return Taken(None, late)
 
-    def done(self, job: Job, now: float, tells: bool = True) -> None:
-        """A job that was taken is over. Where it had waited, the time since the one before tells the pace.
+    def join(self, others: Sequence[Job], cost: float) -> None:
+        """Score these too, which wait, at once with the job that was taken. cost: milliseconds of all together."""
+        for job in others:
+            job.is_waiting = False
+            self._weigh(job, -1)
+        self._expected = cost
+
+    def done(self, job: Job, now: float, tells: bool = True, others: Sequence[Job] = ()) -> None:
+        """A job that was taken is over, and those that have joined it. Where it had waited, the time since the one
+        before tells the pace.
 
         tells: whether it did what its cost was estimated for.
         """
         if tells and job.entered < self._ended:
-            seen = 1e3 * (now - self._ended) / job.cost
+            seen = 1e3 * (now - self._ended) / (job.cost + sum(other.cost for other in others))
             seen = min(max(seen, self.pace / 2), 2 * self.pace)  # one that was held up tells little
             pace = self.pace + PACE_WEIGHT * (seen - self.pace)
-            self.pace = min(max(pace, QUICKEST_PACE), SLOWEST_PACE)
-        self._scored, self._ended = None, now
+            self.pace = min(max(pace, self.quickest), SLOWEST_PACE)
+        self._expected, self._ended = 0.0, now
         self._leave(job)
+        for other in others:
+            self._leave(other)
 
     def drop(self, job: Job) -> None:
         """Nobody waits for this job any more. One that is being scored goes on."""
@@ -184,8 +195,8 @@ class Schedule:
             raise Refusal("deadline", wait)
 
     def _rest(self, now: float) -> float:
-        """Of the job that is scored."""
-        return max(0.0, self._scored.cost - 1e3 * (now - self._begun)) if self._scored else 0.0
+        """Of what is scored."""
+        return max(0.0, self._expected - 1e3 * (now - self._begun)) if self._expected else 0.0
 
     def _weigh(self, job: Job, sign: int) -> None:
         self.requests += sign

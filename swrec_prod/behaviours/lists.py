@@ -7,7 +7,6 @@ fetched, and they lie user by user, so that a row's list is one run of neighbour
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Several
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 
 from swrec_prod.data.day_files import MICROSECONDS, list_array
 from swrec_prod.encoding.encoders import Encoders
-from swrec_prod.encoding.pack import Column, Ragged, spread
+from swrec_prod.encoding.pack import Column, Ragged, spread, stacked
 from swrec_prod.schema import Feature
 
 UNKNOWN = 0  # the time of a behaviour of which it is not known
@@ -43,17 +42,9 @@ class Behaviours(NamedTuple):
 
     def followed_by(self, other: Behaviours) -> Behaviours:
         """These and then the others, which have the same parts."""
-        parts = {name: _joined([part, other.parts[name]]) for name, part in self.parts.items()}
+        parts = {name: stacked([part, other.parts[name]]) for name, part in self.parts.items()}
         scenario, time = (np.concatenate(pair) for pair in zip(self[1:], other[1:], strict=True))
         return Behaviours(parts, scenario, time)
-
-
-def _joined(columns: Several[Column]) -> Column:
-    first, second = columns
-    if isinstance(first, Ragged) and isinstance(second, Ragged):
-        offsets = np.concatenate((first.offsets, first.offsets[-1] + second.offsets[1:]))
-        return Ragged(np.concatenate((first.values, second.values)), offsets)
-    return np.concatenate((first, second))
 
 
 class LatestBehaviours(NamedTuple):

@@ -31,6 +31,17 @@ class Ragged(NamedTuple):
 Column = np.ndarray | Ragged
 
 
+def stacked(columns: Sequence[Column]) -> Column:
+    """The rows of several columns of one feature, one column's after the other's."""
+    ragged = [column for column in columns if isinstance(column, Ragged)]
+    if len(ragged) < len(columns):
+        return np.concatenate([column for column in columns if not isinstance(column, Ragged)])
+    lengths = np.concatenate([np.diff(column.offsets) for column in ragged])
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return Ragged(np.concatenate([column.values for column in ragged]), offsets)
+
+
 def take(columns: Mapping[str, Column], rows: np.ndarray) -> dict[str, Column]:
     """The given rows of encoded columns."""
     return {name: column.take(rows) if isinstance(column, Ragged) else column[rows] for name, column in columns.items()}
