@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering, Form, Outcome
-from swrec_prod.serving.service.counts import Counts, served_by, variants_of
+from swrec_prod.serving.watching.access_log import AccessLog
+from swrec_prod.serving.watching.counts import Counts, served_by, variants_of
 
 
 class Context:

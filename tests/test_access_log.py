@@ -19,9 +19,9 @@ from swrec_prod.serving.client import Client, make_request
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.protocol import wire
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.service import access_log
-from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.ranking import FORM
+from swrec_prod.serving.watching import access_log
+from swrec_prod.serving.watching.access_log import AccessLog
 
 
 def lines(path: Path) -> list[dict]:

@@ -29,9 +29,9 @@ from swrec_prod.serving.routing.routes import Routes, Share
 from swrec_prod.serving.scoring.predictor import Scored
 from swrec_prod.serving.service.admission import INLINE_MS, Admission
 from swrec_prod.serving.service.costs import Costs
-from swrec_prod.serving.service.counts import REJECTED, Counts, Layout, Served, total
 from swrec_prod.serving.service.quotas import Bucket
 from swrec_prod.serving.service.schedule import Bounds, Job, Refusal, Schedule
+from swrec_prod.serving.watching.counts import REJECTED, Counts, Layout, Served, total
 
 HOME, CART, ANY = Share("home"), Share("cart"), Bounds(1e9, 10**9)
 FAR = 1e9  # a deadline that nothing misses

@@ -45,15 +45,15 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.judge": 9, "swrec_prod.debiasing": 9, "swrec_prod.studies": 9, "swrec_prod.pages": 10,
     "swrec_prod.serving.protocol": 1, "swrec_prod.serving.client": 2, "swrec_prod.serving": 3,
     "swrec_prod.serving.callers": 8, "swrec_prod.serving.scoring": 8, "swrec_prod.serving.routing": 9,
-    "swrec_prod.serving.service": 10, "swrec_prod.serving.process": 11,
+    "swrec_prod.serving.watching": 9, "swrec_prod.serving.service": 10, "swrec_prod.serving.process": 11,
     "swrec_prod.replay": 10,
     "swrec_prod.entry": 12, "swrec_prod.cli": 12, "swrec_prod.cli_serving": 12, "swrec_prod.cli_judging": 12,
     "swrec_prod.cli_experiments": 12, "swrec_prod.cli_models": 12,
     "benchmarks": 12,
     "swrec_prod.launch": 13, "reference": 13,
 }  # fmt: skip
-SERVER_ROOMS = ("swrec_prod.serving.scoring", "swrec_prod.serving.routing", "swrec_prod.serving.service",
-                "swrec_prod.serving.process")  # each sees those before it  # fmt: skip
+SERVER_ROOMS = ("swrec_prod.serving.scoring", "swrec_prod.serving.routing", "swrec_prod.serving.watching",
+                "swrec_prod.serving.service", "swrec_prod.serving.process")  # each sees those before it  # fmt: skip
 OF_SERVER = {"swrec_prod.serving.protocol", "swrec_prod.errors", "swrec_prod.strict", "swrec_prod.files",
              "swrec_prod.schema", "swrec_prod.encoding", "swrec_prod.export.package", "swrec_prod.export.loaded",
              "swrec_prod.experiments", "swrec_prod.exposures"}  # fmt: skip

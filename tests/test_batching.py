@@ -30,8 +30,8 @@ from swrec_prod.serving.scoring.together import Asked, score_together
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.batching import Batch, Batching, Member
 from swrec_prod.serving.service.costs import Costs
-from swrec_prod.serving.service.counts import BATCH_REQUESTS, BATCHES, Counts, Layout, served_by, total
 from swrec_prod.serving.service.schedule import Bounds, Schedule
+from swrec_prod.serving.watching.counts import BATCH_REQUESTS, BATCHES, Counts, Layout, served_by, total
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 FAR = 1e9  # a deadline that nothing misses

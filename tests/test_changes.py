@@ -14,13 +14,13 @@ from swrec_prod.experiments.assign import Experiments
 from swrec_prod.experiments.experiments_file import ExperimentsFile
 from swrec_prod.serving.process.admin import listening
 from swrec_prod.serving.process.change import Changes, Outcome
-from swrec_prod.serving.process.metrics import Tally
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.watch import watching
 from swrec_prod.serving.routing.labels import Labels, resolved
 from swrec_prod.serving.routing.routes import Routes
 from swrec_prod.serving.routing.rules import Rules
-from swrec_prod.serving.service.counts import INFLIGHT, REQUESTS, Layout, Served
+from swrec_prod.serving.watching.counts import INFLIGHT, REQUESTS, Layout, Served
+from swrec_prod.serving.watching.metrics import Tally
 
 
 def test_what_was_stable_is_previous_and_going_back_twice_is_where_one_was():
@@ -110,7 +110,7 @@ def test_wishes_that_come_during_a_change_get_one_more_look_together():
     assert changes.ask("admin") is changes.ask("watch") is not first
     changes.finish("refused", "no", ())
     changes.finish("refused", "nothing is being made", ())
-    assert changes.done == {("refused", "files"): 1}
+    assert changes.reloads.done == {("refused", "files"): 1}
 
 
 def test_the_admin_socket_of_a_killed_server_is_taken_and_that_of_another_is_not(tmp_path: Path):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from swrec_prod.encoding.pack import Ragged
-from swrec_prod.serving.process.metrics import Tally
 from swrec_prod.serving.process.pulse import Pulse
 from swrec_prod.serving.scoring.unknown import UnknownIds
-from swrec_prod.serving.service.counts import CODES, SECONDS, Counts, Layout, Served
+from swrec_prod.serving.watching.counts import CODES, SECONDS, Counts, Layout, Served
+from swrec_prod.serving.watching.metrics import Tally
 
 SERVED = [Served("m", "1", ("home", "cart"), ("item_id",)), Served("m", "2", ("home",)), Served("other", "1", ("x",))]
 LABELS = {"model": "m", "version": "1"}

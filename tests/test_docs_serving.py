@@ -16,10 +16,10 @@ import typer
 from runs import ROOT
 
 from swrec_prod.cli import app
-from swrec_prod.serving.process.metrics import Tally
 from swrec_prod.serving.routing.routes import Route, Routes
 from swrec_prod.serving.service.callers_file import CallerConfig, Callers
-from swrec_prod.serving.service.counts import CODES, REASONS, Layout, Served
+from swrec_prod.serving.watching.counts import CODES, REASONS, Layout, Served
+from swrec_prod.serving.watching.metrics import Tally
 
 PAGE = ROOT / "docs" / "serving.md"
 TRITON = ROOT / ".venv-triton" / "bin" / "python"

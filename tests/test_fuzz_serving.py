@@ -30,7 +30,7 @@ from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.server import services
 from swrec_prod.serving.protocol import inference, wire
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.service.counts import Counts, served_by
+from swrec_prod.serving.watching.counts import Counts, served_by
 
 SCORE, INFER = "/swrec.v1.Ranking/Score", "/inference.GRPCInferenceService/ModelInfer"
 IN_PROCESS, OVER_SOCKETS = 9_000, 1_500  # messages of each protocol

@@ -20,9 +20,9 @@ from swrec_prod.serving.callers.rows import requests_from_table
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering
-from swrec_prod.serving.service.counts import Counts, served_by
 from swrec_prod.serving.service.exposing import Exposing, described
 from swrec_prod.serving.service.ranking import FORM
+from swrec_prod.serving.watching.counts import Counts, served_by
 
 
 @pytest.fixture(scope="module")

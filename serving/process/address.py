@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 
 from swrec_prod.errors import ConfigError
+from swrec_prod.serving.protocol.target import target
 
 
 @contextlib.contextmanager
@@ -22,11 +23,6 @@ def reserved(host: str, port: int) -> Iterator[int]:
                 _check_free(family, (address, port), host)
             port = _hold(held, family, (address, port), host)
         yield port
-
-
-def target(host: str, port: int) -> str:
-    """host:port, as gRPC wants it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from swrec_prod.serving.watching.metrics import Reloads
 
 _log = logging.getLogger(__name__)
 
@@ -56,14 +57,13 @@ class Change:
 class Changes:
     """current: the one that is being made; following: the one that was asked for meanwhile.
 
-    done: by result and stage, how many; seconds: that all of them took.
+    reloads: those that have come to an end.
     """
 
     def __init__(self) -> None:
         self.current: Change | None = None
         self.following: Change | None = None
-        self.done = Counter[tuple[str, str]]()
-        self.seconds = 0.0
+        self.reloads = Reloads()
 
     def ask(self, by: str) -> Change:
         """The change that will be made next: whoever asks meanwhile asks for the same."""
@@ -80,8 +80,8 @@ class Changes:
         if change is None:
             return
         outcome = change.finish(result, reason, serving)
-        self.done[result, outcome.stage] += 1
-        self.seconds += outcome.seconds
+        self.reloads.done[result, outcome.stage] += 1
+        self.reloads.seconds += outcome.seconds
         if result == "refused":
             _log.error("change by %s refused at %s: %s; all stays as it is", change.by, outcome.stage, reason)
         else:

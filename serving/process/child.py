@@ -13,7 +13,7 @@ from typing import Any
 
 from swrec_prod.serving.process.link import pair
 from swrec_prod.serving.process.options import Options
-from swrec_prod.serving.service.counts import Served
+from swrec_prod.serving.watching.counts import Served
 
 SPARE = 5.0  # seconds after which a generation that should have ended is killed
 

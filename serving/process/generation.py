@@ -25,7 +25,7 @@ from swrec_prod.serving.process.link import Link, Message, pair
 from swrec_prod.serving.process.loading import Wanted, load
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.service.counts import Counts, Layout, served_by, variants_of
+from swrec_prod.serving.watching.counts import Counts, Layout, served_by, variants_of
 
 HUNG = 30.0  # seconds without a sign of life, after which a worker is killed
 LASTING = 10.0  # seconds; a worker that lived longer did not die at once

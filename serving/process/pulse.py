@@ -11,8 +11,8 @@ from swrec_prod.exposures.log import Log
 from swrec_prod.serving.process.link import Link
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.scoring.predictor import Predictor
-from swrec_prod.serving.service.access_log import AccessLog
-from swrec_prod.serving.service.counts import Counts
+from swrec_prod.serving.watching.access_log import AccessLog
+from swrec_prod.serving.watching.counts import Counts
 
 SECONDS = 1.0
 State = dict[str, tuple[int, int]]

@@ -11,21 +11,21 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from swrec_prod.errors import ConfigError
-from swrec_prod.serving.process.address import target
 from swrec_prod.serving.process.gate import Gate
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.protocol import inference, ranking_pb2, wire
+from swrec_prod.serving.protocol.target import target
 from swrec_prod.serving.routing.router import Router
-from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.answering import Answering
 from swrec_prod.serving.service.batching import Batching
 from swrec_prod.serving.service.callers_file import Callers
-from swrec_prod.serving.service.counts import Counts, served_by, variants_of
 from swrec_prod.serving.service.exposing import Exposing
 from swrec_prod.serving.service.oip import InferenceService
 from swrec_prod.serving.service.ranking import RankingService
 from swrec_prod.serving.service.schedule import Bounds
+from swrec_prod.serving.watching.access_log import AccessLog
+from swrec_prod.serving.watching.counts import Counts, served_by, variants_of
 
 MEBI = 1 << 20
 ANY = (1 << 31) - 1

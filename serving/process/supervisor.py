@@ -26,17 +26,18 @@ from typing import Any
 from swrec_prod import errors
 from swrec_prod.errors import ServerError
 from swrec_prod.files import write_text
-from swrec_prod.serving.process.address import reserved, target
+from swrec_prod.serving.process.address import reserved
 from swrec_prod.serving.process.admin import listening
 from swrec_prod.serving.process.change import Change, Changes, Outcome
 from swrec_prod.serving.process.child import SPARE, Child, environment
 from swrec_prod.serving.process.converting import converting
 from swrec_prod.serving.process.leaving import patience
 from swrec_prod.serving.process.link import Message
-from swrec_prod.serving.process.metrics import Tally, exposed_by
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.watch import watching
-from swrec_prod.serving.service.counts import Served
+from swrec_prod.serving.protocol.target import target
+from swrec_prod.serving.watching.counts import Served
+from swrec_prod.serving.watching.metrics import Tally, exposed
 
 MODULE = "swrec_prod.serving.process.generation"
 NEEDED = ("torch", "fbgemm_gpu")  # by the processes that it starts
@@ -76,7 +77,7 @@ class Supervisor:
         self._leaving: Child | None = None
         self._held: dict[str, Any] | None = None  # by the last generation that served
         self._changes = Changes()
-        self._tally = Tally(self._changes)
+        self._tally = Tally(self._changes.reloads)
         self._unruled: set[int] = set()  # workers that have not said yet that they route by new rules
         self._ready = self._stopping = self._halted = False
 
@@ -86,7 +87,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, partial(self._put, "signal", number=number))
         loop.add_signal_handler(signal.SIGHUP, self._ask, "SIGHUP")
-        with exposed_by(self.options, self._tally):
+        with exposed(self._tally, self.options.metrics_host, self.options.metrics_port):
             async with (
                 converting(self.options.exposures, environment(self.options)),
                 listening(self.options.admin, self.reload),

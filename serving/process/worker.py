@@ -27,10 +27,10 @@ from swrec_prod.serving.process.pulse import Pulse
 from swrec_prod.serving.process.server import answering_of, start
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.routing.rules import Rules
-from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.answering import Answering
-from swrec_prod.serving.service.counts import Counts
 from swrec_prod.serving.service.exposing import Exposing, described
+from swrec_prod.serving.watching.access_log import AccessLog
+from swrec_prod.serving.watching.counts import Counts
 
 SWITCH = 5e-4  # seconds after which a forward in its thread gets its turn beside a busy loop
 ORPHANED = 5.0  # seconds that calls get which have begun when the generation is gone

@@ -29,8 +29,8 @@ from swrec_prod.serving.service.batching import QUICKEST_PACE as BATCHES_PACE
 from swrec_prod.serving.service.batching import Batch, Batching, Member
 from swrec_prod.serving.service.callers_file import Caller
 from swrec_prod.serving.service.costs import Costs
-from swrec_prod.serving.service.counts import Counts
 from swrec_prod.serving.service.schedule import QUICKEST_PACE, Bounds, Job, Refusal, Schedule
+from swrec_prod.serving.watching.counts import Counts
 
 INLINE_MS = 5.0  # a shorter forward runs in the loop: on busy cores, a thread for it costs half of the throughput
 QUIET_ROUNDS = 3  # of the loop without a new call, after which none is on its way

@@ -12,12 +12,12 @@ import numpy as np
 from swrec_prod.serving.protocol.call import ScoreCall
 from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.scoring.predictor import Scored
-from swrec_prod.serving.service.access_log import AccessLog
 from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.callers_file import Caller, Callers
-from swrec_prod.serving.service.counts import Counts
 from swrec_prod.serving.service.exposing import Exposing
 from swrec_prod.serving.service.status import Status, status_of
+from swrec_prod.serving.watching.access_log import AccessLog
+from swrec_prod.serving.watching.counts import Counts
 
 
 class Form(NamedTuple):

@@ -17,14 +17,20 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from swrec_prod.errors import ConfigError
-from swrec_prod.serving.process.address import target
-from swrec_prod.serving.process.change import Changes
-from swrec_prod.serving.process.options import Options
-from swrec_prod.serving.service.counts import REQUESTS, SECONDS, Family, Layout, Served, total
+from swrec_prod.serving.protocol.target import target
+from swrec_prod.serving.watching.counts import REQUESTS, SECONDS, Family, Layout, Served, total
 
 PREFIX = "scorer_"
 Sums = dict[tuple[Family, tuple[str, ...]], list[float]]
 Slots = tuple[Layout, Sequence["memoryview[float]"]]
+
+
+class Reloads:
+    """Changes of what is served. done: how many, by result and stage; seconds: that all of them took."""
+
+    def __init__(self) -> None:
+        self.done = Counter[tuple[str, str]]()
+        self.seconds = 0.0
 
 
 class Tally(Collector):
@@ -35,8 +41,8 @@ class Tally(Collector):
     Prometheus may read from another thread.
     """
 
-    def __init__(self, changes: Changes | None = None) -> None:
-        self._changes = changes or Changes()
+    def __init__(self, reloads: Reloads | None = None) -> None:
+        self._reloads = reloads or Reloads()
         self._past: Sums = {}
         self._live: dict[int, Slots] = {}  # by number; it is replaced, as another thread may read it
         self._begun = 0
@@ -77,10 +83,10 @@ class Tally(Collector):
             restarts.add_metric((cause,), times)
         yield restarts
         reloads = CounterMetricFamily(f"{PREFIX}reload", "Changes of what is served.", labels=("result", "stage"))
-        for labels, times in self._changes.done.items():
+        for labels, times in self._reloads.done.items():
             reloads.add_metric(labels, times)
         yield reloads
-        seconds, times = self._changes.seconds, self._changes.done.total()
+        seconds, times = self._reloads.seconds, self._reloads.done.total()
         yield SummaryMetricFamily(
             f"{PREFIX}reload_seconds", "From wish to outcome.", count_value=times, sum_value=seconds
         )
@@ -92,19 +98,14 @@ class Tally(Collector):
 
 
 @contextlib.contextmanager
-def exposed_by(options: Options, tally: Tally) -> Iterator[None]:
-    """`exposed` where the options say so, and said."""
-    if options.metrics_port is None:
+def exposed(tally: Tally, host: str, port: int | None) -> Iterator[None]:
+    """Serve the metrics within the block, and say where. port: 0 for any free one, None for not at all.
+
+    Raises ConfigError.
+    """
+    if port is None:
         yield
         return
-    with exposed(tally, options.metrics_host, options.metrics_port) as port:
-        print(f"metrics on http://{target(options.metrics_host, port)}/metrics", flush=True)
-        yield
-
-
-@contextlib.contextmanager
-def exposed(tally: Tally, host: str, port: int) -> Iterator[int]:
-    """Serve the metrics within the block; gives the port, which 0 lets the system choose. Raises ConfigError."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(tally)
     try:
@@ -112,7 +113,8 @@ def exposed(tally: Tally, host: str, port: int) -> Iterator[int]:
     except OSError as failure:
         raise ConfigError(f"cannot serve metrics on {target(host, port)}: {failure.strerror}") from None
     try:
-        yield int(server.server_port)
+        print(f"metrics on http://{target(host, server.server_port)}/metrics", flush=True)
+        yield
     finally:
         server.shutdown()
         server.server_close()

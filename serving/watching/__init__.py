@@ -1,0 +1,1 @@
+"""What can be seen of a server: counts and metrics, and the log of its requests."""
