@@ -26,9 +26,9 @@ from pathlib import Path
 
 from benchmarks.results_grid import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, Protocol, Run, prepared_folder, runs_of
 from benchmarks.results_page import write_page
-from swrec_prod.datasets.simulate import PARAMETERS, resolved
-from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError, SwrecError, nearest
+from swrec_prod.simulation.simulate import PARAMETERS, resolved
+from swrec_prod.simulation.world import Simulation
 from swrec_prod.strict import load, parse, read_yaml
 from swrec_prod.train.distributed import before_torch, quiet_libraries
 

@@ -21,8 +21,8 @@ WANTED = 1_000_000  # rows/s on two cores
 MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
-from swrec_prod.datasets.simulate import simulate
-from swrec_prod.datasets.simulated_world import Simulation
+from swrec_prod.simulation.simulate import simulate
+from swrec_prod.simulation.world import Simulation
 options, started = Simulation(days=int(sys.argv[1]), rows_per_day=int(sys.argv[2]), scenarios=10, seed=1), \
 time.perf_counter()
 rows = simulate(options, Path(sys.argv[3]), overwrite=True)["rows"]

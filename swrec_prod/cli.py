@@ -134,8 +134,8 @@ def simulate(
         for name, value in locals().items()
         if name not in ("out", "overwrite", "as_json")
     }
-    from swrec_prod.datasets.simulate import simulate as run
-    from swrec_prod.datasets.simulated_world import Simulation
+    from swrec_prod.simulation.simulate import simulate as run
+    from swrec_prod.simulation.world import Simulation
     from swrec_prod.strict import parse
 
     options = parse(Simulation, given, "swrec simulate")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from swrec_prod.datasets.simulate import simulate
-from swrec_prod.datasets.simulated_world import Simulation
+from swrec_prod.simulation.simulate import simulate
+from swrec_prod.simulation.world import Simulation
 
 Columns = dict[str, np.ndarray]
 

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from swrec_prod.blocks.debias import Scores
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.data.batch import Batch
-from swrec_prod.datasets.simulate import simulate
-from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
 from swrec_prod.evaluate.predictions import read_predictions, split_of
 from swrec_prod.metrics.probabilities import sigmoid
 from swrec_prod.metrics.ranks import auc
 from swrec_prod.peers import Alone
 from swrec_prod.ranker import build_ranker, resolve_run
+from swrec_prod.simulation.simulate import simulate
+from swrec_prod.simulation.world import Simulation
 from swrec_prod.statistics.paired import auc_difference
 from swrec_prod.strict import parse
 from swrec_prod.train.counterfactual import CounterfactualSums, fitted, score_in_every_scenario, spacing

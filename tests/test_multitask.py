@@ -27,8 +27,6 @@ from tiny_world import prepare as prepare_tiny
 from swrec_prod.blocks.debias import ScenarioBiasEliminator, Scorer, Scores, ranking_score
 from swrec_prod.blocks.entire_space import EntireSpace, both, chained
 from swrec_prod.config import RunConfig
-from swrec_prod.datasets.simulate import simulate
-from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import DataError, SchemaError
 from swrec_prod.evaluate.judging import metrics_of
 from swrec_prod.evaluate.predictions import (
@@ -49,6 +47,8 @@ from swrec_prod.schema import FeatureSchema
 from swrec_prod.serving.callers.rows import requests_from_table
 from swrec_prod.serving.protocol.call import call_of
 from swrec_prod.serving.scoring.predictor import Predictor
+from swrec_prod.simulation.simulate import simulate
+from swrec_prod.simulation.world import Simulation
 from swrec_prod.strict import parse
 from swrec_prod.train.run import train
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from exposed import answer, logged
 from test_aliccp import COMMON, SAMPLES
 from test_amazon import write as amazon
 from test_cloud_theme import clicks
@@ -100,11 +101,22 @@ def kuairand_with_seed(folder: Path) -> Path:
     return folder
 
 
+def exposures(folder: Path) -> Path:
+    """What a server logged of answers on five days, and which of their candidates were clicked."""
+    day = 86_400_000_000
+    logged(folder, *(answer(i, ts=(20_000 + i % 5) * day + i) for i in range(40)))
+    clicks = {"request_id": [f"r-{i}" for i in range(0, 40, 3)], "item_id": [4] * 14, "click": [1] * 14}
+    (folder / "outcomes").mkdir()
+    pq.write_table(pa.table(clicks), folder / "outcomes" / "clicks.parquet")
+    return folder
+
+
 RAW: dict[str, Callable[[Path], Path]] = {
     "ali_ccp": ali_ccp,
     "amazon": amazon,
     "cloud_theme": lambda folder: cloud_theme(folder, clicks()),
     "douban": douban,
+    "exposures": exposures,
     "industrial": lambda folder: own_log("industrial", "day={day}/a.parquet", 9, folder),
     "kuairand_1k": lambda folder: kuairand(folder, "1k"),
     "kuairand_pure": kuairand,

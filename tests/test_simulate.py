@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulations import files, options, simulated
 
-from swrec_prod.datasets.simulate import _write_part, data_file, simulate
-from swrec_prod.datasets.simulated_world import ITEMS_PER_CATEGORY, Simulation, apportion
-from swrec_prod.datasets.simulator import Day
 from swrec_prod.errors import ConfigError, DataError
+from swrec_prod.simulation.simulate import _write_part, data_file, simulate
+from swrec_prod.simulation.simulator import Day
+from swrec_prod.simulation.world import ITEMS_PER_CATEGORY, Simulation, apportion
 from swrec_prod.strict import parse
 
 
@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: py
             raise OSError(28, "No space left on device")
         return whole(day, *rest)
 
-    monkeypatch.setattr("swrec_prod.datasets.simulate._write_part", full)
+    monkeypatch.setattr("swrec_prod.simulation.simulate._write_part", full)
     with pytest.raises(DataError, match=r"out: cannot be written: No space left on device"):
         simulate(few.model_copy(update={"seed": 9}), out, overwrite=True)
     assert {name: (out / name).read_bytes() for name in files(out)} == before and [

@@ -15,11 +15,11 @@ from scipy import stats
 from simulations import Columns, files, joined, options, simulated
 from sklearn.metrics import roc_auc_score
 
-from swrec_prod.datasets.simulate import simulate
-from swrec_prod.datasets.simulated_world import UNBORN, Simulation, make_world
-from swrec_prod.datasets.simulator import State, open_day
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
+from swrec_prod.simulation.simulate import simulate
+from swrec_prod.simulation.simulator import State, open_day
+from swrec_prod.simulation.world import UNBORN, Simulation, make_world
 from swrec_prod.strict import parse
 
 TRUTH = {"row", "interest", "direct", "propensity", "click_probability", "conversion_probability"}
@@ -226,7 +226,7 @@ def test_later_days_leave_earlier_bytes_alone(folder: Path, tmp_path: Path) -> N
 def test_what_goes_on_in_a_part_does_not_depend_on_the_other_parts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("swrec_prod.datasets.simulator.PART_ROWS", 3000)
+    monkeypatch.setattr("swrec_prod.simulation.simulator.PART_ROWS", 3000)
     rows = simulated(tmp_path / "a", days=1)
     assert len(list((tmp_path / "a/log/day=2024-01-01").iterdir())) == 7
     assert np.array_equal(rows["row"], np.arange(20_000))

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from swrec_prod.config import DataConfig, RunConfig
 from swrec_prod.data.catalog import Catalog
-from swrec_prod.datasets.simulate import PARAMETERS, simulate
-from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError
 from swrec_prod.prepare.data_file import DataFile
 from swrec_prod.prepare.run import prepare
+from swrec_prod.simulation.simulate import PARAMETERS, simulate
+from swrec_prod.simulation.world import Simulation
 from swrec_prod.studies.folder import PreparedRows
 from swrec_prod.studies.plan import StudyPlan, StudyVariant
 from swrec_prod.studies.rows import changed_rows

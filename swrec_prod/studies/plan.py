@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from swrec_prod.config import RunConfig
-from swrec_prod.datasets.simulated_world import Simulation
 from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.models import MODELS
+from swrec_prod.simulation.world import Simulation
 from swrec_prod.strict import parse
 from swrec_prod.studies.named import STUDIES, Study
 from swrec_prod.studies.rows import RowsChange

@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from swrec_prod.datasets.simulated_world import Items, Simulation, Users, make_world
-from swrec_prod.datasets.simulator import Day, State, open_day
 from swrec_prod.errors import DataError
 from swrec_prod.files import committed
+from swrec_prod.simulation.simulator import Day, State, open_day
+from swrec_prod.simulation.world import Items, Simulation, Users, make_world
 
 PARAMETERS = "simulation.yaml"
 DEVICES = ("phone", "desktop", "tablet")

@@ -29,7 +29,7 @@ from datetime import date
 
 import numpy as np
 
-from swrec_prod.datasets.simulated_world import BASE, DAY, FACTORS, NIGHT, PART, POLICY_SLOTS, Simulation, World
+from swrec_prod.simulation.world import BASE, DAY, FACTORS, NIGHT, PART, POLICY_SLOTS, Simulation, World
 
 PART_ROWS = 1 << 18  # rows of one part: it is drawn alone, so that parts of a day can be drawn side by side
 CANDIDATES = (4, 11)  # of a request: 4 to 10
