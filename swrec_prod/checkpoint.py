@@ -59,6 +59,15 @@ def restore(path: Path, model: nn.Module, optimizer: KeyedOptimizer) -> dict[str
     return state
 
 
+def restore_weights(path: Path, model: nn.Module) -> None:
+    """Load the weights alone into a sharded model, at any number of ranks; every rank calls this."""
+    read_state(path)
+    content = {"model": model.state_dict()}
+    with _quiet(), _named(path):
+        dcp.load(content, checkpoint_id=path)
+    model.load_state_dict(content["model"])
+
+
 def load_weights(path: Path, ranker: Ranker) -> None:
     """Load the weights alone into an unsharded ranker, without a process group."""
     read_state(path)

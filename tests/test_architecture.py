@@ -27,7 +27,8 @@ LINKED = ("serving", "launch", "configs")  # folders at the top that are swrec_p
 
 RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
     "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.files": 0,
-    "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.peers": 0, "swrec_prod.shelf": 0,
+    "swrec_prod.first_rows": 0, "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.peers": 0,
+    "swrec_prod.shelf": 0,
     "swrec_prod.layers": 0, "swrec_prod.operators": 0,
     "swrec_prod.schema": 1, "swrec_prod.config": 1, "swrec_prod.run_dir": 1, "swrec_prod.engine": 1,
     "swrec_prod.blocks": 1,
