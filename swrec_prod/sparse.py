@@ -50,7 +50,9 @@ class SparseArch(nn.Module):
         self.assembly = Assembly(layout)
         on = torch.device(device)
         self.first_rows = first_rows(layout, seed, std)
-        begin: Begin = dict.fromkeys(self.first_rows, _leave) if on.type == "meta" else self.first_rows
+        begin: Begin = self.first_rows
+        if on.type == "meta":
+            begin = dict.fromkeys(self.first_rows, _leave)
         bags, tables = _bag_tables(layout, begin), _tables(layout, begin)
         self.ebc = EmbeddingBagCollection(tables=bags, device=on) if bags else None
         of_widths = {width: EmbeddingCollection(tables=configs, device=on) for width, configs in tables.items()}
