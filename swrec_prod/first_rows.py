@@ -10,8 +10,8 @@ of its own: a part that begins within a block costs at most a block more.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 BLOCK = 1024  # rows
 
 
-class FirstRows(NamedTuple):
+@dataclass(frozen=True)
+class FirstRows:
     """Rows of one table [rows, width], drawn from N(0, std^2). table: its name, seed: of the run."""
 
     table: str
