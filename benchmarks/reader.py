@@ -229,7 +229,8 @@ def _train(folder: Path, inputs: Inputs, threads: int, steps: int = 60, warm_up:
     with process_group(threads) as ranks:
         reader = make_reader(folder, inputs, _window(inputs))
         batches = list(islice(reader.epoch(0), warm_up + steps))
-        model = shard(build_ranker(resolve_run(Catalog.open(folder).schema, config), ranks.device), config.train, ranks)
+        run = resolve_run(Catalog.open(folder).schema, config)
+        model = shard(build_ranker(run, ranks.device, tables_on="meta"), config.train, ranks)
         fit = Fit(model, make_optimizer(model, config.train), reader, reader, ranks)
         model.train()
         for batch in batches[:warm_up]:

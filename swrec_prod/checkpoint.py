@@ -18,6 +18,7 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 from torchrec.optim.keyed import KeyedOptimizer
 
+from swrec_prod.checkpoint_parts import InParts
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.manifest import MANIFEST, read_manifest
@@ -39,7 +40,8 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: KeyedOptimizer, s
         aside.mkdir(parents=True)
     dist.barrier()
     with _quiet():
-        dcp.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, checkpoint_id=aside)
+        content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        dcp.save(content, checkpoint_id=aside, planner=InParts())
     if main:
         (aside / STATE_FILE).write_text(json.dumps(state, indent=1))
         shutil.rmtree(final, ignore_errors=True)
@@ -57,6 +59,15 @@ def restore(path: Path, model: nn.Module, optimizer: KeyedOptimizer) -> dict[str
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     return state
+
+
+def restore_weights(path: Path, model: nn.Module) -> None:
+    """Load the weights alone into a sharded model, at any number of ranks; every rank calls this."""
+    read_state(path)
+    content = {"model": model.state_dict()}
+    with _quiet(), _named(path):
+        dcp.load(content, checkpoint_id=path)
+    model.load_state_dict(content["model"])
 
 
 def load_weights(path: Path, ranker: Ranker) -> None:

@@ -146,15 +146,21 @@ def _side_by_side(slices: Iterable[tuple[str, int, Feature]]) -> Iterator[Field]
         start += width
 
 
-def build_ranker(run: ResolvedRun, device: torch.device | str = "cpu") -> Ranker:
-    """An untrained, unsharded ranker; the same seed gives the same weights whatever the number of ranks."""
+def build_ranker(
+    run: ResolvedRun, device: torch.device | str = "cpu", *, tables_on: torch.device | str | None = None
+) -> Ranker:
+    """An untrained, unsharded ranker; the same seed gives the same weights whatever the number of ranks.
+
+    tables_on: where the tables are, `device` if left out; `meta` for nowhere, until they are sharded.
+    """
     config, layout, debias = run.config, run.layout, run.config.debias
     torch.manual_seed(config.train.seed)
     dims = dims_of(run)
     model = build(config.model.name, config.model.options, dims)
     eliminator = ScenarioBiasEliminator(dims.num_scenarios, dims.num_tasks) if debias else None
-    sparse = SparseArch(layout, std=config.train.embedding_std, device=device)
     inputs = input_layer(layout, run.summary)
+    std, seed = config.train.embedding_std, config.train.seed
+    sparse = SparseArch(layout, std=std, seed=seed, device=device if tables_on is None else tables_on)
     scorer = Scorer(model, eliminator, layout.after, apart=debias is not None and debias.form == "apart")
     alpha = debias.alpha if debias else None
     return Ranker(sparse, inputs.to(device), scorer.to(device), alpha, config.train.embedding_dropout)

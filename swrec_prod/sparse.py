@@ -5,7 +5,7 @@ Shapes: B rows, D width of all looked-up features, d width of a behaviour, N beh
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -17,9 +17,12 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 from swrec_prod.assembly import Assembly
 from swrec_prod.data.batch import Batch
 from swrec_prod.errors import SchemaError
+from swrec_prod.first_rows import FirstRows
 from swrec_prod.layers.inputs import Behaviours
 from swrec_prod.schema import Feature
 from swrec_prod.schema.layout import Layout
+
+Begin = Mapping[str, Callable[[Tensor], None]]  # by table, what fills it
 
 
 class Embedded(NamedTuple):
@@ -35,18 +38,23 @@ class SparseArch(nn.Module):
     ebc: an EmbeddingBagCollection over the pooled features (bags are averaged), None where there are none. ec: an
     EmbeddingCollection with the tables of the looked-up features and the behaviours that are as wide as the first of
     them, or None; a collection has tables of one width, so that others have collections of theirs in further_ecs. Rows
-    are drawn from N(0, std^2); row 0 (unknown) too.
+    are drawn from N(0, std^2) by first_rows.py; row 0 (unknown) too. device: on `meta` the tables take no memory, and
+    whoever shards them fills the parts with `first_rows`, which has those of each table.
     """
 
-    def __init__(self, layout: Layout, *, std: float = 0.01, device: torch.device | str = "cpu") -> None:
+    def __init__(self, layout: Layout, *, std: float = 0.01, seed: int = 0, device: torch.device | str = "cpu") -> None:
         super().__init__()
         if not layout.pooled and not layout.looked_up:
             raise SchemaError("a model needs an id or bag feature; add one to the schema, or to data.features")
         self.layout = layout
         self.assembly = Assembly(layout)
-        bags, on = _bag_tables(layout, std), torch.device(device)
+        on = torch.device(device)
+        self.first_rows = first_rows(layout, seed, std)
+        begin: Begin = self.first_rows
+        if on.type == "meta":
+            begin = dict.fromkeys(self.first_rows, _leave)
+        bags, tables = _bag_tables(layout, begin), _tables(layout, begin)
         self.ebc = EmbeddingBagCollection(tables=bags, device=on) if bags else None
-        tables = _tables(layout, std)
         of_widths = {width: EmbeddingCollection(tables=configs, device=on) for width, configs in tables.items()}
         first = next(iter(of_widths), None)
         self.ec = None if first is None else of_widths.pop(first)
@@ -143,7 +151,17 @@ def table_name(name: str) -> str:
     return f"t_{name.replace('.', '__')}"
 
 
-def _bag_tables(layout: Layout, std: float) -> list[EmbeddingBagConfig]:
+def first_rows(layout: Layout, seed: int, std: float) -> dict[str, FirstRows]:
+    """The rows that each table begins with, by its name as a module."""
+    widths = {**{f.table: f.dim for f in layout.pooled}, **{name: f.dim for name, f in layout.tables.items()}}
+    return {table_name(name): FirstRows(name, width, seed, std) for name, width in widths.items()}
+
+
+def _leave(weight: Tensor) -> None:
+    """torchrec draws every part of a table, wherever in it the part is: whoever shards fills it with the right rows."""
+
+
+def _bag_tables(layout: Layout, begin: Begin) -> list[EmbeddingBagConfig]:
     """One configuration a table; features that share a table are listed in it."""
     tables: dict[str, list[Feature]] = {}
     for feature in layout.pooled:
@@ -155,13 +173,13 @@ def _bag_tables(layout: Layout, std: float) -> list[EmbeddingBagConfig]:
             embedding_dim=features[0].dim,
             feature_names=[f.name for f in features],
             pooling=PoolingType.MEAN if any(f.kind == "bag" for f in features) else PoolingType.SUM,
-            init_fn=partial(nn.init.normal_, std=std),
+            init_fn=begin[table_name(name)],
         )
         for name, features in tables.items()
     ]
 
 
-def _tables(layout: Layout, std: float) -> dict[int, list[EmbeddingConfig]]:
+def _tables(layout: Layout, begin: Begin) -> dict[int, list[EmbeddingConfig]]:
     """The tables of the looked-up features and the behaviours under their own names, by width."""
     tables: dict[int, list[EmbeddingConfig]] = {}
     for name, feature in layout.tables.items():
@@ -170,7 +188,7 @@ def _tables(layout: Layout, std: float) -> dict[int, list[EmbeddingConfig]]:
             num_embeddings=_height(feature),
             embedding_dim=feature.dim,
             feature_names=[table_name(name)],
-            init_fn=partial(nn.init.normal_, std=std),
+            init_fn=begin[table_name(name)],
         )
         tables.setdefault(feature.dim, []).append(config)
     return tables

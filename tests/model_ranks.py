@@ -80,7 +80,7 @@ def train(case: str, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Tensor]
     what every rank holds, and what the ranks' parts add up to, losses too.
     """
     config = config_of(case)
-    ranker = build_ranker(resolve_run(SCHEMA, config))
+    ranker = build_ranker(resolve_run(SCHEMA, config), tables_on="meta")
     for module in ranker.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

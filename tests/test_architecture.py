@@ -27,7 +27,8 @@ LINKED = ("serving", "launch", "configs")  # folders at the top that are swrec_p
 
 RANKS = {  # a module imports lower ranks, or its own folder (files right in swrec_prod/ of one rank share a folder)
     "swrec_prod": 0, "swrec_prod.errors": 0, "swrec_prod.strict": 0, "swrec_prod.files": 0,
-    "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.peers": 0, "swrec_prod.shelf": 0,
+    "swrec_prod.first_rows": 0, "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.peers": 0,
+    "swrec_prod.shelf": 0,
     "swrec_prod.layers": 0, "swrec_prod.operators": 0,
     "swrec_prod.schema": 1, "swrec_prod.config": 1, "swrec_prod.run_dir": 1, "swrec_prod.engine": 1,
     "swrec_prod.blocks": 1,
@@ -39,7 +40,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.datasets": 4, "swrec_prod.simulation": 4, "swrec_prod.behaviours": 4, "swrec_prod.computed": 4,
     "swrec_prod.sparse": 4,
     "swrec_prod.assembly": 4, "swrec_prod.staging": 4,
-    "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
+    "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint_parts": 4, "swrec_prod.checkpoint": 5,
     "swrec_prod.export": 6, "swrec_prod.doctor": 6,
     "swrec_prod.evaluate": 7,
     "swrec_prod.compare": 8, "swrec_prod.train": 8, "swrec_prod.drawing": 8, "swrec_prod.abtest_text": 8,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ranks import fit_of
+from ranks import fit_of, flat
 from runs import config_of, evaluated, metrics_of_run, predictions
 
-from swrec_prod.checkpoint import keep_only, latest, load_run, load_weights, read_state, save
+from swrec_prod import checkpoint_parts
+from swrec_prod.checkpoint import keep_only, latest, load_run, load_weights, read_state, restore, save
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import CheckpointError, SwrecError
@@ -44,7 +45,11 @@ def checkpoint_in(run: Path) -> Path:
     return found
 
 
-def test_weights_saved_from_shards_are_read_without_ranks(prepared_genre: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [checkpoint_parts.PART, 100])
+def test_weights_saved_from_shards_are_read_without_ranks(
+    part: int, prepared_genre: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_parts, "PART", part)
     config, catalog = config_of(prepared_genre, "mscan"), Catalog.open(prepared_genre)
     with process_group(1) as ranks:
         fit = fit_of(catalog, config, ranks, FitState())
@@ -56,6 +61,10 @@ def test_weights_saved_from_shards_are_read_without_ranks(prepared_genre: Path, 
             for n, v in fit.model.state_dict().items()
         }
         trained = {name: value.clone() for name, value in shards.items()}
+        again = fit_of(catalog, config, ranks, FitState())
+        restore(path, again.model, again.optimizer)
+        before, after = (dict(flat("", f.optimizer.state_dict()["state"])) for f in (fit, again))
+        assert before.keys() == after.keys() and all(torch.equal(after[name], before[name]) for name in before)
     ranker = build_ranker(resolve_run(catalog.schema, config))
     load_weights(path, ranker)
     assert ranker.state_dict().keys() == trained.keys()

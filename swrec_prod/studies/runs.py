@@ -102,7 +102,7 @@ def runs_of(plan: StudyPlan, data: StudyData) -> list[StudyRun]:
     for number, variant in enumerate(plan.variants, 1):
         data.say(f"rows of {number} of {len(plan.variants)} variants: {variant.label}")
         config = data.config(variant, plan.seeds[0])
-        build_ranker(resolve_run(data.rows(variant).schema, config))
+        build_ranker(resolve_run(data.rows(variant).schema, config), tables_on="meta")
         folder = data.out / "runs" / variant.folder
         runs += [StudyRun(variant, seed, data.config(variant, seed), folder / f"seed-{seed}") for seed in plan.seeds]
     return sorted(runs, key=lambda run: plan.seeds.index(run.seed))
@@ -178,7 +178,7 @@ def train_one(run: StudyRun) -> RunRecord:
 
 def parameters(config: RunConfig) -> tuple[int, int]:
     """How many trained numbers a run has in its tables, and above them."""
-    ranker = build_ranker(resolve_run(Catalog.open(config.data.path).schema, config))
+    ranker = build_ranker(resolve_run(Catalog.open(config.data.path).schema, config), tables_on="meta")
     total = sum(parameter.numel() for parameter in ranker.parameters())
     tables = sum(parameter.numel() for parameter in ranker.sparse.parameters())
     return tables, total - tables

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from swrec_prod import checkpoint
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import CheckpointError, ConfigError
-from swrec_prod.ranker import Ranker, with_debias
+from swrec_prod.ranker import with_debias
 from swrec_prod.run_dir import MIX, SCENARIOS, RunDir
 from swrec_prod.schema import FeatureSchema
 from swrec_prod.train.folder import difference
 
 
-def load_begin(run_dir: Path, config: RunConfig, catalog: Catalog, ranker: Ranker) -> None:
-    """Load the best weights of `run_dir` into the unsharded ranker of `config`.
+def load_begin(run_dir: Path, config: RunConfig, catalog: Catalog, model: nn.Module) -> None:
+    """Load the best weights of `run_dir` into the sharded model of `config`.
 
     Raises ConfigError when `run_dir` is not one run, or trained another model, on other features or with another form
     of bias eliminator: tensors of the same shapes may mean something else. CheckpointError when it has no checkpoint
@@ -26,7 +28,7 @@ def load_begin(run_dir: Path, config: RunConfig, catalog: Catalog, ranker: Ranke
     changed = difference(_meaning(theirs, catalog.schema), _meaning(config, catalog.schema))
     if changed:
         raise ConfigError(f"train.begin: {run_dir} has another {changed}; its weights would mean something else here")
-    checkpoint.load_weights(checkpoint.best(run_dir, catalog), ranker)
+    checkpoint.restore_weights(checkpoint.best(run_dir, catalog), model)
 
 
 def _run_in(run_dir: Path) -> RunConfig:

@@ -107,10 +107,10 @@ def make_fit(
 
     begin: the RUN_DIR whose best weights it has, instead of drawn ones.
     """
-    ranker, options = build_ranker(run, ranks.device), run.config.train
+    options = run.config.train
+    model = shard(build_ranker(run, ranks.device, tables_on="meta"), options, ranks)
     if begin:
-        load_begin(begin, run.config, catalog, ranker)
-    model = shard(ranker, options, ranks)
+        load_begin(begin, run.config, catalog, model)
     return Fit(model, make_optimizer(model, options), readers["train"], readers["valid"], ranks)
 
 

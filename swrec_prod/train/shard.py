@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
@@ -17,6 +16,7 @@ from torchrec.optim import RowWiseAdagrad
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 
 from swrec_prod.config import TrainConfig
+from swrec_prod.first_rows import FirstRows
 from swrec_prod.ranker import Ranker
 from swrec_prod.sparse import SparseArch
 from swrec_prod.train.distributed import Ranks
@@ -34,10 +34,11 @@ REPLICATED = ParameterConstraints(
 def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModelParallel:
     """The ranker over all ranks: large tables as the planner places them, small tables and dense parts on every rank.
 
+    The ranker's tables are on `meta`: each rank draws its own rows of them, and never has others.
     Placed tables are updated inside backward by fbgemm's exact row-wise Adagrad (one state a row; Duchi et al. 2011).
     Replicated ones get the same rule from train/optim.py; left to torchrec, the dense optimiser would move them.
     """
-    initial = ranker.state_dict()
+    first_rows = ranker.sparse.first_rows
     small = replicated_tables(ranker.sparse, config) if ranks.world_size > 1 else set()
     placed = [p for name, p in ranker.sparse.named_parameters() if name.split(".")[-2] not in small]
     if placed:
@@ -56,7 +57,7 @@ def shard(ranker: Ranker, config: TrainConfig, ranks: Ranks) -> DistributedModel
         sharders=sharders,
         init_data_parallel=ranks.world_size > 1,  # alone, DDP would only cost
     )
-    _copy_tables(initial, sharded)
+    _draw(sharded, first_rows)
     return sharded
 
 
@@ -77,14 +78,13 @@ def table_names(sparse: SparseArch) -> list[str]:
     return names + [table.name for collection in sparse.collections for table in collection.embedding_configs()]
 
 
-@torch.no_grad()
-def _copy_tables(initial: dict[str, Tensor], sharded: nn.Module) -> None:
-    """The ranker's own rows. torchrec draws new ones on every rank, which depend on how many ranks there are."""
+def _draw(sharded: nn.Module, first_rows: dict[str, FirstRows]) -> None:
+    """Fill this rank's parts of all tables. torchrec has drawn others, which depend on how many ranks there are."""
     for name, value in sharded.state_dict().items():
-        if not isinstance(value, ShardedTensor):
-            value.copy_(initial[name])
+        if (of_table := first_rows.get(name.split(".")[-2])) is None:
             continue
-        for part in value.local_shards():
-            offsets, sizes = part.metadata.shard_offsets, part.metadata.shard_sizes
-            rows, columns = (slice(at, at + size) for at, size in zip(offsets, sizes, strict=True))
-            part.tensor.copy_(initial[name][rows, columns])
+        if isinstance(value, ShardedTensor):
+            for part in value.local_shards():
+                of_table.fill(part.tensor, part.metadata.shard_offsets)
+        else:
+            of_table.fill(value, (0, 0))

@@ -61,7 +61,9 @@ def train_scenarios(config: RunConfig, out: Path, ranks: Ranks, run: Run, *, ove
 
     def check() -> Plan:
         check_free(folder, config, overwrite=overwrite)
-        build_ranker(resolve_run(catalog.schema, config))  # a model that does not fit the data is refused now
+        build_ranker(
+            resolve_run(catalog.schema, config), tables_on="meta"
+        )  # a model that does not fit the data is refused now
         return plan_of(catalog, config, ranks.world_size)
 
     plan = on_main(ranks, check)
