@@ -227,6 +227,7 @@ class Admission:
             return await self._forward(job)
         self.schedule.join(batch.others, batch.cost)
         waiting = [self._waiting[member.job] for member in batch.members]
+        self.counts.scoring(first.routed)
         try:
             outcomes = await self._together(batch, waiting)
         finally:
@@ -257,6 +258,7 @@ class Admission:
     def _now(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> Scored:
         """Score in the loop."""
         scored = None
+        self.counts.scoring(routed)
         try:
             scored = _score(call, routed)
             return scored
@@ -266,6 +268,7 @@ class Admission:
     async def _aside(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> Scored:
         """Score in the thread."""
         scored = None
+        self.counts.scoring(routed)
         try:
             scored = await asyncio.get_running_loop().run_in_executor(self._thread, _score, call, routed)
             return scored

@@ -114,11 +114,21 @@ class Layout:
             self.series.append(Series(family, labels, self.size))
             self.size += family.width
         self.at = {(series.family, series.labels): series.at for series in self.series}
+        self.scoring = self.size  # the number of what is scored now: where its requests are counted; 0 for nothing
+        self.size += 1
 
     def slots(self, memory: memoryview) -> list[memoryview[float]]:
         """The slots in a memory of `bytes(workers)` bytes, as arrays of float64."""
         numbers: memoryview[float] = memory.cast("d")
         return [numbers[start : start + self.size] for start in range(0, len(numbers) - self.size + 1, self.size)]
+
+    def scored_in(self, slot: memoryview[float]) -> tuple[str, str] | None:
+        """The scenario and the package, NAME/VERSION, of what the slot's worker scores now; None for nothing."""
+        for series in self.series[1:]:  # the first one is of requests without a package
+            if series.family is REQUESTS and series.at == slot[self.scoring]:
+                scenario, model, version, _ = series.labels
+                return scenario, f"{model}/{version}"
+        return None
 
     def bytes(self, workers: int) -> int:
         """How much memory the slots of so many workers take."""
@@ -138,7 +148,8 @@ class Counts:
         }
         self._code = {code: i for i, code in enumerate(CODES)}
         self._inflight, self._queue_ms = layout.at[INFLIGHT, ()], layout.at[QUEUE_MS, ()]
-        slot[self._inflight] = slot[self._queue_ms] = 0.0  # whoever had the slot before has ended
+        self._scoring, self._forwards = layout.scoring, 0
+        slot[self._inflight] = slot[self._queue_ms] = slot[self._scoring] = 0.0  # who had the slot before has ended
 
     @classmethod
     def alone(cls, served: Sequence[Served] = (), variants: Sequence[tuple[str, str]] = ()) -> Counts:
@@ -184,8 +195,20 @@ class Counts:
         """A request has waited so long for its turn."""
         self._observe(self._at[QUEUE_SECONDS, ()], seconds)
 
+    @property
+    def running(self) -> int:
+        """Which forward runs, as a number that grows; 0 where none does."""
+        return self._forwards if self._slot[self._scoring] else 0
+
+    def scoring(self, routed: Routed) -> None:
+        """A forward begins; `forward` will say that it is over."""
+        package = routed.predictor.name, routed.predictor.version
+        self._slot[self._scoring] = self._requests[package] + routed.scenario * len(CODES)
+        self._forwards += 1
+
     def forward(self, routed: Routed, seconds: float) -> None:
         """Encoding and scoring a request took so long."""
+        self._slot[self._scoring] = 0.0
         self._observe(self._at[FORWARD_SECONDS, (routed.predictor.name, routed.predictor.version)], seconds)
 
     def batch(self, routed: Routed, requests: int, rows: int) -> None:
