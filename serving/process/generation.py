@@ -120,7 +120,7 @@ class Generation:
             self._close_inherited()
             from swrec_prod.serving.process.worker import work
 
-            work(self._router, self._options, Link(end), Counts(self._layout, self._slots[worker.place]))
+            work(self._router, self._options, Link(end), Counts(self._layout, self._slots[worker.place], self._slots))
             code = 0
         except BaseException:
             traceback.print_exc()
