@@ -47,6 +47,9 @@ ConnectionAge = Annotated[
 BatchRows = Annotated[
     int, typer.Option(help="Score requests that wait together, up to so many candidates; 0: each alone.")
 ]
+HangSeconds = Annotated[
+    float, typer.Option(help="Seconds in one forward, or without a sign of life, after which a worker is replaced.")
+]
 BatchWait = Annotated[float, typer.Option(help="Microseconds that the first request of a batch waits for others.")]
 
 
@@ -112,6 +115,7 @@ def serve(
     access_share: AccessShare = 1.0,
     batch_rows: BatchRows = 0,
     batch_wait_us: BatchWait = 0.0,
+    hang_seconds: HangSeconds = 30.0,
 ) -> None:
     """Serve packages over gRPC, with health checking and reflection, until SIGTERM or Ctrl-C; a second ends at once.
 

@@ -31,8 +31,12 @@ class Asked:
 
 
 @contextmanager
-def serving(answers: dict[str, Answer], options: list[tuple[str, int]] | None = None) -> Iterator[Asked]:
-    """A server of swrec.v1.Ranking in a thread of its own. answers: by method; options: of the gRPC server."""
+def serving(
+    answers: dict[str, Answer], options: list[tuple[str, int]] | None = None, streams: dict[str, Any] | None = None
+) -> Iterator[Asked]:
+    """A server of swrec.v1.Ranking in a thread of its own. answers: by method; options: of the gRPC server; streams:
+    methods with a stream both ways, as grpc wants them, which are not recorded.
+    """
     asked, ready, loop = Asked(), threading.Event(), asyncio.new_event_loop()
 
     def recorded(answer: Answer) -> Answer:
@@ -48,6 +52,8 @@ def serving(answers: dict[str, Answer], options: list[tuple[str, int]] | None = 
     async def run() -> None:
         server = grpc.aio.server(options=options)
         handlers = {name: grpc.unary_unary_rpc_method_handler(recorded(answer)) for name, answer in answers.items()}
+        both = {name: grpc.stream_stream_rpc_method_handler(stream) for name, stream in (streams or {}).items()}
+        handlers |= both
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(wire.SERVICE, handlers),))
         asked.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

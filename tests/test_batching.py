@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from batched import CLOSE, Timed, assert_same, drawn
 from drawn_requests import poisoned, request_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,35 +22,22 @@ from swrec_prod.errors import ConfigError, DataError, RequestError
 from swrec_prod.export.loaded import Logits
 from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.protocol import wire
-from swrec_prod.serving.protocol.call import ScoreCall, call_of
+from swrec_prod.serving.protocol.call import call_of
 from swrec_prod.serving.routing.router import Routed, Router
 from swrec_prod.serving.routing.routes import Share
 from swrec_prod.serving.scoring import features
 from swrec_prod.serving.scoring.predictor import Predictor, Scored
 from swrec_prod.serving.scoring.together import Asked, score_together
-from swrec_prod.serving.service.admission import Admission
 from swrec_prod.serving.service.batching import Batch, Batching, Member
 from swrec_prod.serving.service.costs import Costs
 from swrec_prod.serving.service.schedule import Bounds, Schedule
-from swrec_prod.serving.watching.counts import BATCH_REQUESTS, BATCHES, Counts, Layout, served_by, total
 
-CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 FAR = 1e9  # a deadline that nothing misses
 
 
 @pytest.fixture(scope="module")
 def router(tiny_repo: Path) -> Router:
     return Router.load(tiny_repo)
-
-
-def drawn(number: int, candidates: int) -> ScoreCall:
-    return call_of(wire.ScoreRequest.FromString(request_of(number, candidates)))
-
-
-def assert_same(one: Scored, other: Scored) -> None:
-    assert one.strength == other.strength
-    for got, expected in zip(one[:4], other[:4], strict=True):
-        np.testing.assert_allclose(got, expected, **CLOSE)
 
 
 # One forward
@@ -127,16 +115,6 @@ def test_no_forward_has_more_values_than_one_request_may_have(router: Router, mo
 # Which requests
 
 
-class Timed:
-    """A predictor of which only the time is known."""
-
-    def __init__(self, a_row: float) -> None:
-        self.a_row = a_row
-
-    def milliseconds(self, rows: int) -> float:
-        return 1.0 + self.a_row * rows
-
-
 PREDICTORS = (Timed(0.01), Timed(0.05))
 WAITING = st.tuples(st.sampled_from([0, 1]), st.sampled_from([0, 1]), st.integers(1, 50), st.floats(0.002, 0.2))
 
@@ -168,71 +146,6 @@ def test_a_batch_is_of_one_program_within_its_rows_and_in_time_for_all(entries: 
     found = list(iter(lambda: schedule.take(0.0).job, None))
     assert {id(one) for one in found} <= {id(one) for one in left}
     assert schedule.requests == 0
-
-
-# In an event loop
-
-
-def counted(router: Router) -> tuple[Counts, dict[str, Any]]:
-    served = served_by(router)
-    layout = Layout(served)
-    slots = layout.slots(memoryview(bytearray(layout.bytes(1))))
-    names = {BATCHES: "batches", BATCH_REQUESTS: "requests"}
-
-    class Read(dict[str, float]):
-        def __missing__(self, name: str) -> float:
-            return sum(total(slots, s)[0] for s in layout.series if names.get(s.family) == name)
-
-    return Counts(layout, slots[0]), Read()
-
-
-async def scored_at_once(
-    admission: Admission, router: Router, calls: Sequence[ScoreCall], seconds: float = 60.0
-) -> list[Any]:
-    asked = [admission.scored(call, router.route(call), seconds) for call in calls]
-    return await asyncio.gather(*asked, return_exceptions=True)
-
-
-@pytest.mark.parametrize("wait", [0.0, 0.002])
-def test_what_waits_is_scored_in_fewer_forwards_and_each_gets_its_own(router: Router, wait: float) -> None:
-    calls = [drawn(n, 1 + n % 7) for n in range(300)]
-    counts, read = counted(router)
-
-    async def run() -> list[Any]:
-        admission = Admission(counts, Bounds(1e9), batching=Batching(100, wait))
-        outcomes = await scored_at_once(admission, router, calls)
-        assert admission.schedule.requests == 0 and admission.schedule.waiting < 1e-6 and not admission._waiting
-        return outcomes
-
-    for call, got in zip(calls, asyncio.run(run()), strict=True):
-        routed = router.route(call)
-        assert_same(got, routed.predictor.score(call, routed.scenario, routed.strength))
-    assert 1 <= read["batches"] <= read["requests"] / 5 and read["requests"] > 250
-
-
-def test_a_request_that_nothing_goes_with_waits_no_longer_than_it_may(router: Router) -> None:
-    async def run() -> Any:
-        admission = Admission(Counts.alone(served_by(router)), batching=Batching(1_000, 0.01))
-        return await scored_at_once(admission, router, [drawn(1, 5)], seconds=60.0)
-
-    [got] = asyncio.run(run())
-    assert isinstance(got, Scored)
-
-
-def test_nobody_is_scored_who_has_gone_and_a_failure_is_not_shared(router: Router) -> None:
-    calls = [drawn(n, 2) for n in range(0, 40, 2)]
-    calls[5].user.clear()
-
-    async def run() -> list[Any]:
-        admission = Admission(Counts.alone(served_by(router)), Bounds(1e9), batching=Batching(1_000, 0.005))
-        asked = [asyncio.ensure_future(admission.scored(call, router.route(call), 60.0)) for call in calls]
-        await asyncio.sleep(0)
-        asked[7].cancel()
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    outcomes = asyncio.run(run())
-    assert isinstance(outcomes[5], RequestError) and isinstance(outcomes[7], asyncio.CancelledError)
-    assert all(isinstance(outcome, Scored) for i, outcome in enumerate(outcomes) if i not in (5, 7))
 
 
 # Over a socket

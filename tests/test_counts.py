@@ -49,7 +49,7 @@ def routed(model: str = "m", version: str = "1", scenario: int = 0, fallback: bo
 def test_every_series_has_numbers_of_its_own():
     layout = Layout(SERVED)
     taken = [range(series.at, series.at + series.family.width) for series in layout.series]
-    assert sorted(i for numbers in taken for i in numbers) == list(range(layout.size))
+    assert sorted([*(i for numbers in taken for i in numbers), layout.scoring]) == list(range(layout.size))
     assert len({(series.family.name, series.labels) for series in layout.series}) == len(layout.series)
 
 

@@ -52,7 +52,7 @@ def program(name: str, target: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["ask.py", "any_client.py"])
+@pytest.mark.parametrize("name", ["ask.py", "ask_many.py", "any_client.py"])
 def test_programs_run(name, tiny_server, tmp_path):
     with redirect_stdout(io.StringIO()) as out:
         runpy.run_path(str(program(name, tiny_server, tmp_path)), run_name="__main__")

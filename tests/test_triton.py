@@ -71,11 +71,23 @@ def test_the_server_says_what_it_serves(said):
 
 
 @pytest.mark.process
+def test_the_server_says_what_a_model_has_done(said):
+    [model] = said["statistics"]["model_stats"]
+    assert (model["name"], model["version"]) == ("mscan", "2")
+    assert int(model["inference_count"]) >= 2 and int(model["execution_count"]) >= 2  # ours, and the one before
+    for name in ("success", "compute_infer"):
+        assert int(model["inference_stats"][name]["count"]) >= 2 and int(model["inference_stats"][name]["ns"]) > 0
+    told = [(model["name"], model["version"]) for model in said["all statistics"]["model_stats"]]
+    assert told == [("mscan", "2"), ("shared_bottom", "1")]
+
+
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("case", "code", "message"),
     [
         ("a text for an integer", "INVALID_ARGUMENT", "feature 'item_id': value '4' is str, expected int64"),
         ("another model", "NOT_FOUND", "model 'mscam' is not served; did you mean mscan?"),
+        ("statistics of another model", "NOT_FOUND", "model 'mscam' is not served; did you mean mscan?"),
         ("no scenario", "INVALID_ARGUMENT", "parameter 'scenario' is missing; known: home, cart, search"),
         ("a sequence", "INVALID_ARGUMENT", "sequences of requests are not kept"),
         ("too late", "RESOURCE_EXHAUSTED", "not scored: it could not be answered within its deadline"),

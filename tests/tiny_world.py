@@ -145,13 +145,14 @@ ITEMS = {"item_id": [4, 5], "tags": [["t1", "t2"], []], "price": [1.5, None]}
 SERVE = """
 import json, sys
 from pathlib import Path
+from swrec_prod.serving.process import supervisor
 from swrec_prod.serving.process.options import Options
-from swrec_prod.serving.process.supervisor import serve
 more = json.loads(sys.argv[3])
+supervisor.MODULE = more.pop("generation", supervisor.MODULE)
 files = ("tls_cert", "tls_key", "tls_client_ca", "routes", "experiments", "exposures", "callers", "admin")
 paths = {name: Path(more[name]) for name in files if name in more}
 options = {"port": 0, "workers": 1, "notice": 0.0, **more, **paths}
-serve(Options(Path(sys.argv[1]), port_file=Path(sys.argv[2]), **options))
+supervisor.serve(Options(Path(sys.argv[1]), port_file=Path(sys.argv[2]), **options))
 """
 
 
@@ -165,7 +166,7 @@ def publish(folder: Path, repo: Path, models: Sequence[str] = ("mscan", *MODELS)
 def launch(repo: Path, port_file: Path, stderr: Any = None, **options: Any) -> subprocess.Popen[str]:
     """A server on a free port, which it writes to `port_file` once it serves: one worker, and no notice at SIGTERM.
 
-    stderr: as of Popen; options: other fields of the server's.
+    stderr: as of Popen; options: other fields of the server's, and `generation`, the module that is run in that place.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", SERVE, str(repo), str(port_file), json.dumps(options, default=str)]

@@ -72,6 +72,8 @@ def synchronous(target: str) -> dict[str, Any]:
             "metadata": client.get_model_metadata("mscan", as_json=True),
             "config": client.get_model_config("mscan", as_json=True),
             "index": client.get_model_repository_index(as_json=True),
+            "statistics": client.get_inference_statistics("mscan", as_json=True),
+            "all statistics": client.get_inference_statistics(as_json=True),
             "scores": scores(result),
             "answer": [result.get_response().id, result.get_response().model_version],
             "wanted": client.infer("mscan", inputs(triton), outputs=wanted, **ASKED).as_numpy("score").tolist(),
@@ -81,6 +83,7 @@ def synchronous(target: str) -> dict[str, Any]:
                 "mscan", inputs(triton, item_id=np.array(["4", "5"], object)), **ASKED
             ),
             "another model": lambda: client.infer("mscam", inputs(triton), **ASKED),
+            "statistics of another model": lambda: client.get_inference_statistics("mscam"),
             "no scenario": lambda: client.infer("mscan", inputs(triton), client_timeout=30),
             "a sequence": lambda: client.infer("mscan", inputs(triton), sequence_id=3, **ASKED),
             "too late": lambda: client.infer("mscan", inputs(triton), timeout=1, **ASKED),

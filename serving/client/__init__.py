@@ -8,6 +8,7 @@ from swrec_prod.serving.client.channels import Tls
 from swrec_prod.serving.client.reply import Explained, Input, ScoredItems, ServedModel
 from swrec_prod.serving.client.request import make_request
 from swrec_prod.serving.client.retry import Retries
+from swrec_prod.serving.client.streaming import Streamed
 from swrec_prod.serving.client.sync import Client
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Retries",
     "ScoredItems",
     "ServedModel",
+    "Streamed",
     "Tls",
     "make_request",
 ]

@@ -14,8 +14,9 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -35,6 +36,7 @@ from swrec_prod.serving.client.reply import (
 )
 from swrec_prod.serving.client.request import Items, Row, make_call, message_of, parts_of
 from swrec_prod.serving.client.retry import Attempts, Budget, Failure, Retries, error_of, failure_of
+from swrec_prod.serving.client.streaming import Requests, Streamed
 
 
 class AsyncClient:
@@ -118,6 +120,16 @@ class AsyncClient:
             for task in waiting:
                 task.cancel()
 
+    def score_stream(
+        self, requests: Iterable[Mapping[str, Any]], in_flight: int = 32, timeout: float | None = None
+    ) -> AsyncGenerator[Streamed]:
+        """Score many requests over one call; arguments, answers and errors as of Client.score_stream.
+
+        Who stops early closes it, with contextlib.aclosing, which cancels what is on its way.
+        """
+        stream = Requests(requests, in_flight, self.max_candidates, self.target)
+        return self._streamed(stream, None if timeout is None else calls.seconds(timeout))
+
     async def send(self, request: Any, timeout: float | None = None) -> ScoredItems:
         """Score a wire.ScoreRequest, which is not split. Raises as `score` does."""
         return await self._send(
@@ -161,6 +173,42 @@ class AsyncClient:
             for i, part in zip(others, again, strict=True):
                 parts[i] = part
         raise calls.mixed_versions(self.target, [part for part, _ in parts])
+
+    async def _streamed(self, stream: Requests, timeout: float | None) -> AsyncGenerator[Streamed]:
+        """Fill the stream, then wait for an answer, until there is neither."""
+        bodies: asyncio.Queue[bytes] = asyncio.Queue()
+        async with self._place(timeout or self.timeout) as line:
+            answers = line.stream(calls.SCORE_STREAM)(
+                _taken(bodies), timeout=timeout, metadata=self._connection.metadata
+            )
+            try:
+                while (asked := stream.next()) is not None or stream.waiting:
+                    if isinstance(asked, list):
+                        for body in asked:
+                            bodies.put_nowait(body)
+                    elif (ended := asked or stream.answered(await _answer(answers, stream))) is not None:
+                        yield ended
+            except grpc.RpcError as error:
+                raise error_of(failure_of(error), self.target, timeout or self.timeout) from None
+            finally:
+                answers.cancel()
+
+    @asynccontextmanager
+    async def _place(self, timeout: float) -> AsyncIterator[Line]:
+        """A line that has room for a call. Raises ExpiredError where there is none for so long."""
+        if self._closed:
+            raise error_of(Failure(grpc.StatusCode.UNAVAILABLE, "the client is closed"), self.target, timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._places.acquire()
+        except TimeoutError:
+            raise ExpiredError(calls.no_place(self.target, timeout)) from None
+        line = self._lines.take()
+        try:
+            yield line
+        finally:
+            self._lines.give(line)
+            self._places.release()
 
     async def _parts(self, bodies: list[bytes], timeout: float) -> list[tuple[ScoredItems, float]]:
         """Answers to the parts of a request, with the moment of each."""
@@ -211,3 +259,17 @@ class AsyncClient:
         finally:
             self._lines.give(line)
             self._places.release()
+
+
+async def _taken(bodies: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
+    """What is put into the queue, for ever."""
+    while True:
+        yield await bodies.get()
+
+
+async def _answer(answers: Any, stream: Requests) -> bytes:
+    """The next one. Raises ServerError where the stream has ended."""
+    answer = await answers.read()
+    if answer is grpc.aio.EOF:
+        raise stream.ended_early()
+    return cast(bytes, answer)

@@ -13,6 +13,7 @@ from swrec_prod.serving.client.values import shown
 from swrec_prod.serving.protocol import ranking_pb2, wire
 
 SCORE = f"/{wire.SERVICE}/Score"
+SCORE_STREAM = f"/{wire.SERVICE}/ScoreStream"
 LIST_MODELS = f"/{wire.SERVICE}/ListModels"
 EXPLAIN = f"/{wire.SERVICE}/Explain"
 HEALTH = "/grpc.health.v1.Health/Check"

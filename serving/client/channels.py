@@ -116,6 +116,10 @@ class Line:
             self._calls[path] = self.channel.unary_unary(path)
         return self._calls[path]
 
+    def stream(self, path: str) -> Any:
+        """What calls a method that has a stream both ways."""
+        return self.channel.stream_stream(path)
+
 
 class Lines:
     """The channels of a client. Threads may share them. streams: calls in flight on one."""

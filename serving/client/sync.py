@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -36,6 +38,7 @@ from swrec_prod.serving.client.reply import (
 )
 from swrec_prod.serving.client.request import Items, Row, make_call, message_of, parts_of
 from swrec_prod.serving.client.retry import Attempts, Budget, Failure, Retries, error_of, failure_of
+from swrec_prod.serving.client.streaming import Requests, Streamed
 
 PARTS_AT_ONCE = 16  # threads that ask for parts of split requests
 
@@ -132,6 +135,20 @@ class Client:
         """
         return in_order(lambda named: self.score(**named), requests, in_flight)
 
+    def score_stream(
+        self, requests: Iterable[Mapping[str, Any]], in_flight: int = 32, timeout: float | None = None
+    ) -> Iterator[Streamed]:
+        """Score many requests over one call; each answer comes when it is finished, whatever became of the others.
+
+        requests: arguments of `score` by name; the next one is taken when fewer than in_flight are on their way.
+        timeout: seconds for all of them; None for as long as they take, each within the server's default deadline.
+        What is wrong with one request is its answer's `error`, of the classes that `score` raises; one above
+        max_candidates is sent in parts. Raises what ends the call for all: UnavailableError, ExpiredError, CallerError
+        and their base ServerError. Nothing is asked again. Who stops early cancels what is on its way.
+        """
+        stream = Requests(requests, in_flight, self.max_candidates, self.target)
+        return self._streamed(stream, None if timeout is None else calls.seconds(timeout))
+
     def send(self, request: Any, timeout: float | None = None) -> ScoredItems:
         """Score a wire.ScoreRequest, which is not split. Raises as `score` does."""
         return self._send([request.SerializeToString()], calls.seconds(self.timeout if timeout is None else timeout))
@@ -172,6 +189,42 @@ class Client:
             for i, part in zip(others, again, strict=True):
                 parts[i] = part
         raise calls.mixed_versions(self.target, [part for part, _ in parts])
+
+    def _streamed(self, stream: Requests, timeout: float | None) -> Iterator[Streamed]:
+        """Fill the stream, then wait for an answer, until there is neither."""
+        bodies: SimpleQueue[bytes | None] = SimpleQueue()
+        with self._place(timeout or self.timeout) as line:
+            answers = line.stream(calls.SCORE_STREAM)(
+                iter(bodies.get, None), timeout=timeout, metadata=self._connection.metadata
+            )
+            try:
+                while (asked := stream.next()) is not None or stream.waiting:
+                    if isinstance(asked, list):
+                        for body in asked:
+                            bodies.put(body)
+                    elif (ended := asked or stream.answered(next(answers))) is not None:
+                        yield ended
+            except StopIteration:
+                raise stream.ended_early() from None
+            except grpc.RpcError as error:
+                raise error_of(failure_of(error), self.target, timeout or self.timeout) from None
+            finally:
+                bodies.put(None)
+                answers.cancel()
+
+    @contextmanager
+    def _place(self, timeout: float) -> Iterator[Line]:
+        """A line that has room for a call. Raises ExpiredError where there is none for so long."""
+        if self._closed:
+            raise error_of(Failure(grpc.StatusCode.UNAVAILABLE, "the client is closed"), self.target, timeout)
+        if not self._places.acquire(timeout=timeout):
+            raise ExpiredError(calls.no_place(self.target, timeout))
+        line = self._lines.take()
+        try:
+            yield line
+        finally:
+            self._lines.give(line)
+            self._places.release()
 
     def _parts(self, bodies: list[bytes], timeout: float) -> list[tuple[ScoredItems, float]]:
         """Answers to the parts of a request, with the moment of each."""

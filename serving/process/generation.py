@@ -27,7 +27,7 @@ from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.routing.router import Router
 from swrec_prod.serving.watching.counts import Counts, Layout, served_by, variants_of
 
-HUNG = 30.0  # seconds without a sign of life, after which a worker is killed
+STARTING = 30.0  # seconds without a sign of life that a worker has until it serves, where it has fewer afterwards
 LASTING = 10.0  # seconds; a worker that lived longer did not die at once
 FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds before a worker that died at once is forked again
 
@@ -36,7 +36,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds before a worker that died at on
 class Worker:
     """A worker of a place, or the wait for it. pid: 0 while there is none. due: when it is to be forked.
 
-    begun, heard: when it was forked, and when it last said something; short: how many in a row have died at once.
+    begun, heard: when it was forked, and when it last said something; serves: whether it has said that it does; hung:
+    whether it was killed for its silence; short: how many in a row have died at once.
     """
 
     place: int
@@ -45,6 +46,8 @@ class Worker:
     begun: float = 0.0
     heard: float = 0.0
     due: float = 0.0
+    serves: bool = False
+    hung: bool = False
     short: int = 0
 
 
@@ -74,8 +77,13 @@ class Generation:
 
     def _wait(self) -> float | None:
         """Seconds until a worker is due, or would have been silent for too long; None where there is neither."""
-        due = [worker.heard + HUNG if worker.pid else worker.due for worker in self._workers]
+        due = [self._silent(worker) if worker.pid else worker.due for worker in self._workers]
         return None if self._ending else max(0.0, min(due) - time.monotonic())
+
+    def _silent(self, worker: Worker) -> float:
+        """When it will have been silent for too long."""
+        seconds = self._options.hang_seconds
+        return worker.heard + (seconds if worker.serves else max(seconds, STARTING))
 
     def _fork_due(self) -> None:
         for worker in self._workers:
@@ -85,14 +93,20 @@ class Generation:
     def _kill_hung(self) -> None:
         """Its end is then dealt with as any other's."""
         for worker in self._workers:
-            if worker.pid and not self._ending and worker.heard + HUNG <= time.monotonic():
-                print(f"worker {worker.place} has been silent for {HUNG:g} s", file=sys.stderr, flush=True)
+            if worker.pid and not self._ending and self._silent(worker) <= time.monotonic():
+                scored = self._layout.scored_in(self._slots[worker.place])
+                doing = (
+                    f"while it scores scenario {scored[0]!r} with {scored[1]}" if scored else "while it scores nothing"
+                )
+                silent = f"no sign of life for {time.monotonic() - worker.heard:.0f} s"
+                print(f"worker {worker.place} hangs: {silent}, {doing}; it is killed", file=sys.stderr, flush=True)
                 os.kill(worker.pid, signal.SIGKILL)
-                worker.heard = time.monotonic()
+                worker.heard, worker.hung = time.monotonic(), True
 
     def _fork(self, worker: Worker) -> None:
         worker.link, theirs = pair()
         worker.begun = worker.heard = time.monotonic()
+        worker.serves = worker.hung = False
         worker.pid = os.fork()
         if worker.pid == 0:
             self._become_worker(worker, theirs)
@@ -106,7 +120,7 @@ class Generation:
             self._close_inherited()
             from swrec_prod.serving.process.worker import work
 
-            work(self._router, self._options, Link(end), Counts(self._layout, self._slots[worker.place]))
+            work(self._router, self._options, Link(end), Counts(self._layout, self._slots[worker.place], self._slots))
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -173,6 +187,7 @@ class Generation:
         for message in (message for message in heard if message["what"] != "alive"):
             self._supervisor.send(**message, worker=worker.place)
             self._ending |= message["what"] == "failed"
+            worker.serves |= message["what"] == "serving"
 
     def _bury(self, worker: Worker) -> None:
         """A worker's link is closed: it has ended. Unless this was meant, say why, and when there will be another."""
@@ -187,7 +202,9 @@ class Generation:
         worker.short = worker.short + 1 if now - worker.begun < LASTING else 0
         wait = min(FIRST_WAIT * 2 ** (worker.short - 2), LONGEST_WAIT) if worker.short > 1 else 0.0
         worker.due = now + wait
-        self._supervisor.send("died", worker=worker.place, pid=pid, why=cause(status), wait=wait)
+        self._supervisor.send(
+            "died", worker=worker.place, pid=pid, why="hung" if worker.hung else cause(status), wait=wait
+        )
 
 
 def main() -> None:

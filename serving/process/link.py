@@ -7,7 +7,7 @@ Upwards, a worker to its generation and a generation to the supervisor:
     loaded    served, variants, held    they are verified and warm; served: fields of counts.Served; held: what another
                                    generation needs to be the same
     serving   worker, pid          a worker accepts calls
-    alive                          every second, from a worker to its generation
+    alive                          every second, from a worker to its generation, unless a forward hangs
     died      worker, pid, why, wait    a worker has ended by itself; another one begins in `wait` seconds
     failed    error, message       it cannot serve, for a reason that the user can mend
     refused   error, message       what files say now cannot be; all stays as it is

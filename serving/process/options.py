@@ -14,6 +14,7 @@ from swrec_prod.errors import ConfigError
 from swrec_prod.exposures.bounds import Bounds, usable
 from swrec_prod.serving.protocol.call import Limits
 
+SHORTEST_HANG, LONGEST_HANG = 3.0, 3_600.0  # seconds; workers give a sign of life every second
 SPARE_FROM = 4  # cores from which on one is left to others
 POSITIVE = ("threads", "max_message_mb", "max_streams", "default_deadline_ms", "queue_ms", "connection_age")
 NOT_NEGATIVE = {
@@ -42,7 +43,8 @@ class Options:
     none; watch: seconds between looks at its files, None for never; connection_age: seconds after which a connection is
     asked to begin anew, see process/leaving.py. access_log: file with a line for each request, None for none;
     access_share: of answers that have one. batch_rows: candidates that requests which wait are scored together up to,
-    0 for each alone; batch_wait_us: microseconds that the first of them waits for others.
+    0 for each alone; batch_wait_us: microseconds that the first of them waits for others. hang_seconds: without a sign
+    of life, or in one forward, after which a worker is killed and replaced.
     """
 
     models: Path
@@ -79,6 +81,7 @@ class Options:
     access_share: float = 1.0
     batch_rows: int = 0
     batch_wait_us: float = 0.0
+    hang_seconds: float = 30.0
 
     def checked(self) -> Options:
         """Itself, with the number of workers. Raises ConfigError for what cannot be, OSError for a missing file."""
@@ -102,6 +105,10 @@ class Options:
                 raise ConfigError(f"{name.replace('_', ' ')} is {value}, expected more than 0")
         if self.batch_wait_us and not self.batch_rows:
             raise ConfigError(f"batch wait us is {self.batch_wait_us:g} without batches; give --batch-rows too")
+        if not SHORTEST_HANG <= self.hang_seconds <= LONGEST_HANG:
+            raise ConfigError(
+                f"hang seconds is {self.hang_seconds:g}, expected from {SHORTEST_HANG:g} to {LONGEST_HANG:g}"
+            )
         if self.watch is not None and self.watch <= 0:
             raise ConfigError(f"watch is {self.watch}, expected seconds, more than 0")
         for name, unit in NOT_NEGATIVE.items():

@@ -1,5 +1,8 @@
 """What a worker does every second beside its calls: give a sign of life, and count what its encoders did not know and
 what became of the logs.
+
+A forward that hangs in its thread leaves the event loop free, which could go on to say that all is well. So there is no
+sign of life while one forward lasts from beat to beat; a generation kills whoever is silent for too long.
 """
 
 from __future__ import annotations
@@ -33,13 +36,20 @@ class Pulse:
         self._exposures, self._told_exposures = exposures, (0, 0)
         self._access, self._told_access = access, 0
         self._told = [_state(predictor) for predictor in self._predictors]
+        self._running = 0
 
     async def beat(self) -> None:
         """For ever."""
         while True:
-            self._link.send("alive")
+            if self.moves():
+                self._link.send("alive")
             self.tell()
             await asyncio.sleep(SECONDS)
+
+    def moves(self) -> bool:
+        """Whether nothing is scored, or another request than the last time."""
+        before, self._running = self._running, self._counts.running
+        return self._running == 0 or self._running != before
 
     def tell(self) -> None:
         """Count what is new since the last time."""

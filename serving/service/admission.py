@@ -81,7 +81,8 @@ class Admission:
     ) -> None:
         self.counts, self.default_deadline, self.most_rows = counts, default_deadline, most_rows
         self.batching = batching
-        self.costs, self._batch_costs = Costs(), Costs()
+        self.costs = Costs()
+        self._batch_costs = Costs(self.costs)
         self.schedule = Schedule(bounds or Bounds(), quickest=BATCHES_PACE if batching else QUICKEST_PACE)
         self._at_once_below = 0.0 if batching and batching.wait else INLINE_MS
         self._waiting: dict[Job, Waiting] = {}
@@ -189,21 +190,23 @@ class Admission:
                 os.sched_yield()  # to gRPC's thread, which hands calls over
 
     async def _gather(self, batching: Batching) -> None:
-        """Until a batch may be full, or the first that waits has waited for others as long as it may."""
-        come = -1
-        until = min((job.entered for job in self._waiting if job.is_waiting), default=0.0) + batching.wait
-        while time.monotonic() < until:
+        """Until a batch may be full, or one that waits has waited for others as long as it may."""
+        come, until = -1, 0.0
+        while True:
             if come != self._come:
-                come = self._come
-                if sum(member.rows for member in self._members()) >= batching.rows:
+                come, members = self._come, list(self._members())
+                until = min((batching.until(member.job) for member in members), default=0.0)
+                if sum(member.rows for member in members) >= batching.rows:
                     return
+            if time.monotonic() >= until:
+                return
             await asyncio.sleep(0)
             os.sched_yield()
 
     def _members(self) -> Iterator[Member]:
-        """What waits, in the order in which it came."""
+        """What waits, in the order in which it came, and has not been given up."""
         for job, waiting in self._waiting.items():
-            if job.is_waiting:
+            if job.is_waiting and not waiting.answer.done():
                 yield Member(job, waiting.routed, self._rows(waiting.call))
 
     async def _forward(self, job: Job) -> bool:
@@ -227,8 +230,12 @@ class Admission:
             return await self._forward(job)
         self.schedule.join(batch.others, batch.cost)
         waiting = [self._waiting[member.job] for member in batch.members]
+        self.counts.scoring(first.routed)
+        outcomes: Sequence[Scored | Exception]
         try:
             outcomes = await self._together(batch, waiting)
+        except Exception as failure:  # of no one's own: nothing that waits may be left without an answer
+            outcomes = [failure] * len(waiting)
         finally:
             self._over_together(batch, begin)
         for one, outcome in zip(waiting, outcomes, strict=True):
@@ -257,6 +264,7 @@ class Admission:
     def _now(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> Scored:
         """Score in the loop."""
         scored = None
+        self.counts.scoring(routed)
         try:
             scored = _score(call, routed)
             return scored
@@ -266,6 +274,7 @@ class Admission:
     async def _aside(self, job: Job, call: ScoreCall, routed: Routed, begin: float) -> Scored:
         """Score in the thread."""
         scored = None
+        self.counts.scoring(routed)
         try:
             scored = await asyncio.get_running_loop().run_in_executor(self._thread, _score, call, routed)
             return scored

@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
 class Answering:
     """Routes, admits and scores requests, and counts how each of them ends. callers: None where anyone may ask;
-    exposing: None where answers are not logged; access: None where requests are not.
+    exposing: None where answers are not logged; access: None where requests are not; counts: what has been done.
 
     router: may be replaced by another one over the same packages; a request has one from its beginning to its end.
     """
@@ -58,7 +58,7 @@ class Answering:
         access: AccessLog | None = None,
     ) -> None:
         self.router, self._exposing, self._access = router, exposing, access
-        self._counts, self._admission, self._callers = counts, admission, callers
+        self.counts, self._admission, self._callers = counts, admission, callers
 
     def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
         """Who makes a call. Raises CallerError for one that is not known."""
@@ -67,7 +67,7 @@ class Answering:
     async def outcome(self, form: Form, data: bytes, context: grpc.aio.ServicerContext) -> Outcome:
         """Answer one request, which came by the call of this context, as the only one or on a stream."""
         began = time.perf_counter()
-        counts, call, routed, code, rows, error = self._counts, None, None, "CANCELLED", 0, ""
+        counts, call, routed, code, rows, error = self.counts, None, None, "CANCELLED", 0, ""
         counts.begun()
         try:
             caller = self.caller(context)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from swrec_prod.serving.routing.router import Routed
 from swrec_prod.serving.service.costs import Costs
@@ -21,15 +22,18 @@ QUICKEST_PACE = 0.02  # many requests together take a small part of the time tha
 @dataclass(frozen=True)
 class Batching:
     """How large a batch may be. rows: candidates, 0 for no batches; wait: seconds that the first of a batch waits for
-    others.
+    others, but never for more than half of the time to its deadline.
     """
 
     rows: int = 0
     wait: float = 0.0
 
+    def until(self, job: Job) -> float:
+        """The moment to which this one waits for others."""
+        return job.entered + min(self.wait, (job.deadline - job.entered) / 2)
 
-@dataclass(frozen=True)
-class Member:
+
+class Member(NamedTuple):
     """A request that waits. rows: its candidates."""
 
     job: Job

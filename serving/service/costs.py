@@ -12,11 +12,12 @@ class Costs:
     """Corrects `Predictor.milliseconds`, which a package measured as it was loaded, by a factor for each class of size.
 
     A class of size has up to twice as many candidates as the one below it. One of which nothing was measured yet has
-    the factor of the package's last forward.
+    the factor of the package's last forward; before any, that of `like`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, like: Costs | None = None) -> None:
         self._factors: dict[tuple[Predictor, int], float] = {}
+        self._like = like
 
     def milliseconds(self, predictor: Predictor, rows: int) -> float:
         """Of scoring so many candidates."""
@@ -31,4 +32,7 @@ class Costs:
 
     def _factor(self, predictor: Predictor, rows: int) -> float:
         factors = self._factors
-        return factors.get((predictor, rows.bit_length())) or factors.get((predictor, -1)) or 1.0
+        known = factors.get((predictor, rows.bit_length())) or factors.get((predictor, -1))
+        if known is not None:
+            return known
+        return 1.0 if self._like is None else self._like._factor(predictor, rows)

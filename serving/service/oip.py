@@ -24,9 +24,16 @@ from swrec_prod.serving.service.answering import Answering, Form
 from swrec_prod.serving.service.oip_request import InferCall, outputs_of, read, route
 from swrec_prod.serving.service.ranking import parsed
 from swrec_prod.serving.service.status import status_of
+from swrec_prod.serving.watching.counts import FAILED_SECONDS, FORWARD_SECONDS, REQUEST_SECONDS, Counts
 
 NAME, PLATFORM = "swrec", "swrec_torchscript"
-EXTENSIONS = ("user_features_of_one_row", "ragged_lengths", "model_configuration", "model_repository_index")
+EXTENSIONS = (
+    "user_features_of_one_row",
+    "ragged_lengths",
+    "model_configuration",
+    "model_repository_index",
+    "statistics",
+)
 DATATYPES = {"int64": "INT64", "float64": "FP64", "string": "BYTES"}
 CONFIG_TYPES = {"int64": "TYPE_INT64", "float64": "TYPE_FP64", "string": "TYPE_STRING"}
 
@@ -52,6 +59,7 @@ class InferenceService:
             "ModelMetadata": self._model_metadata,
             "ModelConfig": self._model_config,
             "RepositoryIndex": self._index,
+            "ModelStatistics": self._statistics,
         }
         methods = {name: unary(partial(self._tell, inference.METHODS[name], tell)) for name, tell in told.items()}
         return grpc.method_handlers_generic_handler(inference.SERVICE, {"ModelInfer": unary(self.infer), **methods})
@@ -106,6 +114,20 @@ class InferenceService:
                 reply.models.add(name=name, version=str(version), state=state)
         return reply
 
+    async def _statistics(self, asked: Any) -> Any:
+        reply = inference.MESSAGES["ModelStatisticsResponse"]()
+        for predictor in self._asked_for(asked):
+            add_statistics(reply.model_stats, predictor, self._answering.counts)
+        return reply
+
+    def _asked_for(self, asked: Any) -> list[Predictor]:
+        """All packages, those of a model, or one. Raises NotFoundError."""
+        router = self._answering.router
+        if asked.version:
+            return [router.predictor(asked.name, asked.version)]
+        names = [router.predictor(asked.name, "").name] if asked.name else sorted(router.predictors)
+        return [predictor for name in names for _, predictor in sorted(router.predictors[name].items())]
+
 
 def infer_response(call: InferCall, routed: Routed, scored: Scored) -> bytes:
     """A serialised ModelInferResponse."""
@@ -150,6 +172,25 @@ def model_config(predictor: Predictor) -> Any:
     for name in outputs_of(predictor):
         reply.config.output.add(name=name, data_type="TYPE_FP32", dims=(-1, len(predictor.tasks)))
     return reply
+
+
+def add_statistics(to: Any, predictor: Predictor, counts: Counts) -> None:
+    """Add a package's ModelStatistics. An inference is a request that was answered, by whichever protocol; an execution
+    is a forward, of one request or of several, encoding included. All since the packages were loaded.
+    """
+    package = predictor.name, predictor.version
+    ended, seconds = counts.observed(REQUEST_SECONDS, package)
+    failed, failed_seconds = counts.observed(FAILED_SECONDS, package)
+    forwards, forward_seconds = counts.observed(FORWARD_SECONDS, package)
+    told = to.add(name=package[0], version=package[1], inference_count=ended - failed, execution_count=forwards)
+    durations = {
+        "success": (ended - failed, seconds - failed_seconds),
+        "fail": (failed, failed_seconds),
+        "compute_infer": (forwards, forward_seconds),
+    }
+    for name, (count, took) in durations.items():
+        duration = getattr(told.inference_stats, name)
+        duration.count, duration.ns = count, max(0, int(1e9 * took))
 
 
 def shape_of(part: str, several: bool) -> tuple[int, ...]:

@@ -56,6 +56,7 @@ FALLBACKS = Family("fallbacks", "counter", "Requests scored as another scenario 
 CANDIDATES = Family("candidates", "counter", "Candidates scored.", PACKAGE)
 REQUEST_SECONDS = Family("request_seconds", "histogram", "From a request's bytes to its answer's.", PACKAGE)
 QUEUE_SECONDS = Family("queue_seconds", "histogram", "Time that an admitted request waited for its turn.")
+FAILED_SECONDS = Family("failed_seconds", "histogram", "The same, of requests that were not answered OK.", PACKAGE)
 FORWARD_SECONDS = Family("forward_seconds", "histogram", "Time of encoding and scoring.", PACKAGE)
 BATCHES = Family("batches", "counter", "Forwards of several requests at once.", PACKAGE)
 BATCH_REQUESTS = Family("batch_requests", "counter", "Requests that these have scored.", PACKAGE)
@@ -77,6 +78,7 @@ PACKAGE_FAMILIES = (
     CANDIDATES,
     ELSEWHERE,
     REQUEST_SECONDS,
+    FAILED_SECONDS,
     FORWARD_SECONDS,
     BATCHES,
     BATCH_REQUESTS,
@@ -114,11 +116,21 @@ class Layout:
             self.series.append(Series(family, labels, self.size))
             self.size += family.width
         self.at = {(series.family, series.labels): series.at for series in self.series}
+        self.scoring = self.size  # the number of what is scored now: where its requests are counted; 0 for nothing
+        self.size += 1
 
     def slots(self, memory: memoryview) -> list[memoryview[float]]:
         """The slots in a memory of `bytes(workers)` bytes, as arrays of float64."""
         numbers: memoryview[float] = memory.cast("d")
         return [numbers[start : start + self.size] for start in range(0, len(numbers) - self.size + 1, self.size)]
+
+    def scored_in(self, slot: memoryview[float]) -> tuple[str, str] | None:
+        """The scenario and the package, NAME/VERSION, of what the slot's worker scores now; None for nothing."""
+        for series in self.series[1:]:  # the first one is of requests without a package
+            if series.family is REQUESTS and series.at == slot[self.scoring]:
+                scenario, model, version, _ = series.labels
+                return scenario, f"{model}/{version}"
+        return None
 
     def bytes(self, workers: int) -> int:
         """How much memory the slots of so many workers take."""
@@ -128,17 +140,20 @@ class Layout:
 class Counts:
     """One worker's counts. Only its event loop may call this, as additions of two threads could be lost.
 
-    A call costs less than 2 us.
+    A call costs less than 2 us. all_slots: those of all workers, its own included, for what the whole server has done.
     """
 
-    def __init__(self, layout: Layout, slot: memoryview[float]) -> None:
-        self._slot, self._at = slot, layout.at
+    def __init__(
+        self, layout: Layout, slot: memoryview[float], all_slots: Sequence[memoryview[float]] | None = None
+    ) -> None:
+        self._slot, self._at, self._all_slots = slot, layout.at, all_slots or [slot]
         self._requests = {
             series.labels[1:3]: series.at for series in reversed(layout.series) if series.family is REQUESTS
         }
         self._code = {code: i for i, code in enumerate(CODES)}
         self._inflight, self._queue_ms = layout.at[INFLIGHT, ()], layout.at[QUEUE_MS, ()]
-        slot[self._inflight] = slot[self._queue_ms] = 0.0  # whoever had the slot before has ended
+        self._scoring, self._forwards = layout.scoring, 0
+        slot[self._inflight] = slot[self._queue_ms] = slot[self._scoring] = 0.0  # who had the slot before has ended
 
     @classmethod
     def alone(cls, served: Sequence[Served] = (), variants: Sequence[tuple[str, str]] = ()) -> Counts:
@@ -169,6 +184,8 @@ class Counts:
         self._observe(self._at[REQUEST_SECONDS, package], seconds)
         if code == "OK":
             self._assigned(routed)
+        else:
+            self._observe(self._at[FAILED_SECONDS, package], seconds)
 
     def _assigned(self, routed: Routed) -> None:
         for got in routed.variants:
@@ -184,8 +201,20 @@ class Counts:
         """A request has waited so long for its turn."""
         self._observe(self._at[QUEUE_SECONDS, ()], seconds)
 
+    @property
+    def running(self) -> int:
+        """Which forward runs, as a number that grows; 0 where none does."""
+        return self._forwards if self._slot[self._scoring] else 0
+
+    def scoring(self, routed: Routed) -> None:
+        """A forward begins; `forward` will say that it is over."""
+        package = routed.predictor.name, routed.predictor.version
+        self._slot[self._scoring] = self._requests[package] + routed.scenario * len(CODES)
+        self._forwards += 1
+
     def forward(self, routed: Routed, seconds: float) -> None:
         """Encoding and scoring a request took so long."""
+        self._slot[self._scoring] = 0.0
         self._observe(self._at[FORWARD_SECONDS, (routed.predictor.name, routed.predictor.version)], seconds)
 
     def batch(self, routed: Routed, requests: int, rows: int) -> None:
@@ -216,6 +245,11 @@ class Counts:
     def access_dropped(self, requests: int) -> None:
         """So many requests more are not in the access log."""
         self._slot[self._at[ACCESS_DROPPED, ()]] += requests
+
+    def observed(self, family: Family, package: tuple[str, str]) -> tuple[int, float]:
+        """Of a package's histogram, over all workers: how often, and seconds altogether."""
+        *times, seconds = total(self._all_slots, Series(family, package, self._at[family, package]))
+        return int(sum(times)), seconds
 
     def _observe(self, at: int, seconds: float) -> None:
         self._slot[at + bisect_left(SECONDS, seconds)] += 1
