@@ -16,6 +16,7 @@ import pydantic
 import yaml
 
 from swrec_prod import shipped
+from swrec_prod.checkpoint_config import CheckpointConfig
 from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.strict import Strict, parse, read_yaml
 
@@ -243,13 +244,14 @@ class RunConfig(Strict):
     """One training run.
 
     data: its rows. model: what is trained. debias: the scenario bias eliminator; left out, the model's own default.
-    train: how. strategy: which rows train which model. export: how the package is made.
+    train: how. checkpoint: when it is saved. strategy: which rows train which model. export: how the package is made.
     """
 
     data: DataConfig
     model: ModelConfig
     debias: DebiasConfig | None = None
     train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
     strategy: StrategyConfig = StrategyConfig()
     export: ExportConfig = ExportConfig()
 

@@ -60,7 +60,7 @@ def test_weights_saved_from_shards_are_read_without_ranks(prepared_genre: Path, 
     load_weights(path, ranker)
     assert ranker.state_dict().keys() == trained.keys()
     assert all(torch.equal(value, trained[name]) for name, value in ranker.state_dict().items())
-    assert read_state(path) == {"any": 1}
+    assert read_state(path) == {"any": 1, "checksums": "crc32"}
 
 
 def test_a_checkpoint_tells_where_the_tables_were(tmp_path: Path, prepared_genre: Path) -> None:
@@ -128,7 +128,7 @@ DAMAGES = {
     ),
     "no tensors": (
         lambda run: next(checkpoint_in(run).glob("*.distcp")).unlink(),
-        "damaged: .*No such file.*; copy it again",
+        r"damaged: .*distcp: No such file.*; copy it again",
     ),
     "half the tensors": (cut_short, "damaged: .*; copy it again, or train again with --overwrite"),
     "no metadata": (lambda run: (checkpoint_in(run) / ".metadata").unlink(), "damaged: "),

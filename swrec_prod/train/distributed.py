@@ -5,6 +5,7 @@ torch is imported inside the functions: `before_torch` has to run before the fir
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import pickle
@@ -149,6 +150,25 @@ def seed_masks(seed: int, step: int, ranks: Ranks) -> None:
     import torch
 
     torch.manual_seed(int(np.random.SeedSequence([seed, step, ranks.rank]).generate_state(1, np.uint64)[0]))
+
+
+def random_state(ranks: Ranks) -> str:
+    """Where this rank's draws (dropout) stand, as text."""
+    import torch
+
+    state = torch.cuda.get_rng_state(ranks.device) if ranks.device.type == "cuda" else torch.get_rng_state()
+    return base64.b64encode(state.numpy().tobytes()).decode()
+
+
+def set_random_state(text: str, ranks: Ranks) -> None:
+    """Go on drawing where `random_state` was."""
+    import torch
+
+    state = torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+    if ranks.device.type == "cuda":
+        torch.cuda.set_rng_state(state, ranks.device)
+    else:
+        torch.set_rng_state(state)
 
 
 def share_buffers(model: nn.Module, ranks: Ranks) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 from swrec_prod.config import RunConfig
 from swrec_prod.errors import ConfigError
 from swrec_prod.run_dir import RunDir
+
+REMEDY = "choose another --out, or give --overwrite to replace it"
+MAY_CHANGE = (
+    "train.epochs", "train.batch_size", "train.patience", "train.lr_sparse", "train.lr_dense", "train.threads",
+    "train.replicate_kib", "checkpoint", "export",
+)  # of a run that goes on; all else would make it another run  # fmt: skip
 
 
 def check_free(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
@@ -21,12 +28,27 @@ def check_free(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
         raise ConfigError(f"{run.path}: is not empty and holds no run; choose another --out")
     if overwrite:
         return
+    before = _before(run, config) if run.finished or run.has_checkpoints else config
     if run.finished:
-        raise ConfigError(f"{run.path}: holds a finished run; choose another --out, or give --overwrite to replace it")
-    if run.has_checkpoints and (before := _as_asked(run.config(), config)) != config:
-        changed = difference(before.model_dump(mode="json"), config.model_dump(mode="json")) or "configuration"
-        remedy = "choose another --out, or give --overwrite"
-        raise ConfigError(f"{run.path}: holds an unfinished run with another {changed}; {remedy}")
+        other = f"with another {changed}" if (changed := _difference(before, config)) else "of this configuration"
+        raise ConfigError(f"{run.path}: holds a finished run {other}; {REMEDY}")
+    for key, old, new in differences(before.model_dump(mode="json"), config.model_dump(mode="json")):
+        if not _may_change(key):
+            may = f"what may change before it goes on: {', '.join(MAY_CHANGE)}"
+            raise ConfigError(
+                f"{run.path}: holds an unfinished run with another {key} ({old!r}, now {new!r}); {REMEDY}; {may}"
+            )
+
+
+def finished_before(run: RunDir, config: RunConfig) -> bool:
+    """Whether the folder holds the finished run of this very configuration."""
+    return run.finished and run.run_file.exists() and not _difference(_before(run, config), config)
+
+
+def changes(before: RunConfig, config: RunConfig) -> list[str]:
+    """What a run goes on with that was otherwise before: a line a key."""
+    plain = (_as_asked(before, config).model_dump(mode="json"), config.model_dump(mode="json"))
+    return [f"{key} {old!r} -> {new!r}" for key, old, new in differences(*plain)]
 
 
 def claim(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
@@ -37,13 +59,31 @@ def claim(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
     run.write_config(config)
 
 
-def difference(one: Any, other: Any, at: str = "") -> str:
-    """The first dotted key, below `at`, in which two configurations' plain values differ, with both; "" if none."""
+def difference(one: Any, other: Any) -> str:
+    """The first dotted key in which two configurations' plain values differ, with both; "" if none."""
+    return next((f"{key} ({old!r}, now {new!r})" for key, old, new in differences(one, other)), "")
+
+
+def differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every dotted key, below `at`, in which two configurations' plain values differ, with both."""
     if isinstance(one, dict) and isinstance(other, dict):
-        keys = {**one, **other}
-        differences = (difference(one.get(key), other.get(key), f"{at}.{key}" if at else key) for key in keys)
-        return next(filter(None, differences), "")
-    return "" if one == other else f"{at} ({one!r}, now {other!r})"
+        for key in {**one, **other}:
+            yield from differences(one.get(key), other.get(key), f"{at}.{key}" if at else key)
+    elif one != other:
+        yield at, one, other
+
+
+def _difference(before: RunConfig, config: RunConfig) -> str:
+    return difference(before.model_dump(mode="json"), config.model_dump(mode="json"))
+
+
+def _may_change(key: str) -> bool:
+    return any(key == may or key.startswith(f"{may}.") for may in MAY_CHANGE)
+
+
+def _before(run: RunDir, config: RunConfig) -> RunConfig:
+    """The configuration of the run in the folder."""
+    return _as_asked(run.config(), config)
 
 
 def _only_leftovers(run: RunDir) -> bool:
