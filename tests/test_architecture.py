@@ -77,7 +77,7 @@ TORCHREC = (
     "swrec_prod.checkpoint", "swrec_prod.doctor", "benchmarks",
 )  # fmt: skip
 ENVIRONMENT = (
-    "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor",
+    "swrec_prod.train.distributed", "swrec_prod.train.joining", "swrec_prod.engine.spark_session", "swrec_prod.doctor",
     "swrec_prod.serving.process", "swrec_prod.launch", "benchmarks", "reference", "requirements",
 )  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}

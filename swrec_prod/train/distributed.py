@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from swrec_prod.doctor import TRIO, cuda_kernels, installed
+from swrec_prod.train.joining import common_store
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,7 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if "RANK" in os.environ:
-        dist.init_process_group(backend)
+        dist.init_process_group(backend, rank=rank, world_size=world_size, store=common_store(rank, world_size))
     else:
         dist.init_process_group(backend, rank=0, world_size=1, store=dist.HashStore())
     failed = True
