@@ -56,10 +56,10 @@ class Saver:
             running.result()
 
     def close(self) -> None:
-        """After `wait`; or with another error on its way, which a write that still goes on shall not hold up."""
-        idle = self._running is None
-        self._thread.shutdown(wait=idle)
-        if idle:
+        """After `wait`; or with another error on its way, not held up by writes that need failed ranks."""
+        can_end = self._running is None or dist.get_world_size() == 1
+        self._thread.shutdown(wait=can_end)
+        if can_end:
             dist.destroy_process_group(self._group)
 
     def _write(self, step: int, content: dict[str, Any], state: dict[str, Any], best: tuple[int, ...]) -> Path:

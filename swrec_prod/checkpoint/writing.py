@@ -23,6 +23,7 @@ from swrec_prod.files import to_disk
 T = TypeVar("T")
 
 METADATA = ".metadata"
+TORCH_WRITER = ("inline_container", "PytorchStreamWriter")  # in what torch says of a file that it could not write
 REMEDY = "make room or mend that, and run swrec train again: it goes on from the checkpoint before"
 
 
@@ -123,7 +124,11 @@ def _failures(final: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, dcp.api.CheckpointException) as failure:
-        raise CheckpointError(f"{final}: cannot be written: {_reason(failure)}; {REMEDY}") from failure
+        reason = _reason(failure)
+        if any(word in reason for word in TORCH_WRITER):  # it hides what the system said
+            free = shutil.disk_usage(final.parent).free / 1e9
+            reason = f"the disk took a part of a file only, {free:.2f} GB are free on it"
+        raise CheckpointError(f"{final}: cannot be written: {reason}; {REMEDY}") from failure
 
 
 def _reason(failure: BaseException | None) -> str:
