@@ -91,13 +91,13 @@ def commit(folder: Path, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, taken: str) -> Iterator[None]:
+def locked(path: Path, taken: str, wait: float = LOCK_WAIT) -> Iterator[None]:
     """Hold the lock file `path`, which no other process can at the same time; a lock outlives no process.
 
-    Raises DataError(taken) when another one holds it. The file is gone afterwards.
+    Raises DataError(taken) when another one holds it, after `wait` seconds. The file is gone afterwards.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path, timeout=LOCK_WAIT)
+    lock = filelock.FileLock(path, timeout=wait)
     try:
         lock.acquire()
     except filelock.Timeout:

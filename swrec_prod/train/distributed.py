@@ -12,7 +12,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,12 +20,14 @@ import numpy as np
 
 from swrec_prod.doctor import TRIO, cuda_kernels, installed
 from swrec_prod.train.joining import common_store
+from swrec_prod.train.watching import watched
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 T = TypeVar("T")
+HANG_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,12 @@ def quiet_libraries() -> None:
 
 
 @contextmanager
-def process_group(threads: int = 0) -> Iterator[Ranks]:
+def process_group(threads: int = 0, hang_s: float = HANG_S) -> Iterator[Ranks]:
     """Join the process group that torchrun or TorchX describes in the environment; alone without one.
 
     threads: OpenMP threads of this rank; 0 takes OMP_NUM_THREADS, and where that is not set (torchrun sets it to 1)
-    divides the cores by the ranks of this host.
+    divides the cores by the ranks of this host. hang_s: after so many seconds without a sign of life of a rank, it is
+    named and the others end.
 
     A rank that fails among several leaves the group to its process's end: with the connections closed before, another
     rank may fail of that first, and torchrun then names that one as the cause.
@@ -107,13 +110,12 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if "RANK" in os.environ:
-        dist.init_process_group(backend, rank=rank, world_size=world_size, store=common_store(rank, world_size))
-    else:
-        dist.init_process_group(backend, rank=0, world_size=1, store=dist.HashStore())
+    store = common_store(rank, world_size) if "RANK" in os.environ else dist.HashStore()
+    dist.init_process_group(backend, rank=rank, world_size=world_size, store=store)
     failed = True
     try:
-        yield Ranks(rank, world_size, local_world_size, device)
+        with watched(store.clone(), rank, world_size, hang_s) if world_size > 1 else nullcontext():
+            yield Ranks(rank, world_size, local_world_size, device)
         failed = False
     finally:
         if world_size == 1 or not failed:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from swrec_prod.config import RunConfig
-from swrec_prod.errors import ConfigError
+from swrec_prod.errors import CheckpointError, ConfigError
+from swrec_prod.files import locked
 from swrec_prod.run_dir import RunDir
+from swrec_prod.train.distributed import Ranks, on_main
 
+AGAIN = "make room and run the same command again, it goes on from the last checkpoint"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LOCK_S = 5.0  # of waiting for ranks that were killed a moment ago
 REMEDY = "choose another --out, or give --overwrite to replace it"
 MAY_CHANGE = (
     "train.epochs", "train.batch_size", "train.patience", "train.lr_sparse", "train.lr_dense", "train.threads",
-    "train.replicate_kib", "checkpoint", "export",
+    "train.replicate_kib", "train.on_divergence", "train.grace_seconds", "train.hang_minutes", "checkpoint", "export",
 )  # of a run that goes on; all else would make it another run  # fmt: skip
 
 
@@ -49,6 +57,25 @@ def changes(before: RunConfig, config: RunConfig) -> list[str]:
     """What a run goes on with that was otherwise before: a line a key."""
     plain = (_as_asked(before, config).model_dump(mode="json"), config.model_dump(mode="json"))
     return [f"{key} {old!r} -> {new!r}" for key, old, new in differences(*plain)]
+
+
+@contextmanager
+def only_here(out: Path, ranks: Ranks) -> Iterator[None]:
+    """No other run, and no ranks that were left behind by a torchrun that was killed, work in the folder meanwhile.
+
+    Raises DataError on every rank when one does. A lock outlives no process. Also raises CheckpointError, naming the
+    folder, where the block fails for want of space.
+    """
+    taken = f"{out}: another run is at work there; wait until it has ended, or choose another --out"
+    with ExitStack() as stack:
+        lock = out.parent / f".{out.name}.training"
+        on_main(ranks, lambda: stack.enter_context(locked(lock, taken, LOCK_S)))
+        try:
+            yield
+        except OSError as failure:
+            if failure.errno not in FULL:
+                raise
+            raise CheckpointError(f"{failure.filename or out}: {failure.strerror}; {AGAIN}") from None
 
 
 def claim(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:

@@ -1,8 +1,7 @@
 """How ranks find each other, at the first start and after every restart by torchrun.
 
-torchrun keeps one store for all restarts, and what dead ranks wrote there hangs the next ones. Its restart counts
-do not
-tell them apart on several hosts: only the agent of the failed rank counts. So the ranks agree on a new name.
+torchrun keeps one store for all restarts, and what dead ranks wrote there hangs the next ones. Its restart counts do
+not tell them apart on several hosts: only the agent of the failed rank counts. So the ranks agree on a new name.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from torchrec.optim.keyed import KeyedOptimizer
 
 from swrec_prod.data.batch import Batch, Position
 from swrec_prod.data.reader import Reader
-from swrec_prod.errors import SingleClassError
+from swrec_prod.errors import DataError, SingleClassError
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.metrics.probabilities import LossSum
 from swrec_prod.metrics.ranks import RankStatistic
@@ -31,7 +31,7 @@ class FitState:
     best_value: valid_auc of the best validation (minus its valid_logloss where all labels are equal). best_epoch: how
     manieth validation after training that was, 0 for the weights that the run began with. misses: validations since.
     rows, seconds: trained rows of all ranks and the time that they took. loss_sum, losses: of those that were read
-    since the last validation.
+    since the last validation. rate: factor of the rates, below 1 after a divergence (train.on_divergence).
     """
 
     step: int = 0
@@ -45,6 +45,7 @@ class FitState:
     misses: int = 0
     loss_sum: float = 0.0
     losses: int = 0
+    rate: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -116,6 +117,9 @@ class Fit:
                 started = self._begin(state)
             elif after < total:
                 between(state, after - before)
+        if state.epoch_rows < total:
+            done = f"{state.epoch_rows:,} of {total:,} rows of the epoch"
+            raise DataError(f"rank {self.ranks.rank} is out of data after {done}; prepare the days anew")
         self._pause(state, started)
         state.epoch, state.epoch_rows = state.epoch + 1, 0
         yield
@@ -126,7 +130,7 @@ class Fit:
             return float("nan")
         value = loss.item()
         state.loss_sum, state.losses = state.loss_sum + value, state.losses + 1
-        return value
+        return float("inf") if np.isnan(value) else value
 
     def step(self, batch: Batch, share: float | torch.Tensor = 1.0) -> torch.Tensor:
         """One update from one batch; gives its loss (0-d, on the device).

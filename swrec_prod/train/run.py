@@ -17,7 +17,7 @@ from swrec_prod.config import RunConfig, SplitName
 from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
-from swrec_prod.errors import MetricError
+from swrec_prod.errors import DivergedError, MetricError
 from swrec_prod.evaluate.models import columns_of, predicted, strengths_of
 from swrec_prod.evaluate.run import judge_predicted
 from swrec_prod.ranker import ResolvedRun, build_ranker, resolve_run, with_debias
@@ -25,14 +25,17 @@ from swrec_prod.run_dir import RunDir
 from swrec_prod.train.begin import load_begin
 from swrec_prod.train.counterfactual import fitted, score_in_every_scenario, spacing
 from swrec_prod.train.distributed import Ranks, on_main, process_group
-from swrec_prod.train.folder import check_free, claim, finished_before
+from swrec_prod.train.folder import check_free, claim, finished_before, only_here
+from swrec_prod.train.leaving import Leaving, listening
 from swrec_prod.train.loop import Fit, FitState, judge
-from swrec_prod.train.optim import make_optimizer
+from swrec_prod.train.optim import make_optimizer, set_rates
 from swrec_prod.train.progress import RunLog, format_validation
 from swrec_prod.train.resume import Beginning, beginning
+from swrec_prod.train.rewinding import rewind
 from swrec_prod.train.saving import Saving, check_room
 from swrec_prod.train.session import recorded
 from swrec_prod.train.shard import shard
+from swrec_prod.train.steering import Steering
 from swrec_prod.train.strategies import train_scenarios
 from swrec_prod.train.unknown_rate import described, with_unknown_rate
 
@@ -46,7 +49,7 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dic
     says or not what they were, MetricError when training diverges. Nothing is written before data, model and `out` have
     been checked to fit together.
     """
-    with process_group(config.train.threads) as ranks:
+    with process_group(config.train.threads, 60 * config.train.hang_minutes) as ranks, only_here(out, ranks):
         config = with_unknown_rate(with_debias(config))  # run.yaml says what was trained, not what was left open
         folder = RunDir(out)
         if not overwrite and on_main(ranks, lambda: finished_before(folder, config)):
@@ -75,7 +78,11 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
     # only now: what is refused leaves nothing behind
     on_main(ranks, lambda: claim(folder, config, overwrite=overwrite))
     log = RunLog(out if ranks.is_main else None, readers["train"].rows, config.train.epochs)
-    with recorded(folder, catalog, ranks, start), closing(log):
+    with (
+        listening(config.train.grace_seconds) as leaving,
+        recorded(folder, catalog, ranks, start),
+        closing(log),
+    ):
         for line in (_opening(config, readers, ranks), described(config, catalog), *found):
             if line:
                 log.say(line)
@@ -84,7 +91,7 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
             on_main(ranks, lambda: _as_then(folder, start))
             log.say(f"resuming from {start.path.name}: {state.rows:,} rows trained")
         with closing(Saving(config, folder.checkpoints, catalog, fit, start.rows_a_step)) as saving:
-            _fit(config, folder, fit, state, saving, log)
+            _fit(config, folder, fit, state, saving, log, leaving)
         config = fit_c(config, catalog, fit, log)
         best = format_validation(state.best)
         log.say(f"best: step {state.best_step}, {best}; scoring {readers['test'].rows:,} test rows")
@@ -137,37 +144,60 @@ def make_fit(
     return Fit(model, make_optimizer(model, options), readers["train"], readers["valid"], ranks)
 
 
-def _fit(config: RunConfig, folder: RunDir, fit: Fit, state: FitState, saving: Saving, log: RunLog) -> None:
+def _fit(
+    config: RunConfig, folder: RunDir, fit: Fit, state: FitState, saving: Saving, log: RunLog, leaving: Leaving
+) -> None:
     """Epochs until the budget or the patience is spent; leaves the best weights in the model."""
-    patience = config.train.patience
     if config.train.begin and not state.history:
         _judge(config, folder, fit, state, saving, log)
-    while state.epoch < config.train.epochs and state.misses < patience:
-        for _ in fit.epoch(state, config.train.evals_per_epoch, log.step, saving.between):
-            _judge(config, folder, fit, state, saving, log)
-            if state.misses >= patience:
-                log.say(f"no better validation for {patience} time(s) in a row: stopping early")
-                break
+    set_rates(fit.optimizer, config.train, state.rate)
+    leaving.saves = True
+    while state.epoch < config.train.epochs and state.misses < config.train.patience:
+        steering = Steering(fit.ranks, leaving, saving)
+        try:
+            _epochs(config, folder, fit, state, saving, log, steering)
+        except DivergedError as failure:
+            saving.wait()
+            log.say(rewind(config, folder, fit, state, failure, steering.healthy_step))
+    leaving.saves = False
     saving.wait()
     checkpoint.restore(folder.step(state.best_step), fit.model, fit.optimizer)
 
 
+def _epochs(
+    config: RunConfig, folder: RunDir, fit: Fit, state: FitState, saving: Saving, log: RunLog, steering: Steering
+) -> None:
+    """Epochs until the budget or the patience is spent, or all ranks leave, or they have diverged."""
+
+    def report(state: FitState, rows: int, loss: float) -> None:
+        steering.read(loss)
+        log.step(state, rows, loss)
+
+    patience = config.train.patience
+    while state.epoch < config.train.epochs and state.misses < patience:
+        for _ in fit.epoch(state, config.train.evals_per_epoch, report, steering.between):
+            _judge(config, folder, fit, state, saving, log)
+            steering.validated(state)
+            if state.misses >= patience:
+                log.say(f"no better validation for {patience} time(s) in a row: stopping early")
+                break
+
+
 def _judge(config: RunConfig, folder: RunDir, fit: Fit, state: FitState, saving: Saving, log: RunLog) -> None:
     """Validate the weights as they are, and save them."""
-    better = judge(state, _validate(fit, config, state), state.mean_loss)
+    better = judge(state, _validate(fit, state), state.mean_loss)
     saving.validated(state)
     if fit.ranks.is_main:
         folder.write_history(state.history)
     log.validated(state.history[-1], better)
 
 
-def _validate(fit: Fit, config: RunConfig, state: FitState) -> dict[str, float]:
-    """The validation's figures. Raises MetricError when the scores are no numbers any more."""
+def _validate(fit: Fit, state: FitState) -> dict[str, float]:
+    """The validation's figures. Raises DivergedError when the scores are no numbers any more."""
     try:
         return fit.validate()
     except MetricError as failure:
-        rates = f"train.lr_dense ({config.train.lr_dense:g}) or train.lr_sparse ({config.train.lr_sparse:g})"
-        raise MetricError(f"training diverged before step {state.step}: {failure}; lower {rates}") from None
+        raise DivergedError(f"training diverged before step {state.step}: {failure}") from None
 
 
 def fit_c(config: RunConfig, catalog: Catalog, fit: Fit, log: RunLog) -> RunConfig:
