@@ -89,6 +89,7 @@ class Fit:
     ) -> None:
         self.model, self.optimizer, self.train, self.valid, self.ranks = model, optimizer, train, valid, ranks
         self.random: str | None = None
+        self.loss = torch.zeros(())
 
     def epoch(
         self, state: FitState, validations: int, report: Report, between: Between = lambda *_: None
@@ -106,7 +107,8 @@ class Fit:
             batch = batch.to(self.ranks.device, non_blocking=True)
             loss = self.step(batch, self.share(batch, after - before))
             state.step, state.epoch_rows, state.rows = state.step + 1, after, state.rows + after - before
-            value = self._read(state, loss)
+            self.loss = loss
+            value = self._read(state)
             now = time.perf_counter()
             state.seconds, started = state.seconds + now - started, now
             due = after < total and validations * after // total > validations * before // total
@@ -124,12 +126,17 @@ class Fit:
         state.epoch, state.epoch_rows = state.epoch + 1, 0
         yield
 
-    def _read(self, state: FitState, loss: torch.Tensor) -> float:
+    def _read(self, state: FitState) -> float:
         """The loss, every few steps; else NaN, and the device is not waited for."""
         if state.step % READ_EVERY != 1:
             return float("nan")
-        value = loss.item()
+        value = self.read_loss()
         state.loss_sum, state.losses = state.loss_sum + value, state.losses + 1
+        return value
+
+    def read_loss(self) -> float:
+        """This rank's loss of the last step; infinity where it is no number. The device is waited for."""
+        value = float(self.loss)
         return float("inf") if np.isnan(value) else value
 
     def step(self, batch: Batch, share: float | torch.Tensor = 1.0) -> torch.Tensor:

@@ -153,12 +153,12 @@ def _fit(
     set_rates(fit.optimizer, config.train, state.rate)
     leaving.saves = True
     while state.epoch < config.train.epochs and state.misses < config.train.patience:
-        steering = Steering(fit.ranks, leaving, saving)
+        steering = Steering(fit, leaving, saving)
         try:
             _epochs(config, folder, fit, state, saving, log, steering)
         except DivergedError as failure:
             saving.wait()
-            log.say(rewind(config, folder, fit, state, failure, steering.healthy_step))
+            log.say(rewind(config, folder, fit, state, failure))
     leaving.saves = False
     saving.wait()
     checkpoint.restore(folder.step(state.best_step), fit.model, fit.optimizer)
@@ -176,8 +176,10 @@ def _epochs(
     patience = config.train.patience
     while state.epoch < config.train.epochs and state.misses < patience:
         for _ in fit.epoch(state, config.train.evals_per_epoch, report, steering.between):
+            stop = steering.leaves(state)
             _judge(config, folder, fit, state, saving, log)
-            steering.validated(state)
+            if stop:
+                steering.leave(state)
             if state.misses >= patience:
                 log.say(f"no better validation for {patience} time(s) in a row: stopping early")
                 break

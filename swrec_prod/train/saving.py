@@ -46,10 +46,9 @@ class Saving:
         """Save after a validation, where what is drawn (dropout) begins anew."""
         self._save(state)
 
-    def between(self, state: FitState, rows: int) -> None:
-        """Save after a step without validation if it is time to. rows: of the step."""
-        if self._due.now(state, rows):
-            self.now(state)
+    def due(self, state: FitState, rows: int) -> bool:
+        """Whether to save after a step without validation, the same on all ranks. rows: of the step."""
+        return self._due.now(state, rows)
 
     def now(self, state: FitState) -> None:
         """Save after a step without validation, whether it is time to or not."""
