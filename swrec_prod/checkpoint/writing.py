@@ -107,7 +107,7 @@ def _together(action: Callable[[], T], group: dist.ProcessGroup | None) -> list[
     failure: Exception | None = None
     try:
         value = action()
-    except OSError as error:
+    except Exception as error:  # handed on below, on every rank
         failure = error
     everyone: list[Any] = [(value, failure)] * dist.get_world_size()
     if len(everyone) > 1:
