@@ -39,7 +39,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.data": 3, "swrec_prod.logs": 3, "swrec_prod.negatives": 3,
     "swrec_prod.datasets": 4, "swrec_prod.behaviours": 4, "swrec_prod.computed": 4, "swrec_prod.sparse": 4,
     "swrec_prod.assembly": 4, "swrec_prod.staging": 4,
-    "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 5,
+    "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 6,
     "swrec_prod.export": 6, "swrec_prod.doctor": 6,
     "swrec_prod.evaluate": 7,
     "swrec_prod.compare": 8, "swrec_prod.train": 8, "swrec_prod.drawing": 8, "swrec_prod.abtest_text": 8,

@@ -156,7 +156,7 @@ def test_a_backfill_that_is_killed_again_and_again_finds_the_same(
 ) -> None:
     words = ("backfill", world / "tiny.yaml", "--mode", "incremental", "--days", SPAN, "--predictions")
     moments = (
-        ("swrec_prod.checkpoint", "read_state", 1),  # the first fit is done, its pass begins
+        ("swrec_prod.checkpoint.run", "read_state", 1),  # the first fit is done, its pass begins
         ("swrec_prod.judge.day", "write_json", 2),  # the second day lies there, and is not committed
         ("swrec_prod.judge.record", "write_json", 1),  # all days are judged, nothing is summed up
     )

@@ -126,16 +126,33 @@ def test_weights_that_are_damaged_are_not_scored_with(finished: Path, tmp_path: 
         evaluated(run)
 
 
+def make_old(path: Path) -> None:
+    """What earlier versions wrote."""
+    (path / CHECKSUMS_FILE).unlink()
+    state = json.loads((path / "state.json").read_text())
+    for key in ("checksums", "data", "rows_a_step", "random"):
+        state.pop(key, None)
+    del state["fit"]["loss_sum"], state["fit"]["losses"]
+    (path / "state.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "gone"])
+@pytest.mark.parametrize("pattern", [".metadata", "*.distcp"])
+def test_an_old_checkpoint_without_some_bytes_is_passed_over_too(cut_off: Path, damage: str, pattern: str) -> None:
+    paths = sorted((cut_off / "checkpoints").glob("step-*"))
+    for path in paths:
+        make_old(path)
+    DAMAGES[damage](next(newest(cut_off).glob(pattern)))
+    said: list[str] = []
+    assert checkpoint.find_whole(cut_off / "checkpoints", said.append) == (paths[0], paths[1:])
+    assert len(said) == 2 and "damaged" in said[0] and "cannot be verified" in said[1]
+
+
 def test_a_checkpoint_from_before_checksums_is_used_and_that_is_said(
     cut_off: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in (cut_off / "checkpoints").glob("step-*"):
-        (path / CHECKSUMS_FILE).unlink()
-        state = json.loads((path / "state.json").read_text())
-        for key in ("checksums", "data", "rows_a_step", "random"):
-            state.pop(key, None)
-        del state["fit"]["loss_sum"], state["fit"]["losses"]
-        (path / "state.json").write_text(json.dumps(state))
+        make_old(path)
     train(checkpoint.config_of(cut_off), cut_off)
     assert "saved without checksums, by an earlier version: it cannot be verified" in (cut_off / "log.txt").read_text()
     np.testing.assert_array_equal(predictions(cut_off)["score_click"], predictions(finished)["score_click"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from prepared_folder import days_of_sizes
@@ -84,23 +85,16 @@ def test_when_days_are_over(catalog: Catalog) -> None:
 
 
 def test_a_day_is_over_with_the_last_window_that_holds_rows_of_it(catalog: Catalog) -> None:
-    """Against a count of the rows that are read."""
-    reader = reader_of(catalog, 200)
-    day_of = {}
+    """Against the rows that are read."""
+    reader, day_of = reader_of(catalog, 200), {}
     for file in catalog.files:
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(file.path, columns=["row", "split"]).to_pydict()
-        day_of.update(
-            {row: file.day for row, split in zip(table["row"], table["split"], strict=True) if split == "train"}
-        )
+        day_of.update(dict.fromkeys(pq.read_table(file.path, columns=["row"])["row"].to_pylist(), file.day))
     for epoch in range(2):
-        rows = [row for batch in reader.epoch(epoch) for row in batch.row_B.tolist()]
-        last = {day_of[row]: at for at, row in enumerate(rows)}
-        for end in reader.day_ends(epoch):
-            assert any(0 <= end - at - 1 < STEP * 5 for at in last.values()), "the last row of a day is near its end"
-            over = [day for day, at in last.items() if at < end]
-            assert over
+        order = [row for batch in reader.epoch(epoch) for row in batch.row_B.tolist()]
+        ends, last = reader.day_ends(epoch), {day_of[row]: at for at, row in enumerate(order)}
+        assert 2 <= len(ends) < len(last)
+        for before, end in zip([0, *ends], ends, strict=False):
+            assert any(before <= at < end for at in last.values()), "the last row of a day came since the end before"
 
 
 def whole(folder: Path, step: int, best: int) -> Path:

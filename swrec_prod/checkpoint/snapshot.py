@@ -26,15 +26,14 @@ def snapshot(content: Any) -> Any:
     return _to_host(content) if isinstance(content, Tensor) else copy.deepcopy(content)
 
 
-def size_of(content: Any) -> int:
-    """Bytes of this rank's tensors."""
-    if isinstance(content, dict):
-        return sum(map(size_of, content.values()))
-    if isinstance(content, list):
-        return sum(map(size_of, content))
+def size_of(content: Any, *, shards_only: bool = False) -> int:
+    """Bytes of this rank's tensors; with `shards_only` without those that every rank has."""
+    if isinstance(content, (dict, list)):
+        values = content.values() if isinstance(content, dict) else content
+        return sum(size_of(value, shards_only=shards_only) for value in values)
     if isinstance(content, ShardedTensor):
         return sum(part.tensor.nbytes for part in content.local_shards())
-    return content.nbytes if isinstance(content, Tensor) else 0
+    return content.nbytes if isinstance(content, Tensor) and not shards_only else 0
 
 
 def fits(size: int) -> bool:

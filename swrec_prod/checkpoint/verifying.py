@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 
 from swrec_prod.checkpoint.checksums import CHECKSUMS_FILE, Checksum, from_text, problems
 from swrec_prod.checkpoint.state import CHECKED, read_state
@@ -23,6 +24,7 @@ def verify(path: Path, *, ranks: bool = False) -> bool:
     """
     checksums = _checksums(path)
     if checksums is None:
+        _check_sizes(path)
         return False
     rank, count = (dist.get_rank(), dist.get_world_size()) if ranks else (0, 1)
     wrong = problems(path, sorted(checksums)[rank::count], checksums)
@@ -34,6 +36,23 @@ def verify(path: Path, *, ranks: bool = False) -> bool:
         more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
         raise CheckpointError(f"{path}: damaged: {wrong[0]}{more}; {WHAT_HELPS}")
     return True
+
+
+def _check_sizes(path: Path) -> None:
+    """What can be said of a checkpoint without checksums: whether its files are as long as .metadata says.
+
+    Raises CheckpointError when one is not.
+    """
+    try:
+        written = dcp.FileSystemReader(path).read_metadata().storage_data or {}
+    except Exception as failure:  # a damaged pickle raises anything
+        raise CheckpointError(f"{path}: damaged: .metadata: {failure}; {WHAT_HELPS}") from failure
+    for piece in written.values():
+        file = path / piece.relative_path
+        size = file.stat().st_size if file.is_file() else 0
+        if size < piece.offset + piece.length:
+            expected = f"{size} bytes, expected {piece.offset + piece.length} or more"
+            raise CheckpointError(f"{path}: damaged: {file.name}: {expected}; {WHAT_HELPS}")
 
 
 def say_unverified(path: Path) -> None:

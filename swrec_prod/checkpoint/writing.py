@@ -107,14 +107,14 @@ def _together(action: Callable[[], T], group: dist.ProcessGroup | None) -> list[
     failure: Exception | None = None
     try:
         value = action()
-    except OSError as error:
+    except Exception as error:  # handed on below, on every rank
         failure = error
     everyone: list[Any] = [(value, failure)] * dist.get_world_size()
     if len(everyone) > 1:
         dist.all_gather_object(everyone, (value, failure), group=group)
-    for _, error in everyone:
-        if error is not None:
-            raise error
+    for _, failed in everyone:
+        if failed is not None:
+            raise failed
     return [value for value, _ in everyone]
 
 

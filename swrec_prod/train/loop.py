@@ -214,4 +214,4 @@ def judge(state: FitState, figures: dict[str, float], train_loss: float) -> bool
 
 def _value(figures: Mapping[str, Any]) -> float:
     """What validations are compared by."""
-    return figures.get("valid_auc", -figures["valid_logloss"])
+    return figures["valid_auc"] if "valid_auc" in figures else -figures["valid_logloss"]

@@ -26,7 +26,8 @@ def beside(fit: Fit, state: FitState, fingerprint: str, **more: Any) -> dict[str
 
 def check_room(folder: Path, fit: Fit) -> None:
     """Raises CheckpointError, on every rank, when a checkpoint of this fit cannot be written to `folder`."""
-    size = sum(fit.ranks.to_all(checkpoint.size_of(checkpoint.content_of(fit.model, fit.optimizer))))
+    content = checkpoint.content_of(fit.model, fit.optimizer)
+    size = sum(fit.ranks.to_all(checkpoint.size_of(content, shards_only=not fit.ranks.is_main)))
     on_main(fit.ranks, lambda: checkpoint.check_writable(folder, size))
 
 
