@@ -30,7 +30,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.peers": 0, "swrec_prod.shelf": 0,
     "swrec_prod.layers": 0, "swrec_prod.operators": 0,
     "swrec_prod.schema": 1, "swrec_prod.config": 1, "swrec_prod.checkpoint_config": 1,
-    "swrec_prod.run_dir": 1, "swrec_prod.engine": 1,
+    "swrec_prod.run_dir": 1, "swrec_prod.engine": 1, "swrec_prod.group": 1,
     "swrec_prod.blocks": 1,
     "swrec_prod.losses": 1, "swrec_prod.metrics": 1,
     "swrec_prod.statistics": 2, "swrec_prod.shares": 2, "swrec_prod.abtest": 3,
@@ -77,7 +77,7 @@ TORCHREC = (
     "swrec_prod.checkpoint", "swrec_prod.doctor", "benchmarks",
 )  # fmt: skip
 ENVIRONMENT = (
-    "swrec_prod.train.distributed", "swrec_prod.train.joining", "swrec_prod.engine.spark_session", "swrec_prod.doctor",
+    "swrec_prod.train.distributed", "swrec_prod.group.joining", "swrec_prod.engine.spark_session", "swrec_prod.doctor",
     "swrec_prod.serving.process", "swrec_prod.launch", "benchmarks", "reference", "requirements",
 )  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}

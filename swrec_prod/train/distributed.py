@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from swrec_prod.doctor import TRIO, cuda_kernels, installed
-from swrec_prod.train.joining import common_store
-from swrec_prod.train.watching import watched
+from swrec_prod.group.joining import common_store
+from swrec_prod.group.watching import watched
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,8 @@ def process_group(threads: int = 0, hang_s: float = HANG_S) -> Iterator[Ranks]:
     dist.init_process_group(backend, rank=rank, world_size=world_size, store=store)
     failed = True
     try:
-        with watched(store.clone(), rank, world_size, hang_s) if world_size > 1 else nullcontext():
+        own: dist.Store = store.clone()  # type: ignore[attr-defined]
+        with watched(own, rank, world_size, hang_s) if world_size > 1 else nullcontext():
             yield Ranks(rank, world_size, local_world_size, device)
         failed = False
     finally:

@@ -20,13 +20,13 @@ from swrec_prod.data.reader import Reader
 from swrec_prod.errors import DivergedError, MetricError
 from swrec_prod.evaluate.models import columns_of, predicted, strengths_of
 from swrec_prod.evaluate.run import judge_predicted
+from swrec_prod.group.leaving import Leaving, listening
 from swrec_prod.ranker import ResolvedRun, build_ranker, resolve_run, with_debias
 from swrec_prod.run_dir import RunDir
 from swrec_prod.train.begin import load_begin
 from swrec_prod.train.counterfactual import fitted, score_in_every_scenario, spacing
 from swrec_prod.train.distributed import Ranks, on_main, process_group
 from swrec_prod.train.folder import check_free, claim, finished_before, only_here
-from swrec_prod.train.leaving import Leaving, listening
 from swrec_prod.train.loop import Fit, FitState, judge
 from swrec_prod.train.optim import make_optimizer, set_rates
 from swrec_prod.train.progress import RunLog, format_validation

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from swrec_prod.errors import DivergedError, StoppedError
-from swrec_prod.train.leaving import GOES_ON, Leaving
+from swrec_prod.group.leaving import GOES_ON, Leaving
 from swrec_prod.train.loop import Fit, FitState
 from swrec_prod.train.saving import Saving
 

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from swrec_prod.errors import ConfigError
@@ -46,7 +47,7 @@ def agreed_name(store: Store, rank: int, world_size: int, seconds: float = JOIN_
         store.set(f"confirmed/{name}/{rank}", "")
         return name
     for other in range(1, world_size):
-        _until(lambda other=other: _answered(store, other, own), seconds, f"rank 0: rank {other} has not come")
+        _until(partial(_answered, store, other, own), seconds, f"rank 0: rank {other} has not come")
     return own
 
 

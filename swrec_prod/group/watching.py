@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from swrec_prod.train.leaving import AGAIN, ENDED
+from swrec_prod.group.leaving import AGAIN, ENDED
 
 if TYPE_CHECKING:
     from torch.distributed import Store
