@@ -154,6 +154,9 @@ def train(
     out: Annotated[Path, typer.Option(help="RUN_DIR to write.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example train.epochs=1")] = None,
     overwrite: Overwrite = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the contents of all prepared files with the manifest first.")
+    ] = False,
 ) -> None:
     """Train, keep the best weights, score the test rows; goes on where a run was cut off.
 
@@ -167,7 +170,7 @@ def train(
     from swrec_prod.evaluate.terminal import print_metrics
     from swrec_prod.train.run import train as fit
 
-    metrics, main_rank = fit(config, out, overwrite=overwrite)
+    metrics, main_rank = fit(config, out, overwrite=overwrite, verify=verify)
     if main_rank:
         print_metrics(metrics)
 

@@ -289,9 +289,7 @@ def test_a_folder_that_is_no_run_is_never_touched(tmp_path: Path, prepared_age: 
 
 
 def test_a_run_that_diverges_says_so_and_may_be_started_again(tmp_path: Path, prepared_age: Path) -> None:
-    with pytest.raises(
-        MetricError, match=r"diverged before step 13: .* not finite .*; lower train\.lr_dense \(1e\+30\)"
-    ):
+    with pytest.raises(MetricError, match=r"diverged before step 13: loss inf; lower train\.lr_dense \(1e\+30\)"):
         fit(tmp_path, prepared_age, lr_dense=1e30)
     assert history_of(fit(tmp_path, prepared_age, epochs=1)), "without a checkpoint there is nothing to protect"
 

@@ -17,7 +17,7 @@ from swrec_prod.config import RunConfig, SplitName
 from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
-from swrec_prod.errors import DivergedError, MetricError
+from swrec_prod.errors import ConfigError, DivergedError, MetricError
 from swrec_prod.evaluate.models import columns_of, predicted, strengths_of
 from swrec_prod.evaluate.run import judge_predicted
 from swrec_prod.group.leaving import Leaving, listening
@@ -40,9 +40,12 @@ from swrec_prod.train.strategies import train_scenarios
 from swrec_prod.train.unknown_rate import described, with_unknown_rate
 
 
-def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dict[str, Any], bool]:
+def train(
+    config: RunConfig, out: Path, *, overwrite: bool = False, verify: bool = False
+) -> tuple[dict[str, Any], bool]:
     """Train as config.strategy says; gives the metrics (also in out/metrics.json) and whether this is the main rank.
 
+    verify: compare the contents of all prepared files with the manifest, not of schema and vocabularies alone.
     A run that was cut off goes on from its newest whole checkpoint; a finished one is left as it is.
     Raises ConfigError when `out` holds a run of another configuration (`folder.MAY_CHANGE` apart), CheckpointError when
     its checkpoints are damaged or none can be written, DataError when the prepared data are not as the configuration
@@ -56,6 +59,7 @@ def train(config: RunConfig, out: Path, *, overwrite: bool = False) -> tuple[dic
             if ranks.is_main:
                 print(f"{out}: finished before, nothing is left to do; --overwrite trains it anew")
             return folder.metrics(), ranks.is_main
+        on_main(ranks, lambda: Catalog.open(config.data.path).verify(days=verify))
         if config.strategy.name == "mix":
             metrics = train_rows(config, out, ranks, overwrite=overwrite)
         else:
@@ -73,6 +77,7 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
     readers = {part: make_reader(catalog, run, part, ranks, start) for part in get_args(SplitName)}
     begin = Path(config.train.begin) if config.train.begin and not start.path else None
     fit = make_fit(catalog, run, readers, ranks, begin)
+    _check_norms(fit, config)
     fit.random = start.random
     check_room(folder.checkpoints, fit)
     # only now: what is refused leaves nothing behind
@@ -99,6 +104,13 @@ def train_rows(config: RunConfig, out: Path, ranks: Ranks, *, overwrite: bool = 
         metrics = on_main(ranks, lambda: _finish(config, folder, judged, state))
         log.say(f"wrote {folder.metrics_file} and {folder.predictions_file}")
         return metrics
+
+
+def _check_norms(fit: Fit, config: RunConfig) -> None:
+    """Raises ConfigError for a batch norm over batches of one row."""
+    normed = any(isinstance(module, nn.BatchNorm1d) for module in fit.model.modules())
+    if normed and config.train.batch_size * fit.ranks.world_size == 1:
+        raise ConfigError("train.batch_size: 1 with a batch norm, which needs 2 rows or more; use norm: layer, or none")
 
 
 def _as_then(folder: RunDir, start: Beginning) -> None:
