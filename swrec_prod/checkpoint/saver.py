@@ -21,11 +21,12 @@ class Saver:
     """Writes to `folder`, one checkpoint at a time, in a thread; every rank has one, and calls the same methods.
 
     keep: how many of the latest stay, beside the best. A rank without memory for a copy of its tensors waits until they
-    are written. paused: seconds for which training has stood still. Whoever makes one calls `wait` in the end.
+    are written; without `background` all do. paused: seconds for which training has stood still. Whoever makes one
+    calls `wait` in the end.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int, *, background: bool = True) -> None:
+        self.folder, self.keep, self.background = folder, keep, background
         self.paused = 0.0
         # collectives of a thread of its own need a group of their own
         self._group = dist.new_group(backend="gloo")
@@ -42,7 +43,7 @@ class Saver:
         started = time.perf_counter()
         self.wait()
         content = content_of(model, optimizer)
-        in_background = fits(size_of(content))
+        in_background = self.background and fits(size_of(content))
         copied = snapshot(content) if in_background else content
         self._running = self._thread.submit(self._write, step, copied, state, tuple(best))
         if not in_background:

@@ -40,7 +40,7 @@ class Saving:
     def __init__(self, config: RunConfig, folder: Path, catalog: Catalog, fit: Fit, rows_a_step: int) -> None:
         self._config, self._fit, self._fingerprint = config.checkpoint, fit, catalog.fingerprint
         self._of_run = {"data": data_seen(catalog, config.data), "rows_a_step": rows_a_step}
-        self._saver = checkpoint.Saver(folder, config.checkpoint.keep)
+        self._saver = checkpoint.Saver(folder, config.checkpoint.keep, background=config.checkpoint.background)
         self._due = Due(config.checkpoint, fit.train, fit.ranks)
 
     def validated(self, state: FitState) -> None:
