@@ -42,7 +42,7 @@ def launched(folder: Path, ranks: int, restarts: int, *words: Any) -> subprocess
         )
 
 
-def trained(folder: Path, run: Path, ranks: int, lives: Sequence[str] = (), timeout: float = 200) -> Path:
+def trained(folder: Path, run: Path, ranks: int, lives: Sequence[str] = (), timeout: float = 400) -> Path:
     """The RUN_DIR of a run file whose ranks die as `lives` say and are restarted as often. folder: an empty one.
 
     Raises AssertionError with what was said when it does not end well.
