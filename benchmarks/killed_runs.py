@@ -22,7 +22,7 @@ from runs import config_of, run_file  # noqa: E402
 
 from swrec_prod.checkpoint import latest  # noqa: E402
 
-STEPS = 14  # of a life, at most, before a rank is killed
+STEPS = 10  # of the eleven that a run has, at most, before a rank is killed
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
         if ranks not in whole:
             whole[ranks] = weights(given.data, given.out / f"whole-{ranks}", ranks, "-1:")
         victims = range(ranks) if draw.random() < 0.5 else [int(draw.integers(ranks))]
-        life = f"{draw.integers(1, STEPS)}:{'.'.join(map(str, victims))}"
+        life = f"{draw.integers(1, STEPS + 1)}:{'.'.join(map(str, victims))}"
         same = weights(given.data, given.out / f"point-{point}", ranks, life) == whole[ranks]
         wrong += not same
         print(f"{ranks} rank(s), killed at {life}: {'the same weights' if same else 'OTHER WEIGHTS'}", flush=True)

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from swrec_prod.doctor import TRIO, cuda_kernels, installed
+from swrec_prod.errors import StoppedError
 from swrec_prod.group.joining import common_store
+from swrec_prod.group.leaving import AGAIN
 from swrec_prod.group.watching import watched
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 HANG_S = 300.0
+BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # what gloo says of a rank that ended
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,10 @@ def process_group(threads: int = 0, hang_s: float = HANG_S) -> Iterator[Ranks]:
         with watched(own, rank, world_size, hang_s) if world_size > 1 else nullcontext():
             yield Ranks(rank, world_size, local_world_size, device)
         failed = False
+    except RuntimeError as failure:
+        if world_size == 1 or not any(words in str(failure) for words in BROKEN):
+            raise
+        raise StoppedError(f"rank {rank}: another rank is gone, see what it says; {AGAIN}") from None
     finally:
         if world_size == 1 or not failed:
             dist.destroy_process_group()
