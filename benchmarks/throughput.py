@@ -48,7 +48,6 @@ def _raw(options: argparse.Namespace) -> dict[str, float]:
 def _ours(options: argparse.Namespace) -> dict[str, float]:
     """The product's own reader, model, optimiser and step; every rank takes the same steps, the main rank reports."""
     from swrec_prod.config import RunConfig
-    from swrec_prod.data.batch import Position
     from swrec_prod.data.catalog import Catalog
     from swrec_prod.ranker import resolve_run
     from swrec_prod.train.distributed import process_group
@@ -61,7 +60,7 @@ def _ours(options: argparse.Namespace) -> dict[str, float]:
     run = resolve_run(catalog.schema, config)
     with process_group(options.threads) as ranks:
         started = time.perf_counter()
-        readers = {part: make_reader(catalog, run, part, ranks, Position()) for part in ("train", "valid")}
+        readers = {part: make_reader(catalog, run, part, ranks) for part in ("train", "valid")}
         load_seconds = time.perf_counter() - started
         fit = make_fit(catalog, run, readers, ranks)
         fit.model.train()

@@ -5,6 +5,8 @@ train_sharedbottom_vs_raw      rows/s from prepared Parquet, against a loop by h
                                with all rows in memory
 train_2ranks_sharedbottom      rows/s of two ranks of one thread, against one such rank
 train_2ranks_mscan             the same for M-scan
+checkpoint_pause_share         training stands still for a checkpoint of 1 GB of tables, of the time between two of them
+checkpoint_save_1gb_s          until it is whole, on the disk and checked; checkpoint_load_1gb_s until it is loaded
 served_max_abs_diff            held-out rows through gRPC, against the offline predictions
 int8_auc_loss                  AUC of the trained tables, less that of int8 tables, on the served rows' scores
 """
@@ -20,6 +22,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.checkpoints import checkpoint_figures
 from benchmarks.record import Figure, report
 from benchmarks.served import int8_auc_loss, served_max_abs_diff
 
@@ -38,6 +41,7 @@ def main() -> None:
     parts: dict[str, Callable[[int], list[Figure]]] = {
         "raw": against_raw,
         "ranks": two_ranks,
+        "checkpoints": lambda rounds: checkpoint_figures(rounds, RUNS),
         "auc": auc_of_seeds,
         "served": served,
     }
@@ -49,7 +53,9 @@ def main() -> None:
     unknown = set(options.parts) - set(parts)
     if unknown:
         parser.error(f"unknown part {min(unknown)}; known: {', '.join(parts)}")
-    prepare(options.raw)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    if set(options.parts) != {"checkpoints"}:
+        prepare(options.raw)
     for name in options.parts or parts:
         report("bench-train", parts[name](options.rounds), {"rounds": options.rounds})
 

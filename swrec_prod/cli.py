@@ -1,5 +1,5 @@
 """The command line: each command parses, calls one function and prints. Exit codes: 0 done, 2 what the user can mend,
-130 Ctrl-C, 1 a bug.
+75 a training run that was told to leave and goes on by the same command, 130 Ctrl-C, 1 a bug.
 
 Stages are imported inside the commands: `swrec --help` is quick, works where torch does not, and OpenMP's settings are
 in place before torch is loaded.
@@ -18,7 +18,7 @@ from swrec_prod.cli_experiments import experiments, replay
 from swrec_prod.cli_judging import judging
 from swrec_prod.cli_models import models, reload
 from swrec_prod.cli_serving import AsJson, health, loadtest, print_json, score, serve
-from swrec_prod.errors import ConfigError, SwrecError, nearest
+from swrec_prod.errors import ConfigError, StoppedError, SwrecError, nearest
 from swrec_prod.train.distributed import before_torch, end_at_once_if_ranked, quiet_libraries
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130  # typer's exit code of a command that got Ctrl-C
+GOES_ON = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 
 Data = Annotated[Path | None, typer.Option(help="The run's prepared folder, where it was moved.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -45,6 +46,8 @@ def main() -> None:
         if end.code == INTERRUPTED:
             print("interrupted", file=sys.stderr)
         raise
+    except StoppedError as stopped:
+        _refuse(f"{type(stopped).__name__}: {stopped}", GOES_ON)
     except SwrecError as failure:
         _refuse(f"{type(failure).__name__}: {failure}")
     except OSError as failure:
@@ -53,11 +56,11 @@ def main() -> None:
         _refuse(f"{type(failure).__name__}: {failure.filename}: {failure.strerror}")
 
 
-def _refuse(message: str) -> NoReturn:
-    """End with what the user can mend: exit code 2."""
+def _refuse(message: str, code: int = 2) -> NoReturn:
+    """End with what the user can mend: exit code 2; or can go on with."""
     print(message, file=sys.stderr)
-    end_at_once_if_ranked(2)
-    raise SystemExit(2)
+    end_at_once_if_ranked(code)
+    raise SystemExit(code)
 
 
 @app.command()
@@ -151,6 +154,9 @@ def train(
     out: Annotated[Path, typer.Option(help="RUN_DIR to write.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example train.epochs=1")] = None,
     overwrite: Overwrite = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the contents of all prepared files with the manifest first.")
+    ] = False,
 ) -> None:
     """Train, keep the best weights, score the test rows; goes on where a run was cut off.
 
@@ -164,7 +170,7 @@ def train(
     from swrec_prod.evaluate.terminal import print_metrics
     from swrec_prod.train.run import train as fit
 
-    metrics, main_rank = fit(config, out, overwrite=overwrite)
+    metrics, main_rank = fit(config, out, overwrite=overwrite, verify=verify)
     if main_rank:
         print_metrics(metrics)
 

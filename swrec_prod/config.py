@@ -16,6 +16,7 @@ import pydantic
 import yaml
 
 from swrec_prod import shipped
+from swrec_prod.checkpoint_config import CheckpointConfig
 from swrec_prod.errors import ConfigError, nearest
 from swrec_prod.strict import Strict, parse, read_yaml
 
@@ -177,7 +178,9 @@ class TrainConfig(Strict):
     with a vocabulary. `auto`: where the validation and test rows have many unknown values and the training rows next to
     none; the run's own run.yaml then has the numbers. begin: a RUN_DIR whose best weights training begins with
     (default: weights drawn by the seed); it has the same `model`, features and form of eliminator. They are validated
-    first, and kept where nothing later is better.
+    first, and kept where nothing later is better. on_divergence: `end`, or `rewind` to the last checkpoint before the
+    loss was no number or exploded, with half the rates, three times at most. grace_seconds: time to save in when told
+    to leave (SIGTERM, SIGHUP). hang_minutes: after so long without a sign of life, a rank is named and the run ends.
     """
 
     seed: int = pydantic.Field(1, ge=0)
@@ -194,6 +197,9 @@ class TrainConfig(Strict):
     evals_per_epoch: int = pydantic.Field(1, ge=1)
     replicate_kib: int = pydantic.Field(64, ge=0)
     begin: str | None = None
+    on_divergence: Literal["end", "rewind"] = "end"
+    grace_seconds: float = pydantic.Field(25.0, gt=0)
+    hang_minutes: float = pydantic.Field(5.0, gt=0)
 
     @pydantic.field_validator("unknown_rate", mode="before")
     @classmethod
@@ -243,13 +249,14 @@ class RunConfig(Strict):
     """One training run.
 
     data: its rows. model: what is trained. debias: the scenario bias eliminator; left out, the model's own default.
-    train: how. strategy: which rows train which model. export: how the package is made.
+    train: how. checkpoint: when it is saved. strategy: which rows train which model. export: how the package is made.
     """
 
     data: DataConfig
     model: ModelConfig
     debias: DebiasConfig | None = None
     train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
     strategy: StrategyConfig = StrategyConfig()
     export: ExportConfig = ExportConfig()
 

@@ -5,6 +5,8 @@
     |- SchemaError        a feature schema
     |- DataError          raw logs, prepared days, predictions
     |- CheckpointError    a RUN_DIR or a checkpoint in it
+    |- StoppedError       a run that was told to leave, or lost a rank; exit code 75: the same command goes on
+    |- DivergedError      a loss that is no number, or explodes
     |- PackageError       an exported package: checksum, version, parity
     |- MetricError        a figure that cannot be computed
     |  '- SingleClassError   all labels are equal, so a ranking metric has no value
@@ -43,6 +45,14 @@ class DataError(SwrecError):
 
 class CheckpointError(SwrecError):
     """A run directory or checkpoint is missing, damaged or does not fit the model."""
+
+
+class StoppedError(SwrecError):
+    """A run has ended before it was done, and the same command goes on with it."""
+
+
+class DivergedError(SwrecError):
+    """The loss is no number any more, or explodes."""
 
 
 class PackageError(SwrecError):

@@ -38,7 +38,7 @@ def replaced(path: Path, *, durable: bool = False) -> Iterator[Path]:
     try:
         yield aside
         if durable:
-            _to_disk(aside)
+            to_disk(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -91,13 +91,13 @@ def commit(folder: Path, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, taken: str) -> Iterator[None]:
+def locked(path: Path, taken: str, wait: float = LOCK_WAIT) -> Iterator[None]:
     """Hold the lock file `path`, which no other process can at the same time; a lock outlives no process.
 
-    Raises DataError(taken) when another one holds it. The file is gone afterwards.
+    Raises DataError(taken) when another one holds it, after `wait` seconds. The file is gone afterwards.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path, timeout=LOCK_WAIT)
+    lock = filelock.FileLock(path, timeout=wait)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -113,6 +113,15 @@ def file_sha256(path: Path) -> str:
     """Checksum of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_disk(path: Path) -> None:
+    """Return once a file's content, or the names in a folder, would survive a crash of the machine."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def link(source: Path, target: Path) -> None:
@@ -136,11 +145,6 @@ def remove_leftovers(out: Path) -> None:
             pid = path.name.removeprefix(prefix)
             if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _of_this_machine(out: Path, mark: str) -> str:

@@ -2,7 +2,7 @@
 
 run.yaml                 what was trained: a RunConfig; when training is over, with the numbers that were fitted
 run_info.json            how the run came to be: the RunInfo below
-checkpoints/step-*/      weights, optimiser, position in the data (checkpoint.py)
+checkpoints/step-*/      weights, optimiser, position in the data (checkpoint/)
 history.jsonl            one JSON object a validation
 metrics.json             figures of the test rows; its presence says that the run is finished
 predictions.parquet      the test rows, scored (evaluate/predictions.py): a file, or a folder with a part of every rank
@@ -41,6 +41,8 @@ class Session(Record):
 
     started: UTC, ISO 8601. seconds: until it ended; None where it was killed. command: its arguments. git_commit: of
     the working directory, with `+changes` where tracked files differed from it; None outside of a repository.
+    rows_a_step: of all ranks together. resumed_from: the name of a checkpoint. changed: keys of the configuration that
+    were otherwise in the session before, with both values.
     """
 
     started: str
@@ -52,6 +54,9 @@ class Session(Record):
     threads: int
     versions: dict[str, str]
     git_commit: str | None = None
+    rows_a_step: int | None = None
+    resumed_from: str | None = None
+    changed: tuple[str, ...] = ()
 
 
 class DataUsed(Record):

@@ -19,7 +19,9 @@ from swrec_prod.data.catalog import Catalog
 from swrec_prod.ranker import resolve_run
 from swrec_prod.train.distributed import Ranks, before_torch, process_group
 from swrec_prod.train.loop import Fit, FitState, judge
-from swrec_prod.train.run import make_fit, make_reader, save
+from swrec_prod.train.resume import Beginning
+from swrec_prod.train.run import make_fit, make_reader
+from swrec_prod.train.saving import save
 
 
 def train_epochs(config: RunConfig, ranks: Ranks, out: Path, begin: Path | None = None, epochs: int = 1) -> None:
@@ -53,7 +55,8 @@ def held(model: DistributedModelParallel) -> dict[str, dict[str, Any]]:
 
 def fit_of(catalog: Catalog, config: RunConfig, ranks: Ranks, state: FitState) -> Fit:
     run = resolve_run(catalog.schema, config)
-    readers = {part: make_reader(catalog, run, part, ranks, state.position) for part in ("train", "valid")}
+    start = Beginning(config.train.batch_size * ranks.world_size, state=state)
+    readers = {part: make_reader(catalog, run, part, ranks, start) for part in ("train", "valid")}
     return make_fit(catalog, run, readers, ranks)
 
 

@@ -30,7 +30,8 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.first_rows": 0, "swrec_prod.shipped": 0, "swrec_prod.zones": 0, "swrec_prod.peers": 0,
     "swrec_prod.shelf": 0,
     "swrec_prod.layers": 0, "swrec_prod.operators": 0,
-    "swrec_prod.schema": 1, "swrec_prod.config": 1, "swrec_prod.run_dir": 1, "swrec_prod.engine": 1,
+    "swrec_prod.schema": 1, "swrec_prod.config": 1, "swrec_prod.checkpoint_config": 1,
+    "swrec_prod.run_dir": 1, "swrec_prod.engine": 1, "swrec_prod.group": 1,
     "swrec_prod.blocks": 1,
     "swrec_prod.losses": 1, "swrec_prod.metrics": 1,
     "swrec_prod.statistics": 2, "swrec_prod.shares": 2, "swrec_prod.abtest": 3,
@@ -40,7 +41,7 @@ RANKS = {  # a module imports lower ranks, or its own folder (files right in swr
     "swrec_prod.datasets": 4, "swrec_prod.simulation": 4, "swrec_prod.behaviours": 4, "swrec_prod.computed": 4,
     "swrec_prod.sparse": 4,
     "swrec_prod.assembly": 4, "swrec_prod.staging": 4,
-    "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint_parts": 4, "swrec_prod.checkpoint": 5,
+    "swrec_prod.prepare": 5, "swrec_prod.ranker": 5, "swrec_prod.checkpoint": 6,
     "swrec_prod.export": 6, "swrec_prod.doctor": 6,
     "swrec_prod.evaluate": 7,
     "swrec_prod.compare": 8, "swrec_prod.train": 8, "swrec_prod.drawing": 8, "swrec_prod.abtest_text": 8,
@@ -78,7 +79,7 @@ TORCHREC = (
     "swrec_prod.checkpoint", "swrec_prod.doctor", "benchmarks",
 )  # fmt: skip
 ENVIRONMENT = (
-    "swrec_prod.train.distributed", "swrec_prod.engine.spark_session", "swrec_prod.doctor",
+    "swrec_prod.train.distributed", "swrec_prod.group.joining", "swrec_prod.engine.spark_session", "swrec_prod.doctor",
     "swrec_prod.serving.process", "swrec_prod.launch", "benchmarks", "reference", "requirements",
 )  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}

@@ -16,7 +16,6 @@ from runs import process
 
 from swrec_prod import checkpoint
 from swrec_prod.config import DayRanges, RunConfig
-from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.data.reader import Reader
 from swrec_prod.ranker import resolve_run
@@ -92,12 +91,12 @@ def logits_after_passes(run: Path, config: RunConfig, days: list[date]) -> list[
 
     with process_group(1) as ranks:
         resolved = resolve_run(catalog.schema, on(days[0]))
-        first = make_reader(catalog, resolved, "train", ranks, Position())
+        first = make_reader(catalog, resolved, "train", ranks)
         fit = make_fit(catalog, resolved, {"train": first, "valid": first}, ranks)
         state = checkpoint.restore(checkpoint.best(run, catalog), fit.model, fit.optimizer)
         step = state["fit"]["step"]
         for day in days:
-            reader = make_reader(catalog, resolve_run(catalog.schema, on(day)), "train", ranks, Position())
+            reader = make_reader(catalog, resolve_run(catalog.schema, on(day)), "train", ranks)
             fit.model.train()
             seed_masks(config.train.seed, step, ranks)
             for batch in reader.epoch(0):
@@ -157,7 +156,7 @@ def test_a_backfill_that_is_killed_again_and_again_finds_the_same(
 ) -> None:
     words = ("backfill", world / "tiny.yaml", "--mode", "incremental", "--days", SPAN, "--predictions")
     moments = (
-        ("swrec_prod.checkpoint", "read_state", 1),  # the first fit is done, its pass begins
+        ("swrec_prod.checkpoint.run", "read_state", 1),  # the first fit is done, its pass begins
         ("swrec_prod.judge.day", "write_json", 2),  # the second day lies there, and is not committed
         ("swrec_prod.judge.record", "write_json", 1),  # all days are judged, nothing is summed up
     )

@@ -13,8 +13,7 @@ import torch
 from ranks import fit_of, flat
 from runs import config_of, evaluated, metrics_of_run, predictions
 
-from swrec_prod import checkpoint_parts
-from swrec_prod.checkpoint import keep_only, latest, load_run, load_weights, read_state, restore, save
+from swrec_prod.checkpoint import keep_only, latest, load_run, load_weights, parts, read_state, restore, save
 from swrec_prod.config import RunConfig
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import CheckpointError, SwrecError
@@ -45,11 +44,11 @@ def checkpoint_in(run: Path) -> Path:
     return found
 
 
-@pytest.mark.parametrize("part", [checkpoint_parts.PART, 100])
+@pytest.mark.parametrize("part", [parts.PART, 100])
 def test_weights_saved_from_shards_are_read_without_ranks(
     part: int, prepared_genre: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_parts, "PART", part)
+    monkeypatch.setattr(parts, "PART", part)
     config, catalog = config_of(prepared_genre, "mscan"), Catalog.open(prepared_genre)
     with process_group(1) as ranks:
         fit = fit_of(catalog, config, ranks, FitState())
@@ -69,7 +68,7 @@ def test_weights_saved_from_shards_are_read_without_ranks(
     load_weights(path, ranker)
     assert ranker.state_dict().keys() == trained.keys()
     assert all(torch.equal(value, trained[name]) for name, value in ranker.state_dict().items())
-    assert read_state(path) == {"any": 1}
+    assert read_state(path) == {"any": 1, "checksums": "crc32"}
 
 
 def test_a_checkpoint_tells_where_the_tables_were(tmp_path: Path, prepared_genre: Path) -> None:
@@ -137,7 +136,7 @@ DAMAGES = {
     ),
     "no tensors": (
         lambda run: next(checkpoint_in(run).glob("*.distcp")).unlink(),
-        "damaged: .*No such file.*; copy it again",
+        r"damaged: .*distcp: No such file.*; copy it again",
     ),
     "half the tensors": (cut_short, "damaged: .*; copy it again, or train again with --overwrite"),
     "no metadata": (lambda run: (checkpoint_in(run) / ".metadata").unlink(), "damaged: "),

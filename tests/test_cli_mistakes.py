@@ -61,7 +61,10 @@ def test_a_wrong_run_is_refused_and_leaves_nothing(
         (("train", "{empty}/none.yaml", "--out", "{empty}/out"), "none.yaml: no such file"),
         (("train", "{empty}", "--out", "{empty}/out"), "cannot be read: Is a directory"),
         (("train", "{noise}", "--out", "{empty}/out"), "not valid YAML"),
-        (("train", "{run}", "--out", "{noise}/out"), "NotADirectoryError: {noise}/out: Not a directory"),
+        (
+            ("train", "{run}", "--out", "{noise}/out"),
+            "{noise}/out/checkpoints: cannot hold checkpoints: {noise} is a file; choose",
+        ),
         (("train", "{run}", "--out", "{noise}"), "{noise}: is a file; choose another --out"),
         (("evaluate", "{empty}"), "not a run directory: no run.yaml; `swrec train RUN.yaml --out"),
         (("evaluate", "{empty}", "--split", "tset"), "--split tset: not one of train, valid, test"),

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from runs import ROOT, arrays, evaluated, metrics_of_run, predictions
@@ -31,6 +37,30 @@ def test_the_component_names_the_same_command_for_every_rank() -> None:
     assert "--nproc_per_node 4" in line and "--nnodes 2" in line
     assert (role.num_replicas, role.max_retries, role.resource.cpu) == (2, 3, 8)
     assert role.env["OMP_WAIT_POLICY"] == "passive" and role.env["OMP_NUM_THREADS"] == "2", "eight cores for four ranks"
+
+
+@pytest.mark.process
+def test_words_variables_and_ports_arrive_whole(tmp_path: Path) -> None:
+    """What bash makes of the component's line; its torchrun is one that shows its arguments."""
+    words = ("--run", "a run, b=c.yaml", "--out", "$HOME/x y", "--nnodes", "2")
+    more = ("--env", "NOTE='a, b=c' OTHER=1", "--rdzv_port", "29777", "--retries", "2", "--", "data.days.train=a, b $c")
+    with get_runner() as runner:
+        request = runner.dryrun_component(COMPONENT, [*words, *more], "local_cwd").request
+    [replicas] = request.role_params.values()
+    (tmp_path / "python").write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    (tmp_path / "python").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TORCHX_RANK0_HOST": "localhost"}
+    said = subprocess.run(replicas[0].args, env=environment, capture_output=True, text=True, timeout=60).stdout
+    given = json.loads(said)
+    assert given[:4] == ["-m", "swrec_prod.launch.torchrun", "--max_restarts", "2"]
+    assert given[given.index("--rdzv_endpoint") + 1] == "localhost:29777"
+    assert given[-5:] == ["train", "a run, b=c.yaml", "data.days.train=a, b $c", "--out", "$HOME/x y"]
+    assert (replicas[0].env["NOTE"], replicas[0].env["OTHER"]) == ("a, b=c", "1")
+
+
+def test_a_variable_without_a_value_is_named() -> None:
+    with pytest.raises(ValueError, match="--env: 'NOTE' is not NAME=value"):
+        app_of("--run", "x", "--out", "y", "--env", "NOTE")
 
 
 def test_the_components_help_explains_every_argument(capsys: pytest.CaptureFixture[str]) -> None:

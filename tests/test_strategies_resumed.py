@@ -13,7 +13,7 @@ from prepared_folder import SCHEMA
 from runs import evaluated, history_of, metrics_of_run, predictions
 from strategy_runs import CART, of_scenarios, toy_config
 
-from swrec_prod.checkpoint import save
+from swrec_prod.checkpoint import Saver
 from swrec_prod.config import DebiasConfig, RunConfig
 from swrec_prod.errors import CheckpointError, ConfigError
 from swrec_prod.train.run import train
@@ -34,19 +34,19 @@ def test_a_strategy_that_was_cut_off_goes_on_as_if_nothing_had_happened(
     name: str,
     saves: int,
 ) -> None:
-    whole, out, saved = request.getfixturevalue(f"{name}_run"), tmp_path / "run", []
+    whole, out, saved, save = request.getfixturevalue(f"{name}_run"), tmp_path / "run", [], Saver.save
 
-    def save_and_stop(*args: Any) -> Path:
+    def save_and_stop(*args: Any) -> None:
         if len(saved) == saves:
             raise Stopped
-        saved.append(save(*args))
-        return saved[-1]
+        saved.append(1)
+        save(*args)
 
     config = RunConfig.load(whole / "run.yaml")
-    monkeypatch.setattr("swrec_prod.checkpoint.save", save_and_stop)
+    monkeypatch.setattr(Saver, "save", save_and_stop)
     with pytest.raises(Stopped):
         train(config, out)
-    monkeypatch.setattr("swrec_prod.checkpoint.save", save)
+    monkeypatch.setattr(Saver, "save", save)
     finished = {path: path.stat().st_mtime_ns for path in out.glob("*/**/metrics.json")}
     assert len(finished) == (0 if saves == 2 else 1 if name == "single" else 2) and not (out / "metrics.json").exists()
     with pytest.raises(CheckpointError, match="training has not finished"):

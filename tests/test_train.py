@@ -29,11 +29,11 @@ pytestmark = pytest.mark.slow  # trains
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from swrec_prod import checkpoint
+from swrec_prod.checkpoint import writing
 from swrec_prod.config import RunConfig
 from swrec_prod.train.run import train
 
-save, saved = checkpoint.dcp.save, []
+save, saved = writing.dcp.save, []
 
 def save_and_die(*args, **options):
     save(*args, **options)
@@ -41,7 +41,7 @@ def save_and_die(*args, **options):
     if len(saved) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-checkpoint.dcp.save = save_and_die
+writing.dcp.save = save_and_die
 train(RunConfig.load(sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -72,8 +72,8 @@ def test_a_run_leaves_what_the_next_stage_reads(run: Path) -> None:
     history = history_of(run)
     assert [record["epoch"] for record in history] == [0, 1, 1, 2], "two validations an epoch, the second at its end"
     metrics = metrics_of_run(run)
-    kept = {f"step-{step:08d}" for step in (metrics["best_step"], metrics["steps"])}
-    assert {path.name for path in (run / "checkpoints").iterdir()} == kept, "the best and the last checkpoint are kept"
+    kept = {f"step-{step:08d}" for step in (metrics["best_step"], history[-2]["step"], metrics["steps"])}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == kept, "the best and the two last ones are kept"
     assert "best so far" in (run / "log.txt").read_text()
 
 
@@ -182,7 +182,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, prepare
     config = config_of(prepared_genre, more={"data": data, "model": {"name": name, **options[name]}}, evals_per_epoch=4)
     file, out, whole = run_file(tmp_path, config), tmp_path / "run", tmp_path / "whole"
     assert process("-c", KILLED, file, out).returncode == -signal.SIGKILL
-    assert len(history_of(out)) == 2 and not (out / "metrics.json").exists()
+    assert len(history_of(out)) in (2, 3) and not (out / "metrics.json").exists(), "it may be ahead of the checkpoint"
     train(config, out)
     train(config, whole)
     assert len(history_of(whole)) == 8 and history_of(out) == history_of(whole)
@@ -207,8 +207,9 @@ def test_a_run_judged_on_rows_of_one_class_goes_by_the_logloss(tmp_path: Path) -
 def test_a_finished_run_is_replaced_only_where_asked(tmp_path: Path, prepared_age: Path) -> None:
     run = fit(tmp_path, prepared_age, epochs=1)
     before = (run / "metrics.json").read_text()
-    with pytest.raises(ConfigError, match="holds a finished run"):
-        train(config_of(prepared_age, epochs=1), run)
+    with pytest.raises(ConfigError, match=r"holds a finished run with another train\.epochs \(1, now 2\)"):
+        train(config_of(prepared_age, epochs=2), run)
+    assert train(config_of(prepared_age, epochs=1), run) == (metrics_of_run(run), True), "nothing is left to do"
     assert (run / "metrics.json").read_text() == before
     train(config_of(prepared_age, epochs=2), run, overwrite=True)
     assert len(history_of(run)) == 2
@@ -225,8 +226,8 @@ def test_a_refused_overwrite_keeps_the_old_run(tmp_path: Path, prepared_age: Pat
 def test_an_unfinished_run_of_another_configuration_is_refused(tmp_path: Path, prepared_age: Path) -> None:
     run = fit(tmp_path, prepared_age, epochs=1)
     (run / "metrics.json").unlink()
-    with pytest.raises(ConfigError, match=r"another train\.lr_dense \(0\.003, now 0\.5\); choose another --out"):
-        train(config_of(prepared_age, epochs=1, lr_dense=0.5), run)
+    with pytest.raises(ConfigError, match=r"another train\.seed \(1, now 2\); choose another --out, .* may change"):
+        train(config_of(prepared_age, epochs=1, seed=2), run)
     train(config_of(prepared_age, epochs=1), run)
     assert (run / "metrics.json").exists()
 
@@ -288,9 +289,7 @@ def test_a_folder_that_is_no_run_is_never_touched(tmp_path: Path, prepared_age: 
 
 
 def test_a_run_that_diverges_says_so_and_may_be_started_again(tmp_path: Path, prepared_age: Path) -> None:
-    with pytest.raises(
-        MetricError, match=r"diverged before step 13: .* not finite .*; lower train\.lr_dense \(1e\+30\)"
-    ):
+    with pytest.raises(MetricError, match=r"diverged before step 13: loss inf; lower train\.lr_dense \(1e\+30\)"):
         fit(tmp_path, prepared_age, lr_dense=1e30)
     assert history_of(fit(tmp_path, prepared_age, epochs=1)), "without a checkpoint there is nothing to protect"
 

@@ -45,7 +45,7 @@ class Catalog:
 
     @classmethod
     def open(cls, path: str | Path) -> Catalog:
-        """Read the manifest and compare every file's size with it; its `damaged_days` compares contents too.
+        """Read the manifest and compare every file's size with it; `verify` compares contents too.
 
         Raises DataError when there is no manifest, when it cannot be read, or when a file is missing or of another
         size.
@@ -62,6 +62,16 @@ class Catalog:
         ]
         schema = FeatureSchema.load(root / "schema.yaml")
         return cls(root, schema, tuple(files), records, manifest.fingerprint, manifest.splits is not None, manifest)
+
+    def verify(self, *, days: bool) -> None:
+        """Compare the contents of schema and vocabularies with the manifest, and with `days` those of all days too.
+
+        Raises DataError naming the first file that is not what was prepared.
+        """
+        of_days = {file.path for file in self.files}
+        for record in self.records:
+            if days or self.root / record.path not in of_days:
+                record.check(self.root, content=True)
 
     @property
     def days(self) -> list[date]:

@@ -99,6 +99,8 @@ class Shares:
 
     shuffle: rows are shuffled, otherwise each rank has its part in file order.
     max_lanes: of a window that has rows_a_lane rows or more for each; a smaller window is one lane.
+    rows_a_step: of all ranks together, at most; 0: as many as let no rank have more than batch_size. Given, steps are
+    the same at any number of ranks, and a rank may have a few rows more.
     """
 
     rank: int
@@ -107,6 +109,7 @@ class Shares:
     shuffle: bool
     max_lanes: int = LANES
     rows_a_lane: int = ROWS_A_LANE
+    rows_a_step: int = 0
 
     def of(self, rows: int, begin: int = 0) -> Share:
         """The share of what is left of a window; rows - begin must be at least world_size."""
@@ -114,9 +117,10 @@ class Shares:
         left = rows - begin
         sizes = step_sizes(lanes, self.world_size, self.batch_size)
         if left < sizes.smallest or sizes.largest < 2 * sizes.smallest:  # which stays as it is from step to step
-            count = count_steps(left, self.world_size, self.world_size * self.batch_size)
+            count = count_steps(left, self.world_size, self.rows_a_step or self.world_size * self.batch_size)
             return Share(rows, begin, lanes, range(lanes), count, self.rank, self.world_size)
-        return Share(rows, begin, lanes, range(*share(0, lanes, self.rank, self.world_size)), count_steps(left, *sizes))
+        count = count_steps(left, sizes.smallest, self.rows_a_step or sizes.largest)
+        return Share(rows, begin, lanes, range(*share(0, lanes, self.rank, self.world_size)), count)
 
     def lanes(self, rows: int) -> int:
         """How many lanes a window has.

@@ -49,8 +49,8 @@ class Reader:
     Rows of a batch are sorted by scenario. With `shuffle` rows come in an order drawn from (seed, epoch), otherwise
     every rank has its part of each window in file order. start: the `position` of the last batch trained on; `epoch`
     gives what comes after it. prefetch: batches made ahead (0: none, and no thread). pin: batches in page-locked
-    memory, for a GPU. max_lanes, rows_a_lane: see Shares. All ranks must be given the same data, seed, shuffle and
-    start.
+    memory, for a GPU. max_lanes, rows_a_lane, rows_a_step: see Shares. All ranks must be given the same
+    data, seed, shuffle and start.
 
     Raises DataError when the part is empty, damaged or too small for the ranks, or when rows in file order are to be
     resumed.
@@ -72,6 +72,7 @@ class Reader:
         prefetch: int = 4,
         pin: bool = False,
         unknown_rate: Mapping[str, float] | None = None,
+        rows_a_step: int = 0,
         max_lanes: int = LANES,
         rows_a_lane: int = ROWS_A_LANE,
     ) -> None:
@@ -79,7 +80,7 @@ class Reader:
         self.shuffle, self.prefetch, self.pin = shuffle, prefetch, pin
         ids = (*layout.pooled, *layout.looked_up)
         self._dropout = IdDropout(unknown_rate, ids, seed) if unknown_rate else None
-        self._shares = Shares(rank, world_size, batch_size, shuffle, max_lanes, rows_a_lane)
+        self._shares = Shares(rank, world_size, batch_size, shuffle, max_lanes, rows_a_lane, rows_a_step)
         self._decoder = Decoder.of(catalog, layout, part, data)
         self._only_window: tuple[tuple[int, int], Window] | None = None  # the only window's part, and which
         self._open(catalog.files_of(data, part), data.shuffle_rows)
@@ -106,6 +107,13 @@ class Reader:
     def __len__(self) -> int:
         """Steps of a whole epoch, the same on all ranks."""
         return sum(self._shares.of(rows).count for rows in self._sizes)
+
+    def day_ends(self, epoch: int) -> list[int]:
+        """After how many rows of an epoch, all ranks together, all rows of some day are over; its end left out."""
+        order = self._order(epoch)
+        last = {piece.file.day: at for at, number in enumerate(order) for piece in self._windows[number]}
+        stops = np.cumsum([self._sizes[number] for number in order]).tolist()
+        return sorted({stops[at] for at in last.values()} - {self.rows})
 
     def sections(self) -> list[Section]:
         """Where the rows of an epoch in file order lie, one window after the other."""
@@ -140,13 +148,17 @@ class Reader:
         this rank's share of what is left of it.
         """
         skip = self.start.rows if epoch == self.start.epoch else 0 if epoch > self.start.epoch else self.rows
-        order = self._draw(epoch, 0).permutation(len(self._sizes)) if self.shuffle else range(len(self._sizes))
         todo, before = [], 0
-        for number in map(int, order):
+        for number in self._order(epoch):
             if before + self._sizes[number] > skip:
                 todo.append((number, before, self._shares.of(self._sizes[number], max(skip - before, 0))))
             before += self._sizes[number]
         return todo
+
+    def _order(self, epoch: int) -> list[int]:
+        """The windows in the order in which an epoch takes them."""
+        count = len(self._sizes)
+        return self._draw(epoch, 0).permutation(count).tolist() if self.shuffle else list(range(count))
 
     def _draw(self, epoch: int, stream: int, lane: int = 0) -> np.random.Generator:
         """Stream 0 orders the windows, stream w + 1 the rows of window w, lane by lane."""

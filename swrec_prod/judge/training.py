@@ -23,7 +23,6 @@ import filelock
 
 from swrec_prod import checkpoint
 from swrec_prod.config import DayRanges, RunConfig, day_range
-from swrec_prod.data.batch import Position
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.errors import ConfigError, DataError
 from swrec_prod.files import committed
@@ -32,7 +31,8 @@ from swrec_prod.ranker import resolve_run
 from swrec_prod.run_dir import RunDir
 from swrec_prod.train.distributed import process_group
 from swrec_prod.train.loop import Fit, FitState
-from swrec_prod.train.run import make_fit, make_reader, save, train
+from swrec_prod.train.run import make_fit, make_reader, train
+from swrec_prod.train.saving import save
 from swrec_prod.train.session import recorded
 
 FIT, THROUGH = "fit=", "through="
@@ -110,7 +110,7 @@ class Trainer:
         run = resolve_run(self.catalog.schema, config.model_copy(update={"data": of_day(config.data, day)}))
         with committed(self._through(day)) as folder, process_group(config.train.threads) as ranks:
             made = RunDir(folder)
-            reader = make_reader(self.catalog, run, "train", ranks, Position())
+            reader = make_reader(self.catalog, run, "train", ranks)
             fit = make_fit(self.catalog, run, {"train": reader, "valid": reader}, ranks)  # nothing validates
             with recorded(made, self.catalog, ranks):
                 state = _passed_once(fit, checkpoint.best(begin, self.catalog))

@@ -13,6 +13,7 @@ from swrec_prod.computed.rules import check_rule
 from swrec_prod.errors import DataError, nearest
 from swrec_prod.prepare.etl import value_type
 from swrec_prod.schema import NUMERIC_ENCODERS, Feature, FeatureSchema
+from swrec_prod.schema.feature_schema import NO_TIME
 from swrec_prod.schema.label import Value
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def check_columns(
     for purpose, column in [*wanted.items(), *others]:
         if column not in columns:
             raise DataError(f"{source}: column {column!r} ({purpose}) is missing; {nearest(column, columns)}")
+        if column.startswith("_") and column != NO_TIME:
+            own = "begins with _, as the columns do that prepare makes for itself"
+            raise DataError(f"{source}: column {column!r} ({purpose}) {own}; give it another name in the log")
     of_time, of_scenario = columns[schema.time], columns[schema.scenario.column]
     if not (of_time.is_timestamp() or of_time.is_int64()):
         _refuse(source, schema.time, of_time, "timestamp, or int64 microseconds since 1970")

@@ -9,6 +9,7 @@ import pydantic
 from swrec_prod.schema.records import SchemaRecord
 
 EncoderKind = Literal["vocab", "hash", "bucketize", "quantile", "standard", "minmax", "log1p"]
+MOST_BUCKETS = 2**31 - 2  # ids are int32, and row 0 is there beside the buckets
 ID_ENCODERS: tuple[str, ...] = ("vocab", "hash", "bucketize", "quantile")
 DENSE_ENCODERS: tuple[str, ...] = ("standard", "minmax", "log1p")
 NUMERIC_ENCODERS: tuple[str, ...] = (*DENSE_ENCODERS, "bucketize", "quantile")  # those that read numbers
@@ -32,7 +33,7 @@ class Encoder(SchemaRecord):
 
     kind: EncoderKind
     min_count: int = pydantic.Field(1, ge=1)
-    buckets: int | None = pydantic.Field(None, ge=1)
+    buckets: int | None = pydantic.Field(None, ge=1, le=MOST_BUCKETS)
     boundaries: tuple[float, ...] = ()
     clip: bool = False
 

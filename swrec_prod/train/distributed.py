@@ -5,25 +5,32 @@ torch is imported inside the functions: `before_torch` has to run before the fir
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from swrec_prod.doctor import TRIO, cuda_kernels, installed
+from swrec_prod.errors import StoppedError
+from swrec_prod.group.joining import common_store
+from swrec_prod.group.leaving import AGAIN
+from swrec_prod.group.watching import watched
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 T = TypeVar("T")
+HANG_S = 300.0
+BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # what gloo says of a rank that ended
 
 
 @dataclass(frozen=True)
@@ -85,11 +92,12 @@ def quiet_libraries() -> None:
 
 
 @contextmanager
-def process_group(threads: int = 0) -> Iterator[Ranks]:
+def process_group(threads: int = 0, hang_s: float = HANG_S) -> Iterator[Ranks]:
     """Join the process group that torchrun or TorchX describes in the environment; alone without one.
 
     threads: OpenMP threads of this rank; 0 takes OMP_NUM_THREADS, and where that is not set (torchrun sets it to 1)
-    divides the cores by the ranks of this host.
+    divides the cores by the ranks of this host. hang_s: after so many seconds without a sign of life of a rank, it is
+    named and the others end.
 
     A rank that fails among several leaves the group to its process's end: with the connections closed before, another
     rank may fail of that first, and torchrun then names that one as the cause.
@@ -105,14 +113,18 @@ def process_group(threads: int = 0) -> Iterator[Ranks]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if "RANK" in os.environ:
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, rank=0, world_size=1, store=dist.HashStore())
+    store = common_store(rank, world_size) if "RANK" in os.environ else dist.HashStore()
+    dist.init_process_group(backend, rank=rank, world_size=world_size, store=store)
     failed = True
     try:
-        yield Ranks(rank, world_size, local_world_size, device)
+        own: dist.Store = store.clone()  # type: ignore[attr-defined]
+        with watched(own, rank, world_size, hang_s) if world_size > 1 else nullcontext():
+            yield Ranks(rank, world_size, local_world_size, device)
         failed = False
+    except RuntimeError as failure:
+        if world_size == 1 or not any(words in str(failure) for words in BROKEN):
+            raise
+        raise StoppedError(f"rank {rank}: another rank is gone, see what it says; {AGAIN}") from None
     finally:
         if world_size == 1 or not failed:
             dist.destroy_process_group()
@@ -149,6 +161,25 @@ def seed_masks(seed: int, step: int, ranks: Ranks) -> None:
     import torch
 
     torch.manual_seed(int(np.random.SeedSequence([seed, step, ranks.rank]).generate_state(1, np.uint64)[0]))
+
+
+def random_state(ranks: Ranks) -> str:
+    """Where this rank's draws (dropout) stand, as text."""
+    import torch
+
+    state = torch.cuda.get_rng_state(ranks.device) if ranks.device.type == "cuda" else torch.get_rng_state()
+    return base64.b64encode(state.numpy().tobytes()).decode()
+
+
+def set_random_state(text: str, ranks: Ranks) -> None:
+    """Go on drawing where `random_state` was."""
+    import torch
+
+    state = torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+    if ranks.device.type == "cuda":
+        torch.cuda.set_rng_state(state, ranks.device)
+    else:
+        torch.set_rng_state(state)
 
 
 def share_buffers(model: nn.Module, ranks: Ranks) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,13 +15,13 @@ from torchrec.optim.keyed import KeyedOptimizer
 
 from swrec_prod.data.batch import Batch, Position
 from swrec_prod.data.reader import Reader
-from swrec_prod.errors import SingleClassError
+from swrec_prod.errors import DataError, SingleClassError
 from swrec_prod.evaluate.predict import score_rows
 from swrec_prod.metrics.probabilities import LossSum
 from swrec_prod.metrics.ranks import RankStatistic
 from swrec_prod.peers import of_all
 from swrec_prod.shares.all_scores import auc_of_all
-from swrec_prod.train.distributed import Ranks, seed_masks, share_buffers
+from swrec_prod.train.distributed import Ranks, seed_masks, set_random_state, share_buffers
 
 
 @dataclass
@@ -30,7 +30,8 @@ class FitState:
 
     best_value: valid_auc of the best validation (minus its valid_logloss where all labels are equal). best_epoch: how
     manieth validation after training that was, 0 for the weights that the run began with. misses: validations since.
-    rows, seconds: trained rows of all ranks and the time that they took.
+    rows, seconds: trained rows of all ranks and the time that they took. loss_sum, losses: of those that were read
+    since the last validation. rate: factor of the rates, below 1 after a divergence (train.on_divergence).
     """
 
     step: int = 0
@@ -42,12 +43,25 @@ class FitState:
     best_step: int = 0
     best_epoch: int = 0
     misses: int = 0
+    loss_sum: float = 0.0
+    losses: int = 0
+    rate: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def best(self) -> dict[str, Any]:
         """The best validation's record in the history."""
         return next(record for record in self.history if record["step"] == self.best_step)
+
+    def best_steps(self, count: int) -> list[int]:
+        """The steps of the `count` best validations, and of the best one by all means."""
+        ranked = sorted(self.history, key=lambda record: (_value(record), record["step"]), reverse=True)
+        return [self.best_step, *(record["step"] for record in ranked[:count])]
+
+    @property
+    def mean_loss(self) -> float:
+        """Of the losses read since the last validation; NaN before the first."""
+        return self.loss_sum / self.losses if self.losses else float("nan")
 
     @property
     def position(self) -> Position:
@@ -59,19 +73,30 @@ class FitState:
         return asdict(self)
 
 
+READ_EVERY = 20  # steps between two losses that are read from the device
 Report = Callable[[FitState, int, float], None]  # state, rows of the step, its loss (every few steps, else NaN)
+
+Between = Callable[[FitState, int], None]  # state, rows of the step
 
 
 class Fit:
-    """A model, its optimiser and its readers on this rank."""
+    """A model, its optimiser and its readers on this rank. random: where what it draws (dropout) goes on, once: the
+    `random_state` of a run that was saved between two validations.
+    """
 
     def __init__(
         self, model: DistributedModelParallel, optimizer: KeyedOptimizer, train: Reader, valid: Reader, ranks: Ranks
     ) -> None:
         self.model, self.optimizer, self.train, self.valid, self.ranks = model, optimizer, train, valid, ranks
+        self.random: str | None = None
+        self.loss = torch.zeros(())
 
-    def epoch(self, state: FitState, validations: int, report: Report) -> Iterator[None]:
+    def epoch(
+        self, state: FitState, validations: int, report: Report, between: Between = lambda *_: None
+    ) -> Iterator[None]:
         """Train on what is left of the epoch of `state`, pausing (yield) where a validation is due, last at its end.
+
+        report is called after every step, between after those that no pause follows.
 
         Validations are due where so many rows of the epoch are done, so that a resumed run, at any number of ranks, has
         the same. At a pause all ranks hold the same weights and buffers.
@@ -82,14 +107,37 @@ class Fit:
             batch = batch.to(self.ranks.device, non_blocking=True)
             loss = self.step(batch, self.share(batch, after - before))
             state.step, state.epoch_rows, state.rows = state.step + 1, after, state.rows + after - before
-            report(state, after - before, loss.item() if state.step % 20 == 1 else float("nan"))
-            if after < total and validations * after // total > validations * before // total:
+            self.loss = loss
+            value = self._read(state)
+            now = time.perf_counter()
+            state.seconds, started = state.seconds + now - started, now
+            due = after < total and validations * after // total > validations * before // total
+            report(state, after - before, value)
+            if due:
                 self._pause(state, started)
                 yield
                 started = self._begin(state)
+            elif after < total:
+                between(state, after - before)
+        if state.epoch_rows < total:
+            done = f"{state.epoch_rows:,} of {total:,} rows of the epoch"
+            raise DataError(f"rank {self.ranks.rank} is out of data after {done}; prepare the days anew")
         self._pause(state, started)
         state.epoch, state.epoch_rows = state.epoch + 1, 0
         yield
+
+    def _read(self, state: FitState) -> float:
+        """The loss, every few steps; else NaN, and the device is not waited for."""
+        if state.step % READ_EVERY != 1:
+            return float("nan")
+        value = self.read_loss()
+        state.loss_sum, state.losses = state.loss_sum + value, state.losses + 1
+        return value
+
+    def read_loss(self) -> float:
+        """This rank's loss of the last step; infinity where it is no number. The device is waited for."""
+        value = float(self.loss)
+        return float("inf") if np.isnan(value) else value
 
     def step(self, batch: Batch, share: float | torch.Tensor = 1.0) -> torch.Tensor:
         """One update from one batch; gives its loss (0-d, on the device).
@@ -121,6 +169,9 @@ class Fit:
         """Get ready to train, at an epoch's start and after every pause; gives the time."""
         self.model.train()
         seed_masks(self.train.seed, state.step, self.ranks)
+        if self.random is not None:
+            set_random_state(self.random, self.ranks)
+        self.random = None
         return time.perf_counter()
 
     def _pause(self, state: FitState, started: float) -> None:
@@ -141,7 +192,7 @@ class Fit:
 
 def judge(state: FitState, figures: dict[str, float], train_loss: float) -> bool:
     """Add a validation to the history; whether it is the best so far."""
-    value = figures.get("valid_auc", -figures["valid_logloss"])
+    value = _value(figures)
     better = value > state.best_value
     if better:
         trained = sum(record["step"] > 0 for record in state.history) + (state.step > 0)
@@ -157,4 +208,10 @@ def judge(state: FitState, figures: dict[str, float], train_loss: float) -> bool
         "rows_per_second": speed,
     }
     state.history.append({**record, "train_loss": None if np.isnan(train_loss) else train_loss, **figures})
+    state.loss_sum, state.losses = 0.0, 0
     return better
+
+
+def _value(figures: Mapping[str, Any]) -> float:
+    """What validations are compared by."""
+    return figures["valid_auc"] if "valid_auc" in figures else -figures["valid_logloss"]

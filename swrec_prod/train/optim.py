@@ -24,6 +24,17 @@ def make_optimizer(model: DistributedModelParallel, config: TrainConfig) -> Comb
     return CombinedOptimizer([model.fused_optimizer, ReplicatedAdagrad(tables, config.lr_sparse), ("dense", adam)])
 
 
+def set_rates(optimizer: CombinedOptimizer, config: TrainConfig, factor: float) -> None:
+    """Rates of the configuration times `factor`, from the next step on."""
+    *of_tables, (_, dense) = optimizer.optimizers
+    for groups, rate in [
+        *((o.param_groups, config.lr_sparse) for _, o in of_tables),
+        (dense.param_groups, config.lr_dense),
+    ]:
+        for group in groups:
+            group["lr"] = rate * factor
+
+
 class ReplicatedAdagrad(KeyedOptimizer):
     """Row-wise Adagrad for tables that every rank holds, as fbgemm's exact form has it for placed ones.
 
@@ -33,15 +44,15 @@ class ReplicatedAdagrad(KeyedOptimizer):
     def __init__(self, tables: dict[str, torch.nn.Parameter], lr: float) -> None:
         state = {p: {f"{name.split('.')[-2]}.momentum1": p.new_zeros(p.shape[0])} for name, p in tables.items()}
         super().__init__(tables, state, [{"params": list(tables.values()), "lr": lr}])
-        self.lr = lr
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """Move every table by its gradient (the mean of all ranks')."""
+        lr = self.param_groups[0]["lr"]
         for table, state in self.state.items():
             (momentum,) = state.values()
             momentum.add_(table.grad.square().mean(1))
-            table.sub_(table.grad * (self.lr / (momentum.sqrt() + ADAGRAD_EPS)).unsqueeze(1))
+            table.sub_(table.grad * (lr / (momentum.sqrt() + ADAGRAD_EPS)).unsqueeze(1))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""

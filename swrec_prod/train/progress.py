@@ -42,7 +42,6 @@ class RunLog(Log):
     def __init__(self, run_dir: Path | None, total_rows: int, epochs: int) -> None:
         super().__init__(run_dir)
         self.total_rows, self.epochs = total_rows, epochs
-        self.losses: list[float] = []
         self._started = self._said = time.perf_counter()
         self._rows = 0
         self._bar: Progress | None = None
@@ -52,15 +51,13 @@ class RunLog(Log):
     def step(self, state: FitState, rows: int, loss: float) -> None:
         """Called after every step. loss: NaN where it was not read from the device."""
         self._rows += rows
-        if not math.isnan(loss):
-            self.losses.append(loss)
-            if self._board:
-                self._board.add_scalar("train/loss", loss, state.step)
+        if not math.isnan(loss) and self._board:
+            self._board.add_scalar("train/loss", loss, state.step)
         if self.run_dir is None:
             return
         now = time.perf_counter()
         speed = self._rows / max(now - self._started, 1e-9)
-        mean = self.mean_loss()  # NaN until the first loss after a validation has been read
+        mean = state.mean_loss  # NaN until the first loss after a validation has been read
         text = f"{speed:,.0f} rows/s" if math.isnan(mean) else f"loss {mean:.4f}  {speed:,.0f} rows/s"
         if self.console.is_terminal:
             self._advance(state, text)
@@ -77,12 +74,7 @@ class RunLog(Log):
             for name, value in record.items():
                 if isinstance(value, float):
                     self._board.add_scalar(name.replace("_", "/", 1), value, record["step"])
-        self.losses.clear()
         self._rows, self._started = 0, time.perf_counter()
-
-    def mean_loss(self) -> float:
-        """Mean of the losses read since the last validation; NaN before the first."""
-        return sum(self.losses) / len(self.losses) if self.losses else float("nan")
 
     def close(self) -> None:
         """Flush what is written."""

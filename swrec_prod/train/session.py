@@ -17,18 +17,22 @@ import torch
 from swrec_prod.data.catalog import Catalog
 from swrec_prod.run_dir import DataUsed, RunDir, RunInfo, Session
 from swrec_prod.train.distributed import Ranks
+from swrec_prod.train.resume import Beginning
 
 LIBRARIES = ("swrec-prod", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy", "pyarrow")
 GIT_SECONDS = 10  # a repository that answers later is left out
 
 
 @contextmanager
-def recorded(run: RunDir, catalog: Catalog, ranks: Ranks) -> Iterator[None]:
-    """Add this session to run_info.json when it begins, and how long it took when it ends. By the main rank."""
+def recorded(run: RunDir, catalog: Catalog, ranks: Ranks, start: Beginning | None = None) -> Iterator[None]:
+    """Add this session to run_info.json when it begins, and how long it took when it ends. By the main rank.
+
+    start: where training begins in it; None for a session that only puts runs together.
+    """
     if not ranks.is_main:
         yield
         return
-    before, session, started = run.info(), _session(ranks), time.monotonic()
+    before, session, started = run.info(), _session(ranks, start), time.monotonic()
     data = DataUsed(path=str(catalog.root.resolve()), fingerprint=catalog.fingerprint)
     sessions = before.sessions if before else ()
     run.write_info(RunInfo(data=data, sessions=(*sessions, session)))
@@ -39,7 +43,7 @@ def recorded(run: RunDir, catalog: Catalog, ranks: Ranks) -> Iterator[None]:
         run.write_info(RunInfo(data=data, sessions=(*sessions, ended)))
 
 
-def _session(ranks: Ranks) -> Session:
+def _session(ranks: Ranks, start: Beginning | None) -> Session:
     return Session(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(sys.argv),
@@ -49,6 +53,9 @@ def _session(ranks: Ranks) -> Session:
         threads=torch.get_num_threads(),
         versions={"python": platform.python_version(), **_versions()},
         git_commit=_git_commit(Path.cwd()),
+        rows_a_step=start.rows_a_step if start else None,
+        resumed_from=start.path.name if start and start.path else None,
+        changed=start.changed if start else (),
     )
 
 
