@@ -12,11 +12,14 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterator
 
 LATER = 1.1  # gRPC spreads the greatest age by a tenth to both sides
 SPARE = 0.5  # seconds, over the age of the youngest connection
 EVERY = 0.1  # seconds between looks at what is left
+ACCEPTING, SOON = 5.0, 0.001  # seconds that connections may wait to be accepted, and between looks at them
+UNACKED = 24  # bytes of Linux' tcp_info before tcpi_unacked, which is 4 long
 
 
 def patience(connection_age: float) -> float:
@@ -26,18 +29,37 @@ def patience(connection_age: float) -> float:
 
 async def leave(port: int, seconds: float) -> None:
     """Take no more connections on the port, and wait until the last one is gone, or so many seconds."""
-    stop_listening(port)
+    await stop_listening(port)
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while connections(port) and loop.time() < end:
         await asyncio.sleep(EVERY)
 
 
-def stop_listening(port: int) -> None:
-    """Give the place among those who share the port to the others: gRPC itself knows no way to do only this."""
+async def stop_listening(port: int) -> None:
+    """Give the place among those who share the port to the others: gRPC itself knows no way to do only this.
+
+    Connections that wait to be accepted would be reset, with the calls that their clients have sent already. So it is
+    done at a moment when none waits. (One whose handshake is under way at that moment is still reset, unless the system
+    moves it to another worker: sysctl net.ipv4.tcp_migrate_req.)
+    """
     for one in _sockets(port):
         if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            await _none_waits(one)
             one.shutdown(socket.SHUT_RD)
+
+
+async def _none_waits(listening: socket.socket) -> None:
+    for _ in range(int(ACCEPTING / SOON)):
+        if waiting(listening) == 0:
+            return
+        await asyncio.sleep(SOON)
+
+
+def waiting(listening: socket.socket) -> int:
+    """How many connections wait to be accepted: what Linux says in the place of unacknowledged segments."""
+    information = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNACKED + 4)
+    return int.from_bytes(information[UNACKED : UNACKED + 4], sys.byteorder)
 
 
 def connections(port: int) -> int:

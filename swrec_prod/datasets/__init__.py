@@ -6,6 +6,7 @@ from swrec_prod.datasets.aliccp import ALI_CCP
 from swrec_prod.datasets.amazon import AMAZON
 from swrec_prod.datasets.cloud_theme import CLOUD_THEME
 from swrec_prod.datasets.douban import DOUBAN
+from swrec_prod.datasets.exposures import EXPOSURES
 from swrec_prod.datasets.kuairand import KUAIRAND_1K, KUAIRAND_PURE
 from swrec_prod.datasets.mind import MIND
 from swrec_prod.datasets.movielens import MOVIELENS_1M
@@ -24,4 +25,5 @@ DATASETS: dict[str, Dataset] = {
     "cloud-theme": CLOUD_THEME,
     "open-bandit": OPEN_BANDIT,
     "parquet": PARQUET,
+    "exposures": EXPOSURES,
 }

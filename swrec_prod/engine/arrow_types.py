@@ -1,6 +1,7 @@
 """One Arrow type for each meaning, whatever an engine or a file calls it: both engines take and give these types only.
 
 string      also large_string, string_view, dictionaries of strings, and null (a column without any value)
+binary      also large_binary, binary_view and fixed_size_binary
 list<item>  also large and fixed-size lists
 int64       also uint32 and uint64; int32 is also uint16, int16 also uint8
 timestamp   in microseconds: with the zone UTC, or without one
@@ -34,7 +35,7 @@ def normal_type(kind: pa.DataType) -> pa.DataType:
         return pa.list_(pa.field("item", normal_type(kind.value_type)))
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(field.name, normal_type(field.type)) for field in kind.fields])
-    return RENAMED.get(kind, kind)
+    return pa.binary() if pa.types.is_fixed_size_binary(kind) else RENAMED.get(kind, kind)
 
 
 def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:

@@ -33,6 +33,7 @@ NAMELESS = {duckdb.Error, duckdb.IOException, duckdb.InvalidInputException}
 
 epoch_us = ibis.udf.scalar.builtin(lambda moment: None, name="epoch_us", signature=(("timestamp",), "int64"))
 epoch_ns = ibis.udf.scalar.builtin(lambda moment: None, name="epoch_ns", signature=(("timestamp",), "int64"))
+decode = ibis.udf.scalar.builtin(lambda text: None, name="decode", signature=(("binary",), "string"))
 make_timestamp = ibis.udf.scalar.builtin(
     lambda micros: None, name="make_timestamp", signature=(("int64",), "timestamp")
 )
@@ -60,7 +61,8 @@ class LocalEngine:
         footers = check_parquet(files, of_files, (numbered, NUMBER) if numbered else ())
         self.notes += footers.notes
         self._parquet += files
-        options: dict[str, Any] = {"union_by_name": True, "hive_partitioning": False, "binary_as_string": True}
+        options: dict[str, Any] = {"union_by_name": True, "hive_partitioning": False}
+        options["binary_as_string"] = pa.binary() not in footers.stored.types  # else `_normal` reads texts of bytes
         options |= {"filename": FILE} if footers.of_files else {}
         options |= {NUMBER: True} if numbered else {}
         names = [str(f) for f in files]
@@ -206,6 +208,8 @@ def _normal(rows: ir.Table, wanted: pa.Schema) -> ir.Table:
         kind, column = given.field(field.name).type, rows[field.name]
         if pa.types.is_timestamp(kind) and kind.unit == "ns":
             changed[field.name] = make_timestamp(epoch_ns(column) // 1000)
+        elif pa.types.is_binary(kind) and pa.types.is_string(field.type):
+            changed[field.name] = decode(column)
         elif kind != field.type:
             changed[field.name] = column.cast(types[field.name])
     return rows.mutate(**changed)

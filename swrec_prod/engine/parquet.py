@@ -157,6 +157,8 @@ def _footer(path: Path) -> pa.Schema:
 
 def _stored_type(kind: pa.DataType, int96: bool) -> pa.DataType:
     """int96: timestamps of old writers; Arrow calls them nanoseconds, engines read microseconds."""
+    if pa.types.is_fixed_size_binary(kind):  # of UUIDs and hashes: no text
+        return pa.binary()
     nanos = pa.types.is_timestamp(kind) and kind.unit == "ns" and not int96
     return kind if nanos or kind in (pa.uint64(), pa.null()) else _text(normal_type(kind))
 
