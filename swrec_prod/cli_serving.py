@@ -80,7 +80,8 @@ def serve(
     ] = False,
     reflection: Annotated[bool, typer.Option(help="Tell clients which services there are.")] = True,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Port for Prometheus, over HTTP; 0 takes a free one; default: none.")
+        int | None,
+        typer.Option(help="Port for Prometheus, and a status page in a browser; 0: a free one; default: none."),
     ] = None,
     metrics_host: Annotated[str, typer.Option(help="Address of the metrics.")] = "127.0.0.1",
     notice: Annotated[

@@ -70,24 +70,31 @@ class Browser:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
-    def look(self, page: Path, width: int, picture: Path | None = None) -> Seen:
-        """Open a page in a window of this width and wait until it is drawn. picture: PNG file of what it looks like."""
+    def look(self, page: Path | str, width: int, picture: Path | None = None) -> Seen:
+        """Open a page in a window of this width and wait until it is drawn. page: a file, or an address. picture: PNG
+        file of what it looks like.
+        """
         self.events.clear()
+        address = page if isinstance(page, str) else page.resolve().as_uri()
         size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width <= PHONE}
         self.call("Emulation.setDeviceMetricsOverride", **size)
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        self.call("Page.navigate", url=address)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
         two_frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
         self.evaluate(two_frames)
         found = self.evaluate(MEASURE)
         if picture:
-            shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-            picture.write_bytes(base64.b64decode(shot["data"]))
+            self.photograph(picture)
         asked = [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
-        others = [url for url in asked if url != page.resolve().as_uri() and not url.startswith(("data:", "blob:"))]
+        others = [url for url in asked if url != address and not url.startswith(("data:", "blob:"))]
         drawn = (found["text"], found["width"], found["plots"], found["expected"])
         return Seen(*drawn, [text for e in self.events if (text := _complaint(e))], others)
+
+    def photograph(self, picture: Path) -> None:
+        """What the page looks like now, as a PNG file."""
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        picture.write_bytes(base64.b64decode(shot["data"]))
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page, waited for."""

@@ -73,6 +73,7 @@ class Changes:
     def begin(self) -> None:
         """The following one is the current one."""
         self.current, self.following = self.following, None
+        self.reloads.changing = True
 
     def finish(self, result: str, reason: str, serving: Sequence[str]) -> None:
         """The current one has come to an end, if there is one."""
@@ -80,8 +81,8 @@ class Changes:
         if change is None:
             return
         outcome = change.finish(result, reason, serving)
-        self.reloads.done[result, outcome.stage] += 1
-        self.reloads.seconds += outcome.seconds
+        self.reloads.add(change.by, result, outcome.stage, reason, outcome.seconds)
+        self.reloads.changing = False
         if result == "refused":
             _log.error("change by %s refused at %s: %s; all stays as it is", change.by, outcome.stage, reason)
         else:

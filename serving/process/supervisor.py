@@ -37,7 +37,8 @@ from swrec_prod.serving.process.options import Options
 from swrec_prod.serving.process.watch import watching
 from swrec_prod.serving.protocol.target import target
 from swrec_prod.serving.watching.counts import Served
-from swrec_prod.serving.watching.metrics import Tally, exposed
+from swrec_prod.serving.watching.http import exposed
+from swrec_prod.serving.watching.metrics import Tally
 
 MODULE = "swrec_prod.serving.process.generation"
 NEEDED = ("torch", "fbgemm_gpu")  # by the processes that it starts
@@ -75,9 +76,9 @@ class Supervisor:
         self._child: Child | None = None
         self._coming: Child | None = None
         self._leaving: Child | None = None
-        self._held: dict[str, Any] | None = None  # by the last generation that served
         self._changes = Changes()
         self._tally = Tally(self._changes.reloads)
+        self._tally.wanted = options.workers
         self._unruled: set[int] = set()  # workers that have not said yet that they route by new rules
         self._ready = self._stopping = self._halted = False
 
@@ -216,7 +217,7 @@ class Supervisor:
     def _on_again(self) -> None:
         """What served before serves again, whatever files say now: it is known to be good."""
         if not self._stopping:
-            self._child = self._begin(self._held)
+            self._child = self._begin(self._tally.held)
 
     def _count_workers(self) -> None:
         self._tally.workers = len(self._child.serving) if self._child else 0
@@ -224,7 +225,7 @@ class Supervisor:
     def _announce(self) -> None:
         """What serves now."""
         assert self._child is not None
-        self._tally.served, self._held = self._child.served, self._child.held
+        self._tally.served, self._tally.held = self._child.served, self._child.held
         by_name: dict[str, list[str]] = {}
         for package in self._child.served:
             by_name.setdefault(package.model, []).append(package.version)
@@ -295,7 +296,7 @@ class Supervisor:
 
     def _on_ruling(self, child: Child, held: dict[str, Any]) -> None:
         assert self._changes.current is not None
-        child.held = self._held = held
+        child.held = self._tally.held = held
         self._changes.current.stage, self._unruled = "rules", set(child.serving)
         self._on_ruled(child)
 

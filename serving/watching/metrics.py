@@ -1,12 +1,12 @@
-"""What the workers have counted, added up and told to Prometheus over HTTP by the supervisor."""
+"""What the workers have counted, added up, as Prometheus wants it."""
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter, defaultdict
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -16,39 +16,52 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from swrec_prod.errors import ConfigError
-from swrec_prod.serving.protocol.target import target
 from swrec_prod.serving.watching.counts import REQUESTS, SECONDS, Family, Layout, Served, total
 
 PREFIX = "scorer_"
+LAST = 20  # changes that are told of
 Sums = dict[tuple[Family, tuple[str, ...]], list[float]]
 Slots = tuple[Layout, Sequence["memoryview[float]"]]
 
 
 class Reloads:
-    """Changes of what is served. done: how many, by result and stage; seconds: that all of them took."""
+    """Changes of what is served. done: how many, by result and stage; seconds: that all of them took. last: the newest
+    first, with keys at (seconds since 1970), by, result, stage, reason, seconds. changing: whether one is being made.
+    """
 
     def __init__(self) -> None:
         self.done = Counter[tuple[str, str]]()
         self.seconds = 0.0
+        self.last = deque[dict[str, Any]](maxlen=LAST)
+        self.changing = False
+
+    def add(self, by: str, result: str, stage: str, reason: str, seconds: float) -> None:
+        """One has come to an end."""
+        self.done[result, stage] += 1
+        self.seconds += seconds
+        told = {"by": by, "result": result, "stage": stage, "reason": reason, "seconds": seconds}
+        self.last.appendleft({"at": time.time(), **told})
 
 
 class Tally(Collector):
     """Sums over the workers of all generations, those that have ended too; and what the supervisor itself knows.
 
-    served: packages of the current one.
+    served: packages of the current one; held: what it holds, rules too, as process/loading.py has it; wanted: workers
+    that there are to be.
 
     Prometheus may read from another thread.
     """
 
     def __init__(self, reloads: Reloads | None = None) -> None:
-        self._reloads = reloads or Reloads()
+        self.reloads = reloads or Reloads()
         self._past: Sums = {}
         self._live: dict[int, Slots] = {}  # by number; it is replaced, as another thread may read it
         self._begun = 0
         self.served: Sequence[Served] = ()
         self.restarts = Counter[str]()  # by cause
-        self.workers = 0
+        self.held: dict[str, Any] | None = None
+        self.workers = self.wanted = 0
+        self.started = time.time()
 
     def begin(self, served: Sequence[Served], memory: memoryview, variants: Sequence[tuple[str, str]] = ()) -> int:
         """A generation counts in this memory from now on. Gives its number."""
@@ -83,10 +96,10 @@ class Tally(Collector):
             restarts.add_metric((cause,), times)
         yield restarts
         reloads = CounterMetricFamily(f"{PREFIX}reload", "Changes of what is served.", labels=("result", "stage"))
-        for labels, times in self._reloads.done.items():
+        for labels, times in self.reloads.done.items():
             reloads.add_metric(labels, times)
         yield reloads
-        seconds, times = self._reloads.seconds, self._reloads.done.total()
+        seconds, times = self.reloads.seconds, self.reloads.done.total()
         yield SummaryMetricFamily(
             f"{PREFIX}reload_seconds", "From wish to outcome.", count_value=times, sum_value=seconds
         )
@@ -95,30 +108,6 @@ class Tally(Collector):
         for package in self.served:
             info.add_metric((package.model, package.version), 1)
         yield info
-
-
-@contextlib.contextmanager
-def exposed(tally: Tally, host: str, port: int | None) -> Iterator[None]:
-    """Serve the metrics within the block, and say where. port: 0 for any free one, None for not at all.
-
-    Raises ConfigError.
-    """
-    if port is None:
-        yield
-        return
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(tally)
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as failure:
-        raise ConfigError(f"cannot serve metrics on {target(host, port)}: {failure.strerror}") from None
-    try:
-        print(f"metrics on http://{target(host, server.server_port)}/metrics", flush=True)
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _added(past: Sums, live: Mapping[int, Slots]) -> Sums:
