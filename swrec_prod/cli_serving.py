@@ -81,7 +81,7 @@ def serve(
     reflection: Annotated[bool, typer.Option(help="Tell clients which services there are.")] = True,
     metrics_port: Annotated[
         int | None,
-        typer.Option(help="Port for Prometheus, and a status page in a browser; 0: a free one; default: none."),
+        typer.Option(help="Port of metrics and a status page, over HTTP; 0: a free one; default: none."),
     ] = None,
     metrics_host: Annotated[str, typer.Option(help="Address of the metrics.")] = "127.0.0.1",
     notice: Annotated[

@@ -14,8 +14,8 @@ import pytest
 from prepared_folder import days_of_sizes
 from sklearn.metrics import log_loss, roc_auc_score
 
-from benchmarks.results_grid import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, runs_of
-from benchmarks.results_page import PAGE, write_page
+from benchmarks.results.grid import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, runs_of
+from benchmarks.results.page import PAGE, write_page
 from swrec_prod.errors import DataError
 from swrec_prod.evaluate.predictions import predictions_table, write_predictions
 from swrec_prod.layers.inputs import Dims, Field
@@ -214,7 +214,7 @@ def test_rows_of_every_part_are_those_of_the_prepared_folder(here: Path) -> None
 
 
 def test_many_scenarios_are_told_by_their_mean(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.results_page.MANY", 1)
+    monkeypatch.setattr("benchmarks.results.page.MANY", 1)
     grid = a_grid()
     toy = Toy(grid)
     write_page(grid)

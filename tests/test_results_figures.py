@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.results_figures import Liked, liked_of
+from benchmarks.results.figures import Liked, liked_of
 from swrec_prod.compare.comparison import contrasts
 from swrec_prod.compare.runs import Scores, TestRows
 from swrec_prod.evaluate.predictions import Split

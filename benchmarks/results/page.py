@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from benchmarks.results_figures import BASELINES, Liked, changes, liked_of
-from benchmarks.results_grid import Grid, Protocol
-from benchmarks.results_runs import chance_of_liking, read_runs, rows_by_part
+from benchmarks.results.figures import BASELINES, Liked, changes, liked_of
+from benchmarks.results.grid import Grid, Protocol
+from benchmarks.results.runs import chance_of_liking, read_runs, rows_by_part
 from swrec_prod.compare.comparison import Contrast, Figures, JudgedVariants, contrasts, strengths_of
 from swrec_prod.compare.runs import Scores, TestRows
 from swrec_prod.compare.text import STRENGTH_NAMES, difference_text, verdict

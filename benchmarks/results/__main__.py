@@ -24,8 +24,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from benchmarks.results_grid import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, Protocol, Run, prepared_folder, runs_of
-from benchmarks.results_page import write_page
+from benchmarks.results.grid import ASKED_FILE, DATA, GRID, ROWS_FILE, Grid, Protocol, Run, prepared_folder, runs_of
+from benchmarks.results.page import write_page
 from swrec_prod.errors import ConfigError, SwrecError, nearest
 from swrec_prod.simulation.simulate import PARAMETERS, resolved
 from swrec_prod.simulation.world import Simulation

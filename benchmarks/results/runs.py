@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from benchmarks.results_grid import DATA, Grid, Protocol, prepared_folder, runs_of
+from benchmarks.results.grid import DATA, Grid, Protocol, prepared_folder, runs_of
 from swrec_prod.compare.runs import Scores, SeedRun, TestRows, read_scores
 from swrec_prod.config import day_range
 from swrec_prod.data.manifest import MANIFEST
