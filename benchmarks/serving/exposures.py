@@ -1,7 +1,7 @@
 """What experiments and exposures cost, and what is lost of them: figures of the part `exposures`.
 
-serving_all_on_vs_off          SharedBottom, 100 candidates: requests/s with an experiment, metrics and the exposure
-                               log, of which one answer in ten with its request, against none of these
+serving_all_on_vs_off          SharedBottom, 100 candidates: requests/s with an experiment, metrics, the access log and
+                               the exposure log, of which one answer in ten with its request, against none of these
 serving_all_on_vs_off_whole    the same with every request and all of its candidates
 exposures_cpu                  microseconds of processor time that the worker takes for an answer, all on and every
                                request whole, against off: what the two above are on a machine with nothing else to do
@@ -63,7 +63,8 @@ class Exposed:
         scratch = self.folder / name
         scratch.mkdir()
         log = scratch / "log" if options.pop("logs", True) else None
-        more = {"exposures": log, "experiments": self.experiments} if log else {}
+        logs = {"exposures": log, "access_log": scratch / "access.jsonl"}
+        more = {**logs, "experiments": self.experiments} if log else {}
         return running.enter_context(serving(self.repo, scratch, workers=1, **more, **options))
 
 

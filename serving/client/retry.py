@@ -141,6 +141,10 @@ def _milliseconds(text: str | bytes) -> int:
         return -1
 
 
+# what gRPC for asyncio says of a stream that ends while requests are being written to it, whatever ended it
+CUT_OFF = Failure(grpc.StatusCode.INTERNAL, "Internal error from Core")
+
+
 def error_of(failure: Failure, target: str, timeout: float) -> SwrecError:
     """Our own error for a call that is not asked again."""
     code, details, pushback = failure
@@ -150,7 +154,7 @@ def error_of(failure: Failure, target: str, timeout: float) -> SwrecError:
         return RequestError(f"{target}: {details}")
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return CallerError(f"{target}: {code.name}: {details}; check the client's token")
-    if code in GONE:
+    if code in GONE or (code, details) == CUT_OFF[:2]:
         return UnavailableError(f"no server at {target}: {details}; check the address, or ask another one")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return ExpiredError(f"no answer from {target} within {timeout:g} s; raise timeout, or send fewer candidates")

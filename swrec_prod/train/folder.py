@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from swrec_prod.checkpoint import check_writable
 from swrec_prod.config import RunConfig
 from swrec_prod.errors import CheckpointError, ConfigError
 from swrec_prod.files import locked
@@ -64,11 +65,12 @@ def only_here(out: Path, ranks: Ranks) -> Iterator[None]:
     """No other run, and no ranks that were left behind by a torchrun that was killed, work in the folder meanwhile.
 
     Raises DataError on every rank when one does. A lock outlives no process. Also raises CheckpointError, naming the
-    folder, where the block fails for want of space.
+    folder, where it cannot be written to, or the block fails for want of space.
     """
     taken = f"{out}: another run is at work there; wait until it has ended, or choose another --out"
     with ExitStack() as stack:
         lock = out.parent / f".{out.name}.training"
+        on_main(ranks, lambda: None if out.exists() else check_writable(RunDir(out).checkpoints, 0))
         on_main(ranks, lambda: stack.enter_context(locked(lock, taken, LOCK_S)))
         try:
             yield
