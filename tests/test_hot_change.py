@@ -168,7 +168,7 @@ class Calls:
                     self.codes["OK"] += 1
                     self.scores[reply.version, reply.score] += 1
                 except grpc.aio.AioRpcError as failure:
-                    self.codes[failure.code().name] += 1
+                    self.codes[f"{failure.code().name}: {failure.details()}"] += 1
                 await asyncio.sleep(0.002)
 
 
