@@ -54,8 +54,9 @@ class Tally(Collector):
 
     def __init__(self, reloads: Reloads | None = None) -> None:
         self.reloads = reloads or Reloads()
-        self._past: Sums = {}
-        self._live: dict[int, Slots] = {}  # by number; it is replaced, as another thread may read it
+        # what was counted by those that have ended, and by number those that count: replaced as one, as another thread
+        # reads it
+        self._counted: tuple[Sums, dict[int, Slots]] = {}, {}
         self._begun = 0
         self.served: Sequence[Served] = ()
         self.restarts = Counter[str]()  # by cause
@@ -67,24 +68,26 @@ class Tally(Collector):
         """A generation counts in this memory from now on. Gives its number."""
         layout = Layout(served, variants)
         self._begun += 1
-        self._live = {**self._live, self._begun: (layout, layout.slots(memory))}
+        past, live = self._counted
+        self._counted = past, {**live, self._begun: (layout, layout.slots(memory))}
         return self._begun
 
     @property
     def living(self) -> list[int]:
         """Numbers of the generations that count."""
-        return list(self._live)
+        return list(self._counted[1])
 
     def end(self, number: int) -> None:
         """A generation counts no more: what it has counted is kept."""
-        ended = {number: self._live[number]}
-        counted = {key: numbers for key, numbers in _added(self._past, ended).items() if key[0].kind != "gauge"}
-        self._past, self._live = counted, {key: slots for key, slots in self._live.items() if key != number}
+        past, live = self._counted
+        added = _added(past, {number: live[number]})
+        past = {key: numbers for key, numbers in added.items() if key[0].kind != "gauge"}
+        self._counted = past, {key: slots for key, slots in live.items() if key != number}
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, for prometheus_client."""
         by_family = defaultdict[Family, Sums](dict)
-        for (family, labels), numbers in _added(self._past, self._live).items():
+        for (family, labels), numbers in _added(*self._counted).items():
             by_family[family][family, labels] = numbers
         for family, sums in by_family.items():
             yield _metric(family, sums)
