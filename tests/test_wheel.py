@@ -61,10 +61,11 @@ def test_the_wheel_installs_one_name_with_everything_below_it(wheel: Path) -> No
     assert {name.split("/")[0] for name in names} == {"swrec_prod", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
     linked = [
         sources("serving", ".py"),
+        sources("serving/watching/page", ""),
         sources("launch", ".py"),
         sources("configs", ".yaml") - {"configs/results.yaml"},
     ]
-    inside = {name for name in names if name.endswith((".py", ".yaml", ".html", ".css"))}
+    inside = {name for name in names if name.endswith((".py", ".yaml", ".html", ".css", ".js"))}
     own = sources("swrec_prod", ".py") | sources("swrec_prod/drawing/templates", "")
     assert inside == own | {f"swrec_prod/{name}" for part in linked for name in part}
 
